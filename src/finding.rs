@@ -1,0 +1,69 @@
+//! Findings: what is wrong with a configuration or schema, in words a person can act on.
+//!
+//! A finding never holds a value that could be a secret or an address: it names where, what was found (its kind),
+//! what was expected and what to do.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Runs, but is probably not what was meant.
+    Warning,
+    /// pressline refuses to run with it.
+    Error,
+}
+
+/// One thing that is wrong, where, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Whether it stops the pipeline.
+    pub severity: Severity,
+    /// File, with a line where one is known (`pipelines/button_presses.toml:12`), or the service it is about.
+    pub place: String,
+    /// Key (`source.topic`), schema field or topic; empty where the whole place is meant.
+    pub subject: String,
+    /// What was found and what was expected.
+    pub what: String,
+    /// What to do.
+    pub cure: String,
+}
+
+impl Finding {
+    /// A finding that stops the pipeline.
+    pub fn error(
+        place: impl Into<String>,
+        subject: impl Into<String>,
+        what: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Self {
+        Self { severity: Severity::Error, place: place.into(), subject: subject.into(), what: what.into(), cure: cure.into() }
+    }
+
+    /// A finding that is only worth a look.
+    pub fn warning(
+        place: impl Into<String>,
+        subject: impl Into<String>,
+        what: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(place, subject, what, cure) }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        write!(f, "{severity}: {}: ", self.place)?;
+        if !self.subject.is_empty() {
+            write!(f, "{}: ", self.subject)?;
+        }
+        write!(f, "{}\n    {}", self.what, self.cure)
+    }
+}

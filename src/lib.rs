@@ -1,0 +1,36 @@
+//! pressline: raw button presses in, enriched Avro out, each event exactly once.
+//!
+//! Data flows one way, and so do the modules:
+//!
+//! ```text
+//! source ─► decode ─► enrich ─► encode ─► transaction ─► output topic
+//!              │         │                     │
+//!              └ reject ─┴─► dead_letter ──────┘
+//! ```
+//!
+//! [`relay`] is the loop that joins them, [`coordinator`] is the part of it that decides (without I/O), and
+//! [`pipeline`] builds and supervises the workers that run it.
+
+pub mod check;
+pub mod config;
+pub mod consume;
+pub mod coordinator;
+pub mod dead_letter;
+pub mod decode;
+pub mod demo;
+pub mod encode;
+pub mod enrich;
+pub mod event;
+pub mod finding;
+pub mod generate;
+pub mod http;
+pub mod kafka;
+pub mod metrics;
+pub mod pipeline;
+pub mod place;
+pub mod registry;
+pub mod relay;
+pub mod schema;
+pub mod source;
+pub mod timestamp;
+pub mod transaction;
