@@ -33,4 +33,5 @@ pub mod relay;
 pub mod schema;
 pub mod source;
 pub mod timestamp;
+pub mod topic_id;
 pub mod transaction;
