@@ -2,8 +2,6 @@
 
 use jiff::{Timestamp, civil::DateTime};
 
-use crate::dead_letter::{Reason, Reject};
-
 /// Microseconds in a second.
 const SECOND_US: i64 = 1_000_000;
 /// How far ahead of our clock a sender's may be: one day, in microseconds. More is a mistaken unit or a broken clock.
@@ -60,7 +58,17 @@ pub fn plausible(timestamp_us: i64, now_us: i64) -> Result<i64, &'static str> {
     }
 }
 
-/// As [`plausible`], as the refusal of a record.
-pub(crate) fn checked(timestamp_us: i64, now_us: i64) -> Result<i64, Reject> {
-    plausible(timestamp_us, now_us).map_err(|detail| Reject::field(Reason::ImplausibleTimestamp, "timestamp", detail))
+/// [`parse`] and [`plausible`] in one; text is not taken for another unit.
+///
+/// # Errors
+/// As the two.
+pub fn parse_plausible(text: &str, now_us: i64) -> Result<i64, &'static str> {
+    let timestamp_us = parse(text)?;
+    if timestamp_us < EARLIEST_US {
+        Err("before 2000")
+    } else if timestamp_us > now_us.saturating_add(MAX_AHEAD_US) {
+        Err("more than a day ahead")
+    } else {
+        Ok(timestamp_us)
+    }
 }
