@@ -160,7 +160,9 @@ fn cohort_of(raw: Raw<'_>) -> Result<Option<i16>, Reject> {
         Raw::Integer(number) => i16::try_from(number)
             .map(Some)
             .map_err(|_| Reject::field(Reason::WrongType, COHORT, "number outside of -32768 to 32767")),
-        other => Err(Reject::field(Reason::WrongType, COHORT, found_instead_of!("a small whole number or null", other))),
+        other => {
+            Err(Reject::field(Reason::WrongType, COHORT, found_instead_of!("a small whole number or null", other)))
+        }
     }
 }
 
@@ -291,7 +293,8 @@ impl<'de> Visitor<'de> for Document<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
         let inner = self.0.enter()?;
-        let mut fields = Fields { values: [const { Raw::Absent }; KNOWN.len()], twice: [false; KNOWN.len()], unknown: 0 };
+        let mut fields =
+            Fields { values: [const { Raw::Absent }; KNOWN.len()], twice: [false; KNOWN.len()], unknown: 0 };
         while let Some(key) = entries.next_key_seed(Key)? {
             let Some(known) = key else {
                 entries.next_value_seed(Skip(inner))?;

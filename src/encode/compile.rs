@@ -28,7 +28,11 @@ pub(super) fn compile(
         findings: Vec::new(),
     };
     let Schema::Record(record) = schema else {
-        compiler.refuse("", format!("the schema is of type {}, expected a record", name_of(schema)), "give a record schema");
+        compiler.refuse(
+            "",
+            format!("the schema is of type {}, expected a record", name_of(schema)),
+            "give a record schema",
+        );
         return Err(compiler.findings);
     };
     for field in &record.fields {
@@ -188,7 +192,10 @@ impl Compiler<'_> {
         let Some(default) = &field.default else {
             return self.refuse(
                 &field.name,
-                format!("pressline has no value for this field of type {}, and it has no default", name_of(&field.schema)),
+                format!(
+                    "pressline has no value for this field of type {}, and it has no default",
+                    name_of(&field.schema)
+                ),
                 "give the field a default, which is then written, or take it out of the schema",
             );
         };
