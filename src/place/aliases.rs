@@ -303,7 +303,7 @@ pub(super) const SUBDIVISIONS: &[(&str, &str)] = &[
     ("VN", "ho chi minh city hcmc=SG|ho chi minh city=SG"),
     ("YE", "amanat alasimah=SA|hadramaout=HD|aden=AD|sanaa governorate=SN"),
     ("ZA", "orange free state=FS"),
-    ("PE", "cuzco department=CUS|cuzco=CUS"),
+    ("PE", "lima province=LMA|cuzco department=CUS|cuzco=CUS"),
     ("VE", "distrito federal=A"),
     ("KG", "bishkek=GB"),
     ("BH", "manama=13|southern governorate=14|northern governorate=17|muharraq=15"),
@@ -312,4 +312,5 @@ pub(super) const SUBDIVISIONS: &[(&str, &str)] = &[
     ("KP", "pyongyang=01"),
     ("LY", "tripoli=TB"),
     ("TN", "ariana governorate=12|kef governorate=33"),
+    ("LV", "jelgava municipality=041|rezekne municipality=077"),
 ];
