@@ -70,6 +70,10 @@ class Server(socketserver.ThreadingTCPServer):
         connection, address = super().get_request()
         return self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
 
+    def handle_error(self, request, client_address):
+        """One line for a client that failed, such as one that does not trust the certificate."""
+        print(f"connection failed: {sys.exc_info()[1]}", file=sys.stderr, flush=True)
+
 
 def main():
     port, upstream_port, certificate, credentials = sys.argv[1:]

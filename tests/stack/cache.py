@@ -62,7 +62,7 @@ def _cached(name, recipe, fill):
             return ready
         for killed in ready.parent.glob(f".{name}-*"):
             shutil.rmtree(killed)
-        print(f"stack: fetching {name} into {ready}", flush=True)
+        print(f"stack: fetching {name} into {ready}", file=sys.stderr, flush=True)
         half = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=ready.parent))
         try:
             fill(recipe, half)

@@ -36,7 +36,7 @@ class Process:
         pid = self._child.pid
         self._pid_file.write_text(f"{pid} {_start_time(pid)}\n")
 
-    def wait_until(self, ready, seconds=60):
+    def wait_until(self, ready, seconds=120):
         """Waits until `ready()` is true; raises `Failed` when the process ends or the time is over."""
         deadline = time.monotonic() + seconds
         while not ready():

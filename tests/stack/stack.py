@@ -4,7 +4,7 @@
     stack.py run -- COMMAND...     start everything, run the command with their addresses in its environment, stop everything
     stack.py up                    start everything and print the addresses
     stack.py down                  stop everything
-    stack.py env                   print the addresses as shell exports
+    stack.py env                   print the addresses again; as shell exports: eval "$(tests/stack/stack.py env)"
     stack.py kill SERVICE [-9|-15|-STOP|-CONT]
     stack.py restart SERVICE       kill -9 unless it is down already, then start on the data it has
     stack.py fetch                 only fill the cache
@@ -46,7 +46,7 @@ def main():
     try:
         return command(*arguments)
     except Failed as failure:
-        print(f"stack: {failure}", file=sys.stderr)
+        _say(failure)
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -84,7 +84,7 @@ def run(command):
     """Runs the command among the services; its exit code."""
     own = dict(os.environ)
     if own.get("PRESSLINE_TEST_BOOTSTRAP") and own.get("PRESSLINE_TEST_REGISTRY"):
-        print("stack: using the services that PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY name", flush=True)
+        _say("using the services that PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY name")
         return _run_command(command, {"PRESSLINE_TEST_PYTHON": str(cache.python()), **own})
     with _only_one():
         try:
@@ -102,7 +102,7 @@ def kill(service, number):
     else:
         alive = process.send(number)
     if not alive:
-        print(f"stack: {service} does not run", file=sys.stderr)
+        _say(f"{service} does not run")
     return 0 if alive else 1
 
 
@@ -144,7 +144,7 @@ def _start_all():
     for process in processes:
         environment |= process.environment()
     _write_state({"ports": numbers, "environment": environment})
-    print(f"stack: {', '.join(SERVICES)} ready after {time.monotonic() - begun:.1f} s, logs in {FOLDER}", flush=True)
+    _say(f"{', '.join(SERVICES)} ready after {time.monotonic() - begun:.1f} s, logs in {FOLDER}")
     return environment
 
 
@@ -213,6 +213,10 @@ def _write_state(state):
     STATE.with_suffix(".new").rename(STATE)
 
 
+def _say(text):
+    print(f"stack: {text}", file=sys.stderr, flush=True)  # standard output is for the exports
+
+
 def _print_exports(environment):
     for name, value in environment.items():
         print(f"export {name}={shlex.quote(value)}")
@@ -220,26 +224,24 @@ def _print_exports(environment):
 
 def _arguments():
     """The function to call and its arguments."""
-    words = sys.argv[1:]
-    if words[:1] == ["kill"] and len(words) in (2, 3):  # argparse would take -9 for an option
-        service, number = words[1], words[2] if len(words) == 3 else "-9"
-        if service in SERVICES and number in SIGNALS:
-            return kill, [service, SIGNALS[number]]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for plain in (up, down, env, fetch):
         commands.add_parser(plain.__name__, help=plain.__doc__).set_defaults(call=plain)
     commands.add_parser("restart", help=restart.__doc__).add_argument("service", choices=SERVICES)
-    commands.add_parser("kill", help=kill.__doc__, usage="stack.py kill SERVICE [-9|-15|-STOP|-CONT]")
-    commands.add_parser("run", help=run.__doc__).add_argument("words", nargs=argparse.REMAINDER)
-    given = parser.parse_args(words)
+    for greedy in (run, kill):  # what follows may begin with a dash
+        commands.add_parser(greedy.__name__, help=greedy.__doc__).add_argument("words", nargs=argparse.REMAINDER)
+    given = parser.parse_args()
     if given.command == "restart":
         return restart, [given.service]
     if given.command == "run":
         command = given.words[1:] if given.words[:1] == ["--"] else given.words
         return run, [command] if command else parser.error("run needs a command")
     if given.command == "kill":
-        parser.error(f"kill needs a service ({', '.join(SERVICES)}) and a signal ({', '.join(SIGNALS)})")
+        service, number, *more = [*given.words, "-9"] if len(given.words) == 1 else [*given.words, "", ""]
+        if service not in SERVICES or number not in SIGNALS or any(more):
+            parser.error(f"kill needs a service ({', '.join(SERVICES)}) and a signal ({', '.join(SIGNALS)}; else -9)")
+        return kill, [service, SIGNALS[number]]
     return given.call, []
 
 
