@@ -40,7 +40,9 @@ SIGNALS = {"-9": signal.SIGKILL, "-15": signal.SIGTERM, "-STOP": signal.SIGSTOP,
 
 def main():
     command, arguments = _arguments()
-    # A plain exit, so that `finally` runs; during `run` the command is told first (see _run_command).
+    # A plain exit, so that `finally` runs; during `run` the command is told first (see _run_command). SIGINT is set too:
+    # a shell starts background jobs with it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
     try:
@@ -158,7 +160,10 @@ def _stop_all():
 
 def _run_command(command, environment):
     """Runs the command in a process group of its own, so that no grandchild of it outlives the services."""
-    child = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        child = subprocess.Popen(command, env=environment, start_new_session=True)
+    except OSError as error:
+        raise Failed(f"cannot run {command[0]}: {error.strerror}") from None
     try:
         return _exit_code(child.wait())
     except BaseException:
