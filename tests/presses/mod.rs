@@ -71,7 +71,12 @@ pub fn address(n: u32) -> Option<IpAddr> {
 
 /// The n-th raw press, about 220 bytes of JSON with fields that pressline does not know, as senders write them.
 pub fn record(n: u32) -> String {
-    let ip = address(n).map_or("null".to_owned(), |ip| format!("\"{ip}\""));
+    record_from(n, address(n))
+}
+
+/// As [`record`], from that address.
+pub fn record_from(n: u32, ip: Option<IpAddr>) -> String {
+    let ip = ip.map_or("null".to_owned(), |ip| format!("\"{ip}\""));
     let session = 0x5bd1_e995_u128 * 0x9e37_79b9_7f4a_7c15_u128 * u128::from(n / 4 + 1);
     let session = format!("{session:032x}");
     let session = [&session[..8], &session[8..12], &session[12..16], &session[16..20], &session[20..]].join("-");
