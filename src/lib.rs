@@ -13,6 +13,7 @@
 
 pub mod check;
 pub mod config;
+pub mod connection;
 pub mod consume;
 pub mod coordinator;
 pub mod dead_letter;
