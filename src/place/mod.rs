@@ -11,6 +11,7 @@ mod layout;
 mod mmdb;
 mod private;
 mod record;
+mod tree;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};

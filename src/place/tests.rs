@@ -339,6 +339,51 @@ fn our_reader_agrees_with_maxminddb_on_the_demo_file() {
 }
 
 #[test]
+fn our_search_agrees_with_maxminddb_on_any_address() {
+    let bytes = demo();
+    let reader = maxminddb::Reader::from_source(bytes.clone()).unwrap();
+    let places = open(bytes);
+    let sample: Vec<_> = places.networks().collect();
+    let mut found = 0;
+    for step in 0..200_000u64 {
+        let noise = step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // Near a network that is there: its first address with some low bits changed.
+        let near = sample[noise as usize % sample.len()];
+        let ip = match near.addr {
+            IpAddr::V4(addr) => IpAddr::V4((addr.to_bits() ^ noise as u32 >> (noise % 32)).into()),
+            IpAddr::V6(addr) => IpAddr::V6((addr.to_bits() ^ u128::from(noise) << 64 >> (noise % 128)).into()),
+        };
+        if private::is_private(ip) {
+            continue;
+        }
+        let ours = match places.lookup_addr(ip) {
+            Lookup::Found(key) => Some(key.offset()),
+            _ => None,
+        };
+        assert_eq!(ours, reader.lookup(ip).unwrap().offset(), "{ip}");
+        found += u32::from(ours.is_some());
+    }
+    assert!(found > 20_000, "{found}");
+}
+
+#[test]
+fn prefixes_of_every_length_are_found() {
+    for len in 1..=32u8 {
+        let places = open(mmdb(IpVersion::V4, &[(&format!("81.2.69.142/{len}"), flat("FI", "", ""))]));
+        assert_eq!(find(&places, "81.2.69.142").country_code, "FI", "/{len}");
+        let beside = IpAddr::V4((u32::from_be_bytes([81, 2, 69, 142]) ^ 1 << (32 - len)).into());
+        assert!(!matches!(places.lookup_addr(beside), Lookup::Found(_)), "/{len}");
+    }
+    for len in 3..=128u8 {
+        let places = open(mmdb(IpVersion::V6, &[(&format!("2a00:1450:4001:81b::200e/{len}"), flat("FI", "", ""))]));
+        assert_eq!(find(&places, "2a00:1450:4001:81b::200e").country_code, "FI", "/{len}");
+        let bits = "2a00:1450:4001:81b::200e".parse::<std::net::Ipv6Addr>().unwrap().to_bits();
+        let beside = IpAddr::V6((bits ^ 1 << (128 - len)).into());
+        assert!(!matches!(places.lookup_addr(beside), Lookup::Found(_)), "/{len}");
+    }
+}
+
+#[test]
 fn samples_are_spread_and_the_same_every_time() {
     let places = open(demo());
     let sample = places.sample_networks(500);
