@@ -252,10 +252,10 @@ fn survey(tree: &Tree<'_>, section: &[u8]) -> Result<Survey, Damage> {
             let child = tree.child(node, side);
             let Some(pointer) = child.checked_sub(tree.nodes).filter(|pointer| *pointer > 0) else { continue };
             survey.networks_v6 += 1;
-            let offset = pointer as usize - SEPARATOR.min(pointer as usize);
-            if offset >= section.len() || (pointer as usize) < SEPARATOR {
+            let offset = (pointer as usize).checked_sub(SEPARATOR).filter(|offset| *offset < section.len());
+            let Some(offset) = offset else {
                 return Err(Damage { offset: 0, what: "a search tree that points outside the data, which begins" });
-            }
+            };
             let bit = 1u64 << (offset % 64);
             if seen[offset / 64] & bit == 0 {
                 seen[offset / 64] |= bit;
