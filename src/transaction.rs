@@ -169,6 +169,8 @@ pub struct Writer {
     config: ClientConfig,
     delivery: Delivery,
     transactional_id: String,
+    /// `transaction.timeout.ms` as it is set.
+    timeout: Duration,
     signs: Arc<Signs>,
     producer: Option<InnerProducer>,
 }
@@ -190,7 +192,15 @@ impl Writer {
         if config.delivery == Delivery::ExactlyOnce {
             client.set("transactional.id", &transactional_id);
         }
-        Ok(Self { config: client, delivery: config.delivery, transactional_id, signs: Arc::default(), producer: None })
+        let timeout = client.get("transaction.timeout.ms").and_then(|ms| ms.parse().ok()).map_or(TRANSACTION_TIMEOUT, Duration::from_millis);
+        Ok(Self {
+            config: client,
+            delivery: config.delivery,
+            transactional_id,
+            timeout,
+            signs: Arc::default(),
+            producer: None,
+        })
     }
 
     /// The id under which the broker knows this worker's transactions.
@@ -238,11 +248,15 @@ impl Writer {
         if self.delivery == Delivery::ExactlyOnce
             && let Err(error) = producer.begin_transaction()
         {
-            let error = classify(&error, Duration::ZERO, &self.transactional_id);
+            let error = self.classify(&error, Duration::ZERO);
             self.close();
             return Err(error);
         }
         Ok(Transaction { writer: self, began: Instant::now(), committed: false })
+    }
+
+    fn classify(&self, error: &KafkaError, age: Duration) -> TransactionError {
+        classify(error, age >= self.timeout, &self.transactional_id)
     }
 }
 
@@ -311,7 +325,7 @@ pub struct Transaction<'w> {
 }
 
 impl Transaction<'_> {
-    /// Hands a record to the producer. Waits while the producer's queue is full, up to the message time-out.
+    /// Hands a record to the producer. Waits while the producer's queue is full, up to the transaction's time-out.
     pub fn send(&mut self, record: OutputRecord<'_>) -> Result<(), TransactionError> {
         let producer = self.producer()?;
         let mut base: BaseRecord<'_, [u8], [u8], ()> = BaseRecord::to(record.topic);
@@ -323,7 +337,7 @@ impl Transaction<'_> {
             match producer.send(base) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                    if self.began.elapsed() > MESSAGE_TIMEOUT {
+                    if self.began.elapsed() > self.writer.timeout {
                         return Err(TransactionError::Recover {
                             cause: Cause::Delivery,
                             message: "the producer's queue stayed full".into(),
@@ -388,10 +402,10 @@ impl Transaction<'_> {
     /// Retriable errors: the same call with the same arguments, until the transaction's time is over.
     fn repeat(&self, call: impl Fn(Duration) -> Result<(), KafkaError>) -> Result<(), TransactionError> {
         loop {
-            let left = TRANSACTION_TIMEOUT.saturating_sub(self.began.elapsed()).max(Duration::from_millis(100));
+            let left = self.writer.timeout.saturating_sub(self.began.elapsed()).max(Duration::from_millis(100));
             match call(left) {
                 Ok(()) => return Ok(()),
-                Err(error) if retriable(&error) && self.began.elapsed() < TRANSACTION_TIMEOUT => {
+                Err(error) if retriable(&error) && self.began.elapsed() < self.writer.timeout => {
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 Err(error) => return Err(self.classify(&error)),
@@ -405,7 +419,7 @@ impl Transaction<'_> {
         let producer = self.producer()?;
         let mut pause = Duration::from_micros(200);
         while producer.in_flight_count() > 0 {
-            if self.began.elapsed() > TRANSACTION_TIMEOUT {
+            if self.began.elapsed() > self.writer.timeout {
                 return Err(TransactionError::Recover {
                     cause: Cause::Delivery,
                     message: "messages were not delivered in time".into(),
@@ -421,7 +435,7 @@ impl Transaction<'_> {
     }
 
     fn classify(&self, error: &KafkaError) -> TransactionError {
-        classify(error, self.began.elapsed(), &self.writer.transactional_id)
+        self.writer.classify(error, self.began.elapsed())
     }
 }
 
@@ -446,14 +460,15 @@ fn retriable(error: &KafkaError) -> bool {
     matches!(error, KafkaError::Transaction(e) if e.is_retriable() && !e.is_fatal())
 }
 
-fn classify(error: &KafkaError, age: Duration, transactional_id: &str) -> TransactionError {
+/// `overdue`: the transaction was open for longer than its time-out.
+fn classify(error: &KafkaError, overdue: bool, transactional_id: &str) -> TransactionError {
     let fenced = matches!(
         error.rdkafka_error_code(),
         Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
     );
     // The broker also fences a producer whose transaction it timed out: then it is our own standing still, and a new
     // producer is right.
-    if fenced && age < TRANSACTION_TIMEOUT {
+    if fenced && !overdue {
         return TransactionError::Fenced { transactional_id: transactional_id.to_string() };
     }
     let cause = match error {
