@@ -83,7 +83,7 @@ class Check:
                 self.differ(where, "not the partition that Java clients give this key")
             for fault in self._names.faults(fields):
                 self.differ(where, fault)
-            self._no_trace(where, message, self._traces_said(message))
+            self._no_trace(where, message, self._traces_said(message))  # of anybody's address; its own is looked for below
             found[session].append((where, fields, message))
         for session in self._expected.keys() | found.keys():
             self._compare_session(session, self._expected.get(session, []), found.get(session, []))
