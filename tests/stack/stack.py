@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Starts, stops and disturbs the services that the tests need: Kafka and a schema registry, on loopback and free ports.
 
-    stack.py run -- COMMAND...     start everything, run the command with their addresses in its environment, stop everything
+    stack.py run -- COMMAND...     start everything, run the command with the addresses in its environment, stop all
     stack.py up                    start everything and print the addresses
     stack.py down                  stop everything
     stack.py env                   print the addresses again; as shell exports: eval "$(tests/stack/stack.py env)"
@@ -9,8 +9,9 @@
     stack.py restart SERVICE       kill -9 unless it is down already, then start on the data it has
     stack.py fetch                 only fill the cache
 
-Services are kafka, registry and registry-tls. Data, logs and pid files lie under target/stack; every `up` and `run` starts
-empty. Where PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are set already, `run` starts nothing and uses those.
+Services are kafka, registry and registry-tls. Data, logs and pid files lie under target/stack; every `up` and `run`
+starts empty. Where PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are set already, `run` starts nothing and uses
+those.
 """
 
 import argparse
@@ -41,8 +42,8 @@ SIGNALS = {"-9": signal.SIGKILL, "-15": signal.SIGTERM, "-STOP": signal.SIGSTOP,
 
 def main():
     command, arguments = _arguments()
-    # A plain exit, so that `finally` runs; during `run` the command is told first (see _run_command). SIGINT is set too:
-    # a shell starts background jobs with it ignored.
+    # A plain exit, so that `finally` runs; during `run` the command is told first (see _run_command). SIGINT is set
+    # too: a shell starts background jobs with it ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
