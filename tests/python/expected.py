@@ -80,6 +80,8 @@ class _Pairs(list):
 
 def _first_too_deep(text):
     """Where nesting first goes beyond `MAX_DEPTH`, or None."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return None
     depth, inside_text, escaped = 0, False, False
     for position, character in enumerate(text):
         if inside_text:

@@ -81,7 +81,9 @@ class Names:
         """What is wrong with these two fields of an output record, as sentences."""
         key = (place["country_code"], place["country_name"], place["subdivision_name"], place["subdivision_code"])
         if key not in self._verdicts:
-            self._verdicts[key] = [fault for fault in (self._country(*key[:2]), self._subdivision(key[0], *key[2:])) if fault]
+            self._verdicts[key] = [
+                fault for fault in (self._country(*key[:2]), self._subdivision(key[0], *key[2:])) if fault
+            ]
         return self._verdicts[key]
 
     def _country(self, code, name):
@@ -114,4 +116,8 @@ class Names:
             self.counts[f"{kind} a code, of a name that pycountry has not or twice"] += 1
             return None
         self.counts["subdivision codes compared with pycountry's by the same name"] += 1
-        return None if code == same_name[0] else f"subdivision {country} {name!r} has code {code!r}, pycountry {same_name[0]!r}"
+        return (
+            None
+            if code == same_name[0]
+            else f"subdivision {country} {name!r} has code {code!r}, pycountry {same_name[0]!r}"
+        )

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 import urllib.request
 
 import fastavro
@@ -23,10 +24,16 @@ def read_all(bootstrap, topic):
     open_partitions = set(range(partitions(bootstrap, topic)))
     consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in open_partitions])
     try:
+        heard = time.monotonic()
         while open_partitions:
-            batch = consumer.consume(10_000, timeout=20)
-            if not batch:
-                raise SystemExit(f"{topic}: nothing more within 20 s, ends of partitions {sorted(open_partitions)} not reached")
+            # It waits out its time unless the whole batch is there, so the time is short.
+            batch = consumer.consume(10_000, timeout=0.2)
+            if batch:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > 20:
+                raise SystemExit(
+                    f"{topic}: nothing for 20 s, the end of partitions {sorted(open_partitions)} not reached"
+                )
             for message in batch:
                 if message.error() is None:
                     yield message
@@ -74,7 +81,11 @@ class Registry:
     def logical_types(self):
         """Field name → logical type, of every schema seen."""
         return [
-            {field["name"]: field["type"].get("logicalType") for field in schema["fields"] if isinstance(field["type"], dict)}
+            {
+                field["name"]: field["type"].get("logicalType")
+                for field in schema["fields"]
+                if isinstance(field["type"], dict)
+            }
             for schema, _ in self._schemas.values()
         ]
 
@@ -86,7 +97,7 @@ class Registry:
         if number not in self._schemas:
             with urllib.request.urlopen(f"{self._address}/schemas/ids/{number}", timeout=20) as answer:
                 schema = json.loads(json.load(answer)["schema"])
-            # Decoded as it is on the wire: a UUID object would hide the case of its letters, a datetime its microseconds.
+            # Decoded as on the wire: a UUID object would hide the case of its letters, a datetime its microseconds.
             self._schemas[number] = schema, fastavro.parse_schema(_without_logical_types(schema))
         return self._schemas[number][1]
 

@@ -29,7 +29,9 @@ class Check:
         self._arguments = arguments
         self._names = Names()
         self._registry = Registry(arguments.registry)
-        self._expected = defaultdict(list)  # session → (where, fields, record time, traces of the address), in raw order
+        self._expected = defaultdict(
+            list
+        )  # session → (where, fields, record time, traces of the address), in raw order
         self._refused = {}  # (partition, offset) → (reason, field, traces of the address)
         self._traces = set()
         self.counts = Counter()
@@ -60,8 +62,12 @@ class Check:
             if press.address is not None:
                 self.counts[f"presses from IPv{press.address.version}"] += 1
                 traces |= _forms(press.address)
-            self.counts["presses of an unknown place" if place["country_code"] == "--" else "presses of a known place"] += 1
-            self._expected[press.session_id].append((f"{topic} {where[0]}/{where[1]}", fields, message.timestamp(), traces))
+            self.counts[
+                "presses of an unknown place" if place["country_code"] == "--" else "presses of a known place"
+            ] += 1
+            self._expected[press.session_id].append(
+                (f"{topic} {where[0]}/{where[1]}", fields, message.timestamp(), traces)
+            )
 
     def read_output(self):
         """Compares the output, session by session."""
@@ -83,7 +89,9 @@ class Check:
                 self.differ(where, "not the partition that Java clients give this key")
             for fault in self._names.faults(fields):
                 self.differ(where, fault)
-            self._no_trace(where, message, self._traces_said(message))
+            self._no_trace(
+                where, message, self._traces_said(message)
+            )  # of anybody's address; its own is looked for below
             found[session].append((where, fields, message))
         for session in self._expected.keys() | found.keys():
             self._compare_session(session, self._expected.get(session, []), found.get(session, []))
@@ -101,7 +109,9 @@ class Check:
             return
         if [_identity(fields) for _, fields, *_ in expected] != [_identity(fields) for _, fields, _ in found]:
             if Counter(_identity(f) for _, f, *_ in expected) == Counter(_identity(f) for _, f, _ in found):
-                self.differ(found[0][0], f"session {session}: the records are in another order than {expected[0][0]} and after")
+                self.differ(
+                    found[0][0], f"session {session}: the records are in another order than {expected[0][0]} and after"
+                )
                 return
         for (raw, wanted, raw_time, traces), (where, fields, message) in zip(expected, found):
             for key in (*_FIELDS, *_OPTIONAL):
@@ -114,7 +124,9 @@ class Check:
     def _check_schema(self):
         for types in self._registry.logical_types():
             if types.get("session_id") != "uuid" or types.get("timestamp") != "timestamp-micros":
-                self.differ("registry", "the logical types uuid and timestamp-micros are not inside the types of the fields")
+                self.differ(
+                    "registry", "the logical types uuid and timestamp-micros are not inside the types of the fields"
+                )
         for names in self._registry.field_names():
             if tuple(names[:9]) != _FIRST_NINE:
                 self.differ("registry", f"the first nine fields are {', '.join(names[:9])}")
@@ -143,7 +155,9 @@ class Check:
                 self.differ(where, f"raw record {raw[0]}/{raw[1]} {what} ({reason} {field})")
                 continue
             if (reason, field) != wanted[:2]:
-                self.differ(where, f"reason {reason!r}, field {field!r} where {wanted[0]!r}, {wanted[1]!r} was expected")
+                self.differ(
+                    where, f"reason {reason!r}, field {field!r} where {wanted[0]!r}, {wanted[1]!r} was expected"
+                )
             self._no_trace(where, message, wanted[2] | self._traces_said(message))
         for (partition, offset), (reason, field, _) in left.items():
             self.counts["lost"] += 1
@@ -210,7 +224,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("--bootstrap", "--registry", "--raw-topic", "--output-topic", "--dead-topic"):
         parser.add_argument(name, required=True)
-    parser.add_argument("--mmdb", nargs="+", required=True, metavar="FILE", help="files of the flat layout, first answer wins")
+    parser.add_argument(
+        "--mmdb", nargs="+", required=True, metavar="FILE", help="files of the flat layout, first answer wins"
+    )
     parser.add_argument("--expect-sent", type=int, metavar="N", help="how many raw records there must be")
     parser.add_argument("--actions", nargs="+", default=["EnterPage", "PressButton", "ExitPage"])
     parser.add_argument("--max-record-bytes", type=int, default=1_000_000)

@@ -11,7 +11,18 @@ from http.server import BaseHTTPRequestHandler
 from ports import LOOPBACK
 
 # Headers that belong to one connection and are not passed on (RFC 9110, 7.6.1), and those the server sets itself.
-_OWN = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host", "authorization", "server", "date"}
+_OWN = {
+    "connection",
+    "keep-alive",
+    "transfer-encoding",
+    "te",
+    "trailer",
+    "upgrade",
+    "host",
+    "authorization",
+    "server",
+    "date",
+}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -24,7 +35,9 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         given = self.headers.get("Authorization") or ""
         if not hmac.compare_digest(given.encode(), self.server.expected):
-            self._reply(401, [("WWW-Authenticate", 'Basic realm="registry"')], b'{"error_code":401,"message":"Unauthorized"}')
+            self._reply(
+                401, [("WWW-Authenticate", 'Basic realm="registry"')], b'{"error_code":401,"message":"Unauthorized"}'
+            )
             return
         upstream = http.client.HTTPConnection(LOOPBACK, self.server.upstream_port, timeout=30)
         try:

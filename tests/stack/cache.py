@@ -1,7 +1,7 @@
 """Fetches the test services once and keeps them outside the checkout, one folder per version.
 
-The ordinary clients (mvn, pip) do the fetching, with whatever registry they are configured for. A folder is filled under
-another name and renamed when complete, so that an interrupted run never leaves half of one.
+The ordinary clients (mvn, pip) do the fetching, with whatever registry they are configured for. A folder is filled
+under another name and renamed when complete, so that an interrupted run never leaves half of one.
 """
 
 import fcntl
@@ -101,7 +101,9 @@ def _virtual_environment(requirements, into):
 
 def _quietly(command):
     """Runs a command; its output is shown only when it fails."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     if done.returncode != 0:
         print(done.stdout, file=sys.stderr)
         words = " ".join(str(word) for word in command)

@@ -23,7 +23,16 @@ def make(folder):
 
 def _authority(folder, name, subject):
     _openssl(
-        folder, "req", "-x509", *_new_key(f"{name}.key"), "-out", f"{name}.pem", "-days", "3650", "-subj", f"/CN={subject}"
+        folder,
+        "req",
+        "-x509",
+        *_new_key(f"{name}.key"),
+        "-out",
+        f"{name}.pem",
+        "-days",
+        "3650",
+        "-subj",
+        f"/CN={subject}",
     )
 
 
@@ -41,6 +50,8 @@ def _new_key(path):
 
 
 def _openssl(folder, *arguments):
-    done = subprocess.run(["openssl", *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        ["openssl", *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     if done.returncode != 0:
         raise SystemExit(f"stack: openssl {arguments[0]} failed:\n{done.stdout}")

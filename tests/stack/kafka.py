@@ -37,7 +37,9 @@ class Kafka(Process):
         format_log = ["kafka.tools.StorageTool", "format", "-t", "cHJlc3NsaW5lLXRlc3RzLQ", "-c", self._properties]
         for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
             format_log += ["--add-scram", f"{mechanism}=[name={USER},password={PASSWORD}]"]
-        done = subprocess.run(_java("-Xmx256m", *format_log), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run(
+            _java("-Xmx256m", *format_log), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         if done.returncode != 0:
             raise Failed(f"kafka: formatting its log directory failed:\n{done.stdout}")
 

@@ -17,8 +17,11 @@ need perl perl -MFindBin -MIPC::Cmd -MFile::Compare -MTime::Piece -e 1
 need openssl openssl version
 need python3 python3 --version
 need python3-venv python3 -c 'import ensurepip, venv'
-need maven mvn --version
-need java "$here/find-java.sh"
+# Services that run already need no Java here.
+if [ -z "${PRESSLINE_TEST_BOOTSTRAP:-}" ] || [ -z "${PRESSLINE_TEST_REGISTRY:-}" ]; then
+    need maven mvn --version
+    need java "$here/find-java.sh"
+fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if ! command -v apt-get >/dev/null; then
@@ -47,4 +50,4 @@ for package in "${missing[@]}"; do
     packages+=("$package")
 done
 apt_get install --no-install-recommends "${packages[@]}"
-"$here/find-java.sh" >/dev/null
+if [[ " ${missing[*]} " == *" java "* ]]; then "$here/find-java.sh" >/dev/null; fi

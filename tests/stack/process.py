@@ -26,15 +26,19 @@ class Process:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as log:
             self._log_start = log.tell()
-            self._child = subprocess.Popen(
+            child = subprocess.Popen(
                 [str(word) for word in command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        pid = self._child.pid
-        self._pid_file.write_text(f"{pid} {_start_time(pid)}\n")
+        self.adopt(child)
+
+    def adopt(self, child):
+        """Takes over a child that was started as the leader of its group."""
+        self._child = child
+        self._pid_file.write_text(f"{child.pid} {_start_time(child.pid)}\n")
 
     def wait_until(self, ready, seconds=120):
         """Waits until `ready()` is true; raises `Failed` when the process ends or the time is over."""

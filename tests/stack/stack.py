@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Starts, stops and disturbs the services that the tests need: Kafka and a schema registry, on loopback and free ports.
 
-    stack.py run -- COMMAND...     start everything, run the command with their addresses in its environment, stop everything
+    stack.py run -- COMMAND...     start everything, run the command with the addresses in its environment, stop all
     stack.py up                    start everything and print the addresses
     stack.py down                  stop everything
     stack.py env                   print the addresses again; as shell exports: eval "$(tests/stack/stack.py env)"
@@ -9,8 +9,9 @@
     stack.py restart SERVICE       kill -9 unless it is down already, then start on the data it has
     stack.py fetch                 only fill the cache
 
-Services are kafka, registry and registry-tls. Data, logs and pid files lie under target/stack; every `up` and `run` starts
-empty. Where PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are set already, `run` starts nothing and uses those.
+Services are kafka, registry and registry-tls. Data, logs and pid files lie under target/stack; every `up` and `run`
+starts empty. Where PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are set already, `run` starts nothing and uses
+those.
 """
 
 import argparse
@@ -23,25 +24,26 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import cache
 import certificates
 import ports
 from kafka import Kafka
-from process import Failed
+from process import Failed, Process
 from registry import ProtectedRegistry, Registry
 
 FOLDER = cache.HERE.parents[1] / "target" / "stack"
 STATE = FOLDER / "state.json"
 SERVICES = {"kafka": Kafka, "registry": Registry, "registry-tls": ProtectedRegistry}
+COMMAND = "command"  # its pid file lies beside those of the services
 SIGNALS = {"-9": signal.SIGKILL, "-15": signal.SIGTERM, "-STOP": signal.SIGSTOP, "-CONT": signal.SIGCONT}
 
 
 def main():
     command, arguments = _arguments()
-    # A plain exit, so that `finally` runs; during `run` the command is told first (see _run_command). SIGINT is set too:
-    # a shell starts background jobs with it ignored.
+    # A plain exit, so that `finally` runs; during `run` the command is told first (see _run_command). SIGINT is set
+    # too: a shell starts background jobs with it ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
@@ -87,10 +89,10 @@ def run(command):
     own = dict(os.environ)
     if own.get("PRESSLINE_TEST_BOOTSTRAP") and own.get("PRESSLINE_TEST_REGISTRY"):
         _say("using the services that PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY name")
-        return _run_command(command, {"PRESSLINE_TEST_PYTHON": str(cache.python()), **own})
+        return _run_command(command, {"PRESSLINE_TEST_PYTHON": str(cache.python()), **own}, None)
     with _only_one():
         try:
-            return _run_command(command, own | _start_all())
+            return _run_command(command, own | _start_all(), Process(FOLDER, COMMAND))
         finally:
             _stop_all()
 
@@ -152,26 +154,27 @@ def _start_all():
 
 def _stop_all():
     """Stops whatever the pid files name, also what an interrupted run left behind."""
+    Process(FOLDER, COMMAND).stop()
     unknown = dict.fromkeys((name for service in SERVICES.values() for name in service.PORTS), 0)
     for service in reversed(SERVICES.values()):
         service(FOLDER, unknown).stop()
     STATE.unlink(missing_ok=True)
 
 
-def _run_command(command, environment):
+def _run_command(command, environment, remembered):
     """Runs the command in a process group of its own, so that no grandchild of it outlives the services."""
     try:
         child = subprocess.Popen(command, env=environment, start_new_session=True)
     except OSError as error:
         raise Failed(f"cannot run {command[0]}: {error.strerror}") from None
     try:
+        if remembered:  # by a pid file, for the case that we are killed and cannot stop it
+            remembered.adopt(child)
         return _exit_code(child.wait())
     except BaseException:
         _signal_group(child, signal.SIGTERM)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             child.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            pass
         raise
     finally:
         _signal_group(child, signal.SIGKILL)
@@ -179,10 +182,8 @@ def _run_command(command, environment):
 
 
 def _signal_group(child, number):
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(child.pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _exit_code(returned):
