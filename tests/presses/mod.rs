@@ -84,13 +84,13 @@ pub fn record_from(n: u32, ip: Option<IpAddr>) -> String {
     let session = format!("{session:032x}");
     let session = [&session[..8], &session[8..12], &session[12..16], &session[16..20], &session[20..]].join("-");
     let action = if n < VISITORS { "EnterPage" } else { "PressButton" };
-    let cohort = if n % 3 == 0 { "null" } else { "2" };
+    let cohort = if n.is_multiple_of(3) { "null" } else { "2" };
     let timestamp = match n % 16 {
         15 => format!("\"2026-11-21T11:{:02}:{:02}.123456+00:00\"", n / 60 % 60, n % 60),
         _ => (NOW_US - i64::from(n)).to_string(),
     };
     format!(
         "{{\"session_id\": \"{session}\", \"timestamp\": {timestamp}, \"cohort\": {cohort}, \"action\": \"{action}\", \
-         \"ip\": {ip}, \"page\": \"/products/42\", \"sender\": \"web-4.17\"}}"
+         \"ip\": {ip}, \"page\": \"/products/42?from=newsletter-week-47\", \"sender\": \"web-4.17\"}}"
     )
 }
