@@ -1,1 +1,142 @@
-//! To come.
+//! Kafka clients from the configuration: connection, security and the properties that are the user's to set.
+//!
+//! What the guarantees rest on is set by [`crate::source`] and [`crate::transaction`], after this, so that it wins.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::config::secret::{self, SecretError};
+use crate::config::{KafkaConfig, SaslConfig, TlsConfig};
+
+/// Which side of the pipeline a client is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Reads.
+    Consumer,
+    /// Writes.
+    Producer,
+}
+
+/// How long one question about topics or groups may take.
+pub const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The configuration of a client, without what belongs to source or transaction. Errors: a secret that cannot be read.
+pub fn client_config(kafka: &KafkaConfig, role: Role) -> Result<ClientConfig, SecretError> {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &kafka.bootstrap_servers)
+        .set("client.id", "pressline")
+        // Without it a half-open connection is noticed only by a request's time-out.
+        .set("socket.keepalive.enable", "true")
+        // Fetch responses may exceed fetch.max.bytes by one batch; a large record must not kill the connection.
+        .set("receive.message.max.bytes", "200000000");
+    security(&mut config, kafka)?;
+    let own = match role {
+        Role::Consumer => &kafka.consumer,
+        Role::Producer => &kafka.producer,
+    };
+    for (name, value) in kafka.properties.0.iter().chain(&own.0) {
+        config.set(name, value);
+    }
+    Ok(config)
+}
+
+fn security(config: &mut ClientConfig, kafka: &KafkaConfig) -> Result<(), SecretError> {
+    let protocol = match (&kafka.tls, &kafka.sasl) {
+        (None, None) => "plaintext",
+        (Some(_), None) => "ssl",
+        (_, Some(sasl)) if sasl.plaintext => "sasl_plaintext",
+        (_, Some(_)) => "sasl_ssl",
+    };
+    config.set("security.protocol", protocol);
+    if let Some(tls) = &kafka.tls {
+        set_tls(config, tls)?;
+    }
+    if let Some(sasl) = &kafka.sasl {
+        set_sasl(config, sasl)?;
+    }
+    Ok(())
+}
+
+fn set_tls(config: &mut ClientConfig, tls: &TlsConfig) -> Result<(), SecretError> {
+    let files =
+        [("ssl.ca.location", &tls.ca), ("ssl.certificate.location", &tls.certificate), ("ssl.key.location", &tls.key)];
+    for (name, file) in files {
+        if let Some(file) = file {
+            config.set(name, file.relative().to_string_lossy());
+        }
+    }
+    let file = tls.key_password_file.as_ref().map(|f| f.relative());
+    if let Some(passphrase) = secret::read(secret::TLS_KEY_PASSWORD, file.as_deref())? {
+        config.set("ssl.key.password", passphrase.expose());
+    }
+    Ok(())
+}
+
+fn set_sasl(config: &mut ClientConfig, sasl: &SaslConfig) -> Result<(), SecretError> {
+    config.set("sasl.mechanism", sasl.mechanism.name()).set("sasl.username", &sasl.username);
+    let file = sasl.password_file.as_ref().map(|f| f.relative());
+    if let Some(password) = secret::read(secret::SASL_PASSWORD, file.as_deref())? {
+        config.set("sasl.password", password.expose());
+    }
+    Ok(())
+}
+
+/// A property librdkafka does not take: its name and why. The value is not repeated.
+pub fn invalid_property(config: &ClientConfig) -> Option<(String, String)> {
+    match config.create_native_config() {
+        Err(KafkaError::ClientConfig(_, reason, name, value)) => {
+            let reason = if value.is_empty() { reason } else { reason.replace(&value, "…") };
+            Some((name, reason))
+        }
+        Err(other) => Some((String::new(), other.to_string())),
+        Ok(_) => None,
+    }
+}
+
+/// What a client's topic looks like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicLayout {
+    /// Partition numbers, ascending.
+    pub partitions: Vec<i32>,
+}
+
+/// Partitions of a topic; `Ok(None)` if the cluster does not know it. Blocks for at most `timeout`.
+pub fn topic_layout<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<Option<TopicLayout>, KafkaError> {
+    let metadata = client.fetch_metadata(Some(topic), timeout)?;
+    let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else { return Ok(None) };
+    if let Some(error) = found.error() {
+        return match RDKafkaErrorCode::from(error) {
+            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => Ok(None),
+            other => Err(KafkaError::MetadataFetch(other)),
+        };
+    }
+    let mut partitions: Vec<i32> = found.partitions().iter().map(|p| p.id()).collect();
+    if partitions.is_empty() {
+        return Ok(None);
+    }
+    partitions.sort_unstable();
+    Ok(Some(TopicLayout { partitions }))
+}
+
+/// librdkafka's log line as ours. What it calls an error is mostly a broken connection that it mends by itself, so
+/// errors become warnings: the worker says it when there is something to do.
+pub fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error
+        | RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", fac, "{message}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(target: "librdkafka", fac, "{message}"),
+        RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", fac, "{message}"),
+    }
+}

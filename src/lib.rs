@@ -13,6 +13,7 @@
 
 pub mod check;
 pub mod config;
+pub mod connection;
 pub mod consume;
 pub mod coordinator;
 pub mod dead_letter;
@@ -21,6 +22,7 @@ pub mod demo;
 pub mod encode;
 pub mod enrich;
 pub mod event;
+pub mod fail_point;
 pub mod finding;
 pub mod generate;
 pub mod http;
@@ -33,4 +35,5 @@ pub mod relay;
 pub mod schema;
 pub mod source;
 pub mod timestamp;
+pub mod topic_id;
 pub mod transaction;

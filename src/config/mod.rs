@@ -1,0 +1,407 @@
+//! Configuration: what can be set, what each key means and its default.
+//!
+//! The structs are the reference: every key is a documented field, unknown keys are refused, and
+//! `docs/configuration.md` is checked against them in a test. Secrets are no part of them (see [`secret`]), so the
+//! structs may be printed.
+//!
+//! Layers, later ones win: `pressline.toml` (shared by all pipelines), the pipeline's own file, environment
+//! variables `PRESSLINE__SECTION__KEY`, `--set section.key=value`. See [`load`].
+
+pub mod load;
+pub mod properties;
+pub mod secret;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use figment::value::magic::RelativePathBuf;
+use serde::{Deserialize, Serialize};
+
+pub use properties::Properties;
+
+/// Settings of the process; they stand in `pressline.toml`, the environment or flags, not in a pipeline's file.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProcessConfig {
+    /// HTTP server with metrics and health.
+    pub http: HttpConfig,
+    /// Log lines on standard error.
+    pub log: LogConfig,
+    /// Memory that is shared out to workers.
+    pub memory: MemoryConfig,
+}
+
+/// `[http]`: the server for `/metrics`, `/livez` and `/readyz`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Address and port to listen on; port 0 picks a free one, which the log names.
+    pub listen: SocketAddr,
+    /// Connections served at once; further ones are closed at once.
+    pub max_connections: usize,
+    /// Milliseconds a client has to send its request's headers.
+    pub header_timeout_ms: u64,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9187)), max_connections: 64, header_timeout_ms: 5_000 }
+    }
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `info,rdkafka=debug`.
+    pub level: String,
+    /// `text` for people, `json` for machines.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Text }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One line for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[memory]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MemoryConfig {
+    /// Mebibytes of fetched records that all workers of the process may hold ahead of their work; librdkafka's own
+    /// default would be 64 for each of them.
+    pub fetch_mb: u64,
+}
+
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        Self { fetch_mb: 48 }
+    }
+}
+
+/// One pipeline: from an ingress topic to an Avro topic.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineConfig {
+    /// Name in logs, metrics and ids; the file's name without `.toml` unless set.
+    #[serde(default)]
+    pub name: String,
+    /// Tells processes of the same pipeline apart: part of the transactional id, so two live processes must not share
+    /// it. The host name unless set.
+    #[serde(default)]
+    pub instance: String,
+    /// `exactly_once`, or `at_least_once` for brokers without transactions.
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// Worker threads, each with its own consumer and producer.
+    #[serde(default = "one")]
+    pub workers: usize,
+    /// Brokers and how to reach them.
+    pub kafka: KafkaConfig,
+    /// Schema registry.
+    pub registry: RegistryConfig,
+    /// What is read.
+    pub source: SourceConfig,
+    /// What is written.
+    pub output: OutputConfig,
+    /// Where records go that cannot be written.
+    #[serde(default)]
+    pub dead_letter: DeadLetterConfig,
+    /// How much goes into one transaction.
+    #[serde(default)]
+    pub batch: BatchConfig,
+    /// Place lookup.
+    pub place: PlaceConfig,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// What is promised about each event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// Output and offsets in one Kafka transaction: nothing lost, nothing doubled.
+    #[default]
+    ExactlyOnce,
+    /// Offsets are committed after the output is acknowledged: nothing lost; a crash may double the last batch.
+    AtLeastOnce,
+}
+
+/// `[kafka]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaConfig {
+    /// `host:port`, several separated by commas.
+    pub bootstrap_servers: String,
+    /// TLS; also on when only `sasl` is set and `sasl.plaintext` is not.
+    #[serde(default)]
+    pub tls: Option<TlsConfig>,
+    /// User name and password.
+    #[serde(default)]
+    pub sasl: Option<SaslConfig>,
+    /// librdkafka properties for consumer and producer alike.
+    #[serde(default)]
+    pub properties: Properties,
+    /// librdkafka properties for the consumer only.
+    #[serde(default)]
+    pub consumer: Properties,
+    /// librdkafka properties for the producer only.
+    #[serde(default)]
+    pub producer: Properties,
+}
+
+/// `[kafka.tls]`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// Certificate authority of the brokers (`ca.pem`); the system's store unless set.
+    pub ca: Option<RelativePathBuf>,
+    /// Our client certificate (`service.cert`).
+    pub certificate: Option<RelativePathBuf>,
+    /// Its private key (`service.key`).
+    pub key: Option<RelativePathBuf>,
+    /// File with the key's passphrase; or the environment variable `PRESSLINE__KAFKA__TLS__KEY_PASSWORD`.
+    pub key_password_file: Option<RelativePathBuf>,
+}
+
+/// `[kafka.sasl]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SaslConfig {
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    pub mechanism: SaslMechanism,
+    /// User name.
+    pub username: String,
+    /// File with the password; or the environment variable `PRESSLINE__KAFKA__SASL__PASSWORD`.
+    #[serde(default)]
+    pub password_file: Option<RelativePathBuf>,
+    /// Without TLS: the password of PLAIN can then be read on the wire.
+    #[serde(default)]
+    pub plaintext: bool,
+}
+
+/// SASL mechanisms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum SaslMechanism {
+    /// RFC 4616.
+    #[serde(rename = "PLAIN")]
+    Plain,
+    /// RFC 7677.
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    /// SCRAM with SHA-512.
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
+}
+
+impl SaslMechanism {
+    /// librdkafka's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+}
+
+/// `[registry]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryConfig {
+    /// Base address of the Confluent API, such as `http://127.0.0.1:8081`.
+    pub url: String,
+    /// User name for basic authentication.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// File with its password; or the environment variable `PRESSLINE__REGISTRY__PASSWORD`.
+    #[serde(default)]
+    pub password_file: Option<RelativePathBuf>,
+    /// Certificate authority of the registry, trusted besides the system's.
+    #[serde(default)]
+    pub ca: Option<RelativePathBuf>,
+    /// Milliseconds one request may take.
+    #[serde(default = "registry_timeout_ms")]
+    pub timeout_ms: u64,
+}
+
+fn registry_timeout_ms() -> u64 {
+    10_000
+}
+
+/// `[source]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// Ingress topic.
+    pub topic: String,
+    /// Consumer group; `pressline.<name>` unless set.
+    #[serde(default)]
+    pub group: String,
+    /// Where to begin when the group has no offsets at all: `auto` begins at the beginning if the output topic is
+    /// empty and refuses otherwise (offsets expire, and a silent restart would relay everything twice); `beginning`
+    /// and `end` are the deliberate choices.
+    #[serde(default)]
+    pub start: StartPolicy,
+    /// Join the group as a static member (KIP-345), so that a quick restart moves no partitions.
+    #[serde(default)]
+    pub static_membership: bool,
+    /// Actions that are let through; others are dead letters.
+    #[serde(default = "default_actions")]
+    pub actions: Vec<String>,
+    /// Record headers that go along; all others are dropped, since headers can hold addresses.
+    #[serde(default)]
+    pub headers: Vec<String>,
+    /// Largest value, in bytes; larger ones are dead letters.
+    #[serde(default = "max_record_bytes")]
+    pub max_record_bytes: usize,
+    /// Deepest nesting of a JSON value.
+    #[serde(default = "max_depth")]
+    pub max_depth: usize,
+}
+
+fn default_actions() -> Vec<String> {
+    ["EnterPage", "PressButton", "ExitPage"].map(String::from).to_vec()
+}
+
+fn max_record_bytes() -> usize {
+    65_536
+}
+
+fn max_depth() -> usize {
+    32
+}
+
+/// See [`SourceConfig::start`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartPolicy {
+    /// The beginning if nothing was written yet, else refuse.
+    #[default]
+    Auto,
+    /// The beginning of the ingress topic.
+    Beginning,
+    /// Its end: what is there already is not relayed.
+    End,
+}
+
+/// `[output]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputConfig {
+    /// Topic that is written.
+    pub topic: String,
+    /// Avro schema file.
+    pub schema: RelativePathBuf,
+    /// Subject in the registry; `<topic>-value` unless set.
+    #[serde(default)]
+    pub subject: String,
+    /// Register the schema at start; `false` only looks it up and waits for nobody to change it.
+    #[serde(default = "yes")]
+    pub register: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// `[dead_letter]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadLetterConfig {
+    /// Topic; `<source.topic>.dead` unless set.
+    pub topic: String,
+    /// The brake: when more than this share of the last `window` records were dead letters, the pipeline stops.
+    pub max_dead_share: f64,
+    /// Records the brake looks back on.
+    pub window: usize,
+}
+
+impl Default for DeadLetterConfig {
+    fn default() -> Self {
+        Self { topic: String::new(), max_dead_share: 0.5, window: 10_000 }
+    }
+}
+
+/// `[batch]`: one transaction, at whichever limit comes first.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BatchConfig {
+    /// Records.
+    pub max_records: usize,
+    /// Bytes of ingress values.
+    pub max_bytes: usize,
+    /// Milliseconds from the first record on.
+    pub max_wait_ms: u64,
+}
+
+impl Default for BatchConfig {
+    fn default() -> Self {
+        Self { max_records: 20_000, max_bytes: 8 << 20, max_wait_ms: 20 }
+    }
+}
+
+/// `[place]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlaceConfig {
+    /// MaxMind DB files (DB-IP's or MaxMind's layout); the first that knows an address answers.
+    pub files: Vec<RelativePathBuf>,
+}
+
+impl PipelineConfig {
+    /// Consumer group.
+    pub fn group(&self) -> String {
+        or_default(&self.source.group, || format!("pressline.{}", self.name))
+    }
+
+    /// Topic of the dead letters.
+    pub fn dead_topic(&self) -> String {
+        or_default(&self.dead_letter.topic, || format!("{}.dead", self.source.topic))
+    }
+
+    /// Subject of the output's schema.
+    pub fn subject(&self) -> String {
+        or_default(&self.output.subject, || format!("{}-value", self.output.topic))
+    }
+
+    /// Files of the place lookup, as paths from here.
+    pub fn place_files(&self) -> Vec<PathBuf> {
+        self.place.files.iter().map(RelativePathBuf::relative).collect()
+    }
+
+    /// `transactional.id` of a worker: prefix.instance.slot, the same over restarts, so that a new start ends what the
+    /// old one left open (KIP-447).
+    pub fn transactional_id(&self, slot: usize) -> String {
+        format!("pressline.{}.{}.{slot}", self.name, self.instance)
+    }
+}
+
+fn or_default(set: &str, default: impl FnOnce() -> String) -> String {
+    if set.is_empty() { default() } else { set.to_string() }
+}
+
+impl BatchConfig {
+    /// [`Self::max_wait_ms`] as a duration.
+    pub fn max_wait(&self) -> Duration {
+        Duration::from_millis(self.max_wait_ms)
+    }
+}
+
+/// Values of a property table after flattening: `fetch.min.bytes` → text.
+pub type PropertyMap = BTreeMap<String, String>;

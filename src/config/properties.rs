@@ -1,0 +1,84 @@
+//! Tables of librdkafka properties, and those that the guarantees rest on, which are refused with the reason.
+
+use std::collections::BTreeMap;
+
+use figment::value::{Dict, Value};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::PropertyMap;
+
+/// librdkafka properties by name. In TOML `fetch.min.bytes = 1` and `"fetch.min.bytes" = 1` mean the same, and in the
+/// environment `FETCH_MIN_BYTES`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Properties(pub PropertyMap);
+
+impl<'de> Deserialize<'de> for Properties {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut flat = BTreeMap::new();
+        flatten("", Dict::deserialize(deserializer)?, &mut flat).map_err(serde::de::Error::custom)?;
+        Ok(Self(flat))
+    }
+}
+
+fn flatten(prefix: &str, table: Dict, flat: &mut PropertyMap) -> Result<(), String> {
+    for (key, value) in table {
+        let key = key.to_ascii_lowercase().replace('_', ".");
+        let name = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
+        let text = match value {
+            Value::Dict(_, inner) => {
+                flatten(&name, inner, flat)?;
+                continue;
+            }
+            Value::String(_, text) => text,
+            Value::Bool(_, flag) => flag.to_string(),
+            Value::Num(_, number) => match (number.to_i128(), number.to_u128(), number.to_f64()) {
+                (Some(n), _, _) => n.to_string(),
+                (_, Some(n), _) => n.to_string(),
+                (_, _, Some(n)) => n.to_string(),
+                _ => return Err(format!("property {name}: a number that cannot be read")),
+            },
+            _ => return Err(format!("property {name}: expected text, a number, true or false")),
+        };
+        flat.insert(name, text);
+    }
+    Ok(())
+}
+
+/// Why a property may not be set, or `None` if it may.
+pub fn refusal(name: &str) -> Option<&'static str> {
+    const EXACTLY_ONCE: &str = "the exactly-once guarantee rests on pressline's own value";
+    const SECRET: &str =
+        "it holds a secret, which must not stand in a configuration; use the password file or environment variable";
+    Some(match name {
+        "transactional.id" => "it must be stable over restarts and different for every worker; set `instance` instead",
+        "group.id" => "set `source.group` instead",
+        "group.instance.id" => "set `source.static_membership` instead",
+        "group.protocol" => "transactions need the classic protocol here; pressline sets it",
+        "enable.auto.commit" | "auto.commit.enable" | "enable.auto.offset.store" | "auto.commit.interval.ms" => {
+            "offsets are committed with the output, never by a timer: an automatic commit would lose events"
+        }
+        "isolation.level" => "aborted events must not be read; pressline sets read_committed",
+        "check.crcs" => "a damaged record must not be relayed; pressline sets it",
+        "auto.offset.reset" => "a lost position is an alarm, never a skip; see `source.start` for the first start",
+        "enable.idempotence" | "acks" | "request.required.acks" | "enable.gapless.guarantee" => EXACTLY_ONCE,
+        "max.in.flight" | "max.in.flight.requests.per.connection" | "message.send.max.retries" | "retries" => {
+            EXACTLY_ONCE
+        }
+        "partitioner" => "keys must land where Java clients put them; pressline sets murmur2_random",
+        "queued.max.messages.kbytes" => "it comes from the process's byte budget; set `memory.fetch_mb` instead",
+        "delivery.report.only.error" | "dr_cb" | "dr_msg_cb" => EXACTLY_ONCE,
+        "bootstrap.servers" | "metadata.broker.list" => "set `kafka.bootstrap_servers` instead",
+        "security.protocol" => "it follows from `kafka.tls` and `kafka.sasl`",
+        "sasl.mechanism" | "sasl.mechanisms" | "sasl.username" => "set it in `kafka.sasl` instead",
+        "ssl.ca.location" | "ssl.certificate.location" | "ssl.key.location" => "set it in `kafka.tls` instead",
+        "sasl.password" | "ssl.key.password" | "ssl.key.pem" | "ssl.keystore.password" => SECRET,
+        "sasl.oauthbearer.client.secret" | "sasl.oauthbearer.config" => SECRET,
+        "enable.ssl.certificate.verification" => {
+            "without it anybody can pose as the broker and read the addresses; set `kafka.tls.ca` to the broker's authority"
+        }
+        "plugin.library.paths" => "no foreign code is loaded into a process that holds personal data",
+        "enable.partition.eof" | "enabled_events" => "pressline does not use it",
+        _ => return None,
+    })
+}

@@ -1,0 +1,56 @@
+//! Secrets: read from a file or the environment, never through the configuration's parser, whose errors print what
+//! they choke on.
+
+use std::path::{Path, PathBuf};
+
+/// A password or passphrase. No Debug, no Display, no Serialize: it can only be handed on.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Password of `[kafka.sasl]`.
+pub const SASL_PASSWORD: &str = "PRESSLINE__KAFKA__SASL__PASSWORD";
+/// Passphrase of the key of `[kafka.tls]`.
+pub const TLS_KEY_PASSWORD: &str = "PRESSLINE__KAFKA__TLS__KEY_PASSWORD";
+/// Password of `[registry]`.
+pub const REGISTRY_PASSWORD: &str = "PRESSLINE__REGISTRY__PASSWORD";
+
+/// Environment variables that hold secrets: the configuration's parser does not see them.
+pub const ENVIRONMENT: [&str; 3] = [SASL_PASSWORD, TLS_KEY_PASSWORD, REGISTRY_PASSWORD];
+
+/// Why a secret could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The file is missing or unreadable.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is empty.
+    #[error("{} is empty, expected one line with the secret", .0.display())]
+    Empty(PathBuf),
+}
+
+/// Reads a secret from the environment variable if it is set, else from the file (without its last line break), else
+/// there is none.
+pub fn read(variable: &str, file: Option<&Path>) -> Result<Option<Secret>, SecretError> {
+    if let Ok(value) = std::env::var(variable) {
+        return Ok(Some(Secret(value)));
+    }
+    let Some(path) = file else { return Ok(None) };
+    let text = std::fs::read_to_string(path).map_err(|source| SecretError::Unreadable { path: path.into(), source })?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        return Err(SecretError::Empty(path.into()));
+    }
+    Ok(Some(Secret(text.to_string())))
+}

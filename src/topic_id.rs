@@ -1,0 +1,118 @@
+//! Topic ids (KIP-516): what tells a topic from another of the same name that was made after the first was deleted.
+//!
+//! rdkafka 0.39 does not wrap librdkafka's DescribeTopics, so this file calls it; it is the only unsafe code here.
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::time::Duration;
+
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka_sys as sys;
+
+/// A topic's id, in Kafka's own base64 form (22 characters).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TopicId(String);
+
+impl TopicId {
+    /// From text that was noted earlier.
+    pub fn from_noted(text: &str) -> Self {
+        Self(text.to_string())
+    }
+
+    /// The base64 text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why there is no id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TopicIdError {
+    /// The broker does not know the topic.
+    #[error("the topic does not exist")]
+    NoSuchTopic,
+    /// No answer, or none that could be used.
+    #[error("the broker did not answer DescribeTopics: {0}")]
+    NoAnswer(String),
+}
+
+/// Asks the cluster for a topic's id. `Ok(None)` where the broker has no topic ids (before Kafka 2.8, and librdkafka's
+/// mock cluster). Blocks for at most `timeout`.
+pub fn topic_id<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<Option<TopicId>, TopicIdError> {
+    let name = CString::new(topic).map_err(|_| TopicIdError::NoSuchTopic)?;
+    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    let rk = client.native_ptr();
+    // SAFETY: `rk` lives as long as `client`, which outlives this call. Every object made here is destroyed here; the
+    // event is polled before the queue goes, and what is read from the result is copied before the event goes.
+    unsafe {
+        let queue = sys::rd_kafka_queue_new(rk);
+        let mut names = [name.as_ptr()];
+        let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+        let options = sys::rd_kafka_AdminOptions_new(rk, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+        sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, std::ptr::null_mut(), 0);
+        sys::rd_kafka_DescribeTopics(rk, topics, options, queue);
+        // A little longer than the request's own time-out, so that its own error is the one we see.
+        let event = sys::rd_kafka_queue_poll(queue, timeout_ms.saturating_add(1_000));
+        let answer = read_answer(event);
+        if !event.is_null() {
+            sys::rd_kafka_event_destroy(event);
+        }
+        sys::rd_kafka_AdminOptions_destroy(options);
+        sys::rd_kafka_TopicCollection_destroy(topics);
+        sys::rd_kafka_queue_destroy(queue);
+        answer
+    }
+}
+
+/// SAFETY: `event` is null or a live event of DescribeTopics.
+unsafe fn read_answer(event: *mut sys::rd_kafka_event_t) -> Result<Option<TopicId>, TopicIdError> {
+    if event.is_null() {
+        return Err(TopicIdError::NoAnswer("timed out".into()));
+    }
+    // SAFETY: see above; the pointers librdkafka hands out live as long as the event.
+    unsafe {
+        let code: RDKafkaErrorCode = sys::rd_kafka_event_error(event).into();
+        if code != RDKafkaErrorCode::NoError {
+            return Err(TopicIdError::NoAnswer(code.to_string()));
+        }
+        let result = sys::rd_kafka_event_DescribeTopics_result(event);
+        if result.is_null() {
+            return Err(TopicIdError::NoAnswer("an answer of another kind".into()));
+        }
+        let mut count = 0;
+        let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &mut count);
+        if topics.is_null() || count == 0 {
+            return Err(TopicIdError::NoAnswer("an empty answer".into()));
+        }
+        let description = *topics;
+        let error: RDKafkaErrorCode =
+            sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(description)).into();
+        match error {
+            RDKafkaErrorCode::NoError => {}
+            RDKafkaErrorCode::UnknownTopicOrPartition => return Err(TopicIdError::NoSuchTopic),
+            other => return Err(TopicIdError::NoAnswer(other.to_string())),
+        }
+        let id = sys::rd_kafka_TopicDescription_topic_id(description);
+        if id.is_null() {
+            return Ok(None);
+        }
+        let unset =
+            sys::rd_kafka_Uuid_most_significant_bits(id) == 0 && sys::rd_kafka_Uuid_least_significant_bits(id) == 0;
+        let text = sys::rd_kafka_Uuid_base64str(id);
+        if unset || text.is_null() {
+            return Ok(None);
+        }
+        Ok(Some(TopicId(CStr::from_ptr(text).to_string_lossy().into_owned())))
+    }
+}
