@@ -74,7 +74,7 @@ impl Enricher {
     /// The fragment of the place of an address, for [`Encoder::encode`], and how it was come by. Allocates only on a miss.
     pub fn fragment(&self, ip: Option<&ClientIp>) -> (Arc<[u8]>, LookupOutcome) {
         let Some(ip) = ip else { return (Arc::clone(&self.unknown), LookupOutcome::NoAddress) };
-        match self.places.lookup_addr(ip.addr()) {
+        match self.places.lookup(ip) {
             Lookup::Found(key) => self.of_record(key),
             Lookup::Unknown => (Arc::clone(&self.unknown), LookupOutcome::NotFound),
             Lookup::Private => (Arc::clone(&self.unknown), LookupOutcome::Private),
