@@ -32,7 +32,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Every reason, in the order in which a record is tested for them.
+    /// Every reason, roughly in the order of the tests (see [`crate::decode`]).
     pub const ALL: [Reason; 12] = [
         Reason::TooLarge,
         Reason::NullValue,

@@ -1,13 +1,10 @@
 //! From an address to the ready-made Avro bytes of its place.
 //!
-//! Most presses of a moment come from few places, and the presses of a session follow one another. So there are three
-//! steps: the lookup in the database, always, with the full address, which gives the key of a record; the fragments this
-//! worker used last, without a lock; then the cache that all workers share. No cache is keyed by an address.
+//! The lookup in the database always takes the full address and gives the key of a record; by that key the cache has the
+//! record's fragment. No cache is keyed by an address. (A smaller cache in front, one for each worker, was tried and did
+//! not show in the benchmark.)
 
-use std::{
-    hash::{Hash, Hasher},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use crate::{
     encode::Encoder,
@@ -15,16 +12,12 @@ use crate::{
     place::{FragmentCache, Lookup, Place, PlaceError, PlaceKey, Places},
 };
 
-/// Fragments that a worker remembers for itself: a power of two, and small enough (24 bytes each) to stay in the
-/// processor's first cache. The shared cache behind it holds the rest.
-const REMEMBERED_BITS: u32 = 8;
-
 /// How the lookup of one record ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LookupOutcome {
-    /// The place was in a cache.
+    /// The place was in the cache.
     Hit,
-    /// The place was read from the database and put into the caches.
+    /// The place was read from the database and put into the cache.
     Miss,
     /// The address is private, loopback or otherwise not of the public internet.
     Private,
@@ -60,77 +53,122 @@ impl LookupOutcome {
     }
 }
 
-/// Looks places up for one worker.
+/// Looks places up. Each worker has its own, over the same databases and cache.
+#[derive(Clone)]
 pub struct Enricher {
     places: Arc<Places>,
     cache: Arc<FragmentCache>,
     encoder: Arc<Encoder>,
     /// The fragment of the place nothing is known about.
-    unknown: Box<[u8]>,
-    /// Direct-mapped by key: a fragment stands in one slot or nowhere.
-    remembered: Vec<Option<(PlaceKey, Arc<[u8]>)>>,
+    unknown: Arc<[u8]>,
 }
 
 impl Enricher {
-    /// An enricher over one set of databases. `cache` may be shared by workers, but only by those with the same schema:
-    /// what it keeps are the bytes that `encoder` makes of a place.
+    /// An enricher over one set of databases. `cache` may be shared only by those with the same schema: what it keeps are
+    /// the bytes that `encoder` makes of a place.
     pub fn new(places: Arc<Places>, cache: Arc<FragmentCache>, encoder: Arc<Encoder>) -> Self {
-        let unknown = encoder.place_fragment(&Place::unknown());
-        Self { places, cache, encoder, unknown, remembered: vec![None; 1 << REMEMBERED_BITS] }
+        let unknown = encoder.place_fragment(&Place::unknown()).into();
+        Self { places, cache, encoder, unknown }
     }
 
     /// The fragment of the place of an address, for [`Encoder::encode`], and how it was come by. Allocates only on a miss.
-    pub fn fragment(&mut self, ip: Option<&ClientIp>) -> (&[u8], LookupOutcome) {
-        let Some(ip) = ip else { return (&self.unknown, LookupOutcome::NoAddress) };
-        match self.places.lookup_addr(ip.addr()) {
-            Lookup::Found(key) => self.recall(key),
-            Lookup::Unknown => (&self.unknown, LookupOutcome::NotFound),
-            Lookup::Private => (&self.unknown, LookupOutcome::Private),
+    pub fn fragment(&self, ip: Option<&ClientIp>) -> (Arc<[u8]>, LookupOutcome) {
+        let Some(ip) = ip else { return (Arc::clone(&self.unknown), LookupOutcome::NoAddress) };
+        match self.places.lookup(ip) {
+            Lookup::Found(key) => self.of_record(key),
+            Lookup::Unknown => (Arc::clone(&self.unknown), LookupOutcome::NotFound),
+            Lookup::Private => (Arc::clone(&self.unknown), LookupOutcome::Private),
         }
     }
 
-    fn recall(&mut self, key: PlaceKey) -> (&[u8], LookupOutcome) {
-        let Self { places, cache, encoder, unknown, remembered } = self;
-        let Some(slot) = remembered.get_mut(slot_of(key)) else { return (unknown, LookupOutcome::Failed) };
-        if slot.as_ref().is_some_and(|(kept, _)| *kept == key) {
-            return (slot.as_ref().map_or(unknown, |(_, fragment)| fragment), LookupOutcome::Hit);
-        }
+    fn of_record(&self, key: PlaceKey) -> (Arc<[u8]>, LookupOutcome) {
         let mut outcome = LookupOutcome::Hit;
-        let fragment = cache.get_or_insert_with(key, || {
+        let made = self.cache.get_or_insert_with(key, || {
             outcome = LookupOutcome::Miss;
-            places.place(key).map(|place| encoder.place_fragment(&place))
+            self.places.place(key).map(|place| self.encoder.place_fragment(&place))
         });
-        match fragment {
-            Ok(fragment) => (&slot.insert((key, fragment)).1, outcome),
+        match made {
+            Ok(fragment) => (fragment, outcome),
             // Opening the file read every record, so this is a fault of ours; the event is worth more than its place.
-            Err::<_, PlaceError>(_) => (unknown, LookupOutcome::Failed),
+            Err::<_, PlaceError>(_) => (Arc::clone(&self.unknown), LookupOutcome::Failed),
         }
     }
 }
 
-/// The slot in which a key is remembered.
-fn slot_of(key: PlaceKey) -> usize {
-    let mut hasher = Slot(0);
-    key.hash(&mut hasher);
-    hasher.finish() as usize
-}
+#[cfg(test)]
+#[path = "../tests/presses/mod.rs"]
+mod presses;
 
-/// One multiplication, of which the upper bits are kept: keys are offsets into a file, and close to one another.
-struct Slot(u64);
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::sync::LazyLock;
 
-impl Hasher for Slot {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
+    use super::*;
+    use crate::event::Actions;
+
+    static DATABASE: LazyLock<Vec<u8>> = LazyLock::new(presses::database);
+
+    fn enricher() -> Enricher {
+        let schema = apache_avro::Schema::parse_str(include_str!("../schemas/button_presses.avsc")).unwrap();
+        let actions = Actions::new(vec!["PressButton".to_owned()]).unwrap();
+        let encoder = Encoder::compile(&schema, 1, &actions, "schemas/button_presses.avsc").ok().unwrap();
+        let places = Places::from_bytes("made-up.mmdb", DATABASE.clone()).unwrap();
+        Enricher::new(Arc::new(places), Arc::new(FragmentCache::new(100)), Arc::new(encoder))
+    }
+
+    fn look_up(enricher: &Enricher, ip: &str) -> (Arc<[u8]>, LookupOutcome) {
+        enricher.fragment(Some(&ClientIp::parse(ip).unwrap()))
+    }
+
+    #[test]
+    fn labels_are_distinct() {
+        let labels: std::collections::HashSet<_> = LookupOutcome::ALL.iter().map(|outcome| outcome.label()).collect();
+        assert_eq!(labels.len(), LookupOutcome::ALL.len());
+    }
+
+    #[test]
+    fn a_place_is_made_once_for_all_its_addresses() {
+        let enricher = enricher();
+        let (first, outcome) = look_up(&enricher, &presses::address_v4(7, 1).to_string());
+        assert_eq!(outcome, LookupOutcome::Miss);
+        for again in [presses::address_v4(7, 1), presses::address_v4(7, 250), presses::address_v6(7, 9)] {
+            assert_eq!(look_up(&enricher, &again.to_string()), (Arc::clone(&first), LookupOutcome::Hit));
         }
+        let mapped = format!("::ffff:{}", presses::address_v4(7, 3));
+        assert_eq!(look_up(&enricher, &mapped), (Arc::clone(&first), LookupOutcome::Hit));
+        let text = String::from_utf8_lossy(&first).into_owned();
+        assert!(text.contains("Finland") && text.contains("Kaupunki 7"), "{text}");
+        let (other, outcome) = look_up(&enricher, &presses::address_v4(8, 1).to_string());
+        assert_eq!(outcome, LookupOutcome::Miss);
+        assert_ne!(other, first);
     }
 
-    fn write_u64(&mut self, number: u64) {
-        // 2^64 divided by the golden ratio.
-        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    #[test]
+    fn without_a_place_the_place_is_unknown() {
+        let enricher = enricher();
+        let unknown: Arc<[u8]> = enricher.encoder.place_fragment(&Place::unknown()).into();
+        for (ip, outcome) in [
+            ("127.0.0.1", LookupOutcome::Private),
+            ("192.168.1.1", LookupOutcome::Private),
+            ("::ffff:10.0.0.1", LookupOutcome::Private),
+            ("fe80::1", LookupOutcome::Private),
+            ("9.9.9.9", LookupOutcome::NotFound),
+            ("2a01::1", LookupOutcome::NotFound),
+        ] {
+            assert_eq!(look_up(&enricher, ip), (Arc::clone(&unknown), outcome), "{ip}");
+        }
+        assert_eq!(enricher.fragment(None), (unknown, LookupOutcome::NoAddress));
     }
 
-    fn finish(&self) -> u64 {
-        self.0 >> (u64::BITS - REMEMBERED_BITS)
+    #[test]
+    fn a_record_that_cannot_be_read_is_an_unknown_place_and_not_kept() {
+        let (enricher, other) = (enricher(), enricher());
+        // A key of another set of databases stands for the record that cannot be read.
+        let Lookup::Found(stale) = other.places.lookup_addr(presses::address_v4(7, 1)) else { panic!("found") };
+        let unknown = Arc::clone(&enricher.unknown);
+        for _ in 0..2 {
+            assert_eq!(enricher.of_record(stale), (Arc::clone(&unknown), LookupOutcome::Failed));
+        }
     }
 }

@@ -61,7 +61,7 @@ fn a_warm_record_costs_no_allocation() {
     let schema = Schema::parse_str(include_str!("../schemas/button_presses.avsc")).unwrap();
     let encoder = Arc::new(Encoder::compile(&schema, 1, &actions, "schemas/button_presses.avsc").ok().unwrap());
     let places = Arc::new(Places::from_bytes("made-up.mmdb", presses::database()).unwrap());
-    let mut enricher = Enricher::new(places, Arc::new(FragmentCache::new(100_000)), Arc::clone(&encoder));
+    let enricher = Enricher::new(places, Arc::new(FragmentCache::new(100_000)), Arc::clone(&encoder));
     let decoder = Decoder::new(Limits::default(), actions);
     let records: Vec<String> = (0..10_000).map(presses::record).collect();
     let mut out = Vec::new();
@@ -71,7 +71,7 @@ fn a_warm_record_costs_no_allocation() {
         for record in &records {
             let (ip, body) = decoder.decode(Some(record.as_bytes()), presses::NOW_US).ok().unwrap().split();
             let (fragment, outcome) = enricher.fragment(ip.as_ref());
-            encoder.encode(&body, fragment, &mut out);
+            encoder.encode(&body, &fragment, &mut out);
             outcomes.push(outcome);
         }
     };

@@ -10,6 +10,9 @@ use serde_json::json;
 /// Cities in the database; each has one IPv4 network (/24) and one IPv6 network (/48).
 pub const CITIES: u32 = 20_000;
 
+/// Visitors whose presses come mixed.
+pub const VISITORS: u32 = 25_000;
+
 /// 2026-11-21T12:00:00Z, in microseconds.
 pub const NOW_US: i64 = 1_795_262_400_000_000;
 
@@ -55,8 +58,8 @@ pub fn address_v6(city: u32, host: u8) -> IpAddr {
 
 /// One record's address: of eight, five have IPv4, two IPv6, and one has none, a private or an unknown one.
 pub fn address(n: u32) -> Option<IpAddr> {
-    // Four presses a visitor, cities in no order.
-    let visitor = n / 4;
+    // The presses of many visitors come mixed; cities in no order.
+    let visitor = n % VISITORS;
     let city = visitor.wrapping_mul(2_654_435_761) % CITIES;
     match visitor % 8 {
         0..5 => Some(address_v4(city, visitor as u8)),
@@ -77,17 +80,17 @@ pub fn record(n: u32) -> String {
 /// As [`record`], from that address.
 pub fn record_from(n: u32, ip: Option<IpAddr>) -> String {
     let ip = ip.map_or("null".to_owned(), |ip| format!("\"{ip}\""));
-    let session = 0x5bd1_e995_u128 * 0x9e37_79b9_7f4a_7c15_u128 * u128::from(n / 4 + 1);
+    let session = 0x5bd1_e995_u128 * 0x9e37_79b9_7f4a_7c15_u128 * u128::from(n % VISITORS + 1);
     let session = format!("{session:032x}");
     let session = [&session[..8], &session[8..12], &session[12..16], &session[16..20], &session[20..]].join("-");
-    let action = if n % 4 == 0 { "EnterPage" } else { "PressButton" };
-    let cohort = if n % 3 == 0 { "null" } else { "2" };
+    let action = if n < VISITORS { "EnterPage" } else { "PressButton" };
+    let cohort = if n.is_multiple_of(3) { "null" } else { "2" };
     let timestamp = match n % 16 {
         15 => format!("\"2026-11-21T11:{:02}:{:02}.123456+00:00\"", n / 60 % 60, n % 60),
         _ => (NOW_US - i64::from(n)).to_string(),
     };
     format!(
         "{{\"session_id\": \"{session}\", \"timestamp\": {timestamp}, \"cohort\": {cohort}, \"action\": \"{action}\", \
-         \"ip\": {ip}, \"page\": \"/products/42\", \"sender\": \"web-4.17\"}}"
+         \"ip\": {ip}, \"page\": \"/products/42?from=newsletter-week-47\", \"sender\": \"web-4.17\"}}"
     )
 }
