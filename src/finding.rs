@@ -40,7 +40,13 @@ impl Finding {
         what: impl Into<String>,
         cure: impl Into<String>,
     ) -> Self {
-        Self { severity: Severity::Error, place: place.into(), subject: subject.into(), what: what.into(), cure: cure.into() }
+        Self {
+            severity: Severity::Error,
+            place: place.into(),
+            subject: subject.into(),
+            what: what.into(),
+            cure: cure.into(),
+        }
     }
 
     /// A finding that is only worth a look.

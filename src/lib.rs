@@ -22,6 +22,7 @@ pub mod demo;
 pub mod encode;
 pub mod enrich;
 pub mod event;
+pub mod fail_point;
 pub mod finding;
 pub mod generate;
 pub mod http;

@@ -107,7 +107,8 @@ unsafe fn read_answer(event: *mut sys::rd_kafka_event_t) -> Result<Option<TopicI
         if id.is_null() {
             return Ok(None);
         }
-        let unset = sys::rd_kafka_Uuid_most_significant_bits(id) == 0 && sys::rd_kafka_Uuid_least_significant_bits(id) == 0;
+        let unset =
+            sys::rd_kafka_Uuid_most_significant_bits(id) == 0 && sys::rd_kafka_Uuid_least_significant_bits(id) == 0;
         let text = sys::rd_kafka_Uuid_base64str(id);
         if unset || text.is_null() {
             return Ok(None);

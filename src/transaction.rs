@@ -1,1 +1,466 @@
-//! To come.
+//! The producer and its transactions.
+//!
+//! A [`Transaction`] is begun from a [`Writer`], and committed or dropped. Dropped, failed or doubtful ones spend the
+//! writer: it must be [reopened](Writer::reopen), which makes a new producer with the same transactional id, whose
+//! InitProducerId ends on the broker what the old one left open. There is no call to abort.
+//!
+//! Why so strict: librdkafka retries an EndTxn that is late, silently, and the late one can commit the *next*
+//! transaction. So a writer that saw a request time out or a connection break while a transaction was open is not used
+//! for another one, even when the commit was reported as done.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use crate::config::{Delivery, PipelineConfig};
+use crate::kafka::{self, Role};
+
+/// `transaction.timeout.ms`: below the consumer's session time-out, so that what a dead worker left open is ended
+/// before its partitions are read by another.
+pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(20);
+/// `message.timeout.ms`: below the transaction's, so that a message fails before its transaction does.
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(15);
+/// `socket.timeout.ms` of the producer: below both, so that a lost request is seen in time.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a transaction or the producer failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransactionError {
+    /// Whatever it was, a new producer and the committed offsets put it right.
+    #[error("{cause}: {message}")]
+    Recover {
+        /// Bounded name for the metric.
+        cause: Cause,
+        /// What Kafka said.
+        message: String,
+    },
+    /// Another live process uses the same transactional id.
+    #[error(
+        "another process has taken over transactional id {transactional_id}; this one leaves so that the two do not \
+         throw each other out for ever: give every process its own `instance`"
+    )]
+    Fenced {
+        /// The shared id.
+        transactional_id: String,
+    },
+    /// Only a person can help.
+    #[error("{message}")]
+    Fatal {
+        /// What Kafka said and what to do.
+        message: String,
+    },
+}
+
+/// Why a transaction was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// Kafka demanded an abort.
+    Abortable,
+    /// A message could not be delivered.
+    Delivery,
+    /// A request timed out or a connection broke.
+    Transport,
+    /// A rebalance moved partitions.
+    Rebalance,
+    /// The process stood still past the transaction's time-out.
+    Stalled,
+    /// The pipeline stops.
+    Stop,
+    /// The brake.
+    Brake,
+}
+
+impl Cause {
+    /// All causes, for the metric's labels.
+    pub const ALL: [Cause; 7] = [
+        Self::Abortable,
+        Self::Delivery,
+        Self::Transport,
+        Self::Rebalance,
+        Self::Stalled,
+        Self::Stop,
+        Self::Brake,
+    ];
+
+    /// Label of the metric.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Abortable => "abortable",
+            Self::Delivery => "delivery",
+            Self::Transport => "transport",
+            Self::Rebalance => "rebalance",
+            Self::Stalled => "stalled",
+            Self::Stop => "stop",
+            Self::Brake => "brake",
+        }
+    }
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// One record to write.
+pub struct OutputRecord<'a> {
+    /// Topic.
+    pub topic: &'a str,
+    /// Key; the partition follows from it.
+    pub key: Option<&'a [u8]>,
+    /// Value; `None` for a dead letter without payload.
+    pub value: Option<&'a [u8]>,
+    /// Milliseconds since the epoch.
+    pub timestamp_ms: Option<i64>,
+    /// Headers, if any.
+    pub headers: Option<OwnedHeaders>,
+}
+
+/// What librdkafka's threads report about the producer.
+#[derive(Default)]
+struct Signs {
+    /// A request timed out or a connection broke since the transaction began.
+    doubtful: AtomicBool,
+    /// Messages that could not be delivered since then.
+    undelivered: AtomicU64,
+}
+
+struct WriterContext {
+    signs: Arc<Signs>,
+}
+
+impl ClientContext for WriterContext {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        // librdkafka retries timed-out and broken requests by itself; its log lines are where that is seen at once.
+        if matches!(fac, "REQTMOUT" | "FAIL" | "ERROR" | "TXNERR") {
+            self.signs.doubtful.store(true, Ordering::Release);
+        }
+        crate::kafka::log(level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.signs.doubtful.store(true, Ordering::Release);
+        tracing::debug!(client = "producer", %error, reason, "librdkafka reports an error");
+    }
+}
+
+impl ProducerContext for WriterContext {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, _opaque: ()) {
+        if result.is_err() {
+            self.signs.undelivered.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+type InnerProducer = BaseProducer<WriterContext>;
+
+/// A worker's producer, which can be made anew.
+pub struct Writer {
+    config: ClientConfig,
+    delivery: Delivery,
+    transactional_id: String,
+    signs: Arc<Signs>,
+    producer: Option<InnerProducer>,
+}
+
+impl Writer {
+    /// Prepares the producer of a worker; nothing is sent before [`Self::reopen`].
+    pub fn new(config: &PipelineConfig, slot: usize) -> Result<Self, TransactionError> {
+        let mut client = kafka::client_config(&config.kafka, Role::Producer)
+            .map_err(|e| TransactionError::Fatal { message: e.to_string() })?;
+        defaults(&mut client, &config.kafka.producer.0, &config.kafka.properties.0);
+        let transactional_id = config.transactional_id(slot);
+        client
+            .set("partitioner", "murmur2_random")
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            // Success needs no report: a transaction commits only if everything was delivered, and the drain in
+            // at-least-once counts failures.
+            .set("delivery.report.only.error", "true");
+        if config.delivery == Delivery::ExactlyOnce {
+            client.set("transactional.id", &transactional_id);
+        }
+        Ok(Self { config: client, delivery: config.delivery, transactional_id, signs: Arc::default(), producer: None })
+    }
+
+    /// The id under which the broker knows this worker's transactions.
+    pub fn transactional_id(&self) -> &str {
+        &self.transactional_id
+    }
+
+    /// Makes a new producer in place of the old one and, for transactions, ends what that left open. Blocks for at
+    /// most `timeout`; on an error the writer stays unopened and the call may be repeated.
+    pub fn reopen(&mut self, timeout: Duration) -> Result<(), TransactionError> {
+        self.close();
+        self.signs = Arc::default();
+        let context = WriterContext { signs: Arc::clone(&self.signs) };
+        let producer = InnerProducer::from_config_and_context(&self.config, context)
+            .map_err(|e| TransactionError::Fatal { message: format!("cannot make a producer: {e}") })?;
+        if self.delivery == Delivery::ExactlyOnce
+            && let Err(error) = producer.init_transactions(timeout)
+        {
+            retire(producer);
+            return Err(init_error(&error, &self.transactional_id));
+        }
+        self.producer = Some(producer);
+        Ok(())
+    }
+
+    /// Whether a transaction can begin.
+    pub fn is_open(&self) -> bool {
+        self.producer.is_some()
+    }
+
+    /// Lets the producer go. What it left open is ended by the next [`Self::reopen`] or the broker's time-out.
+    pub fn close(&mut self) {
+        if let Some(producer) = self.producer.take() {
+            retire(producer);
+        }
+    }
+
+    /// Begins a transaction (or, at-least-once, a batch to be acknowledged).
+    pub fn begin(&mut self) -> Result<Transaction<'_>, TransactionError> {
+        self.signs.doubtful.store(false, Ordering::Release);
+        self.signs.undelivered.store(0, Ordering::Release);
+        let Some(producer) = self.producer.as_ref() else {
+            return Err(TransactionError::Recover { cause: Cause::Transport, message: "no producer".into() });
+        };
+        if self.delivery == Delivery::ExactlyOnce
+            && let Err(error) = producer.begin_transaction()
+        {
+            let error = classify(&error, Duration::ZERO, &self.transactional_id);
+            self.close();
+            return Err(error);
+        }
+        Ok(Transaction { writer: self, began: Instant::now(), committed: false })
+    }
+}
+
+/// What may be overridden: sensible values first, the user's own after them.
+fn defaults(client: &mut ClientConfig, own: &crate::config::PropertyMap, both: &crate::config::PropertyMap) {
+    let ms = |d: Duration| d.as_millis().to_string();
+    let values = [
+        ("transaction.timeout.ms", ms(TRANSACTION_TIMEOUT)),
+        ("message.timeout.ms", ms(MESSAGE_TIMEOUT)),
+        ("socket.timeout.ms", ms(REQUEST_TIMEOUT)),
+        ("compression.type", "lz4".to_string()),
+        // A batch is drained right after it is produced, so waiting longer only adds delay.
+        ("linger.ms", "3".to_string()),
+        ("batch.num.messages", "10000".to_string()),
+        ("queue.buffering.max.messages", "200000".to_string()),
+        ("reconnect.backoff.max.ms", "2000".to_string()),
+    ];
+    for (name, value) in values {
+        if !own.contains_key(name) && !both.contains_key(name) {
+            client.set(name, value);
+        }
+    }
+}
+
+/// Drops a producer on a thread of its own: its destructor waits for librdkafka's threads, which can take seconds when
+/// a broker does not answer.
+fn retire(producer: InnerProducer) {
+    let spawned = std::thread::Builder::new().name("pressline-retire".into()).spawn(move || drop(producer));
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "no thread to retire a producer on");
+    }
+}
+
+fn init_error(error: &KafkaError, transactional_id: &str) -> TransactionError {
+    match error.rdkafka_error_code() {
+        Some(
+            code @ (RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::UnsupportedFeature
+            | RDKafkaErrorCode::InvalidTransactionTimeout),
+        ) => TransactionError::Fatal { message: init_advice(code, transactional_id) },
+        _ => TransactionError::Recover { cause: Cause::Transport, message: format!("InitProducerId: {error}") },
+    }
+}
+
+fn init_advice(code: RDKafkaErrorCode, transactional_id: &str) -> String {
+    match code {
+        RDKafkaErrorCode::InvalidTransactionTimeout => "the broker's transaction.max.timeout.ms is below our \
+            transaction.timeout.ms: raise the one or lower the other (kafka.producer)"
+            .to_string(),
+        RDKafkaErrorCode::UnsupportedFeature => "the broker has no transactions: use Kafka 0.11 or later, or set \
+            delivery = \"at_least_once\""
+            .to_string(),
+        other => format!(
+            "not allowed to use transactional id {transactional_id} ({other}): grant Write and Describe on it to this user"
+        ),
+    }
+}
+
+/// An open transaction. Dropping it without [`Self::commit`] spends the writer.
+#[must_use = "a transaction that is dropped is given up"]
+pub struct Transaction<'w> {
+    writer: &'w mut Writer,
+    began: Instant,
+    committed: bool,
+}
+
+impl Transaction<'_> {
+    /// Hands a record to the producer. Waits while the producer's queue is full, up to the message time-out.
+    pub fn send(&mut self, record: OutputRecord<'_>) -> Result<(), TransactionError> {
+        let producer = self.producer()?;
+        let mut base: BaseRecord<'_, [u8], [u8], ()> = BaseRecord::to(record.topic);
+        base.key = record.key;
+        base.payload = record.value;
+        base.timestamp = record.timestamp_ms;
+        base.headers = record.headers;
+        loop {
+            match producer.send(base) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    if self.began.elapsed() > MESSAGE_TIMEOUT {
+                        return Err(TransactionError::Recover {
+                            cause: Cause::Delivery,
+                            message: "the producer's queue stayed full".into(),
+                        });
+                    }
+                    producer.poll(Duration::from_millis(1));
+                    base = back;
+                }
+                Err((error, _)) => return Err(self.classify(&error)),
+            }
+        }
+    }
+
+    /// Commits output and offsets together and waits until the broker has confirmed it.
+    ///
+    /// `group` must have been taken when the transaction began: if the group has moved on since, the broker refuses
+    /// the offsets. At-least-once waits for the output only; the caller commits the offsets after it.
+    pub fn commit(
+        mut self,
+        offsets: &TopicPartitionList,
+        group: &ConsumerGroupMetadata,
+    ) -> Result<Committed, TransactionError> {
+        if self.writer.delivery == Delivery::ExactlyOnce {
+            self.send_offsets(offsets, group)?;
+            crate::fail_point::hit("after_send_offsets");
+        }
+        self.drain()?;
+        crate::fail_point::hit("before_commit");
+        if self.writer.delivery == Delivery::ExactlyOnce {
+            self.end()?;
+        }
+        crate::fail_point::hit("after_commit");
+        self.committed = true;
+        // Serve the error events that came in meanwhile, then judge.
+        if let Ok(producer) = self.producer() {
+            producer.poll(Duration::ZERO);
+        }
+        if self.writer.signs.doubtful.load(Ordering::Acquire) {
+            self.writer.close();
+            return Ok(Committed { reopen: true });
+        }
+        Ok(Committed { reopen: false })
+    }
+
+    fn producer(&self) -> Result<&InnerProducer, TransactionError> {
+        self.writer
+            .producer
+            .as_ref()
+            .ok_or_else(|| TransactionError::Recover { cause: Cause::Transport, message: "no producer".into() })
+    }
+
+    fn send_offsets(&self, offsets: &TopicPartitionList, group: &ConsumerGroupMetadata) -> Result<(), TransactionError> {
+        let producer = self.producer()?;
+        self.repeat(|timeout| producer.send_offsets_to_transaction(offsets, group, timeout))
+    }
+
+    fn end(&self) -> Result<(), TransactionError> {
+        let producer = self.producer()?;
+        self.repeat(|timeout| producer.commit_transaction(timeout))
+    }
+
+    /// Retriable errors: the same call with the same arguments, until the transaction's time is over.
+    fn repeat(&self, call: impl Fn(Duration) -> Result<(), KafkaError>) -> Result<(), TransactionError> {
+        loop {
+            let left = TRANSACTION_TIMEOUT.saturating_sub(self.began.elapsed()).max(Duration::from_millis(100));
+            match call(left) {
+                Ok(()) => return Ok(()),
+                Err(error) if retriable(&error) && self.began.elapsed() < TRANSACTION_TIMEOUT => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(error) => return Err(self.classify(&error)),
+            }
+        }
+    }
+
+    /// Waits until everything is delivered. Short polls: rdkafka's `flush` polls 100 ms at a time, and a poll blocks
+    /// for all of its time-out, so either would add that to every transaction.
+    fn drain(&self) -> Result<(), TransactionError> {
+        let producer = self.producer()?;
+        let mut pause = Duration::from_micros(200);
+        while producer.in_flight_count() > 0 {
+            if self.began.elapsed() > TRANSACTION_TIMEOUT {
+                return Err(TransactionError::Recover {
+                    cause: Cause::Delivery,
+                    message: "messages were not delivered in time".into(),
+                });
+            }
+            producer.poll(pause);
+            pause = (pause * 2).min(Duration::from_millis(2));
+        }
+        if self.writer.signs.undelivered.load(Ordering::Acquire) > 0 {
+            return Err(TransactionError::Recover { cause: Cause::Delivery, message: "messages were not delivered".into() });
+        }
+        Ok(())
+    }
+
+    fn classify(&self, error: &KafkaError) -> TransactionError {
+        classify(error, self.began.elapsed(), &self.writer.transactional_id)
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if !self.committed {
+            self.writer.close();
+        }
+    }
+}
+
+/// What a commit leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Committed {
+    /// The writer saw a time-out or a broken connection: it was closed and must be reopened before the next
+    /// transaction. Positions are known all the same, since this transaction did commit.
+    pub reopen: bool,
+}
+
+fn retriable(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::Transaction(e) if e.is_retriable() && !e.is_fatal())
+}
+
+fn classify(error: &KafkaError, age: Duration, transactional_id: &str) -> TransactionError {
+    let fenced = matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
+    );
+    // The broker also fences a producer whose transaction it timed out: then it is our own standing still, and a new
+    // producer is right.
+    if fenced && age < TRANSACTION_TIMEOUT {
+        return TransactionError::Fenced { transactional_id: transactional_id.to_string() };
+    }
+    let cause = match error {
+        _ if fenced => Cause::Stalled,
+        KafkaError::Flush(_) | KafkaError::MessageProduction(_) => Cause::Delivery,
+        KafkaError::Transaction(e) if e.txn_requires_abort() => Cause::Abortable,
+        _ => Cause::Transport,
+    };
+    TransactionError::Recover { cause, message: error.to_string() }
+}

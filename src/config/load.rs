@@ -199,12 +199,7 @@ fn flags(sets: &[String]) -> Result<Dict, Vec<Finding>> {
     let mut all = Figment::new();
     for set in sets {
         let Some((key, value)) = set.split_once('=') else {
-            return Err(vec![Finding::error(
-                "command line",
-                "--set",
-                "no `=` in it",
-                "write --set section.key=value",
-            )]);
+            return Err(vec![Finding::error("command line", "--set", "no `=` in it", "write --set section.key=value")]);
         };
         let secret = format!("{PREFIX}{}", key.replace('.', "__").to_uppercase());
         if secret::ENVIRONMENT.contains(&secret.as_str()) {
@@ -216,7 +211,8 @@ fn flags(sets: &[String]) -> Result<Dict, Vec<Finding>> {
             )]);
         }
         // figment parses the text as the environment's values are parsed: numbers, booleans, arrays, else text.
-        let parsed: figment::value::Value = value.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
+        let parsed: figment::value::Value =
+            value.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
         all = all.merge(Serialized::default(key, parsed));
     }
     all.extract().map_err(|e| e.into_iter().map(|e| finding(&e)).collect())
@@ -236,7 +232,10 @@ fn finding(error: &figment::Error) -> Finding {
         }
         Kind::MissingField(name) => {
             path.push(name.to_string());
-            ("required and not set".to_string(), "set it in the pipeline's file, pressline.toml or the environment".into())
+            (
+                "required and not set".to_string(),
+                "set it in the pipeline's file, pressline.toml or the environment".into(),
+            )
         }
         Kind::InvalidType(actual, expected) => {
             (format!("found {}, expected {expected}", kind_of(actual)), "change the value's type".into())
@@ -252,7 +251,9 @@ fn finding(error: &figment::Error) -> Finding {
             ("found a number out of range".into(), "use a smaller number".into())
         }
         Kind::Message(message) if message.starts_with("property ") => (message.clone(), "mend the property".into()),
-        Kind::Message(_) => ("the value cannot be read as what this key expects".into(), "see docs/configuration.md".into()),
+        Kind::Message(_) => {
+            ("the value cannot be read as what this key expects".into(), "see docs/configuration.md".into())
+        }
         _ => ("found something this key does not take".into(), "see docs/configuration.md".into()),
     };
     let place = match error.metadata.as_ref() {
@@ -330,21 +331,29 @@ fn sense(config: &PipelineConfig, file: &Path) -> Vec<Finding> {
         let path: Vec<String> = key.split('.').map(String::from).collect();
         findings.push(Finding::error(place(file, &path), key, what, cure));
     };
-    let id_ok = |id: &str| !id.is_empty() && id.len() <= 100 && id.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    let id_ok = |id: &str| {
+        !id.is_empty() && id.len() <= 100 && id.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+    };
     for (key, id) in [("name", &config.name), ("instance", &config.instance)] {
         if !id_ok(id) {
             complain(key, "not usable in ids and metrics", "use 1 to 100 of A-Z a-z 0-9 . _ -");
         }
     }
-    for (key, topic) in
-        [("source.topic", &config.source.topic), ("output.topic", &config.output.topic), ("dead_letter.topic", &config.dead_topic())]
-    {
+    for (key, topic) in [
+        ("source.topic", &config.source.topic),
+        ("output.topic", &config.output.topic),
+        ("dead_letter.topic", &config.dead_topic()),
+    ] {
         if !id_ok(topic) {
             complain(key, "not a topic name", "use 1 to 100 of A-Z a-z 0-9 . _ - (patterns are not supported)");
         }
     }
     if config.source.topic == config.output.topic {
-        complain("output.topic", "the same topic as source.topic", "write to another topic: this would read its own output");
+        complain(
+            "output.topic",
+            "the same topic as source.topic",
+            "write to another topic: this would read its own output",
+        );
     }
     if [&config.source.topic, &config.output.topic].contains(&&config.dead_topic()) {
         complain("dead_letter.topic", "the same topic as source or output", "give dead letters a topic of their own");
@@ -445,7 +454,8 @@ fn secret_is_there(key: &str, variable: &str, file: Option<&RelativePathBuf>, co
 
 fn property_tables(config: &PipelineConfig, complain: &mut Complain<'_>) {
     let kafka = &config.kafka;
-    for (table, properties) in [("properties", &kafka.properties), ("consumer", &kafka.consumer), ("producer", &kafka.producer)]
+    for (table, properties) in
+        [("properties", &kafka.properties), ("consumer", &kafka.consumer), ("producer", &kafka.producer)]
     {
         for name in properties.0.keys() {
             if let Some(reason) = properties::refusal(name) {

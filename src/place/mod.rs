@@ -1,1 +1,225 @@
-//! To come.
+//! Where an address is: lookup in mmdb files, names completed from ISO 3166, ready-made fragments cached by record.
+//!
+//! [`Places::lookup`] runs once per event: it walks the search tree with the full address and gives a [`PlaceKey`], which
+//! names the record found, not the address. Decoding ([`Places::place`]) runs once per record, and its result is kept in
+//! a [`FragmentCache`] in the form the output wants. So no address outlives the lookup.
+
+mod aliases;
+mod cache;
+mod iso3166;
+mod layout;
+mod mmdb;
+mod private;
+mod record;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub use cache::{CacheStats, FragmentCache};
+use mmdb::Database;
+pub use mmdb::{DatabaseInfo, Layout, PlaceError};
+
+/// Where an address is. Cannot hold an IP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    /// English short name of the country as people say it, "" unknown.
+    pub country_name: String,
+    /// ISO 3166-1 alpha-2 code in capitals, "--" unknown.
+    pub country_code: String,
+    /// First-level subdivision (state, region, province) as the database calls it, "" unknown.
+    pub subdivision_name: String,
+    /// Its ISO 3166-2 code without the country prefix ("CA", "IDF", "18"), "" unknown or not determined by the name.
+    pub subdivision_code: String,
+    /// City as the database calls it, "" unknown.
+    pub city_name: String,
+    /// Degrees north, -90 to 90.
+    pub latitude: Option<f64>,
+    /// Degrees east, -180 to 180.
+    pub longitude: Option<f64>,
+    /// Radius in kilometres within which the address probably is; only MaxMind's files have it.
+    pub accuracy_km: Option<i32>,
+    /// IANA time zone ("Europe/Paris"), where the record has one.
+    pub time_zone: Option<String>,
+}
+
+impl Place {
+    /// The place of an address nothing is known about: country code "--", all else empty.
+    pub fn unknown() -> Place {
+        Place {
+            country_name: String::new(),
+            country_code: "--".to_owned(),
+            subdivision_name: String::new(),
+            subdivision_code: String::new(),
+            city_name: String::new(),
+            latitude: None,
+            longitude: None,
+            accuracy_km: None,
+            time_zone: None,
+        }
+    }
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Place::unknown()
+    }
+}
+
+/// Names a record of a loaded database: generation of the snapshot (24 bits), index of the file (8), offset of the record in
+/// its data section (32). Never derived from an address; two addresses in the same record give the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PlaceKey(u64);
+
+impl PlaceKey {
+    fn new(generation: u32, file: u8, offset: u32) -> PlaceKey {
+        PlaceKey(u64::from(generation & GENERATION_MASK) << 40 | u64::from(file) << 32 | u64::from(offset))
+    }
+
+    fn generation(self) -> u32 {
+        (self.0 >> 40) as u32
+    }
+
+    fn file(self) -> usize {
+        usize::from((self.0 >> 32) as u8)
+    }
+
+    fn offset(self) -> usize {
+        self.0 as u32 as usize
+    }
+}
+
+/// What a lookup found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// A record; its country may still be unknown.
+    Found(PlaceKey),
+    /// No file has a record for the address.
+    Unknown,
+    /// Loopback, private, link-local, documentation, multicast, reserved: such an address has no public place and is not
+    /// looked up.
+    Private,
+}
+
+/// A network of a database and the record it has, for drawing addresses that have a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// First address.
+    pub addr: IpAddr,
+    /// Length of the prefix in bits: 0 to 32 for IPv4, 0 to 128 for IPv6.
+    pub prefix_len: u8,
+    /// The record.
+    pub key: PlaceKey,
+}
+
+const GENERATION_MASK: u32 = 0x00ff_ffff;
+
+/// The index of a file has eight bits in a key.
+const MAX_FILES: usize = 256;
+
+/// Every set of files opened in this process gets the next number, so that a key of a replaced set is never mistaken for
+/// one of the new set.
+static NEXT_GENERATION: AtomicU32 = AtomicU32::new(1);
+
+/// All loaded databases, an immutable snapshot. The first file that has an answer wins.
+pub struct Places {
+    generation: u32,
+    files: Vec<Database>,
+}
+
+impl Places {
+    /// Reads and verifies mmdb files, in order of precedence. Each is read whole, never mapped: a mapped file that is
+    /// replaced in place kills the process.
+    ///
+    /// Errors: no file or more than 256; a file that cannot be read, is no mmdb, is damaged anywhere, or has a layout
+    /// that is neither MaxMind's nor DB-IP's.
+    pub fn open(files: &[PathBuf]) -> Result<Places, PlaceError> {
+        Places::of(files.iter().map(|path| Database::open(path)))
+    }
+
+    /// Verifies a file that is in memory already, such as the bundled one; `name` is what errors call it.
+    ///
+    /// Errors: as for [`Places::open`].
+    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Places, PlaceError> {
+        Places::of(std::iter::once(Database::from_bytes(Path::new(name), bytes)))
+    }
+
+    fn of(files: impl ExactSizeIterator<Item = Result<Database, PlaceError>>) -> Result<Places, PlaceError> {
+        if files.len() == 0 || files.len() > MAX_FILES {
+            return Err(PlaceError::FileCount { found: files.len(), most: MAX_FILES });
+        }
+        let files = files.collect::<Result<Vec<_>, _>>()?;
+        Ok(Places { generation: NEXT_GENERATION.fetch_add(1, Ordering::Relaxed) & GENERATION_MASK, files })
+    }
+
+    /// Looks an address up, with all its bits. An IPv4-mapped IPv6 address (`::ffff:a.b.c.d`) is looked up as IPv4; 6to4,
+    /// NAT64 and other IPv6 addresses that embed one are plain IPv6. Allocates and decodes nothing.
+    #[inline]
+    pub fn lookup_addr(&self, ip: IpAddr) -> Lookup {
+        let ip = unmap(ip);
+        if private::is_private(ip) {
+            return Lookup::Private;
+        }
+        for (index, file) in self.files.iter().enumerate() {
+            if let Some(offset) = file.find(ip) {
+                return Lookup::Found(PlaceKey::new(self.generation, index as u8, offset));
+            }
+        }
+        Lookup::Unknown
+    }
+
+    /// Decodes a record and completes its names and codes from ISO 3166. Cold: callers keep the result by its key.
+    ///
+    /// Errors: a key of another snapshot, or a record that cannot be read (which opening would have found).
+    pub fn place(&self, key: PlaceKey) -> Result<Place, PlaceError> {
+        if key.generation() != self.generation {
+            return Err(PlaceError::StaleKey { found: key.generation(), expected: self.generation });
+        }
+        let Some(file) = self.files.get(key.file()) else {
+            return Err(PlaceError::StaleKey { found: key.generation(), expected: self.generation });
+        };
+        Ok(iso3166::complete(file.decode(key.offset())?))
+    }
+
+    /// What is loaded, in order of precedence.
+    pub fn databases(&self) -> Vec<DatabaseInfo> {
+        self.files.iter().map(|file| file.info().clone()).collect()
+    }
+
+    /// Every network that has a record and can be public, file by file, in order of address. Of a network that an earlier
+    /// file answers for, the later file's record is given all the same. Walks the tree as it goes: millions of networks
+    /// in a full database; see [`Places::sample_networks`].
+    pub fn networks(&self) -> impl Iterator<Item = Network> + '_ {
+        self.files.iter().enumerate().flat_map(move |(index, file)| {
+            file.networks().filter(|(addr, _, _)| !private::is_private(*addr)).map(move |(addr, prefix_len, offset)| {
+                Network { addr, prefix_len, key: PlaceKey::new(self.generation, index as u8, offset) }
+            })
+        })
+    }
+
+    /// At most `most` networks spread evenly over those of [`Places::networks`]; the same ones every time for the same
+    /// files. IPv4 and IPv6 come in the shares the files have.
+    pub fn sample_networks(&self, most: usize) -> Vec<Network> {
+        if most == 0 {
+            return Vec::new();
+        }
+        let total: u64 = self.files.iter().map(|file| file.info().networks_v4 + file.info().networks_v6).sum();
+        let step = usize::try_from(total.div_ceil(most as u64)).unwrap_or(usize::MAX).max(1);
+        self.networks().step_by(step).take(most).collect()
+    }
+}
+
+/// IPv4-mapped IPv6 as the IPv4 address it is.
+#[inline]
+fn unmap(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V6(v6) => match v6.octets() {
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+            _ => ip,
+        },
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+# `make test` on a fresh Debian or Ubuntu with the Rust toolchain installs what is missing and tests everything.
+# Everything is built with --release, so that dependencies are compiled once.
+
+CARGO ?= cargo
+STACK = python3 tests/stack/stack.py
+
+.DEFAULT_GOAL := help
+.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench clean-stack
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build target/release/pressline
+	$(CARGO) build --release --locked
+
+test: prerequisites build ## all tests, with a real Kafka and schema registry started for them
+	$(CARGO) test --release --locked --no-run
+	$(STACK) run -- $(CARGO) test --release --locked
+
+unit: ## the tests that need no services
+	$(CARGO) test --release --locked --lib --bins
+
+lint: ## formatting, clippy and documentation, warnings refused
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps --document-private-items
+
+deny: ## licences, bans and sources of dependencies (needs cargo-deny)
+	$(CARGO) deny --locked check licenses bans sources
+
+prerequisites: ## install from Debian or Ubuntu what the tests need and this machine lacks
+	@tests/stack/prerequisites.sh
+
+stack-up: prerequisites ## start Kafka and the schema registry, print their addresses
+	@$(STACK) up
+
+stack-down: ## stop them
+	@$(STACK) down
+
+demo: ## everything in one process, no services
+	$(CARGO) run --release --locked -- demo
+
+bench: ## microbenchmarks
+	$(CARGO) bench --locked
+
+clean-stack: stack-down ## stop the services and remove their data
+	rm -rf target/stack

@@ -1,0 +1,177 @@
+//! A bounded cache of ready-made fragments by record.
+
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use dashmap::DashMap;
+
+use super::PlaceKey;
+
+/// Keeps at most a set number of fragments (the bytes a place becomes in the output), shared by all workers.
+///
+/// Two halves: new entries and those asked for again go to the young half; when it is full, the old half is emptied and
+/// the two change roles. So what is in use stays, nothing is ever searched for a victim, and the bound is strict.
+pub struct FragmentCache {
+    halves: [Half; 2],
+    /// Index of the young half.
+    young: AtomicUsize,
+    /// Held by the one thread that turns the halves round.
+    turning: Mutex<()>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    evictions: AtomicU64,
+}
+
+/// What a cache has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Fragments that were there.
+    pub hits: u64,
+    /// Fragments that had to be made.
+    pub misses: u64,
+    /// Fragments that were dropped to make room.
+    pub evictions: u64,
+    /// Fragments kept now.
+    pub entries: u64,
+}
+
+struct Half {
+    map: DashMap<PlaceKey, Arc<[u8]>, BuildHasherDefault<KeyHasher>>,
+    /// Entries, and places reserved for entries about to be inserted: never above `most`.
+    taken: AtomicUsize,
+    most: usize,
+}
+
+impl FragmentCache {
+    /// A cache of at most `capacity` fragments; below 2 it is 2.
+    pub fn new(capacity: usize) -> FragmentCache {
+        let half = |most| Half { map: DashMap::default(), taken: AtomicUsize::new(0), most };
+        let most = (capacity / 2).max(1);
+        FragmentCache {
+            halves: [half(most), half(most)],
+            young: AtomicUsize::new(0),
+            turning: Mutex::new(()),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
+        }
+    }
+
+    /// The fragment of a record, made by `make` if it is not there. No lock is held while `make` runs; two threads that
+    /// miss the same key at once both make it, and either result is kept.
+    ///
+    /// Errors: those of `make`; nothing is kept then.
+    pub fn get_or_insert_with<T: Into<Arc<[u8]>>, E>(
+        &self,
+        key: PlaceKey,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Arc<[u8]>, E> {
+        let young = self.young.load(Relaxed) & 1;
+        if let Some(fragment) = self.halves[young].get(key) {
+            self.hits.fetch_add(1, Relaxed);
+            return Ok(fragment);
+        }
+        let fragment = match self.halves[1 - young].get(key) {
+            Some(fragment) => {
+                self.hits.fetch_add(1, Relaxed);
+                fragment
+            }
+            None => {
+                self.misses.fetch_add(1, Relaxed);
+                make()?.into()
+            }
+        };
+        self.keep(key, &fragment);
+        Ok(fragment)
+    }
+
+    /// Hits, misses, evictions since the start, and entries now.
+    pub fn stats(&self) -> CacheStats {
+        CacheStats {
+            hits: self.hits.load(Relaxed),
+            misses: self.misses.load(Relaxed),
+            evictions: self.evictions.load(Relaxed),
+            entries: self.halves.iter().map(|half| half.taken.load(Relaxed) as u64).sum(),
+        }
+    }
+
+    fn keep(&self, key: PlaceKey, fragment: &Arc<[u8]>) {
+        let young = self.young.load(Relaxed) & 1;
+        if !self.halves[young].insert(key, fragment) {
+            // A thread that finds the halves being turned leaves its fragment out: the next miss will keep it.
+            if let Ok(_turning) = self.turning.try_lock() {
+                self.turn();
+            }
+            let young = self.young.load(Relaxed) & 1;
+            self.halves[young].insert(key, fragment);
+        }
+    }
+
+    /// Empties the old half and makes it the young one. Called with `turning` held.
+    fn turn(&self) {
+        let young = self.young.load(Relaxed) & 1;
+        // Another thread may have turned between our full half and our lock.
+        if self.halves[young].has_room() {
+            return;
+        }
+        let dropped = self.halves[1 - young].clear();
+        self.evictions.fetch_add(dropped as u64, Relaxed);
+        self.young.store(1 - young, Relaxed);
+    }
+}
+
+impl Half {
+    fn get(&self, key: PlaceKey) -> Option<Arc<[u8]>> {
+        self.map.get(&key).map(|entry| Arc::clone(&entry))
+    }
+
+    fn has_room(&self) -> bool {
+        self.taken.load(Relaxed) < self.most
+    }
+
+    /// False if the half is full.
+    fn insert(&self, key: PlaceKey, fragment: &Arc<[u8]>) -> bool {
+        let reserve = |taken: usize| (taken < self.most).then_some(taken + 1);
+        if self.taken.fetch_update(Relaxed, Relaxed, reserve).is_err() {
+            return false;
+        }
+        if self.map.insert(key, Arc::clone(fragment)).is_some() {
+            self.taken.fetch_sub(1, Relaxed);
+        }
+        true
+    }
+
+    /// Counts what it drops, so that an insertion at the same time stays counted.
+    fn clear(&self) -> usize {
+        let mut dropped = 0;
+        self.map.retain(|_, _| {
+            dropped += 1;
+            false
+        });
+        self.taken.fetch_sub(dropped, Relaxed);
+        dropped
+    }
+}
+
+/// Spreads a key's 64 bits by one multiplication: keys are offsets of records and come in no hostile order.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // 2^64 divided by the golden ratio; the high half is mixed best, and the map takes bits from both ends.
+        let spread = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = spread ^ (spread >> 32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

@@ -1,0 +1,371 @@
+//! One mmdb file in memory: read, verified, recognised, searched, decoded.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use maxminddb::{Reader, WithinOptions};
+
+use super::Place;
+use super::layout;
+use super::record::{self, Damage, Value};
+
+/// How the records of a file are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// MaxMind's: `country.iso_code`, `city.names.en`, `location.latitude` and so on.
+    Nested,
+    /// DB-IP's as ip-location-db packs it: `country_code`, `state1`, `city`, `latitude` side by side.
+    Flat,
+}
+
+/// What is known about a loaded file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseInfo {
+    /// File name without folders.
+    pub file: String,
+    /// What the file says it is ("GeoLite2-City").
+    pub database_type: String,
+    /// How its records are laid out.
+    pub layout: Layout,
+    /// Networks of IPv4 addresses; 0: the file is not asked for any.
+    pub networks_v4: u64,
+    /// Networks of IPv6 addresses; 0: the file is not asked for any.
+    pub networks_v6: u64,
+    /// When it was built, seconds since the epoch, by its own metadata.
+    pub build_epoch: u64,
+    /// Nodes of the search tree.
+    pub nodes: u32,
+    /// Distinct records.
+    pub records: u64,
+    /// Credit to show where results are shown; empty where the maker is not known.
+    pub attribution: &'static str,
+}
+
+/// Why places cannot be looked up.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// The file is not there or cannot be read.
+    #[error("{file}: cannot be read: {source}; name an mmdb file that is there and readable")]
+    Read {
+        /// Path as configured.
+        file: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is something else, or its end is missing.
+    #[error(
+        "{file}: not a MaxMind DB file (no metadata marker): found {found}, expected an .mmdb file of places, whole; \
+         name another file or download it again"
+    )]
+    NotMmdb {
+        /// Path as configured.
+        file: String,
+        /// Kind and size of what is there.
+        found: String,
+    },
+    /// The file is an mmdb and is damaged.
+    #[error("{file}: damaged MaxMind DB file: {what}; download it again")]
+    Damaged {
+        /// Path as configured.
+        file: String,
+        /// What is wrong, with an offset in the file where one is known.
+        what: String,
+    },
+    /// The file is a whole mmdb and has no places.
+    #[error(
+        "{file}: MaxMind DB file of type {database_type:?} whose records are not places: found {found}, expected fields \
+         country.iso_code (MaxMind's layout) or country_code (DB-IP's flat layout); name a country or city database"
+    )]
+    UnknownLayout {
+        /// Path as configured.
+        file: String,
+        /// What the file says it is.
+        database_type: String,
+        /// The fields its first record has.
+        found: String,
+    },
+    /// None or too many files.
+    #[error("{found} mmdb files, expected 1 to {most}; name at least one mmdb file")]
+    FileCount {
+        /// How many were named.
+        found: usize,
+        /// How many can be loaded.
+        most: usize,
+    },
+    /// A key was kept over a change of databases.
+    #[error("a record's key is of database generation {found}, loaded is {expected}; look the address up again")]
+    StaleKey {
+        /// Generation of the key.
+        found: u32,
+        /// Generation of the snapshot asked.
+        expected: u32,
+    },
+}
+
+/// The bytes of a file, kept once: the search tree is read by the maxminddb crate, the records by [`record`].
+#[derive(Clone)]
+struct Bytes(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// One loaded file. Everything in it has been read once, so that no lookup meets a damaged record.
+pub(super) struct Database {
+    path: String,
+    bytes: Bytes,
+    reader: Reader<Bytes>,
+    /// Where the data section begins.
+    data: usize,
+    info: DatabaseInfo,
+}
+
+/// Stands between the data section and the metadata.
+const METADATA_MARKER: &[u8] = b"\xab\xcd\xefMaxMind.com";
+
+/// Zero bytes between search tree and data section.
+const SEPARATOR: usize = 16;
+
+/// Values in one record that are still believed: MaxMind's Enterprise records have under 200 with all languages.
+const MAX_VALUES: u32 = 10_000;
+
+/// Distinct records looked at to recognise the layout; some have nothing but a continent in them.
+const PROBES: u64 = 1_000;
+
+impl Database {
+    /// Reads a file whole and verifies it.
+    pub(super) fn open(path: &Path) -> Result<Database, PlaceError> {
+        let bytes =
+            std::fs::read(path).map_err(|source| PlaceError::Read { file: path.display().to_string(), source })?;
+        Database::from_bytes(path, bytes)
+    }
+
+    /// Verifies what is in memory; `path` is its name in errors.
+    pub(super) fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Database, PlaceError> {
+        let file = path.display().to_string();
+        let Some(marker) = bytes.windows(METADATA_MARKER.len()).rposition(|window| window == METADATA_MARKER) else {
+            return Err(PlaceError::NotMmdb { file, found: kind_of(&bytes) });
+        };
+        let bytes = Bytes(Arc::new(bytes));
+        let reader = Reader::from_source(bytes.clone())
+            .map_err(|error| PlaceError::Damaged { file: file.clone(), what: error.to_string() })?;
+        let metadata = reader.metadata();
+        // from_source has checked that the data section lies between the tree and the marker.
+        let data = metadata.node_count as usize * usize::from(metadata.record_size) / 4 + SEPARATOR;
+        let Some(section) = bytes.as_ref().get(data..marker) else {
+            return Err(PlaceError::Damaged { file, what: "the search tree runs into the metadata".to_owned() });
+        };
+        let tree = Tree {
+            bytes: bytes.as_ref(),
+            nodes: metadata.node_count,
+            width: usize::from(metadata.record_size) / 4,
+            ip_version: metadata.ip_version,
+        };
+        let survey = survey(&tree, section)
+            .map_err(|damage| PlaceError::Damaged { file: file.clone(), what: damage.in_words(data) })?;
+        let Some(layout) = survey.layout else {
+            let database_type = metadata.database_type.clone();
+            return Err(PlaceError::UnknownLayout { file, database_type, found: survey.found_instead });
+        };
+        let name = path.file_name().map_or_else(|| file.clone(), |name| name.to_string_lossy().into_owned());
+        let info = DatabaseInfo {
+            attribution: attribution(&metadata.database_type, &name, layout),
+            file: name,
+            database_type: metadata.database_type.clone(),
+            layout,
+            networks_v4: survey.networks_v4,
+            networks_v6: survey.networks_v6,
+            build_epoch: metadata.build_epoch,
+            nodes: metadata.node_count,
+            records: survey.records,
+        };
+        Ok(Database { path: file, bytes, reader, data, info })
+    }
+
+    pub(super) fn info(&self) -> &DatabaseInfo {
+        &self.info
+    }
+
+    /// The offset of an address's record in the data section. A file without networks of the address's version is not
+    /// asked: an IPv6 file would answer for an IPv4 address with whatever it has at the beginning of its space.
+    #[inline]
+    pub(super) fn find(&self, ip: IpAddr) -> Option<u32> {
+        let networks = if ip.is_ipv4() { self.info.networks_v4 } else { self.info.networks_v6 };
+        if networks == 0 {
+            return None;
+        }
+        // An error would be a pointer outside the data section; the survey has followed them all.
+        self.reader.lookup(ip).ok()?.offset().map(|offset| offset as u32)
+    }
+
+    /// The place as the record at an offset has it.
+    pub(super) fn decode(&self, offset: usize) -> Result<Place, PlaceError> {
+        let section = self.bytes.as_ref().get(self.data..).unwrap_or_default();
+        record::value_at(section, offset)
+            .and_then(|record| layout::place(&record, self.info.layout))
+            .map_err(|damage| PlaceError::Damaged { file: self.path.clone(), what: damage.in_words(self.data) })
+    }
+
+    /// First address, prefix length and record offset of every network, in order.
+    pub(super) fn networks(&self) -> impl Iterator<Item = (IpAddr, u8, u32)> + '_ {
+        let all = self.reader.networks(WithinOptions::default());
+        all.into_iter().flatten().filter_map(|found| {
+            let found = found.ok()?;
+            let network = found.network().ok()?;
+            Some((network.ip(), network.prefix(), found.offset()? as u32))
+        })
+    }
+}
+
+impl Damage {
+    /// `data` is where the data section begins in the file.
+    fn in_words(&self, data: usize) -> String {
+        format!("{} at byte {}", self.what, data.saturating_add(self.offset))
+    }
+}
+
+/// What a walk over the whole file found.
+#[derive(Default)]
+struct Survey {
+    layout: Option<Layout>,
+    /// In words, where no layout was recognised.
+    found_instead: String,
+    networks_v4: u64,
+    networks_v6: u64,
+    records: u64,
+}
+
+/// Reads every node and every record once, in the order of the file, which takes a fraction of walking the tree. The
+/// crate's own `verify` walks, and would refuse DB-IP's files for their empty description.
+fn survey(tree: &Tree<'_>, section: &[u8]) -> Result<Survey, Damage> {
+    let mut survey = Survey::default();
+    let mut seen = vec![0u64; section.len() / 64 + 1];
+    for node in 0..tree.nodes {
+        for side in 0..2 {
+            let child = tree.child(node, side);
+            let Some(pointer) = child.checked_sub(tree.nodes).filter(|pointer| *pointer > 0) else { continue };
+            survey.networks_v6 += 1;
+            let offset = pointer as usize - SEPARATOR.min(pointer as usize);
+            if offset >= section.len() || (pointer as usize) < SEPARATOR {
+                return Err(Damage { offset: 0, what: "a search tree that points outside the data, which begins" });
+            }
+            let bit = 1u64 << (offset % 64);
+            if seen[offset / 64] & bit == 0 {
+                seen[offset / 64] |= bit;
+                survey.add_record(record::value_at(section, offset)?)?;
+            }
+        }
+    }
+    // Networks have been counted as IPv6 until here.
+    survey.networks_v4 = tree.networks_v4(survey.networks_v6)?;
+    survey.networks_v6 -= survey.networks_v4;
+    if survey.records == 0 {
+        survey.found_instead = "no record at all".to_owned();
+    }
+    Ok(survey)
+}
+
+/// The search tree, for counting what is in it; lookups go through the maxminddb crate.
+struct Tree<'a> {
+    bytes: &'a [u8],
+    nodes: u32,
+    /// Bytes of a node: 6, 7 or 8.
+    width: usize,
+    ip_version: u16,
+}
+
+impl Tree<'_> {
+    /// The record of a node, 0 left or 1 right: below `nodes` another node, equal nothing, above a pointer into the data.
+    fn child(&self, node: u32, side: usize) -> u32 {
+        let at = node as usize * self.width;
+        match (self.bytes.get(at..at + self.width), side) {
+            (Some(&[a, b, c, _, _, _]), 0) | (Some(&[_, _, _, a, b, c]), _) => u32::from_be_bytes([0, a, b, c]),
+            (Some(&[a, b, c, both, _, _, _]), 0) => u32::from_be_bytes([both >> 4, a, b, c]),
+            (Some(&[_, _, _, both, a, b, c]), _) => u32::from_be_bytes([both & 15, a, b, c]),
+            (Some(&[a, b, c, d, _, _, _, _]), 0) | (Some(&[_, _, _, _, a, b, c, d]), _) => {
+                u32::from_be_bytes([a, b, c, d])
+            }
+            _ => self.nodes,
+        }
+    }
+
+    /// Networks under ::/96, where files of both versions keep IPv4; all of them in a file of IPv4 alone.
+    fn networks_v4(&self, all: u64) -> Result<u64, Damage> {
+        if self.ip_version == 4 {
+            return Ok(all);
+        }
+        let mut start = 0;
+        for _ in 0..96 {
+            if start >= self.nodes {
+                return Ok(0);
+            }
+            start = self.child(start, 0);
+        }
+        let mut found = 0;
+        let mut open = vec![(start, 0)];
+        while let Some((node, depth)) = open.pop() {
+            if node > self.nodes {
+                found += 1;
+            }
+            if node >= self.nodes {
+                continue;
+            }
+            if depth == 32 || found > all {
+                return Err(Damage { offset: 0, what: "a search tree with a cycle, before the data" });
+            }
+            open.extend([(self.child(node, 0), depth + 1), (self.child(node, 1), depth + 1)]);
+        }
+        Ok(found)
+    }
+}
+
+impl Survey {
+    fn add_record(&mut self, record: Value<'_>) -> Result<(), Damage> {
+        self.records += 1;
+        record.verify(&mut MAX_VALUES.clone())?;
+        if self.layout.is_some() || self.records > PROBES {
+            return Ok(());
+        }
+        self.layout = layout::recognise(&record)?;
+        if self.layout.is_none() && self.found_instead.is_empty() {
+            let fields = layout::fields(&record);
+            self.found_instead = match record {
+                Value::Map(_) if fields.is_empty() => "records without fields".to_owned(),
+                Value::Map(_) => format!("fields {}", fields.join(", ")),
+                _ => "records that are no maps".to_owned(),
+            };
+        }
+        Ok(())
+    }
+}
+
+/// What a file is that has no metadata marker.
+fn kind_of(bytes: &[u8]) -> String {
+    let kind = match bytes {
+        [] => return "an empty file".to_owned(),
+        [0x1f, 0x8b, ..] => "gzip-compressed data (gunzip it first)",
+        [b'P', b'K', 3, 4, ..] => "a zip archive (unpack it first)",
+        _ if bytes.iter().take(1024).all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) => "text",
+        _ => "other data, or an mmdb file cut off",
+    };
+    format!("{kind}, {} bytes", bytes.len())
+}
+
+/// The credit that the maker's licence asks for. ip-location-db packs both makers' data in its flat layout under the same
+/// type ("city ipv4"), so the file name has a say; DB-IP's is the one it was made for.
+fn attribution(database_type: &str, file: &str, layout: Layout) -> &'static str {
+    let says =
+        |word: &str| database_type.to_ascii_lowercase().contains(word) || file.to_ascii_lowercase().contains(word);
+    if says("geolite2") {
+        "This product includes GeoLite2 data created by MaxMind, available from https://www.maxmind.com"
+    } else if says("geoip2") {
+        "This product includes GeoIP2 data created by MaxMind, available from https://www.maxmind.com"
+    } else if says("dbip") || says("db-ip") || layout == Layout::Flat {
+        "IP Geolocation by DB-IP (https://db-ip.com), CC BY 4.0"
+    } else {
+        ""
+    }
+}

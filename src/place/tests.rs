@@ -1,0 +1,1 @@
+//! Tests of lookups in files of both layouts.

@@ -1,0 +1,76 @@
+//! Logical types: which base types carry them, and how one that stands beside `type` is put inside it.
+
+use serde_json::{Map, Value, json};
+
+/// Keys that belong to a logical type and move with it.
+const COMPANIONS: [&str; 3] = ["logicalType", "precision", "scale"];
+
+/// The base types a logical type may stand on; `None` if Avro 1.12 does not know it.
+pub fn bases(logical: &str) -> Option<&'static [&'static str]> {
+    Some(match logical {
+        "decimal" => &["bytes", "fixed"],
+        "big-decimal" => &["bytes"],
+        "uuid" => &["string", "fixed"],
+        "date" | "time-millis" => &["int"],
+        "time-micros" => &["long"],
+        "timestamp-millis" | "timestamp-micros" | "timestamp-nanos" => &["long"],
+        "local-timestamp-millis" | "local-timestamp-micros" | "local-timestamp-nanos" => &["long"],
+        "duration" => &["fixed"],
+        _ => return None,
+    })
+}
+
+/// The size of `fixed` a logical type asks for.
+pub fn fixed_size(logical: &str) -> Option<u64> {
+    match logical {
+        "uuid" => Some(16),
+        "duration" => Some(12),
+        _ => None,
+    }
+}
+
+/// The type that was meant by a field which has `logicalType` beside its `type`.
+pub fn moved_inside(field: &Map<String, Value>) -> Value {
+    let logical = field.get("logicalType").and_then(Value::as_str).unwrap_or_default();
+    match field.get("type") {
+        Some(Value::Array(branches)) => {
+            let takes =
+                |branch: &Value| branch.as_str().is_some_and(|name| bases(logical).is_some_and(|b| b.contains(&name)));
+            let chosen = branches.iter().position(takes).or_else(|| branches.iter().position(|b| b != "null"));
+            let mended = branches.iter().enumerate().map(|(i, branch)| match Some(i) == chosen {
+                true => with_companions(branch, field),
+                false => branch.clone(),
+            });
+            Value::Array(mended.collect())
+        }
+        Some(base) => with_companions(base, field),
+        None => Value::Null,
+    }
+}
+
+fn with_companions(base: &Value, field: &Map<String, Value>) -> Value {
+    let mut object = match base {
+        Value::Object(object) => object.clone(),
+        other => Map::from_iter([("type".to_string(), other.clone())]),
+    };
+    for key in COMPANIONS {
+        if let Some(value) = field.get(key) {
+            object.entry(key).or_insert_with(|| value.clone());
+        }
+    }
+    Value::Object(object)
+}
+
+/// JSON of a type as people write it: `type` first. Nothing else depends on the order.
+pub fn shown(schema: &Value) -> String {
+    match schema {
+        Value::Array(branches) => format!("[{}]", branches.iter().map(shown).collect::<Vec<_>>().join(", ")),
+        Value::Object(object) => {
+            let first = object.get_key_value("type").into_iter();
+            let rest = object.iter().filter(|(key, _)| *key != "type");
+            let pairs = first.chain(rest).map(|(key, value)| format!("{}: {}", json!(key), shown(value)));
+            format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}

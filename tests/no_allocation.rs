@@ -1,0 +1,88 @@
+//! The hot path allocates nothing per record once it is warm: decode, look up, encode.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod presses;
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    sync::Arc,
+};
+
+use apache_avro::Schema;
+use pressline::{
+    decode::{Decoder, Limits},
+    encode::Encoder,
+    enrich::{Enricher, LookupOutcome},
+    event::Actions,
+    place::{FragmentCache, Places},
+};
+
+/// Counts what the calling thread allocates, so that the test harness's own threads do not disturb.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn allocations_of(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+#[test]
+fn a_warm_record_costs_no_allocation() {
+    let actions = Arc::new(Actions::new(vec!["EnterPage".to_owned(), "PressButton".to_owned()]).unwrap());
+    let schema = Schema::parse_str(include_str!("../schemas/button_presses.avsc")).unwrap();
+    let encoder = Arc::new(Encoder::compile(&schema, 1, &actions, "schemas/button_presses.avsc").ok().unwrap());
+    let places = Arc::new(Places::from_bytes("made-up.mmdb", presses::database()).unwrap());
+    let mut enricher = Enricher::new(places, Arc::new(FragmentCache::new(100_000)), Arc::clone(&encoder));
+    let decoder = Decoder::new(Limits::default(), actions);
+    let records: Vec<String> = (0..10_000).map(presses::record).collect();
+    let mut out = Vec::new();
+    let mut outcomes = Vec::with_capacity(2 * records.len());
+    let mut relay = |outcomes: &mut Vec<LookupOutcome>| {
+        out.clear();
+        for record in &records {
+            let (ip, body) = decoder.decode(Some(record.as_bytes()), presses::NOW_US).ok().unwrap().split();
+            let (fragment, outcome) = enricher.fragment(ip.as_ref());
+            encoder.encode(&body, fragment, &mut out);
+            outcomes.push(outcome);
+        }
+    };
+
+    let cold = allocations_of(|| relay(&mut outcomes));
+    assert!(cold > 1_000, "the counter counts: {cold} allocations while the caches filled");
+    assert!(outcomes.contains(&LookupOutcome::Miss));
+    outcomes.clear();
+    assert_eq!(allocations_of(|| relay(&mut outcomes)), 0, "allocations over 10,000 records");
+    for kind in [LookupOutcome::Hit, LookupOutcome::Private, LookupOutcome::NotFound, LookupOutcome::NoAddress] {
+        assert!(outcomes.contains(&kind), "{kind:?}");
+    }
+    assert!(!outcomes.contains(&LookupOutcome::Miss) && !outcomes.contains(&LookupOutcome::Failed));
+}

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Installs from Debian or Ubuntu what the tests need and this machine lacks; does nothing where all of it is there.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+
+missing=()
+need() { # PACKAGE CHECK...: the package is needed when the check fails
+    local package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing+=("$package")
+}
+
+need build-essential cc --version
+need make make --version
+# OpenSSL's own build, which librdkafka brings along, uses more of Perl than a minimal system has.
+need perl perl -MFindBin -MIPC::Cmd -MFile::Compare -MTime::Piece -e 1
+need openssl openssl version
+need python3 python3 --version
+need python3-venv python3 -c 'import ensurepip, venv'
+need maven mvn --version
+need java "$here/find-java.sh"
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+if ! command -v apt-get >/dev/null; then
+    echo "These are missing and there is no apt-get to install them: ${missing[*]}" >&2
+    exit 1
+fi
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || {
+        echo "Run as root, or install first: ${missing[*]}" >&2
+        exit 1
+    }
+    as_root=(sudo)
+fi
+apt_get() { ${as_root[@]+"${as_root[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" </dev/null; }
+
+echo "Installing: ${missing[*]}"
+apt_get update
+packages=()
+for package in "${missing[@]}"; do
+    if [ "$package" = java ]; then
+        # Kafka 4 needs Java 17 or newer; newer releases of Debian have dropped 17 for a later default.
+        package=default-jdk-headless
+        if apt-cache show openjdk-17-jdk-headless >/dev/null 2>&1; then package=openjdk-17-jdk-headless; fi
+    fi
+    packages+=("$package")
+done
+apt_get install --no-install-recommends "${packages[@]}"
+"$here/find-java.sh" >/dev/null

@@ -1,0 +1,254 @@
+#!/usr/bin/env python3
+"""Starts, stops and disturbs the services that the tests need: Kafka and a schema registry, on loopback and free ports.
+
+    stack.py run -- COMMAND...     start everything, run the command with their addresses in its environment, stop everything
+    stack.py up                    start everything and print the addresses
+    stack.py down                  stop everything
+    stack.py env                   print the addresses again; as shell exports: eval "$(tests/stack/stack.py env)"
+    stack.py kill SERVICE [-9|-15|-STOP|-CONT]
+    stack.py restart SERVICE       kill -9 unless it is down already, then start on the data it has
+    stack.py fetch                 only fill the cache
+
+Services are kafka, registry and registry-tls. Data, logs and pid files lie under target/stack; every `up` and `run` starts
+empty. Where PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are set already, `run` starts nothing and uses those.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import cache
+import certificates
+import ports
+from kafka import Kafka
+from process import Failed
+from registry import ProtectedRegistry, Registry
+
+FOLDER = cache.HERE.parents[1] / "target" / "stack"
+STATE = FOLDER / "state.json"
+SERVICES = {"kafka": Kafka, "registry": Registry, "registry-tls": ProtectedRegistry}
+SIGNALS = {"-9": signal.SIGKILL, "-15": signal.SIGTERM, "-STOP": signal.SIGSTOP, "-CONT": signal.SIGCONT}
+
+
+def main():
+    command, arguments = _arguments()
+    # A plain exit, so that `finally` runs; during `run` the command is told first (see _run_command). SIGINT is set too:
+    # a shell starts background jobs with it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
+    try:
+        return command(*arguments)
+    except Failed as failure:
+        _say(failure)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def up():
+    """Starts everything and leaves it running."""
+    with _only_one():
+        environment = _start_all()
+    _print_exports(environment)
+    return 0
+
+
+def down():
+    """Stops everything, whoever started it."""
+    _stop_all()
+    return 0
+
+
+def env():
+    """Prints the addresses of what runs."""
+    _print_exports(_state()["environment"])
+    return 0
+
+
+def fetch():
+    """Fills the cache."""
+    cache.kafka_jars()
+    cache.registry_app()
+    cache.python()
+    return 0
+
+
+def run(command):
+    """Runs the command among the services; its exit code."""
+    own = dict(os.environ)
+    if own.get("PRESSLINE_TEST_BOOTSTRAP") and own.get("PRESSLINE_TEST_REGISTRY"):
+        _say("using the services that PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY name")
+        return _run_command(command, {"PRESSLINE_TEST_PYTHON": str(cache.python()), **own})
+    with _only_one():
+        try:
+            return _run_command(command, own | _start_all())
+        finally:
+            _stop_all()
+
+
+def kill(service, number):
+    """Sends a signal to a service; 1 when it does not run."""
+    process = SERVICES[service](FOLDER, _state()["ports"])
+    if number == signal.SIGKILL:
+        alive = process.pid() is not None
+        process.kill()
+    else:
+        alive = process.send(number)
+    if not alive:
+        _say(f"{service} does not run")
+    return 0 if alive else 1
+
+
+def restart(service):
+    """Starts a service again on its data and ports."""
+    state = _state()
+    process = SERVICES[service](FOLDER, state["ports"])
+    process.kill()
+    process.launch()
+    process.await_ready()
+    state["environment"] |= _pids([process])
+    _write_state(state)
+    return 0
+
+
+def _start_all():
+    """Starts all services on empty data; the environment for tests."""
+    _stop_all()
+    fetch()
+    begun = time.monotonic()
+    for leftover in (FOLDER / name for name in ("kafka", "tls")):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for log in FOLDER.glob("*.log"):
+        log.unlink()
+    certificates.make(FOLDER / "tls")
+    names = [name for service in SERVICES.values() for name in service.PORTS]
+    numbers = dict(zip(names, ports.free(len(names))))
+    processes = [service(FOLDER, numbers) for service in SERVICES.values()]
+    try:
+        for process in processes:  # all at once, then wait for each: the Java machines start side by side
+            process.create()
+            process.launch()
+        for process in processes:
+            process.await_ready()
+    except BaseException:
+        _stop_all()
+        raise
+    environment = {"PRESSLINE_TEST_STACK": str(STATE), "PRESSLINE_TEST_PYTHON": str(cache.python())} | _pids(processes)
+    for process in processes:
+        environment |= process.environment()
+    _write_state({"ports": numbers, "environment": environment})
+    _say(f"{', '.join(SERVICES)} ready after {time.monotonic() - begun:.1f} s, logs in {FOLDER}")
+    return environment
+
+
+def _stop_all():
+    """Stops whatever the pid files name, also what an interrupted run left behind."""
+    unknown = dict.fromkeys((name for service in SERVICES.values() for name in service.PORTS), 0)
+    for service in reversed(SERVICES.values()):
+        service(FOLDER, unknown).stop()
+    STATE.unlink(missing_ok=True)
+
+
+def _run_command(command, environment):
+    """Runs the command in a process group of its own, so that no grandchild of it outlives the services."""
+    try:
+        child = subprocess.Popen(command, env=environment, start_new_session=True)
+    except OSError as error:
+        raise Failed(f"cannot run {command[0]}: {error.strerror}") from None
+    try:
+        return _exit_code(child.wait())
+    except BaseException:
+        _signal_group(child, signal.SIGTERM)
+        try:
+            child.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            pass
+        raise
+    finally:
+        _signal_group(child, signal.SIGKILL)
+        child.wait()
+
+
+def _signal_group(child, number):
+    try:
+        os.killpg(child.pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _exit_code(returned):
+    """As a shell gives it: 128 + signal for a process that a signal ended."""
+    return 128 - returned if returned < 0 else returned
+
+
+@contextmanager
+def _only_one():
+    """Refuses to disturb another `run` or `up` of this checkout; the kernel frees the lock of a process that died."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with open(FOLDER / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failed(f"another run uses {FOLDER}; wait for it to end") from None
+        yield
+
+
+def _pids(processes):
+    return {f"PRESSLINE_TEST_{process.name.upper().replace('-', '_')}_PID": str(process.pid()) for process in processes}
+
+
+def _state():
+    try:
+        return json.loads(STATE.read_text())
+    except FileNotFoundError:
+        raise Failed("the services do not run; start them with `make stack-up`") from None
+
+
+def _write_state(state):
+    STATE.with_suffix(".new").write_text(json.dumps(state, indent=2) + "\n")
+    STATE.with_suffix(".new").rename(STATE)
+
+
+def _say(text):
+    print(f"stack: {text}", file=sys.stderr, flush=True)  # standard output is for the exports
+
+
+def _print_exports(environment):
+    for name, value in environment.items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def _arguments():
+    """The function to call and its arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for plain in (up, down, env, fetch):
+        commands.add_parser(plain.__name__, help=plain.__doc__).set_defaults(call=plain)
+    commands.add_parser("restart", help=restart.__doc__).add_argument("service", choices=SERVICES)
+    for greedy in (run, kill):  # what follows may begin with a dash
+        commands.add_parser(greedy.__name__, help=greedy.__doc__).add_argument("words", nargs=argparse.REMAINDER)
+    given = parser.parse_args()
+    if given.command == "restart":
+        return restart, [given.service]
+    if given.command == "run":
+        command = given.words[1:] if given.words[:1] == ["--"] else given.words
+        return run, [command] if command else parser.error("run needs a command")
+    if given.command == "kill":
+        service, number, *more = [*given.words, "-9"] if len(given.words) == 1 else [*given.words, "", ""]
+        if service not in SERVICES or number not in SIGNALS or any(more):
+            parser.error(f"kill needs a service ({', '.join(SERVICES)}) and a signal ({', '.join(SIGNALS)}; else -9)")
+        return kill, [service, SIGNALS[number]]
+    return given.call, []
+
+
+if __name__ == "__main__":
+    sys.exit(main())
