@@ -116,21 +116,19 @@ impl Connection {
         }
         let secrets = secret::ENVIRONMENT.map(|name| name.trim_start_matches(PREFIX));
         figment = figment.merge(Env::prefixed(PREFIX).ignore(&secrets).split("__"));
-        let kafka = extract(&figment, "kafka", file)?;
-        let registry = match figment.find_value("registry") {
-            Ok(_) => Some(self.registry_table(figment, file)?),
-            Err(_) => None,
-        };
-        Ok(Connected { kafka, registry, pipeline: None })
-    }
-
-    /// The `[registry]` table, in which the flag may stand for the address.
-    fn registry_table(&self, mut figment: Figment, file: Option<&Path>) -> Result<RegistryConfig, ConnectionError> {
-        if let Some(url) = &self.registry {
+        if let (Some(url), Ok(_)) = (&self.registry, figment.find_value("registry")) {
             figment = figment.merge(Serialized::default("registry.url", url));
         }
-        extract(&figment, "registry", file)
+        let tables: Tables = extract(&figment, file)?;
+        Ok(Connected { kafka: tables.kafka, registry: tables.registry, pipeline: None })
     }
+}
+
+/// The tables used here; all others are not looked at.
+#[derive(serde::Deserialize)]
+struct Tables {
+    kafka: KafkaConfig,
+    registry: Option<RegistryConfig>,
 }
 
 impl Connected {
@@ -141,7 +139,7 @@ impl Connected {
 }
 
 fn registry_at(url: &str) -> Result<RegistryConfig, ConnectionError> {
-    extract(&Figment::from(Serialized::default("registry.url", url)), "registry", None)
+    extract(&Figment::from(Serialized::default("url", url)), None)
 }
 
 fn parse_property(text: &str) -> Result<(String, String), Finding> {
@@ -155,9 +153,9 @@ fn parse_property(text: &str) -> Result<(String, String), Finding> {
     }
 }
 
-/// One table. Of a value that does not fit only its key is told, since it could be a secret.
-fn extract<T: DeserializeOwned>(figment: &Figment, table: &str, file: Option<&Path>) -> Result<T, ConnectionError> {
-    figment.extract_inner(table).map_err(|errors: figment::Error| {
+/// Of a value that does not fit only its key is told, since it could be a secret.
+fn extract<T: DeserializeOwned>(figment: &Figment, file: Option<&Path>) -> Result<T, ConnectionError> {
+    figment.extract().map_err(|errors: figment::Error| {
         let findings = errors.into_iter().map(|error| finding(&error, file)).collect();
         ConnectionError::Findings(findings)
     })

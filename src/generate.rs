@@ -279,3 +279,6 @@ fn parse_share(text: &str) -> Result<f64, String> {
     let share = number.trim().parse::<f64>().map(|n| n / unit).ok().filter(|share| (0.0..=1.0).contains(share));
     share.ok_or_else(|| "expected a share such as 0.02 or 2%".into())
 }
+
+#[cfg(test)]
+mod tests;

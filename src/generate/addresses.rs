@@ -14,23 +14,18 @@ use super::GenerateError;
 const LISTED_WHOLE_NODES: usize = 400_000;
 /// Networks drawn from a file that is sampled, for each IP version.
 const SAMPLES: usize = 4_096;
+/// Random starts for each of them.
+const TRIES: usize = 8;
+/// No registry gave out more to one network; a wider one is a database's filler.
+const WIDEST_V6: u8 = 16;
 /// Addresses kept that no file knows.
 const UNKNOWN_ADDRESSES: usize = 256;
 /// Empty stretches of the tree to step over from a random address to the next network with a record. Between two
 /// neighbours lie at most two per bit of an address, so this crosses the largest gaps.
 const MAX_STEPS: usize = 512;
 
-const WELL_KNOWN_V4: [([u8; 4], u8); 8] = [
-    ([128, 214, 0, 0], 16),
-    ([129, 240, 0, 0], 16),
-    ([130, 237, 0, 0], 16),
-    ([131, 111, 0, 0], 16),
-    ([133, 11, 0, 0], 16),
-    ([18, 9, 0, 0], 16),
-    ([139, 130, 0, 0], 16),
-    ([143, 107, 0, 0], 16),
-];
-const WELL_KNOWN_V6: [(u128, u8); 3] = [(0x2001_0708 << 96, 32), (0x2001_0630 << 96, 32), (0x2001_0200 << 96, 32)];
+/// Some thousand real cities: an extract of DB-IP's City Lite (CC BY 4.0, see data/README.md).
+const BUNDLED: &[u8] = include_bytes!("../../data/demo.mmdb");
 
 /// Networks to draw addresses from. The same files and seed give the same addresses.
 #[derive(Clone, Debug)]
@@ -60,17 +55,10 @@ impl Addresses {
         Self::from_readers(&readers, seed).ok_or_else(|| no_networks(&[name]))
     }
 
-    /// From the bundled database of some thousand real cities.
+    /// From the bundled database of some thousand real cities. Errors: none, unless the program was built from a damaged
+    /// file.
     pub fn bundled(seed: u64) -> Result<Self, GenerateError> {
-        Ok(Self::well_known(seed))
-    }
-
-    /// Large networks with a well-known place.
-    fn well_known(seed: u64) -> Self {
-        let v4 = WELL_KNOWN_V4.map(|(ip, prefix)| (Ipv4Addr::from(ip).to_bits(), prefix)).to_vec();
-        let mut this = Self { v4, v6: WELL_KNOWN_V6.to_vec(), unknown: Vec::new() };
-        this.find_unknown(&[], &mut Pcg64::seed_from_u64(seed));
-        this
+        Self::from_bytes("bundled demo.mmdb", BUNDLED, seed)
     }
 
     fn from_readers(readers: &[Reader<Vec<u8>>], seed: u64) -> Option<Self> {
@@ -96,16 +84,18 @@ impl Addresses {
 
     fn sample(&mut self, reader: &Reader<Vec<u8>>, rng: &mut Pcg64) {
         for _ in 0..SAMPLES {
-            let start = IpAddr::V4(Ipv4Addr::from_bits(rng.random()));
-            if let Some((network, prefix)) = next_network(reader, start) {
-                self.add(network, prefix);
-            }
+            self.sample_one(reader, || IpAddr::V4(Ipv4Addr::from_bits(rng.random())));
             if reader.metadata().ip_version == 6 {
-                let start = IpAddr::V6(random_global(rng));
-                if let Some((network, prefix)) = next_network(reader, start) {
-                    self.add(network, prefix);
-                }
+                self.sample_one(reader, || IpAddr::V6(random_global(rng)));
             }
+        }
+    }
+
+    /// Behind the last network there is nothing; then another start is tried.
+    fn sample_one(&mut self, reader: &Reader<Vec<u8>>, mut start: impl FnMut() -> IpAddr) {
+        let found = (0..TRIES).find_map(|_| next_network(reader, start()));
+        if let Some((network, prefix)) = found {
+            self.add(network, prefix);
         }
     }
 
@@ -118,7 +108,7 @@ impl Addresses {
                     self.v4.push((base.to_bits(), prefix));
                 }
             }
-            IpAddr::V6(base) if prefix <= 128 => {
+            IpAddr::V6(base) if (WIDEST_V6..=128).contains(&prefix) => {
                 let size = host_bits(128 - u32::from(prefix));
                 if public(network) && public(IpAddr::V6(Ipv6Addr::from_bits(base.to_bits() | size))) {
                     self.v6.push((base.to_bits(), prefix));
@@ -227,9 +217,12 @@ fn host_bits(bits: u32) -> u128 {
     1u128.checked_shl(bits).map_or(u128::MAX, |one| one - 1)
 }
 
-/// An address of 2000::/3, all that is given out of IPv6.
+/// An address of the /12 blocks that the regional registries give out from. Elsewhere in 2000::/3 a database has at most
+/// filler: one record for a whole /7, which would otherwise be drawn for most addresses.
 fn random_global(rng: &mut Pcg64) -> Ipv6Addr {
-    Ipv6Addr::from_bits((rng.random::<u128>() >> 3) | (1 << 125))
+    const BLOCKS: [u128; 5] = [0x240, 0x260, 0x280, 0x2a0, 0x2c0];
+    let block = BLOCKS[rng.random_range(0..BLOCKS.len())];
+    Ipv6Addr::from_bits(block << 116 | rng.random::<u128>() >> 12)
 }
 
 /// Whether an address may be a visitor's on the internet.
@@ -273,6 +266,29 @@ mod tests {
         assert_eq!(host_bits(8), 255);
         assert_eq!(host_bits(32) as u32, u32::MAX);
         assert_eq!(host_bits(128), u128::MAX);
+    }
+
+    #[test]
+    fn drawn_addresses_have_a_record_and_unknown_ones_have_none() {
+        let reader = Reader::from_source(BUNDLED).unwrap();
+        let addresses = Addresses::bundled(1).unwrap();
+        let (v4, v6) = addresses.networks();
+        assert!(v4 > 1_000 && v6 > 1_000, "{v4} and {v6} networks");
+        let mut rng = Pcg64::seed_from_u64(1);
+        for _ in 0..5_000 {
+            let (known, unknown) = (addresses.draw_public(&mut rng, 0.5), addresses.draw_unknown(&mut rng));
+            assert!(public(known) && reader.lookup(known).unwrap().has_data(), "{known}");
+            assert!(public(unknown) && !reader.lookup(unknown).unwrap().has_data(), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn sampling_finds_networks_in_a_sparse_tree() {
+        let reader = Reader::from_source(BUNDLED.to_vec()).unwrap();
+        let mut addresses = Addresses { v4: Vec::new(), v6: Vec::new(), unknown: Vec::new() };
+        addresses.sample(&reader, &mut Pcg64::seed_from_u64(1));
+        let (v4, v6) = addresses.networks();
+        assert!(v4 > SAMPLES * 9 / 10 && v6 > SAMPLES * 8 / 10, "{v4} and {v6} of {SAMPLES}");
     }
 
     #[test]
