@@ -46,8 +46,7 @@ impl Report {
             text.push_str(&format!("{finding}\n"));
         }
         let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
-        let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
-        text.push_str(&format!("{}, {}\n", plural(errors, "error"), plural(warnings, "warning")));
+        text.push_str(&format!("{}, {}\n", several(errors, "error"), several(warnings, "warning")));
         text
     }
 
@@ -89,6 +88,11 @@ pub async fn check(loaded: &Loaded, online: bool) -> Report {
     }
     siblings::check(loaded, &mut report);
     report
+}
+
+/// A number of things: `1 error`, `2 errors`.
+fn several(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A pipeline and the file it came from.

@@ -12,7 +12,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::offline::registry_finding;
-use super::{Report, Subject, retention};
+use super::{Report, Subject, retention, several};
 use crate::config::PipelineConfig;
 use crate::coordinator::{CommittedOffset, OffsetNote, Start, decide_start};
 use crate::kafka::{self, METADATA_TIMEOUT, Role};
@@ -123,7 +123,7 @@ fn ask(
         }
     };
     let broker = metadata.brokers().first().map_or(0, |b| b.id());
-    report.ok(subject.line(format_args!("{servers}: {} brokers", metadata.brokers().len())));
+    report.ok(subject.line(format_args!("{servers}: {}", several(metadata.brokers().len(), "broker"))));
     let dead = config.dead_topic();
     let wanted =
         [("source.topic", &config.source.topic), ("output.topic", &config.output.topic), ("dead_letter.topic", &dead)];
@@ -135,14 +135,12 @@ fn ask(
             continue;
         };
         let partitions = found.partitions().len();
-        report.ok(subject.line(format_args!("topic {topic}: {partitions} partitions")));
+        let shown = several(partitions, "partition");
+        report.ok(subject.line(format_args!("topic {topic}: {shown}")));
         let replicas = found.partitions().iter().map(|p| p.replicas().len()).min().unwrap_or(0);
         topics.push((topic.clone(), replicas));
         if key == "source.topic" && config.workers > partitions {
-            let what = format!(
-                "{} workers, but topic {topic} has {partitions} partitions: the rest will idle",
-                config.workers
-            );
+            let what = format!("{} workers, but topic {topic} has {shown}: the rest will idle", config.workers);
             report.findings.push(subject.warning("workers", what, "use fewer workers, or add partitions"));
         }
     }

@@ -6,7 +6,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 
 use super::online::Cluster;
-use super::{Report, Subject};
+use super::{Report, Subject, several};
 use crate::config::Delivery;
 use crate::kafka::{self, METADATA_TIMEOUT, Role};
 use crate::transaction::TRANSACTION_TIMEOUT;
@@ -103,15 +103,14 @@ fn replication(
     report: &mut Report,
 ) {
     let needed = settings.get("min.insync.replicas").and_then(|n| n.parse::<usize>().ok()).unwrap_or(1);
+    let shown = several(replicas, "replica");
     if needed > replicas {
-        let what = format!(
-            "topic {topic} has {replicas} replicas, but min.insync.replicas is {needed}: no write will succeed"
-        );
+        let what = format!("topic {topic} has {shown}, but min.insync.replicas is {needed}: no write will succeed");
         let cure = alter(&format!("min.insync.replicas={}", replicas.saturating_sub(1).max(1)));
         report.findings.push(subject.error("output.topic", what, cure));
     } else if needed == replicas && replicas > 1 {
         let what = format!(
-            "topic {topic} has {replicas} replicas and min.insync.replicas is {needed}: one broker down stops the pipeline"
+            "topic {topic} has {shown} and min.insync.replicas is {needed}: one broker down stops the pipeline"
         );
         report.findings.push(subject.warning(
             "output.topic",
@@ -120,7 +119,7 @@ fn replication(
         ));
     } else if needed == 1 && replicas > 2 {
         let what = format!(
-            "topic {topic} has {replicas} replicas, but min.insync.replicas is 1: what only the leader has is lost with it"
+            "topic {topic} has {shown}, but min.insync.replicas is 1: what only the leader has is lost with it"
         );
         report.findings.push(subject.warning("output.topic", what, alter("min.insync.replicas=2")));
     }

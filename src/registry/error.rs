@@ -79,6 +79,9 @@ impl RegistryError {
     /// What to do about it, one sentence.
     pub fn cure(&self) -> String {
         match self {
+            Self::Unavailable { reason, .. } if reason.contains("certificate") => {
+                "set registry.ca to the authority that signed the registry's certificate; pressline asks again".into()
+            }
             Self::Unavailable { .. } => "start the registry, or mend registry.url; pressline waits for it".into(),
             Self::Unreadable { .. } => {
                 "see whether registry.url leads to the Confluent API (Apicurio: /apis/ccompat/v7) and no proxy is in between"
