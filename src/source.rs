@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol};
+use rdkafka::consumer::{
+    BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
+};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::statistics::Statistics;
@@ -108,7 +110,9 @@ impl ConsumerContext for SourceContext {
                 if cooperative { consumer.incremental_assign(&assignment) } else { consumer.assign(&assignment) };
             match result {
                 Ok(()) => self.send(event),
-                Err(error) => self.send(GroupEvent::Failed(SourceError::Transient(format!("cannot take partitions: {error}")))),
+                Err(error) => {
+                    self.send(GroupEvent::Failed(SourceError::Transient(format!("cannot take partitions: {error}"))))
+                }
             }
         } else {
             let lost = consumer.assignment_lost();
@@ -293,7 +297,11 @@ fn metadata<'a>(element: &'a rdkafka::topic_partition_list::TopicPartitionListEl
     element.metadata()
 }
 
-fn watermarks(consumer: &BaseConsumer<SourceContext>, topic: &str, partition: Partition) -> Result<(i64, i64), SourceError> {
+fn watermarks(
+    consumer: &BaseConsumer<SourceContext>,
+    topic: &str,
+    partition: Partition,
+) -> Result<(i64, i64), SourceError> {
     consumer
         .fetch_watermarks(topic, partition, METADATA_TIMEOUT)
         .map_err(|error| transient(&error, &format!("topic {topic}, partition {partition}: no watermarks")))
@@ -453,7 +461,11 @@ impl Source {
         Ok((!records.is_empty()).then_some(Batch { records, bytes, trigger }))
     }
 
-    fn apply_events(&self, coordinator: &mut Coordinator, records: &mut Vec<BorrowedMessage<'_>>) -> Result<(), SourceError> {
+    fn apply_events(
+        &self,
+        coordinator: &mut Coordinator,
+        records: &mut Vec<BorrowedMessage<'_>>,
+    ) -> Result<(), SourceError> {
         let context = self.consumer.context();
         if !context.has_events.swap(false, Ordering::AcqRel) {
             return Ok(());
@@ -487,7 +499,9 @@ impl Source {
                 Err(self.lost_position(coordinator))
             }
             KafkaError::MessageConsumption(
-                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicId,
+                RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownTopicId,
             ) => {
                 self.same_topic()?;
                 Err(SourceError::Transient(format!("topic {topic} does not exist: create it")))
@@ -544,9 +558,7 @@ impl Source {
 
     /// Group metadata for a transaction; take it when the transaction begins.
     pub fn group_metadata(&self) -> Result<ConsumerGroupMetadata, SourceError> {
-        self.consumer
-            .group_metadata()
-            .ok_or_else(|| SourceError::Transient("the consumer is in no group".to_string()))
+        self.consumer.group_metadata().ok_or_else(|| SourceError::Transient("the consumer is in no group".to_string()))
     }
 
     /// Offsets as they go into a transaction, with our note.
@@ -609,9 +621,8 @@ impl Source {
 
 /// The topic's id, asked by a client of its own, since the consumer may not ask before it has joined.
 fn current_topic_id(client: &ClientConfig, topic: &str) -> Result<Option<TopicId>, SourceError> {
-    let probe: BaseConsumer = client
-        .create()
-        .map_err(|error| SourceError::Refused(format!("cannot make a consumer: {error}")))?;
+    let probe: BaseConsumer =
+        client.create().map_err(|error| SourceError::Refused(format!("cannot make a consumer: {error}")))?;
     match topic_id::topic_id(probe.client(), topic, METADATA_TIMEOUT) {
         Ok(id) => Ok(id),
         Err(TopicIdError::NoSuchTopic) => Err(SourceError::Transient(format!(
@@ -622,8 +633,8 @@ fn current_topic_id(client: &ClientConfig, topic: &str) -> Result<Option<TopicId
 }
 
 fn consumer_config(config: &PipelineConfig, slot: usize, fetch_kb: u64) -> Result<ClientConfig, SourceError> {
-    let mut client = kafka::client_config(&config.kafka, Role::Consumer)
-        .map_err(|error| SourceError::Refused(error.to_string()))?;
+    let mut client =
+        kafka::client_config(&config.kafka, Role::Consumer).map_err(|error| SourceError::Refused(error.to_string()))?;
     let defaults = [
         ("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string()),
         ("partition.assignment.strategy", "cooperative-sticky".to_string()),

@@ -80,15 +80,8 @@ pub enum Cause {
 
 impl Cause {
     /// All causes, for the metric's labels.
-    pub const ALL: [Cause; 7] = [
-        Self::Abortable,
-        Self::Delivery,
-        Self::Transport,
-        Self::Rebalance,
-        Self::Stalled,
-        Self::Stop,
-        Self::Brake,
-    ];
+    pub const ALL: [Cause; 7] =
+        [Self::Abortable, Self::Delivery, Self::Transport, Self::Rebalance, Self::Stalled, Self::Stop, Self::Brake];
 
     /// Label of the metric.
     pub fn label(self) -> &'static str {
@@ -389,7 +382,11 @@ impl Transaction<'_> {
             .ok_or_else(|| TransactionError::Recover { cause: Cause::Transport, message: "no producer".into() })
     }
 
-    fn send_offsets(&self, offsets: &TopicPartitionList, group: &ConsumerGroupMetadata) -> Result<(), TransactionError> {
+    fn send_offsets(
+        &self,
+        offsets: &TopicPartitionList,
+        group: &ConsumerGroupMetadata,
+    ) -> Result<(), TransactionError> {
         let producer = self.producer()?;
         self.repeat(|timeout| producer.send_offsets_to_transaction(offsets, group, timeout))
     }
@@ -429,7 +426,10 @@ impl Transaction<'_> {
             pause = (pause * 2).min(Duration::from_millis(2));
         }
         if self.writer.signs.undelivered.load(Ordering::Acquire) > 0 {
-            return Err(TransactionError::Recover { cause: Cause::Delivery, message: "messages were not delivered".into() });
+            return Err(TransactionError::Recover {
+                cause: Cause::Delivery,
+                message: "messages were not delivered".into(),
+            });
         }
         Ok(())
     }

@@ -354,3 +354,40 @@ async fn a_real_registry() {
     assert!(matches!(broken, RegistryError::Refused { .. }), "{broken:?}");
     println!("{broken}");
 }
+
+#[tokio::test]
+async fn a_real_registry_behind_tls_and_a_password() {
+    let variable = |name: &str| std::env::var(format!("PRESSLINE_TEST_{name}"));
+    let (Ok(url), Ok(folder), Ok(user), Ok(password)) =
+        (variable("REGISTRY_TLS"), variable("TLS_DIR"), variable("REGISTRY_USER"), variable("REGISTRY_PASSWORD"))
+    else {
+        println!("skipped: PRESSLINE_TEST_REGISTRY_TLS, _TLS_DIR, _REGISTRY_USER and _REGISTRY_PASSWORD are not set");
+        return;
+    };
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), format!("{password}\n")).unwrap();
+    let right = RegistryConfig {
+        username: Some(user),
+        password_file: Some(RelativePathBuf::from(secret.path())),
+        ca: Some(RelativePathBuf::from(format!("{folder}/ca.pem"))),
+        timeout_ms: 20_000,
+        ..config(url)
+    };
+    assert_eq!(Registry::new(&right).unwrap().latest("pressline-nobody-has-it").await, Ok(None));
+
+    let nobody = RegistryConfig { username: None, ..right.clone() };
+    let error = Registry::new(&nobody).unwrap().latest("pressline-nobody-has-it").await.unwrap_err();
+    assert!(matches!(error, RegistryError::Authentication { status: 401, .. }), "{error:?}");
+
+    let stranger = RegistryConfig { ca: None, ..right };
+    let text = match Registry::new(&stranger) {
+        Ok(registry) => registry.latest("pressline-nobody-has-it").await.unwrap_err().to_string(),
+        // A machine without a certificate store.
+        Err(error) => error.to_string(),
+    };
+    assert!(
+        text.contains("certificate: UnknownIssuer; set registry.ca to the authority") || text.contains("CA"),
+        "{text}"
+    );
+    println!("{text}");
+}

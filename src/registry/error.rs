@@ -79,6 +79,9 @@ impl RegistryError {
     /// What to do about it, one sentence.
     pub fn cure(&self) -> String {
         match self {
+            Self::Unavailable { reason, .. } if reason.contains("certificate") => {
+                "set registry.ca to the authority that signed the registry's certificate; pressline asks again".into()
+            }
             Self::Unavailable { .. } => "start the registry, or mend registry.url; pressline waits for it".into(),
             Self::Unreadable { .. } => {
                 "see whether registry.url leads to the Confluent API (Apicurio: /apis/ccompat/v7) and no proxy is in between"
@@ -103,10 +106,13 @@ impl RegistryError {
             Self::Configuration { key, .. } => format!("mend {key}"),
         }
     }
-}
 
-impl fmt::Display for RegistryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// What happened, without what to do.
+    pub fn what(&self) -> String {
+        What(self).to_string()
+    }
+
+    fn write_what(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unavailable { registry, reason } => write!(f, "schema registry {registry}: not available: {reason}")?,
             Self::Unreadable { registry, found } => {
@@ -145,8 +151,23 @@ impl fmt::Display for RegistryError {
             }
             Self::Configuration { key, what } => write!(f, "{key}: {what}")?,
         }
+        Ok(())
+    }
+}
+
+impl fmt::Display for RegistryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_what(f)?;
         write!(f, "; {}", self.cure())
     }
 }
 
 impl std::error::Error for RegistryError {}
+
+struct What<'a>(&'a RegistryError);
+
+impl fmt::Display for What<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write_what(f)
+    }
+}

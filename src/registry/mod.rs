@@ -25,6 +25,9 @@ const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 /// Largest answer that is read, in bytes: a schema of this size is a mistake, and an endless answer must not fill memory.
 const MAX_ANSWER: usize = 16 << 20;
 
+/// Error codes that mean "no such subject, version or schema". A wrong path gives 404 with another code, or a page.
+const NOT_FOUND: std::ops::RangeInclusive<u32> = 40_401..=40_499;
+
 /// Id of a schema in the registry: the four bytes after the magic byte in every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SchemaId(pub u32);
@@ -47,6 +50,15 @@ pub struct Compatibility {
     pub compatible: bool,
     /// The registry's reasons against it; empty with registries that give none.
     pub messages: Vec<String>,
+}
+
+/// How a schema stands with a subject that may have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is there.
+    Registered(SchemaId),
+    /// It is not there, and the subject would take it.
+    Compatible,
 }
 
 /// A client of one registry. Holds a password, so it has no Debug.
@@ -112,8 +124,16 @@ impl Registry {
     /// The id of `schema_text` under `subject`. A schema that is not there is registered if `register` is set and the
     /// registry calls it compatible. Errors: any [`RegistryError`].
     pub async fn ensure(&self, subject: &str, schema_text: &str, register: bool) -> Result<SchemaId, RegistryError> {
+        match self.examine(subject, schema_text, register).await? {
+            Standing::Registered(id) => Ok(id),
+            Standing::Compatible => self.register(subject, schema_text).await,
+        }
+    }
+
+    /// What [`Registry::ensure`] would find, without registering anything. Errors: any [`RegistryError`].
+    pub async fn examine(&self, subject: &str, schema_text: &str, register: bool) -> Result<Standing, RegistryError> {
         if let Some(id) = self.look_up(subject, schema_text).await? {
-            return Ok(id);
+            return Ok(Standing::Registered(id));
         }
         if !register {
             return Err(RegistryError::NotRegistered { registry: self.address().into(), subject: subject.into() });
@@ -122,7 +142,7 @@ impl Registry {
         if !verdict.compatible {
             return Err(self.incompatible(subject, schema_text, verdict.messages).await);
         }
-        self.register(subject, schema_text).await
+        Ok(Standing::Compatible)
     }
 
     /// The id of exactly this schema under the subject, or `None`.
@@ -259,7 +279,7 @@ impl Registry {
         let told = serde_json::from_slice::<RawError>(body).ok();
         let message = told.as_ref().map(|t| t.message.clone());
         match status.as_u16() {
-            404 if told.is_some() => Ok(Answer::Absent),
+            404 if told.as_ref().is_some_and(|t| NOT_FOUND.contains(&t.error_code)) => Ok(Answer::Absent),
             status @ (401 | 403) => Err(RegistryError::Authentication { registry, status }),
             // 408, 425 and 429 ask for another try, as do all server errors.
             status @ (408 | 425 | 429 | 500..=599) => Err(RegistryError::Unavailable {

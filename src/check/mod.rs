@@ -1,0 +1,124 @@
+//! `pressline check`: everything that can be known to be wrong before the first event, in words.
+//!
+//! Without `--online` only files are read. With it, brokers and registry are asked, and nothing is changed there: no
+//! topic is made, no group joined, no schema registered.
+
+mod headers;
+mod offline;
+mod online;
+mod retention;
+mod siblings;
+mod time_outs;
+
+use std::path::Path;
+
+use crate::config::PipelineConfig;
+use crate::config::load::{self, Loaded};
+use crate::finding::{Finding, Severity};
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// What is wrong, in the order of the pipelines.
+    pub findings: Vec<Finding>,
+    /// What was looked at and is well, one line each.
+    pub checked: Vec<String>,
+}
+
+impl Report {
+    /// A report of findings alone, for a configuration that could not be read at all.
+    pub fn of(findings: Vec<Finding>) -> Self {
+        Self { findings, checked: Vec::new() }
+    }
+
+    /// 1 if there is an error, else 0: warnings alone do not fail.
+    pub fn exit_code(&self) -> u8 {
+        u8::from(self.count(Severity::Error) > 0)
+    }
+
+    /// Lines for people.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        for line in &self.checked {
+            text.push_str(&format!("ok: {line}\n"));
+        }
+        for finding in &self.findings {
+            text.push_str(&format!("{finding}\n"));
+        }
+        let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
+        text.push_str(&format!("{}, {}\n", several(errors, "error"), several(warnings, "warning")));
+        text
+    }
+
+    /// One JSON object: `errors` and `warnings` (counts), `findings` (objects), `checked` (texts).
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "errors": self.count(Severity::Error),
+            "warnings": self.count(Severity::Warning),
+            "findings": self.findings,
+            "checked": self.checked,
+        })
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|f| f.severity == severity).count()
+    }
+
+    fn ok(&mut self, line: impl Into<String>) {
+        self.checked.push(line.into());
+    }
+}
+
+/// Checks what was loaded; `online` asks brokers and registries too, which takes up to a minute when they are silent.
+pub async fn check(loaded: &Loaded, online: bool) -> Report {
+    let mut report = Report::default();
+    for (file, pipeline) in &loaded.pipelines {
+        let config = match pipeline {
+            Ok(config) => config,
+            Err(findings) => {
+                report.findings.extend(findings.iter().cloned());
+                continue;
+            }
+        };
+        let subject = Subject { file, config };
+        let schema = offline::check(&subject, &mut report);
+        if online {
+            online::check(&subject, schema.as_ref(), &mut report).await;
+        }
+    }
+    siblings::check(loaded, &mut report);
+    report
+}
+
+/// A number of things: `1 error`, `2 errors`.
+fn several(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A pipeline and the file it came from.
+#[derive(Clone, Copy)]
+struct Subject<'a> {
+    file: &'a Path,
+    config: &'a PipelineConfig,
+}
+
+impl Subject<'_> {
+    /// `file:line` of a key such as `source.topic`.
+    fn place(&self, key: &str) -> String {
+        let path: Vec<String> = key.split('.').map(String::from).collect();
+        load::place(self.file, &path)
+    }
+
+    fn error(&self, key: &str, what: impl Into<String>, cure: impl Into<String>) -> Finding {
+        Finding::error(self.place(key), key, what, cure)
+    }
+
+    fn warning(&self, key: &str, what: impl Into<String>, cure: impl Into<String>) -> Finding {
+        Finding::warning(self.place(key), key, what, cure)
+    }
+
+    /// A line of [`Report::checked`].
+    fn line(&self, text: impl std::fmt::Display) -> String {
+        format!("{}: {text}", self.config.name)
+    }
+}

@@ -1,0 +1,127 @@
+//! What files alone can tell.
+
+use std::path::Path;
+
+use super::{Report, Subject, headers, time_outs};
+use crate::encode::Encoder;
+use crate::event::Actions;
+use crate::finding::Finding;
+use crate::kafka::{self, Role};
+use crate::place::Places;
+use crate::registry::{Registry, RegistryError};
+use crate::schema::{self, SchemaFile};
+
+/// Checks one pipeline; gives its schema if that is sound.
+pub fn check(subject: &Subject<'_>, report: &mut Report) -> Option<SchemaFile> {
+    report.ok(subject.line(format_args!("configuration {}", subject.file.display())));
+    properties(subject, report);
+    time_outs::check(subject, report);
+    headers::check(subject, report);
+    if let Err(error) = Registry::new(&subject.config.registry) {
+        report.findings.push(registry_finding(subject, &error));
+    }
+    places(subject, report);
+    schema(subject, report)
+}
+
+/// A registry's error under the key that it is about.
+pub fn registry_finding(subject: &Subject<'_>, error: &RegistryError) -> Finding {
+    match error {
+        RegistryError::Configuration { key, what } => subject.error(key, what, error.cure()),
+        RegistryError::Incompatible { .. } => subject.error("output.schema", error.what(), error.cure()),
+        RegistryError::NotRegistered { .. } => subject.error("output.register", error.what(), error.cure()),
+        RegistryError::Refused { status: 422, .. } => subject.error("output.schema", error.what(), error.cure()),
+        _ => subject.error("registry.url", error.what(), error.cure()),
+    }
+}
+
+fn properties(subject: &Subject<'_>, report: &mut Report) {
+    let before = report.findings.len();
+    let tables = &subject.config.kafka;
+    let mut told = Vec::new();
+    for (role, own, table) in
+        [(Role::Consumer, &tables.consumer, "consumer"), (Role::Producer, &tables.producer, "producer")]
+    {
+        // A secret that cannot be read is a finding of the configuration already.
+        let Ok(mut client) = kafka::client_config(tables, role) else { continue };
+        // librdkafka tells the first one only.
+        while let Some((name, reason)) = kafka::invalid_property(&client) {
+            let table = if own.0.contains_key(&name) { table } else { "properties" };
+            let key = if name.is_empty() { "kafka".to_string() } else { format!("kafka.{table}.{name}") };
+            if !told.contains(&key) {
+                report.findings.push(subject.error(
+                    &key,
+                    format!("librdkafka does not take it: {reason}"),
+                    "mend or remove it; librdkafka's CONFIGURATION.md lists names and values",
+                ));
+                told.push(key);
+            }
+            if client.get(&name).is_none() {
+                break;
+            }
+            client.remove(&name);
+        }
+    }
+    if report.findings.len() == before {
+        report.ok(subject.line("librdkafka properties"));
+    }
+}
+
+fn places(subject: &Subject<'_>, report: &mut Report) {
+    // One by one, so that each bad file is named.
+    for file in subject.config.place_files() {
+        match Places::open(std::slice::from_ref(&file)) {
+            Ok(places) => {
+                for database in places.databases() {
+                    let (v4, v6) = (database.networks_v4, database.networks_v6);
+                    let name = database.file;
+                    let line = format!("place file {name}: {v4} IPv4 and {v6} IPv6 networks");
+                    report.ok(subject.line(line));
+                }
+            }
+            Err(error) => {
+                let text = error.to_string();
+                let (what, cure) = text.rsplit_once("; ").unwrap_or((&text, "name another file"));
+                report.findings.push(subject.error("place.files", what, cure));
+            }
+        }
+    }
+}
+
+fn schema(subject: &Subject<'_>, report: &mut Report) -> Option<SchemaFile> {
+    let path = subject.config.output.schema.relative();
+    let shown = shown(&path);
+    let file = match schema::load(Path::new(&shown)) {
+        Ok(file) => file,
+        Err(findings) => {
+            report.findings.extend(findings);
+            return None;
+        }
+    };
+    report.findings.extend(file.warnings.iter().cloned());
+    let actions = match Actions::new(subject.config.source.actions.clone()) {
+        Ok(actions) => actions,
+        Err(error) => {
+            let text = error.to_string();
+            let (what, cure) = text.rsplit_once(": ").unwrap_or((&text, "mend the list"));
+            report.findings.push(subject.error("source.actions", what, cure));
+            return Some(file);
+        }
+    };
+    // The id only goes into the first bytes of each record.
+    match Encoder::compile(&file.schema, 0, &actions, &shown) {
+        Ok(_) => {
+            report.ok(subject.line(format_args!("schema {shown}")));
+            Some(file)
+        }
+        Err(findings) => {
+            report.findings.extend(findings);
+            None
+        }
+    }
+}
+
+/// A path as people would write it from here.
+fn shown(path: &Path) -> String {
+    path.strip_prefix(std::env::current_dir().unwrap_or_default()).unwrap_or(path).display().to_string()
+}

@@ -1,0 +1,541 @@
+//! What `pressline check` says: each finding is read as a user would read it. The online ones need real services, named by
+//! `PRESSLINE_TEST_BOOTSTRAP` and `PRESSLINE_TEST_REGISTRY`, and are skipped without them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pressline::check::{Report, check};
+use pressline::config::load::{Sources, load};
+use pressline::topic_id::topic_id;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+const PIPELINE: &str = r#"
+[kafka]
+bootstrap_servers = "BOOTSTRAP"
+[registry]
+url = "REGISTRY"
+timeout_ms = 20000
+[source]
+topic = "raw_presses"
+[output]
+topic = "button_presses"
+schema = "s.avsc"
+[place]
+files = ["demo.mmdb"]
+"#;
+
+/// A folder with sound pipelines, schema and place file, to be spoilt.
+struct House {
+    folder: tempfile::TempDir,
+}
+
+impl House {
+    fn new() -> Self {
+        let house = Self { folder: tempfile::tempdir().unwrap() };
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        std::fs::copy(root.join("schemas/button_presses.avsc"), house.path("s.avsc")).unwrap();
+        std::fs::copy(root.join("data/demo.mmdb"), house.path("demo.mmdb")).unwrap();
+        house.pipeline("p", PIPELINE);
+        house
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn pipeline(&self, name: &str, text: &str) {
+        let text = text.replace("BOOTSTRAP", "127.0.0.1:1").replace("REGISTRY", "http://127.0.0.1:1");
+        std::fs::write(self.path(&format!("{name}.toml")), text).unwrap();
+    }
+
+    /// Appends to the pipeline, or replaces in it.
+    fn with(self, from: &str, to: &str) -> Self {
+        let file = self.path("p.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{from:?} is not in the pipeline");
+        std::fs::write(&file, text.replacen(from, to, 1)).unwrap();
+        self
+    }
+
+    fn schema(self, from: &str, to: &str) -> Self {
+        let text = std::fs::read_to_string(self.path("s.avsc")).unwrap();
+        assert!(text.contains(from), "{from:?} is not in the schema");
+        std::fs::write(self.path("s.avsc"), text.replacen(from, to, 1)).unwrap();
+        self
+    }
+
+    async fn check(&self, online: bool) -> Report {
+        let sources = Sources { pipelines: vec![self.folder.path().into()], ..Sources::default() };
+        match load(&sources) {
+            Ok(loaded) => check(&loaded, online).await,
+            Err(findings) => Report::of(findings),
+        }
+    }
+
+    /// The text of an offline check, with the folder's name left out.
+    async fn read(&self) -> String {
+        self.text(&self.check(false).await)
+    }
+
+    fn text(&self, report: &Report) -> String {
+        report.to_text().replace(&format!("{}/", self.folder.path().display()), "")
+    }
+}
+
+#[track_caller]
+fn has(text: &str, expected: &str) {
+    assert!(text.contains(expected), "expected:\n{expected}\nfound:\n{text}");
+}
+
+#[tokio::test]
+async fn a_sound_pipeline_has_no_findings() {
+    let house = House::new();
+    let report = house.check(false).await;
+    let text = house.text(&report);
+    assert_eq!(report.findings, [], "{text}");
+    assert_eq!(report.exit_code(), 0);
+    has(&text, "ok: p: configuration p.toml\n");
+    has(&text, "ok: p: librdkafka properties\n");
+    has(&text, "ok: p: time-outs fit together\n");
+    has(&text, "ok: p: place file demo.mmdb: ");
+    has(&text, "ok: p: schema s.avsc\n");
+    assert!(text.ends_with("0 errors, 0 warnings\n"), "{text}");
+}
+
+#[tokio::test]
+async fn findings_of_the_configuration_are_taken_over() {
+    let house = House::new().with("[source]", "[source]\ntopik = \"x\"");
+    let report = house.check(false).await;
+    assert_eq!(report.exit_code(), 1);
+    has(&house.text(&report), "p.toml:8: source.topik");
+    has(&house.text(&report), ": unknown key\n    expected one of `topic`, `group`");
+    let json = report.to_json();
+    assert_eq!((&json["errors"], &json["warnings"]), (&1.into(), &0.into()));
+    assert_eq!(json["findings"][0]["place"], house.path("p.toml").display().to_string() + ":8");
+    assert_eq!(json["findings"][0]["severity"], "error");
+}
+
+#[tokio::test]
+async fn properties_that_librdkafka_does_not_take() {
+    let house = House::new().with(
+        "[registry]",
+        "properties.fetch.wait.max.msec = 5\nconsumer.fetch.min.bytes = \"many\"\nproducer.linger.millis = 1\n[registry]",
+    );
+    let text = house.read().await;
+    has(
+        &text,
+        "error: p.toml:4: kafka.properties.fetch.wait.max.msec: librdkafka does not take it: No such configuration",
+    );
+    has(&text, "error: p.toml:5: kafka.consumer.fetch.min.bytes: librdkafka does not take it: ");
+    has(&text, "error: p.toml:6: kafka.producer.linger.millis: librdkafka does not take it: ");
+    has(&text, "mend or remove it; librdkafka's CONFIGURATION.md lists names and values");
+    has(&text, "3 errors, 0 warnings");
+    assert!(!text.contains("many"), "the value is not repeated: {text}");
+}
+
+#[tokio::test]
+async fn time_outs_that_contradict_each_other() {
+    for (setting, expected) in [
+        (
+            "producer.transaction.timeout.ms = 30000",
+            "p.toml:4: kafka.producer.transaction.timeout.ms: transaction.timeout.ms is 30000 and session.timeout.ms is \
+             30000 by default, but transaction.timeout.ms must be below session.timeout.ms: what a dead worker left open \
+             must have ended before another reads its partitions\n    lower transaction.timeout.ms or raise \
+             session.timeout.ms",
+        ),
+        (
+            "consumer.session.timeout.ms = 10000",
+            "kafka.consumer.session.timeout.ms: transaction.timeout.ms is 20000 by default and session.timeout.ms is 10000",
+        ),
+        (
+            "producer.message.timeout.ms = 20000",
+            "message.timeout.ms must be below transaction.timeout.ms: a message must",
+        ),
+        (
+            "producer.delivery.timeout.ms = 0",
+            "kafka.producer.delivery.timeout.ms: delivery.timeout.ms is unlimited and",
+        ),
+        ("properties.socket.timeout.ms = 25000", "kafka.properties.socket.timeout.ms: socket.timeout.ms is 25000"),
+        (
+            "consumer.max.poll.interval.ms = 60000",
+            "session.timeout.ms is 30000 by default and max.poll.interval.ms is 60000, but session.timeout.ms must be \
+             below 1/2 of max.poll.interval.ms",
+        ),
+        ("producer.linger.ms = 15000", "linger.ms must be below message.timeout.ms: a message must be sent before"),
+    ] {
+        let house = House::new().with("[registry]", &format!("{setting}\n[registry]"));
+        has(&house.read().await, expected);
+    }
+    let house = House::new()
+        .with("\n[kafka]", "delivery = \"at_least_once\"\n[kafka]")
+        .with("[registry]", "producer.message.timeout.ms = 20000\n[registry]");
+    has(&house.read().await, "0 errors, 0 warnings");
+}
+
+#[tokio::test]
+async fn headers_that_would_carry_the_address() {
+    for name in ["X-Forwarded-For", "forwarded", "X_Real_IP", "CF-Connecting-IP", "true-client-ip", "remote_addr"] {
+        let house = House::new().with("[output]", &format!("headers = [\"trace\", \"{name}\"]\n[output]"));
+        has(
+            &house.read().await,
+            &format!(
+                "error: p.toml:9: source.headers: header `{name}` would carry the address into the output topic\n    \
+                 remove it from the list: the address goes nowhere but into the place lookup"
+            ),
+        );
+    }
+    let house = House::new().with("[output]", "headers = [\"visitor-ip\", \"zip\", \"shipping\"]\n[output]");
+    let report = house.check(false).await;
+    has(
+        &house.text(&report),
+        "warning: p.toml:9: source.headers: header `visitor-ip` sounds as if it carried an address",
+    );
+    has(&house.text(&report), "0 errors, 1 warning\n");
+    assert_eq!(report.exit_code(), 0, "warnings alone do not fail");
+}
+
+#[tokio::test]
+async fn place_files_that_are_none() {
+    let house = House::new().with("\"demo.mmdb\"", "\"absent.mmdb\", \"s.avsc\"");
+    let text = house.read().await;
+    has(&text, "error: p.toml:13: place.files: absent.mmdb: cannot be read: ");
+    has(&text, "s.avsc: not a MaxMind DB file");
+}
+
+#[tokio::test]
+async fn schemas_that_readers_stumble_over() {
+    let house =
+        House::new().schema(r#"{"type": "string", "logicalType": "uuid"}"#, r#""string", "logicalType": "uuid""#);
+    has(
+        &house.read().await,
+        "error: s.avsc:6: session_id: logicalType `uuid` stands beside `type`, where readers ignore it and see a plain \
+         string\n    put it inside: \"type\": {\"type\": \"string\", \"logicalType\": \"uuid\"}",
+    );
+    let house = House::new().schema(r#""default": null, "doc": "Group"#, r#""default": "null", "doc": "Group"#);
+    has(
+        &house.read().await,
+        "s.avsc:8: cohort: the default is the text \"null\", but the union's first branch is null",
+    );
+    let house = House::new().schema("session_id", "session");
+    has(&house.read().await, "error: s.avsc: session_id: the schema has no such field");
+    let house = House::new().with("s.avsc", "absent.avsc");
+    has(&house.read().await, "error: absent.avsc: cannot be read: ");
+}
+
+#[tokio::test]
+async fn registry_settings_that_cannot_work() {
+    let house = House::new()
+        .with("http://127.0.0.1:1", "https://127.0.0.1:1")
+        .with("timeout_ms", "ca = \"s.avsc\"\ntimeout_ms");
+    has(&house.read().await, "p.toml:6: registry.ca: s.avsc: holds no certificate");
+}
+
+#[tokio::test]
+async fn pipelines_in_each_others_way() {
+    let house = House::new();
+    house.pipeline("q", &PIPELINE.replace("[source]", "[source]\ngroup = \"pressline.p\""));
+    let text = house.read().await;
+    has(&text, "error: q.toml:8: source.group: consumer group pressline.p is used by pipeline p too");
+    has(
+        &text,
+        "error: q.toml:11: output.topic: pipeline p relays raw_presses to button_presses too: every event would be written twice",
+    );
+    let house = House::new().with("\n[kafka]", "name = \"a.b\"\ninstance = \"c\"\nworkers = 2\n[kafka]");
+    house.pipeline("q", &PIPELINE.replace("\n[kafka]", "name = \"a\"\ninstance = \"b.c\"\n[kafka]"));
+    has(&house.read().await, "q.toml:2: instance: pipeline a.b has the transactional.id pressline.a.b.c.0 too");
+    let house = House::new();
+    house.pipeline("q", &PIPELINE.replace("\"button_presses\"", "\"other\""));
+    has(&house.read().await, "0 errors, 0 warnings");
+}
+
+#[tokio::test]
+async fn services_that_are_not_there() {
+    let house = House::new();
+    let text = house.text(&house.check(true).await);
+    has(&text, "error: p.toml:3: kafka.bootstrap_servers: no broker at 127.0.0.1:1 answers: ");
+    has(&text, "Connection refused");
+    has(&text, "start the broker, mend kafka.bootstrap_servers, or open the port");
+    has(&text, "error: p.toml:5: registry.url: schema registry http://127.0.0.1:1: not available: ");
+    has(&text, "2 errors, 0 warnings");
+}
+
+/// Real brokers and names that nobody used before.
+struct Services {
+    bootstrap: String,
+    registry: String,
+    unique: String,
+}
+
+impl Services {
+    fn from_environment() -> Option<Self> {
+        let unique = format!("check-{}", SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos());
+        match (std::env::var("PRESSLINE_TEST_BOOTSTRAP"), std::env::var("PRESSLINE_TEST_REGISTRY")) {
+            (Ok(bootstrap), Ok(registry)) => Some(Self { bootstrap, registry, unique }),
+            _ => {
+                println!("skipped: PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are not set");
+                None
+            }
+        }
+    }
+
+    fn house(&self) -> House {
+        House::new()
+            .with("127.0.0.1:1", &self.bootstrap)
+            .with("http://127.0.0.1:1", &self.registry)
+            .with("\n[kafka]", &format!("name = \"{}\"\n[kafka]", self.unique))
+            .with("raw_presses", &self.raw())
+            .with("button_presses", &self.out())
+    }
+
+    fn raw(&self) -> String {
+        format!("raw-{}", self.unique)
+    }
+
+    fn out(&self) -> String {
+        format!("out-{}", self.unique)
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", &self.bootstrap);
+        client
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.client().create().unwrap()
+    }
+
+    async fn topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        for (key, value) in settings {
+            topic = topic.set(key, value);
+        }
+        self.admin().create_topics(&[topic], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+
+    async fn topics(&self) {
+        self.topic(&self.raw(), 3, &[]).await;
+        self.topic(&self.out(), 3, &[]).await;
+        self.topic(&format!("{}.dead", self.raw()), 1, &[]).await;
+    }
+
+    fn write(&self, topic: &str, records: usize) {
+        let producer: BaseProducer = self.client().create().unwrap();
+        for _ in 0..records {
+            producer.send(BaseRecord::<(), str>::to(topic).payload("x").partition(0)).unwrap();
+        }
+        producer.flush(Duration::from_secs(20)).unwrap();
+    }
+
+    fn commit(&self, offset: i64, note: &str) {
+        let consumer = self.consumer();
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.raw(), 0, Offset::Offset(offset)).unwrap();
+        let mut element = list.find_partition(&self.raw(), 0).unwrap();
+        element.set_metadata(note);
+        drop(element);
+        consumer.commit(&list, CommitMode::Sync).unwrap();
+    }
+
+    fn consumer(&self) -> BaseConsumer {
+        self.client().set("group.id", format!("pressline.{}", self.unique)).create().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn online_doors_that_stay_shut() {
+    let Some(services) = Services::from_environment() else { return };
+    let (Ok(sasl), Ok(tls)) =
+        (std::env::var("PRESSLINE_TEST_BOOTSTRAP_SASL"), std::env::var("PRESSLINE_TEST_BOOTSTRAP_TLS"))
+    else {
+        println!("skipped: PRESSLINE_TEST_BOOTSTRAP_SASL and PRESSLINE_TEST_BOOTSTRAP_TLS are not set");
+        return;
+    };
+    let table =
+        "sasl = { mechanism = \"SCRAM-SHA-256\", username = \"presser\", password_file = \"pw\", plaintext = true }\n";
+    let house = services.house().with(&services.bootstrap, &sasl).with("[registry]", &format!("{table}[registry]"));
+    std::fs::write(house.path("pw"), "a-wrong-one").unwrap();
+    let text = house.text(&house.check(true).await);
+    has(&text, &format!("kafka.bootstrap_servers: no broker at {sasl} answers: "));
+    has(&text, "uthentication failed");
+    has(&text, "see kafka.sasl: mechanism, user name and password");
+    assert!(!text.contains("a-wrong-one"), "{text}");
+
+    let house = services.house().with(&services.bootstrap, &tls).with("[registry]", "tls = {}\n[registry]");
+    let text = house.text(&house.check(true).await);
+    has(&text, "certificate verify failed");
+    has(&text, "see kafka.tls: the authority that signed the broker's certificate");
+}
+
+#[tokio::test]
+async fn online_topics_that_are_missing() {
+    let Some(services) = Services::from_environment() else { return };
+    let house = services.house();
+    let text = house.text(&house.check(true).await);
+    let (servers, raw, out) = (&services.bootstrap, services.raw(), services.out());
+    has(
+        &text,
+        &format!(
+            "source.topic: topic {raw} does not exist, or this user may not see it\n    create it: kafka-topics.sh --bootstrap-server {servers} --create --topic {raw} --partitions 3; for a first try, `pressline generate --create-topics`"
+        ),
+    );
+    has(&text, &format!("output.topic: topic {out} does not exist"));
+    has(&text, &format!("--create --topic {raw}.dead --partitions 1\n"));
+    has(&text, &format!("subject {out}-value: compatible, will be registered at start"));
+    has(&text, "3 errors, 0 warnings");
+}
+
+#[tokio::test]
+async fn online_all_is_well() {
+    let Some(services) = Services::from_environment() else { return };
+    services.topics().await;
+    services.write(&services.raw(), 5);
+    let house = services.house();
+    let text = house.text(&house.check(true).await);
+    println!("{text}");
+    has(&text, &format!("topic {}: 3 partitions", services.raw()));
+    has(&text, "offsets on 0 of 3 partitions, about 5 records to relay");
+    has(&text, "transactions of 20000 ms, the broker allows 900000");
+    has(&text, "0 errors, 0 warnings");
+}
+
+#[tokio::test]
+async fn online_no_offsets_while_the_output_is_not_empty() {
+    let Some(services) = Services::from_environment() else { return };
+    services.topics().await;
+    services.write(&services.out(), 1);
+    let house = services.house();
+    let text = house.text(&house.check(true).await);
+    has(
+        &text,
+        &format!(
+            "source.start: group pressline.{} has no offsets, but output topic {} is not empty",
+            services.unique,
+            services.out()
+        ),
+    );
+    has(&text, "set source.start = \"beginning\" to relay all there is, or \"end\"");
+    let house = house.with("[output]", "start = \"beginning\"\n[output]");
+    has(&house.text(&house.check(true).await), "0 errors, 0 warnings");
+}
+
+#[tokio::test]
+async fn online_positions_that_are_gone() {
+    let Some(services) = Services::from_environment() else { return };
+    services.topics().await;
+    let (raw, house) = (services.raw(), services.house());
+    services.write(&raw, 10);
+    services.commit(4, "");
+    let text = house.text(&house.check(true).await);
+    has(&text, "offsets on 1 of 3 partitions, about 6 records to relay");
+
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&raw, 0, Offset::Offset(7)).unwrap();
+    services.admin().delete_records(&list, &AdminOptions::new()).await.unwrap();
+    let text = house.text(&house.check(true).await);
+    has(
+        &text,
+        &format!(
+            "source.topic: topic {raw}, partition 0: offsets 4 to 6 were deleted by retention before they were relayed"
+        ),
+    );
+    has(&text, &format!("--reset-offsets --to-offset 7 --topic {raw}:0 --execute"));
+
+    services.commit(99, "");
+    let text = house.text(&house.check(true).await);
+    has(&text, "partition 0: the group's offset 99 lies past the end 10: the topic was made anew or cut off");
+
+    let current = topic_id(services.consumer().client(), &raw, Duration::from_secs(10)).unwrap().unwrap();
+    services.commit(8, &format!("pressline/1 topic_id={current} partitions=3"));
+    has(&house.text(&house.check(true).await), "0 errors, 0 warnings");
+    services.commit(8, "pressline/1 topic_id=AAAAAAAAAAAAAAAAAAAAAA partitions=3");
+    let text = house.text(&house.check(true).await);
+    has(
+        &text,
+        &format!(
+            "topic {raw} was deleted and made again: the group's offset of partition 0 belongs to topic id AAAAAAAAAAAAAAAAAAAAAA, the topic there now has id {current}"
+        ),
+    );
+}
+
+#[tokio::test]
+async fn online_settings_of_topics_and_brokers() {
+    let Some(services) = Services::from_environment() else { return };
+    let (raw, out) = (services.raw(), services.out());
+    services.topic(&raw, 1, &[("retention.ms", "2592000000")]).await;
+    services.topic(&out, 1, &[("cleanup.policy", "compact"), ("min.insync.replicas", "2")]).await;
+    services.topic(&format!("{raw}.dead"), 1, &[]).await;
+    let house = services
+        .house()
+        .with("\n[kafka]", "\nworkers = 2\n[kafka]")
+        .with("[registry]", "producer.transaction.timeout.ms = 1000000\nconsumer.session.timeout.ms = 1100000\nconsumer.max.poll.interval.ms = 3600000\n[registry]");
+    let text = house.text(&house.check(true).await);
+    has(
+        &text,
+        &format!(
+            "warning: p.toml:12: source.topic: topic {raw} keeps raw addresses for 30 days; expected at most 7 days\n    kafka-configs.sh --bootstrap-server {} --alter --topic {raw} --add-config retention.ms=604800000",
+            services.bootstrap
+        ),
+    );
+    has(&text, &format!("output.topic: topic {out} is compacted: of the presses of one session only the last is kept"));
+    has(
+        &text,
+        &format!("output.topic: topic {out} has 1 replica, but min.insync.replicas is 2: no write will succeed"),
+    );
+    has(&text, &format!("workers: 2 workers, but topic {raw} has 1 partition: the rest will idle"));
+    has(&text, "transaction.timeout.ms is 1000000, but the broker allows 900000 (transaction.max.timeout.ms)");
+}
+
+#[tokio::test]
+async fn online_a_schema_the_registry_does_not_take() {
+    let Some(services) = Services::from_environment() else { return };
+    let client = reqwest_client();
+    let subject = format!("{}-value", services.out());
+    let put = |method: reqwest::Method, path: String, body: String| {
+        let url = format!("{}{path}", services.registry);
+        client.request(method, url).header("content-type", "application/vnd.schemaregistry.v1+json").body(body).send()
+    };
+    let old = r#"{"type":"record","name":"button_presses","fields":[{"name":"session_id","type":"int"}]}"#;
+    let body = serde_json::json!({ "schema": old }).to_string();
+    let posted = put(reqwest::Method::POST, format!("/subjects/{subject}/versions"), body).await.unwrap();
+    assert!(posted.status().is_success());
+    let level = r#"{"compatibility":"BACKWARD"}"#.to_string();
+    assert!(put(reqwest::Method::PUT, format!("/config/{subject}"), level).await.unwrap().status().is_success());
+    let house = services.house();
+    let text = house.text(&house.check(true).await);
+    has(
+        &text,
+        &format!(
+            "output.schema: schema registry {}: subject {subject}: our schema is incompatible with version 1",
+            services.registry
+        ),
+    );
+    has(&text, "field `session_id`: version 1 has int, ours has string (uuid)");
+    let house = house.with("schema =", "register = false\nsubject = \"nobody-has-it\"\nschema =");
+    let text = house.text(&house.check(true).await);
+    has(&text, "output.register: schema registry");
+    has(
+        &text,
+        "subject nobody-has-it: our schema is not registered, and output.register is false\n    register the schema there",
+    );
+}
+
+fn reqwest_client() -> reqwest::Client {
+    // Installs the TLS provider that reqwest needs.
+    let config = pressline::config::RegistryConfig {
+        url: "http://127.0.0.1:1".into(),
+        username: None,
+        password_file: None,
+        ca: None,
+        timeout_ms: 1,
+    };
+    drop(pressline::registry::Registry::new(&config).unwrap());
+    reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap()
+}
