@@ -68,7 +68,7 @@ fn main() -> ExitCode {
         Command::Run(args) => daemon::run(&args.sources()),
         Command::Check(args) => {
             let (online, json) = (args.online, args.json);
-            check::command(&args.config.sources(), online, json)
+            run_check(&args.config.sources(), online, json)
         }
         Command::Generate(args) => exit(generate::run(&args)),
         Command::Healthcheck(args) => healthcheck(&args.sources()),
@@ -83,6 +83,22 @@ fn exit<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run_check(sources: &Sources, online: bool, json: bool) -> ExitCode {
+    let report = match config::load::load(sources) {
+        Ok(loaded) => match daemon::runtime() {
+            Ok(runtime) => runtime.block_on(check::check(&loaded, online)),
+            Err(message) => return exit(Err(message)),
+        },
+        Err(findings) => check::Report::of(findings),
+    };
+    if json {
+        println!("{:#}", report.to_json());
+    } else {
+        print!("{}", report.to_text());
+    }
+    ExitCode::from(report.exit_code())
 }
 
 fn healthcheck(sources: &Sources) -> ExitCode {

@@ -364,7 +364,7 @@ impl Stages {
         let (ip, body) = press.split();
         let (fragment, outcome) = self.enricher.fragment(ip.as_ref());
         self.value.clear();
-        self.encoder.encode(&body, fragment, &mut self.value);
+        self.encoder.encode(&body, &fragment, &mut self.value);
         self.counts.add_lookup(outcome);
         self.counts.written += 1;
         self.counts.bytes_out += self.value.len() as u64;

@@ -133,6 +133,9 @@ impl Worker {
     /// What happens inside a poll: rebalances are learned first, eager or only the difference.
     fn poll(&mut self, broker: &Broker, rng: &mut Pcg64, cooperative: bool) {
         if self.generation != broker.generation {
+            // Only the difference, unless it missed a generation: then the group has thrown it out in between, and all
+            // that it had is lost, whoever has it now.
+            let cooperative = cooperative && self.generation + 1 == broker.generation;
             let mine: Vec<i32> = broker.owner.iter().filter(|(_, w)| **w == self.slot).map(|(p, _)| *p).collect();
             let had: Vec<i32> = self.coordinator.positions().keys().copied().collect();
             let gone: Vec<i32> = had.iter().copied().filter(|p| !cooperative || !mine.contains(p)).collect();
