@@ -11,11 +11,13 @@
 //! [`relay`] is the loop that joins them, [`coordinator`] is the part of it that decides (without I/O), and
 //! [`pipeline`] builds and supervises the workers that run it.
 
+pub mod brake;
 pub mod check;
 pub mod config;
 pub mod connection;
 pub mod consume;
 pub mod coordinator;
+pub mod daemon;
 pub mod dead_letter;
 pub mod decode;
 pub mod demo;

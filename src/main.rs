@@ -1,3 +1,99 @@
-//! Command line of pressline.
+//! Command line of pressline: arguments to exit code.
+//!
+//! Exit codes: 0 done or stopped as asked, 1 refused or failed, 2 wrong arguments, 3 another process uses the same
+//! transactional id.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use pressline::config::load::Sources;
+use pressline::generate::GenerateArgs;
+use pressline::{check, config, daemon, generate};
+
+/// Relays button presses from Kafka to Kafka: looks up the place, drops the address, writes Avro, each event exactly
+/// once.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run pipelines until told to stop (SIGTERM, Ctrl-C)
+    Run(ConfigArgs),
+    /// Validate configuration, schemas and place databases without running anything
+    Check(CheckArgs),
+    /// Send fake presses to the ingress topic
+    Generate(GenerateArgs),
+    /// Ask a running pressline whether it is ready; exit code 0 if so
+    Healthcheck(ConfigArgs),
+}
+
+#[derive(Args)]
+struct ConfigArgs {
+    /// Pipeline files, or directories of them
+    #[arg(default_value = "pipelines")]
+    pipelines: Vec<PathBuf>,
+    /// Settings shared by all pipelines [default: pressline.toml if there is one]
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Override a setting; wins over files and environment
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+#[derive(Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Also ask brokers and registry
+    #[arg(long)]
+    online: bool,
+    /// Findings as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl ConfigArgs {
+    fn sources(self) -> Sources {
+        Sources { shared: self.config, pipelines: self.pipelines, sets: self.sets }
+    }
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => daemon::run(&args.sources()),
+        Command::Check(args) => {
+            let (online, json) = (args.online, args.json);
+            check::command(&args.config.sources(), online, json)
+        }
+        Command::Generate(args) => exit(generate::run(&args)),
+        Command::Healthcheck(args) => healthcheck(&args.sources()),
+    }
+}
+
+fn exit<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn healthcheck(sources: &Sources) -> ExitCode {
+    let process = match config::load::load(sources) {
+        Ok(loaded) => loaded.process,
+        Err(findings) => {
+            for finding in findings {
+                eprintln!("{finding}");
+            }
+            return ExitCode::FAILURE;
+        }
+    };
+    exit(daemon::runtime().and_then(|runtime| runtime.block_on(pressline::http::is_ready(process.http.listen))))
+}

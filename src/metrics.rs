@@ -1,1 +1,362 @@
-//! To come.
+//! Every metric of pressline: its name, type, labels and the question it answers, in one place.
+//!
+//! Workers count locally and emit once per batch. Labels are bounded: pipelines and partitions come from the
+//! configuration and the topic, reasons and outcomes from enums.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ::metrics::{Counter, Gauge, Histogram, Label, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use rdkafka::statistics::Statistics;
+
+use crate::coordinator::{NextOffset, Partition};
+use crate::dead_letter::Reason;
+use crate::enrich::LookupOutcome;
+use crate::source::Trigger;
+use crate::transaction::Cause;
+
+/// Upper bounds, in seconds, of the delay and duration histograms.
+const SECONDS: [f64; 14] = [0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0, 10.0, 60.0, 600.0];
+
+/// Kind of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Buckets.
+    Histogram,
+}
+
+/// One metric: name, kind, labels, the question it answers.
+pub struct Metric {
+    /// Name, by Prometheus' conventions.
+    pub name: &'static str,
+    /// Kind.
+    pub kind: Kind,
+    /// Labels, comma separated.
+    pub labels: &'static str,
+    /// Help text.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $name:literal, $kind:ident, $labels:literal, $help:literal;)*) => {
+        $(const $constant: &str = $name;)*
+        /// All metrics.
+        pub const ALL: &[Metric] = &[$(Metric { name: $name, kind: Kind::$kind, labels: $labels, help: $help }),*];
+    };
+}
+
+metrics! {
+    RECORDS_IN = "pressline_records_in_total", Counter, "pipeline", "Records taken from the ingress topic and settled: the sum of written, filtered and dead";
+    RECORDS_WRITTEN = "pressline_records_written_total", Counter, "pipeline", "Records written to the output topic";
+    RECORDS_FILTERED = "pressline_records_filtered_total", Counter, "pipeline", "Records left out on purpose";
+    RECORDS_DEAD = "pressline_records_dead_total", Counter, "pipeline,reason", "Records sent to the dead-letter topic, by reason";
+    BYTES_IN = "pressline_bytes_in_total", Counter, "pipeline", "Bytes of ingress values";
+    BYTES_OUT = "pressline_bytes_out_total", Counter, "pipeline", "Bytes of output values";
+    UNKNOWN_FIELDS = "pressline_unknown_fields_total", Counter, "pipeline", "Fields of ingress records that are not known and were ignored";
+    BATCHES = "pressline_batches_total", Counter, "pipeline,trigger", "Batches, by the limit that ended them";
+    COMMITTED = "pressline_transactions_committed_total", Counter, "pipeline", "Transactions committed";
+    ABORTED = "pressline_transactions_aborted_total", Counter, "pipeline,cause", "Transactions given up, by cause";
+    RECOVERIES = "pressline_recoveries_total", Counter, "pipeline", "Times a worker made a new producer and went back to the committed offsets";
+    TRANSACTION_SECONDS = "pressline_transaction_seconds", Histogram, "pipeline", "From the begin of a transaction to its confirmed commit";
+    DELAY_SECONDS = "pressline_delay_seconds", Histogram, "pipeline", "From a record's timestamp to the confirmed commit of its output";
+    LAG_RECORDS = "pressline_lag_records", Gauge, "pipeline,partition", "Records of the ingress topic not relayed yet";
+    LAG_SECONDS = "pressline_lag_seconds", Gauge, "pipeline,partition", "Age of the last relayed record while there is lag, else 0";
+    ASSIGNED = "pressline_assigned_partitions", Gauge, "pipeline,worker", "Partitions this worker reads";
+    REBALANCES = "pressline_rebalances_total", Counter, "pipeline", "Changes of the partitions assigned to this process";
+    LOOKUPS = "pressline_place_lookups_total", Counter, "pipeline,outcome", "Place lookups by outcome";
+    CACHE_ENTRIES = "pressline_place_cache_entries", Gauge, "pipeline", "Places in the cache of ready-made fragments";
+    MMDB_BUILD = "pressline_mmdb_build_timestamp_seconds", Gauge, "pipeline,file", "When the place database was built, Unix time";
+    READY = "pressline_pipeline_ready", Gauge, "pipeline", "1 while the pipeline has what it needs, else 0";
+    RESTARTS = "pressline_worker_restarts_total", Counter, "pipeline", "Workers started again after an error";
+    KAFKA_QUEUE = "pressline_librdkafka_queued_records", Gauge, "pipeline,worker", "Records prefetched and waiting";
+    KAFKA_QUEUE_BYTES = "pressline_librdkafka_queued_bytes", Gauge, "pipeline,worker", "Bytes of them";
+    KAFKA_RX = "pressline_librdkafka_received_bytes", Gauge, "pipeline,worker", "Bytes received from brokers since the consumer was made";
+    KAFKA_RTT = "pressline_librdkafka_broker_rtt_seconds", Gauge, "pipeline,worker", "Slowest broker's 99th percentile of round trips";
+    PROCESS_MEMORY = "process_resident_memory_bytes", Gauge, "", "Resident memory of the process";
+    PROCESS_CPU = "process_cpu_seconds_total", Gauge, "", "User and system time of the process";
+    PROCESS_START = "process_start_time_seconds", Gauge, "", "When the process started, Unix time";
+    BUILD = "pressline_build_info", Gauge, "version", "Always 1; the version is in the label";
+}
+
+/// Installs the recorder and says what each metric is. Errors: one is installed already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?.install_recorder()?;
+    for metric in ALL {
+        match metric.kind {
+            Kind::Counter => describe_counter!(metric.name, metric.help),
+            Kind::Gauge => describe_gauge!(metric.name, metric.help),
+            Kind::Histogram => describe_histogram!(metric.name, metric.help),
+        }
+    }
+    gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!(PROCESS_START).set(unix_seconds(SystemTime::now()));
+    Ok(handle)
+}
+
+/// Seconds since 1970.
+pub fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+}
+
+/// Reads memory and CPU time of the process from /proc; called before rendering.
+pub fn observe_process() {
+    if let Ok(status) = std::fs::read_to_string("/proc/self/status")
+        && let Some(kb) = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))
+        && let Some(kb) = kb.split_whitespace().next().and_then(|n| n.parse::<f64>().ok())
+    {
+        gauge!(PROCESS_MEMORY).set(kb * 1024.0);
+    }
+    if let Ok(stat) = std::fs::read_to_string("/proc/self/stat")
+        // The second field, the command, may hold blanks: count from its closing bracket.
+        && let Some((_, rest)) = stat.rsplit_once(')')
+    {
+        let mut ticks = rest.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<f64>().ok());
+        // USER_HZ is 100 on every Linux that Rust's std supports.
+        gauge!(PROCESS_CPU).set((ticks.next().unwrap_or(0.0) + ticks.next().unwrap_or(0.0)) / 100.0);
+    }
+}
+
+/// What one settled batch adds. Filled without touching shared state.
+#[derive(Debug, Default)]
+pub struct BatchCounts {
+    /// Records written.
+    pub written: u64,
+    /// Records dead, by position in [`Reason::ALL`].
+    pub dead: [u64; Reason::ALL.len()],
+    /// Bytes of ingress values.
+    pub bytes_in: u64,
+    /// Bytes of output values.
+    pub bytes_out: u64,
+    /// Unknown fields.
+    pub unknown_fields: u64,
+    /// Lookups, by position in [`LookupOutcome::ALL`].
+    pub lookups: [u64; LookupOutcome::ALL.len()],
+    /// Ingress timestamps in ms, for the delay.
+    pub timestamps_ms: Vec<i64>,
+}
+
+impl BatchCounts {
+    /// Empties it, keeping its memory.
+    pub fn clear(&mut self) {
+        let mut timestamps = std::mem::take(&mut self.timestamps_ms);
+        timestamps.clear();
+        *self = Self { timestamps_ms: timestamps, ..Self::default() };
+    }
+
+    /// Counts a dead letter.
+    pub fn add_dead(&mut self, reason: Reason) {
+        if let Some(count) = position(&Reason::ALL, &reason).and_then(|i| self.dead.get_mut(i)) {
+            *count += 1;
+        }
+    }
+
+    /// Counts a lookup.
+    pub fn add_lookup(&mut self, outcome: LookupOutcome) {
+        if let Some(count) = position(&LookupOutcome::ALL, &outcome).and_then(|i| self.lookups.get_mut(i)) {
+            *count += 1;
+        }
+    }
+
+    /// All dead letters.
+    pub fn dead_total(&self) -> u64 {
+        self.dead.iter().sum()
+    }
+}
+
+fn position<T: PartialEq>(all: &[T], one: &T) -> Option<usize> {
+    all.iter().position(|candidate| candidate == one)
+}
+
+/// A worker's handles: made once, so that emitting is a few atomic additions.
+pub struct WorkerMetrics {
+    pipeline: String,
+    worker: String,
+    records_in: Counter,
+    written: Counter,
+    dead: Vec<Counter>,
+    bytes_in: Counter,
+    bytes_out: Counter,
+    unknown_fields: Counter,
+    batches: Vec<Counter>,
+    committed: Counter,
+    aborted: Vec<Counter>,
+    recoveries: Counter,
+    transaction_seconds: Histogram,
+    delay_seconds: Histogram,
+    lookups: Vec<Counter>,
+    rebalances: Counter,
+    assigned: Gauge,
+    cache_entries: Gauge,
+    /// Partitions with lag gauges, so that those of revoked ones can be set to nothing.
+    shown: BTreeMap<Partition, (Gauge, Gauge)>,
+}
+
+impl WorkerMetrics {
+    /// Handles of one worker. Counters that may stay at 0 are there from the start, so that rates work.
+    pub fn new(pipeline: &str, slot: usize) -> Self {
+        let p = || vec![Label::new("pipeline", pipeline.to_string())];
+        let with = |name: &'static str, key: &'static str, value: &'static str| {
+            let mut labels = p();
+            labels.push(Label::new(key, value));
+            counter!(name, labels)
+        };
+        // Made so that it shows: nothing filters yet, and the sum of outcomes must be complete.
+        counter!(RECORDS_FILTERED, p()).increment(0);
+        let worker = slot.to_string();
+        Self {
+            records_in: counter!(RECORDS_IN, p()),
+            written: counter!(RECORDS_WRITTEN, p()),
+            dead: Reason::ALL.iter().map(|r| with(RECORDS_DEAD, "reason", r.code())).collect(),
+            bytes_in: counter!(BYTES_IN, p()),
+            bytes_out: counter!(BYTES_OUT, p()),
+            unknown_fields: counter!(UNKNOWN_FIELDS, p()),
+            batches: Trigger::ALL.iter().map(|t| with(BATCHES, "trigger", t.label())).collect(),
+            committed: counter!(COMMITTED, p()),
+            aborted: Cause::ALL.iter().map(|c| with(ABORTED, "cause", c.label())).collect(),
+            recoveries: counter!(RECOVERIES, p()),
+            transaction_seconds: histogram!(TRANSACTION_SECONDS, p()),
+            delay_seconds: histogram!(DELAY_SECONDS, p()),
+            lookups: LookupOutcome::ALL.iter().map(|o| with(LOOKUPS, "outcome", o.label())).collect(),
+            rebalances: counter!(REBALANCES, p()),
+            assigned: gauge!(ASSIGNED, "pipeline" => pipeline.to_string(), "worker" => worker.clone()),
+            cache_entries: gauge!(CACHE_ENTRIES, p()),
+            shown: BTreeMap::new(),
+            pipeline: pipeline.to_string(),
+            worker,
+        }
+    }
+
+    /// A batch was committed: only now do its records count, so inputs and outcomes always agree.
+    pub fn settled(&self, counts: &BatchCounts, trigger: Trigger, took: Duration) {
+        let dead = counts.dead_total();
+        self.records_in.increment(counts.written + dead);
+        self.written.increment(counts.written);
+        increment_all(&self.dead, &counts.dead);
+        increment_all(&self.lookups, &counts.lookups);
+        self.bytes_in.increment(counts.bytes_in);
+        self.bytes_out.increment(counts.bytes_out);
+        self.unknown_fields.increment(counts.unknown_fields);
+        if let Some(counter) = position(&Trigger::ALL, &trigger).and_then(|i| self.batches.get(i)) {
+            counter.increment(1);
+        }
+        self.committed.increment(1);
+        self.transaction_seconds.record(took);
+        self.record_delays(&counts.timestamps_ms);
+    }
+
+    /// One histogram update per bucket instead of one per record.
+    fn record_delays(&self, timestamps_ms: &[i64]) {
+        let now_ms = unix_seconds(SystemTime::now()) * 1000.0;
+        let mut counts = [0usize; SECONDS.len() + 1];
+        for &timestamp in timestamps_ms {
+            let delay = (now_ms - timestamp as f64) / 1000.0;
+            let bucket = SECONDS.iter().position(|bound| delay <= *bound).unwrap_or(SECONDS.len());
+            if let Some(count) = counts.get_mut(bucket) {
+                *count += 1;
+            }
+        }
+        // The bucket's upper bound stands for its records, so the histogram's sum is an upper estimate.
+        for (bucket, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            self.delay_seconds.record_many(SECONDS.get(bucket).copied().unwrap_or(3600.0), *count);
+        }
+    }
+
+    /// A transaction was given up.
+    pub fn aborted(&self, cause: Cause) {
+        if let Some(counter) = position(&Cause::ALL, &cause).and_then(|i| self.aborted.get(i)) {
+            counter.increment(1);
+        }
+    }
+
+    /// The worker went back to the committed offsets.
+    pub fn recovered(&self) {
+        self.recoveries.increment(1);
+    }
+
+    /// Partitions changed.
+    pub fn rebalanced(&mut self, positions: &BTreeMap<Partition, NextOffset>) {
+        self.rebalances.increment(1);
+        self.assigned.set(positions.len() as f64);
+        // The new owner shows the lag now; ours would stand still at its last value.
+        self.shown.retain(|partition, (records, seconds)| {
+            let ours = positions.contains_key(partition);
+            if !ours {
+                records.set(0.0);
+                seconds.set(0.0);
+            }
+            ours
+        });
+    }
+
+    /// Places in the cache.
+    pub fn cache_entries(&self, entries: usize) {
+        self.cache_entries.set(entries as f64);
+    }
+
+    /// librdkafka's figures that matter, and from them the lag.
+    pub fn statistics(
+        &mut self,
+        statistics: &Statistics,
+        topic: &str,
+        positions: &BTreeMap<Partition, NextOffset>,
+        last_timestamp_ms: &BTreeMap<Partition, i64>,
+    ) {
+        let labels =
+            || vec![Label::new("pipeline", self.pipeline.clone()), Label::new("worker", self.worker.clone())];
+        gauge!(KAFKA_RX, labels()).set(statistics.rx_bytes as f64);
+        let rtt = statistics.brokers.values().filter_map(|b| b.rtt.as_ref()).map(|w| w.p99).max().unwrap_or(0);
+        gauge!(KAFKA_RTT, labels()).set(rtt as f64 / 1e6);
+        let Some(topic) = statistics.topics.get(topic) else { return };
+        let queued = |of: fn(&rdkafka::statistics::Partition) -> f64| topic.partitions.values().map(of).sum::<f64>();
+        gauge!(KAFKA_QUEUE, labels()).set(queued(|p| p.fetchq_cnt as f64));
+        gauge!(KAFKA_QUEUE_BYTES, labels()).set(queued(|p| p.fetchq_size as f64));
+        let now_ms = unix_seconds(SystemTime::now()) * 1000.0;
+        for (partition, position) in positions {
+            let Some(end) = topic.partitions.get(partition).map(|p| p.ls_offset).filter(|end| *end >= 0) else {
+                continue;
+            };
+            let lag = (end - position).max(0);
+            let age = match last_timestamp_ms.get(partition) {
+                Some(timestamp) if lag > 0 => ((now_ms - *timestamp as f64) / 1000.0).max(0.0),
+                _ => 0.0,
+            };
+            let (records, seconds) = self.shown.entry(*partition).or_insert_with(|| {
+                let labels = || {
+                    vec![
+                        Label::new("pipeline", self.pipeline.clone()),
+                        Label::new("partition", partition.to_string()),
+                    ]
+                };
+                (gauge!(LAG_RECORDS, labels()), gauge!(LAG_SECONDS, labels()))
+            });
+            records.set(lag as f64);
+            seconds.set(age);
+        }
+    }
+}
+
+fn increment_all(counters: &[Counter], counts: &[u64]) {
+    for (counter, count) in counters.iter().zip(counts).filter(|(_, count)| **count > 0) {
+        counter.increment(*count);
+    }
+}
+
+/// Whether the pipeline has what it needs.
+pub fn ready(pipeline: &str, ready: bool) {
+    gauge!(READY, "pipeline" => pipeline.to_string()).set(f64::from(u8::from(ready)));
+}
+
+/// A worker is started again.
+pub fn restarted(pipeline: &str) {
+    counter!(RESTARTS, "pipeline" => pipeline.to_string()).increment(1);
+}
+
+/// When a place database was built.
+pub fn mmdb_build(pipeline: &str, file: &str, epoch: u64) {
+    gauge!(MMDB_BUILD, "pipeline" => pipeline.to_string(), "file" => file.to_string()).set(epoch as f64);
+}

@@ -1,1 +1,275 @@
-//! To come.
+//! Builds the workers of a pipeline and looks after them: one broken pipeline never stops another, and a worker that
+//! fails for a passing reason is started again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{Delivery, PipelineConfig};
+use crate::encode::Encoder;
+use crate::event::Actions;
+use crate::finding::Finding;
+use crate::metrics;
+use crate::place::{FragmentCache, Places};
+use crate::registry::Registry;
+use crate::relay::{RelayError, Shared, Worker, sleep_unless};
+use crate::schema;
+
+/// Places kept as ready-made fragments: all that a busy day sees, in a few MB.
+const CACHED_PLACES: usize = 100_000;
+/// How long a worker may take to leave its group.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
+/// Shortest and longest pause before a worker is started again.
+const RESTART_PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+
+/// Whether a pipeline has what it needs, for `/readyz`.
+pub struct Status {
+    name: String,
+    /// What each part waits for; empty text is ready.
+    waits: Mutex<BTreeMap<String, String>>,
+    /// Credits for the place data in use.
+    credits: Mutex<BTreeSet<String>>,
+}
+
+impl Status {
+    /// A pipeline that has not begun yet.
+    pub fn new(name: &str) -> Self {
+        let waits = BTreeMap::from([("start".to_string(), "starting".to_string())]);
+        Self { name: name.to_string(), waits: Mutex::new(waits), credits: Mutex::default() }
+    }
+
+    /// The pipeline's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn set(&self, part: &str, wait: &str) {
+        if let Ok(mut waits) = self.waits.lock() {
+            waits.insert(part.to_string(), wait.to_string());
+            metrics::ready(&self.name, waits.values().all(String::is_empty));
+        }
+    }
+
+    /// A worker has what it needs.
+    pub fn worker_ready(&self, slot: usize) {
+        self.set(&format!("worker {slot}"), "");
+    }
+
+    /// A worker waits for something.
+    pub fn worker_waits(&self, slot: usize, reason: &str) {
+        self.set(&format!("worker {slot}"), reason);
+    }
+
+    /// Credits for the place data in use, to be shown wherever results are.
+    pub fn credits(&self) -> Vec<String> {
+        self.credits.lock().map(|credits| credits.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    fn credit(&self, text: &str) {
+        if let Ok(mut credits) = self.credits.lock()
+            && !text.is_empty()
+        {
+            credits.insert(text.to_string());
+        }
+    }
+
+    /// What it waits for; empty if it is ready.
+    pub fn waiting_for(&self) -> Vec<String> {
+        let Ok(waits) = self.waits.lock() else { return vec!["status unknown".into()] };
+        waits.iter().filter(|(_, wait)| !wait.is_empty()).map(|(part, wait)| format!("{part}: {wait}")).collect()
+    }
+}
+
+/// How a pipeline ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// It was told to.
+    Stopped,
+    /// It refuses to go on.
+    Refused(String),
+    /// Another process uses its transactional id.
+    Fenced(String),
+}
+
+/// Runs a pipeline until it is told to stop or must. `fetch_kb` is what each worker may prefetch.
+pub async fn run(config: PipelineConfig, fetch_kb: u64, status: Arc<Status>, mut stop: watch::Receiver<bool>) -> Ending {
+    let name = config.name.clone();
+    let stop_workers = Arc::new(AtomicBool::new(false));
+    let shared = match prepare(config, fetch_kb, &status, &stop_workers, &mut stop).await {
+        Ok(Some(shared)) => Arc::new(shared),
+        Ok(None) => return Ending::Stopped,
+        Err(message) => {
+            status.set("start", &message);
+            return Ending::Refused(message);
+        }
+    };
+    announce(&shared);
+    let workers = shared.config.workers;
+    let (ended, mut endings) = mpsc::unbounded_channel();
+    let threads: Vec<_> = (0..workers).map(|slot| spawn_worker(Arc::clone(&shared), slot, ended.clone())).collect();
+    drop(ended);
+    for slot in 0..workers {
+        status.worker_waits(slot, "starting");
+    }
+    status.set("start", "");
+    let mut ending = Ending::Stopped;
+    let mut left = workers;
+    while left > 0 {
+        tokio::select! {
+            Some(end) = endings.recv() => {
+                left -= 1;
+                if let Some(end) = end {
+                    status.set("stopped", &reason(&end));
+                    ending = end;
+                    // The others would only go on with a part of the partitions, unnoticed.
+                    stop_workers.store(true, Ordering::Release);
+                }
+            }
+            _ = stop.wait_for(|stop| *stop), if !stop_workers.load(Ordering::Acquire) => {
+                stop_workers.store(true, Ordering::Release);
+            }
+            else => break,
+        }
+    }
+    for thread in threads.into_iter().flatten() {
+        // They have reported, so this does not block; a panic was caught inside.
+        let _ = thread.join();
+    }
+    tracing::info!(pipeline = %name, "pipeline ended");
+    ending
+}
+
+fn reason(ending: &Ending) -> String {
+    match ending {
+        Ending::Stopped => "stopped".into(),
+        Ending::Refused(message) | Ending::Fenced(message) => message.clone(),
+    }
+}
+
+/// Everything that can be wrong before the first event: schema, places, registry, plan.
+async fn prepare(
+    config: PipelineConfig,
+    fetch_kb: u64,
+    status: &Arc<Status>,
+    stop_workers: &Arc<AtomicBool>,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<Option<Shared>, String> {
+    let schema = schema::load(&config.output.schema.relative()).map_err(|f| sentences(&f))?;
+    let actions = Arc::new(Actions::new(config.source.actions.clone()).map_err(|e| format!("source.actions: {e}"))?);
+    let files = config.place_files();
+    status.set("start", "reading the place databases");
+    // Tens of megabytes are read and verified: not on the threads that serve HTTP.
+    let places = tokio::task::spawn_blocking(move || Places::open(&files)).await;
+    let places = Arc::new(places.map_err(|e| e.to_string())?.map_err(|e| format!("place.files: {e}"))?);
+    let registry = Registry::new(&config.registry).map_err(|e| e.to_string())?;
+    status.set("start", "waiting for the schema registry");
+    let subject = config.subject();
+    let name = config.name.clone();
+    let on_wait = |error: &crate::registry::RegistryError, wait: Duration| {
+        status.set("start", &error.to_string());
+        tracing::warn!(pipeline = %name, retry_in_ms = wait.as_millis(), "{error}");
+    };
+    let registered =
+        registry.ensure_with_backoff(&subject, &schema.compact, config.output.register, stop, on_wait).await;
+    let Some(id) = registered.map_err(|e| e.to_string())? else { return Ok(None) };
+    let place_of_schema = schema.path.display().to_string();
+    let encoder =
+        Encoder::compile(&schema.schema, id.0, &actions, &place_of_schema).map_err(|f| sentences(&f))?;
+    tracing::info!(pipeline = %config.name, subject, schema_id = id.0, "schema is registered");
+    Ok(Some(Shared {
+        actions,
+        encoder: Arc::new(encoder),
+        places,
+        cache: Arc::new(FragmentCache::new(CACHED_PLACES)),
+        fetch_kb,
+        stop: Arc::clone(stop_workers),
+        status: Arc::clone(status),
+        config,
+    }))
+}
+
+fn sentences(findings: &[Finding]) -> String {
+    findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn announce(shared: &Shared) {
+    let config = &shared.config;
+    for database in shared.places.databases() {
+        shared.status.credit(database.attribution);
+        metrics::mmdb_build(&config.name, &database.file, database.build_epoch);
+        tracing::info!(
+            pipeline = %config.name, file = %database.file, kind = %database.database_type,
+            attribution = %database.attribution, "place database"
+        );
+    }
+    match config.delivery {
+        Delivery::ExactlyOnce => tracing::info!(
+            pipeline = %config.name, from = %config.source.topic, to = %config.output.topic, group = %config.group(),
+            instance = %config.instance, workers = config.workers, "relaying, each event exactly once"
+        ),
+        Delivery::AtLeastOnce => tracing::warn!(
+            pipeline = %config.name, from = %config.source.topic, to = %config.output.topic, group = %config.group(),
+            instance = %config.instance, workers = config.workers,
+            "relaying AT LEAST ONCE: after a crash the last batch may be written twice"
+        ),
+    }
+}
+
+type Report = mpsc::UnboundedSender<Option<Ending>>;
+
+fn spawn_worker(shared: Arc<Shared>, slot: usize, ended: Report) -> Option<std::thread::JoinHandle<()>> {
+    let name = format!("pressline-{slot}");
+    let report = ended.clone();
+    let spawned = std::thread::Builder::new().name(name).spawn(move || {
+        let _ = report.send(keep_running(&shared, slot));
+    });
+    match spawned {
+        Ok(thread) => Some(thread),
+        Err(error) => {
+            let _ = ended.send(Some(Ending::Refused(format!("cannot start worker {slot}: {error}"))));
+            None
+        }
+    }
+}
+
+/// Runs a worker, again after errors that may pass, until it is told to stop (`None`) or must.
+fn keep_running(shared: &Arc<Shared>, slot: usize) -> Option<Ending> {
+    let mut pause = RESTART_PAUSES.0;
+    loop {
+        let began = std::time::Instant::now();
+        // A panic is a defect, but one worker's must not end the process.
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| run_once(shared, slot)))
+            .unwrap_or_else(|_| Err(RelayError::Transient("a defect in pressline ended the worker (see above)".into())));
+        if shared.stop.load(Ordering::Acquire) {
+            return None;
+        }
+        match result {
+            Ok(()) => return None,
+            Err(RelayError::Refused(message)) => return Some(Ending::Refused(message)),
+            Err(RelayError::Fenced(message)) => return Some(Ending::Fenced(message)),
+            Err(RelayError::Transient(message)) => {
+                if began.elapsed() > Duration::from_secs(60) {
+                    pause = RESTART_PAUSES.0;
+                }
+                shared.status.worker_waits(slot, &message);
+                metrics::restarted(&shared.config.name);
+                tracing::warn!(
+                    pipeline = %shared.config.name, worker = slot, retry_in_ms = pause.as_millis(), "{message}"
+                );
+                sleep_unless(pause, &shared.stop);
+                pause = (pause * 2).min(RESTART_PAUSES.1);
+            }
+        }
+    }
+}
+
+fn run_once(shared: &Arc<Shared>, slot: usize) -> Result<(), RelayError> {
+    let mut worker = Worker::open(Arc::clone(shared), slot)?;
+    let result = worker.run();
+    worker.close(CLOSE_TIMEOUT);
+    result
+}

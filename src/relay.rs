@@ -1,1 +1,478 @@
-//! To come.
+//! The relay's loop: a batch of presses is read, decoded, enriched, encoded and committed as one transaction with its
+//! offsets and dead letters; whatever goes wrong inside one has the same cure, in [`Worker::recover`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+
+use crate::brake::{Brake, Tripped};
+use crate::config::{Delivery, PipelineConfig};
+use crate::coordinator::{Coordinator, OpenTransaction, Partition, Phase};
+use crate::dead_letter::Reject;
+use crate::decode::{Decoder, Limits};
+use crate::encode::Encoder;
+use crate::enrich::Enricher;
+use crate::event::{Actions, ClientIp};
+use crate::metrics::{BatchCounts, WorkerMetrics};
+use crate::pipeline::Status;
+use crate::place::{FragmentCache, Places};
+use crate::source::{Batch, Source, SourceError};
+use crate::transaction::{Cause, Committed, OutputRecord, TransactionError, Writer};
+
+/// How long a poll waits for the first record before the worker looks after other things.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How long one attempt to make a producer may take.
+const INIT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often the topic is asked whether it is still the same.
+const TOPIC_CHECK: Duration = Duration::from_secs(30);
+/// Longest pause between attempts to recover.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Why a worker ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// A person must decide; the pipeline stops.
+    #[error("{0}")]
+    Refused(String),
+    /// Another process uses our transactional id.
+    #[error("{0}")]
+    Fenced(String),
+    /// May pass by itself: the worker is started again after a pause.
+    #[error("{0}")]
+    Transient(String),
+}
+
+impl From<SourceError> for RelayError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Refused(message) => Self::Refused(message),
+            SourceError::Transient(message) => Self::Transient(message),
+        }
+    }
+}
+
+/// What all workers of a pipeline share: made once, before the first worker starts.
+pub struct Shared {
+    /// Configuration.
+    pub config: PipelineConfig,
+    /// Allow list of actions.
+    pub actions: Arc<Actions>,
+    /// Plan of the output's schema.
+    pub encoder: Arc<Encoder>,
+    /// Place databases.
+    pub places: Arc<Places>,
+    /// Ready-made fragments.
+    pub cache: Arc<FragmentCache>,
+    /// Kibibytes a worker may prefetch.
+    pub fetch_kb: u64,
+    /// Set when the pipeline is to stop.
+    pub stop: Arc<AtomicBool>,
+    /// What `/readyz` tells.
+    pub status: Arc<Status>,
+}
+
+/// One worker: a consumer, a producer and what happens in between.
+pub struct Worker {
+    slot: usize,
+    shared: Arc<Shared>,
+    source: Source,
+    writer: Writer,
+    coordinator: Coordinator,
+    stages: Stages,
+    metrics: WorkerMetrics,
+    /// Timestamp of the last relayed record of each partition, for the lag in seconds.
+    last_timestamp_ms: BTreeMap<Partition, i64>,
+    epoch_shown: u64,
+    topic_checked: Instant,
+}
+
+/// Decode, enrich, encode, with the buffers they reuse.
+struct Stages {
+    decoder: Decoder,
+    enricher: Enricher,
+    encoder: Arc<Encoder>,
+    brake: Brake,
+    counts: BatchCounts,
+    /// Outcomes of the batch for the brake: dead or not.
+    outcomes: Vec<bool>,
+    /// One encoded value.
+    value: Vec<u8>,
+}
+
+impl Worker {
+    /// Connects a worker. `metrics` outlives restarts.
+    pub fn open(shared: Arc<Shared>, slot: usize) -> Result<Self, RelayError> {
+        let config = &shared.config;
+        let source = Source::open(config, slot, shared.fetch_kb)?;
+        let writer = Writer::new(config, slot).map_err(refused)?;
+        let limits = Limits { max_record_bytes: config.source.max_record_bytes, max_depth: config.source.max_depth };
+        let stages = Stages {
+            decoder: Decoder::new(limits, Arc::clone(&shared.actions)),
+            enricher: Enricher::new(Arc::clone(&shared.places), Arc::clone(&shared.cache), Arc::clone(&shared.encoder)),
+            encoder: Arc::clone(&shared.encoder),
+            brake: Brake::new(config.dead_letter.max_dead_share, config.dead_letter.window),
+            counts: BatchCounts::default(),
+            outcomes: Vec::new(),
+            value: Vec::with_capacity(512),
+        };
+        Ok(Self {
+            slot,
+            metrics: WorkerMetrics::new(&config.name, slot),
+            source,
+            writer,
+            coordinator: Coordinator::new(),
+            stages,
+            shared,
+            last_timestamp_ms: BTreeMap::new(),
+            epoch_shown: 0,
+            topic_checked: Instant::now(),
+        })
+    }
+
+    /// Relays until the pipeline stops. Errors: see [`RelayError`]; nothing is half done then.
+    pub fn run(&mut self) -> Result<(), RelayError> {
+        // Before the first poll, so that what a predecessor left open is ended before its offsets are asked for.
+        self.reopen()?;
+        while !self.stopping() {
+            if self.coordinator.phase() != Phase::Ready || !self.writer.is_open() {
+                self.recover()?;
+                continue;
+            }
+            let limits = &self.shared.config.batch;
+            if let Some(batch) = self.source.poll_batch(&mut self.coordinator, limits, PATIENCE)? {
+                relay_batch(
+                    &self.shared.config,
+                    &self.source,
+                    &mut self.writer,
+                    &mut self.coordinator,
+                    &mut self.stages,
+                    &self.metrics,
+                    &mut self.last_timestamp_ms,
+                    batch,
+                )?;
+            }
+            self.observe()?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the group.
+    pub fn close(mut self, timeout: Duration) {
+        self.writer.close();
+        self.source.close(timeout);
+    }
+
+    fn stopping(&self) -> bool {
+        self.shared.stop.load(Ordering::Acquire)
+    }
+
+    /// The one way out of every failed or doubtful transaction: a new producer (whose InitProducerId ends what was
+    /// open), then the committed offsets. Only the producer is replaced where positions are known.
+    fn recover(&mut self) -> Result<(), RelayError> {
+        self.metrics.recovered();
+        self.reopen()?;
+        if self.coordinator.phase() != Phase::Lost {
+            return Ok(());
+        }
+        let mut pause = Pause::new();
+        while !self.stopping() {
+            match self.source.rewind(&self.coordinator) {
+                Ok(committed) => {
+                    let missing = self.coordinator.rewound(&committed);
+                    if missing.is_empty() {
+                        return Ok(());
+                    }
+                }
+                Err(error @ SourceError::Refused(_)) => return Err(error.into()),
+                Err(SourceError::Transient(message)) => self.wait(&mut pause, &message),
+            }
+        }
+        Ok(())
+    }
+
+    /// A new producer, for as long as it takes.
+    fn reopen(&mut self) -> Result<(), RelayError> {
+        let mut pause = Pause::new();
+        while !self.stopping() {
+            match self.writer.reopen(INIT_TIMEOUT) {
+                Ok(()) => {
+                    self.shared.status.worker_ready(self.slot);
+                    return Ok(());
+                }
+                Err(TransactionError::Recover { message, .. }) => self.wait(&mut pause, &message),
+                Err(error @ TransactionError::Fenced { .. }) => return Err(RelayError::Fenced(error.to_string())),
+                Err(error @ TransactionError::Fatal { .. }) => return Err(refused(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self, pause: &mut Pause, message: &str) {
+        let config = &self.shared.config;
+        let length = pause.next();
+        self.shared.status.worker_waits(self.slot, message);
+        tracing::warn!(
+            pipeline = %config.name, worker = self.slot, retry_in_ms = length.as_millis(),
+            "{message}; brokers: {}", config.kafka.bootstrap_servers
+        );
+        sleep_unless(length, &self.shared.stop);
+    }
+
+    /// Metrics and the slow checks, between batches.
+    fn observe(&mut self) -> Result<(), RelayError> {
+        if self.coordinator.epoch() != self.epoch_shown {
+            self.epoch_shown = self.coordinator.epoch();
+            self.metrics.rebalanced(self.coordinator.positions());
+            let positions = self.coordinator.positions();
+            self.last_timestamp_ms.retain(|partition, _| positions.contains_key(partition));
+        }
+        if let Some(statistics) = self.source.take_statistics() {
+            let positions = self.coordinator.positions();
+            self.metrics.statistics(&statistics, self.source.topic(), positions, &self.last_timestamp_ms);
+            self.metrics.cache_entries(usize::try_from(self.shared.cache.stats().entries).unwrap_or(usize::MAX));
+            if statistics.brokers.values().any(|broker| broker.state == "UP") {
+                self.shared.status.worker_ready(self.slot);
+            } else {
+                self.shared.status.worker_waits(self.slot, "no broker can be reached");
+            }
+        }
+        if self.topic_checked.elapsed() > TOPIC_CHECK {
+            self.topic_checked = Instant::now();
+            self.source.same_topic()?;
+        }
+        Ok(())
+    }
+}
+
+fn refused(error: TransactionError) -> RelayError {
+    RelayError::Refused(error.to_string())
+}
+
+/// One batch, one transaction.
+#[allow(clippy::too_many_arguments)] // The worker's parts, apart, because the batch borrows one of them.
+fn relay_batch(
+    config: &PipelineConfig,
+    source: &Source,
+    writer: &mut Writer,
+    coordinator: &mut Coordinator,
+    stages: &mut Stages,
+    metrics: &WorkerMetrics,
+    last_timestamp_ms: &mut BTreeMap<Partition, i64>,
+    batch: Batch<'_>,
+) -> Result<(), RelayError> {
+    let Some(open) = coordinator.begin() else { return Ok(()) };
+    let began = Instant::now();
+    match write_and_commit(config, source, writer, coordinator, stages, &batch, &open) {
+        Ok(Committed { .. }) => {
+            coordinator.committed(open);
+            for record in &batch.records {
+                if let Some(ms) = record.timestamp().to_millis() {
+                    last_timestamp_ms.insert(record.partition(), ms);
+                }
+            }
+            stages.brake.settled(&stages.outcomes);
+            metrics.settled(&stages.counts, batch.trigger, began.elapsed());
+            Ok(())
+        }
+        Err(failure) => {
+            coordinator.given_up(open);
+            give_up(config, metrics, failure)
+        }
+    }
+}
+
+/// Why a batch was given up.
+enum Failure {
+    Transaction(TransactionError),
+    Source(SourceError),
+    Rebalanced,
+    Braked(Tripped, Reject),
+}
+
+impl From<TransactionError> for Failure {
+    fn from(error: TransactionError) -> Self {
+        Self::Transaction(error)
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
+fn write_and_commit(
+    config: &PipelineConfig,
+    source: &Source,
+    writer: &mut Writer,
+    coordinator: &Coordinator,
+    stages: &mut Stages,
+    batch: &Batch<'_>,
+    open: &OpenTransaction,
+) -> Result<Committed, Failure> {
+    let group = source.group_metadata()?;
+    let mut transaction = writer.begin()?;
+    let dead_topic = config.dead_topic();
+    let now_us = now_us();
+    stages.counts.clear();
+    stages.outcomes.clear();
+    stages.counts.bytes_in = batch.bytes as u64;
+    let mut last_reject = None;
+    for record in &batch.records {
+        let reject = stages.process(record, now_us, config, |output| transaction.send(output))?;
+        stages.outcomes.push(reject.is_some());
+        if let Some(reject) = reject {
+            stages.counts.add_dead(reject.reason);
+            transaction.send(dead_letter(&dead_topic, record, &reject, &mut stages.value))?;
+            last_reject = Some(reject);
+        }
+    }
+    if let (Err(tripped), Some(reject)) = (stages.brake.check(&stages.outcomes), last_reject) {
+        return Err(Failure::Braked(tripped, reject));
+    }
+    crate::fail_point::hit("after_produce");
+    if !coordinator.may_commit(open) {
+        return Err(Failure::Rebalanced);
+    }
+    let offsets = source.offsets(open.offsets());
+    let committed = transaction.commit(&offsets, &group)?;
+    if config.delivery == Delivery::AtLeastOnce {
+        source.commit(&offsets)?;
+    }
+    Ok(committed)
+}
+
+impl Stages {
+    /// One record: sent, or the reason why it is a dead letter.
+    fn process(
+        &mut self,
+        record: &BorrowedMessage<'_>,
+        now_us: i64,
+        config: &PipelineConfig,
+        send: impl FnOnce(OutputRecord<'_>) -> Result<(), TransactionError>,
+    ) -> Result<Option<Reject>, TransactionError> {
+        let timestamp_ms = record.timestamp().to_millis();
+        self.counts.timestamps_ms.extend(timestamp_ms);
+        let press = match self.decoder.decode(record.payload(), now_us) {
+            Ok(press) => press,
+            Err(reject) => return Ok(Some(reject)),
+        };
+        self.counts.unknown_fields += u64::from(press.unknown_fields);
+        let (ip, body) = press.split();
+        let (fragment, outcome) = self.enricher.fragment(ip.as_ref());
+        self.value.clear();
+        self.encoder.encode(&body, fragment, &mut self.value);
+        self.counts.add_lookup(outcome);
+        self.counts.written += 1;
+        self.counts.bytes_out += self.value.len() as u64;
+        send(OutputRecord {
+            topic: &config.output.topic,
+            // From the validated value, not the record's own key, which could be anything.
+            key: Some(body.session_id.as_bytes()),
+            value: Some(&self.value),
+            timestamp_ms,
+            headers: allowed_headers(record, &config.source.headers),
+        })?;
+        Ok(None)
+    }
+}
+
+/// Headers on the allow list, in their order; one whose whole value is an address stays behind all the same.
+fn allowed_headers(record: &BorrowedMessage<'_>, allowed: &[String]) -> Option<OwnedHeaders> {
+    if allowed.is_empty() {
+        return None;
+    }
+    let mut kept: Option<OwnedHeaders> = None;
+    for header in record.headers()?.iter().filter(|h| allowed.iter().any(|a| a == h.key)) {
+        let address = header.value.and_then(|v| std::str::from_utf8(v).ok()).and_then(|text| ClientIp::parse(text.trim()));
+        if address.is_none() {
+            kept = Some(kept.unwrap_or_default().insert(header));
+        }
+    }
+    kept
+}
+
+/// The dead letter of a record: why and where, never what. `key` is a buffer for `topic/partition/offset`.
+fn dead_letter<'a>(topic: &'a str, record: &BorrowedMessage<'_>, reject: &Reject, key: &'a mut Vec<u8>) -> OutputRecord<'a> {
+    let (partition, offset) = (record.partition().to_string(), record.offset().to_string());
+    key.clear();
+    key.extend_from_slice(format!("{}/{partition}/{offset}", record.topic()).as_bytes());
+    let message = reject.to_string();
+    let mut headers = OwnedHeaders::new();
+    for (name, value) in [
+        ("pressline.reason", reject.reason.code()),
+        ("pressline.field", reject.field),
+        ("pressline.message", &message),
+        ("pressline.topic", record.topic()),
+        ("pressline.partition", &partition),
+        ("pressline.offset", &offset),
+    ] {
+        headers = headers.insert(Header { key: name, value: Some(value) });
+    }
+    OutputRecord { topic, key: Some(key), value: None, timestamp_ms: record.timestamp().to_millis(), headers: Some(headers) }
+}
+
+/// What a given-up batch means for the worker.
+fn give_up(config: &PipelineConfig, metrics: &WorkerMetrics, failure: Failure) -> Result<(), RelayError> {
+    let pipeline = &config.name;
+    match failure {
+        Failure::Transaction(TransactionError::Recover { cause, message }) => {
+            metrics.aborted(cause);
+            tracing::warn!(%pipeline, %cause, "transaction given up, its records are read again: {message}");
+            Ok(())
+        }
+        Failure::Transaction(error @ TransactionError::Fenced { .. }) => Err(RelayError::Fenced(error.to_string())),
+        Failure::Transaction(error @ TransactionError::Fatal { .. }) => Err(refused(error)),
+        Failure::Source(error) => {
+            metrics.aborted(Cause::Transport);
+            Err(error.into())
+        }
+        Failure::Rebalanced => {
+            metrics.aborted(Cause::Rebalance);
+            tracing::info!(%pipeline, "transaction given up because partitions moved; its records are read again");
+            Ok(())
+        }
+        Failure::Braked(tripped, reject) => {
+            metrics.aborted(Cause::Brake);
+            Err(RelayError::Refused(format!(
+                "brake: {} of the last {} records of topic {} are dead letters, more than dead_letter.max_dead_share = {}. \
+                 The last one: {reject}. Nothing is lost: the batch was not committed and is read again at the next \
+                 start. Mend the sender or the pipeline's settings, or raise max_dead_share",
+                tripped.dead, tripped.window, config.source.topic, config.dead_letter.max_dead_share
+            )))
+        }
+    }
+}
+
+fn now_us() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_micros()).ok()).unwrap_or(0)
+}
+
+/// Growing pauses with jitter, so that many workers do not come back at once.
+struct Pause {
+    length: Duration,
+}
+
+impl Pause {
+    fn new() -> Self {
+        Self { length: Duration::from_millis(250) }
+    }
+
+    fn next(&mut self) -> Duration {
+        self.length = (self.length * 2).min(LONGEST_PAUSE);
+        // The clock's low digits are random enough to spread processes out.
+        let jitter = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.subsec_nanos() % 500);
+        self.length * (750 + jitter) / 1000
+    }
+}
+
+/// Sleeps, but not past the stop.
+pub fn sleep_unless(length: Duration, stop: &AtomicBool) {
+    let end = Instant::now() + length;
+    while !stop.load(Ordering::Acquire) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(50).min(end.saturating_duration_since(Instant::now())));
+    }
+}

@@ -18,7 +18,7 @@ pub struct FragmentCache {
     young: AtomicUsize,
     /// Held by the one thread that turns the halves round.
     turning: Mutex<()>,
-    hits: AtomicU64,
+    hits: OwnLine,
     misses: AtomicU64,
     evictions: AtomicU64,
 }
@@ -36,6 +36,11 @@ pub struct CacheStats {
     pub entries: u64,
 }
 
+/// A counter in a cache line of its own: every lookup writes it, and must not slow down the readers of its neighbours.
+#[derive(Default)]
+#[repr(align(64))]
+struct OwnLine(AtomicU64);
+
 struct Half {
     map: DashMap<PlaceKey, Arc<[u8]>, BuildHasherDefault<KeyHasher>>,
     /// Entries, and places reserved for entries about to be inserted: never above `most`.
@@ -52,7 +57,7 @@ impl FragmentCache {
             halves: [half(most), half(most)],
             young: AtomicUsize::new(0),
             turning: Mutex::new(()),
-            hits: AtomicU64::new(0),
+            hits: OwnLine::default(),
             misses: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
         }
@@ -69,12 +74,13 @@ impl FragmentCache {
     ) -> Result<Arc<[u8]>, E> {
         let young = self.young.load(Relaxed) & 1;
         if let Some(fragment) = self.halves[young].get(key) {
-            self.hits.fetch_add(1, Relaxed);
+            self.hits.0.fetch_add(1, Relaxed);
             return Ok(fragment);
         }
         let fragment = match self.halves[1 - young].get(key) {
             Some(fragment) => {
-                self.hits.fetch_add(1, Relaxed);
+                self.hits.0.fetch_add(1, Relaxed);
+                self.halves[1 - young].remove(key);
                 fragment
             }
             None => {
@@ -89,7 +95,7 @@ impl FragmentCache {
     /// Hits, misses, evictions since the start, and entries now.
     pub fn stats(&self) -> CacheStats {
         CacheStats {
-            hits: self.hits.load(Relaxed),
+            hits: self.hits.0.load(Relaxed),
             misses: self.misses.load(Relaxed),
             evictions: self.evictions.load(Relaxed),
             entries: self.halves.iter().map(|half| half.taken.load(Relaxed) as u64).sum(),
@@ -142,6 +148,12 @@ impl Half {
         true
     }
 
+    fn remove(&self, key: PlaceKey) {
+        if self.map.remove(&key).is_some() {
+            self.taken.fetch_sub(1, Relaxed);
+        }
+    }
+
     /// Counts what it drops, so that an insertion at the same time stays counted.
     fn clear(&self) -> usize {
         let mut dropped = 0;
@@ -173,5 +185,85 @@ impl Hasher for KeyHasher {
 
     fn finish(&self) -> u64 {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn key(offset: u32) -> PlaceKey {
+        PlaceKey::new(1, 0, offset)
+    }
+
+    fn fetch(cache: &FragmentCache, offset: u32) -> Arc<[u8]> {
+        cache.get_or_insert_with(key(offset), || Ok::<_, ()>(offset.to_be_bytes().to_vec())).unwrap()
+    }
+
+    #[test]
+    fn a_fragment_is_made_once() {
+        let cache = FragmentCache::new(10);
+        assert_eq!(&*fetch(&cache, 7), [0, 0, 0, 7]);
+        let again = cache.get_or_insert_with::<Vec<u8>, ()>(key(7), || panic!("made twice"));
+        assert_eq!(&*again.unwrap(), [0, 0, 0, 7]);
+        assert_eq!(cache.stats(), CacheStats { hits: 1, misses: 1, evictions: 0, entries: 1 });
+    }
+
+    #[test]
+    fn an_error_is_passed_on_and_not_kept() {
+        let cache = FragmentCache::new(10);
+        let failed = cache.get_or_insert_with::<Vec<u8>, _>(key(1), || Err("no such record"));
+        assert_eq!(failed.unwrap_err(), "no such record");
+        assert_eq!(cache.stats().entries, 0);
+    }
+
+    #[test]
+    fn what_is_asked_for_often_outlives_what_is_asked_for_once() {
+        let cache = FragmentCache::new(100);
+        for offset in 0..10_000 {
+            fetch(&cache, offset);
+            fetch(&cache, 1_000_000);
+            assert!(cache.stats().entries <= 100);
+        }
+        let stats = cache.stats();
+        assert_eq!(stats.misses, 10_001, "the one asked for often was dropped");
+        assert_eq!(stats.hits, 9_999);
+        assert_eq!(stats.evictions + stats.entries, 10_001);
+    }
+
+    #[test]
+    fn the_smallest_caches_work() {
+        for capacity in [0, 1, 2, 3] {
+            let cache = FragmentCache::new(capacity);
+            for offset in 0..20 {
+                assert_eq!(*fetch(&cache, offset), offset.to_be_bytes());
+            }
+            assert!(cache.stats().entries <= 3, "{capacity}");
+        }
+    }
+
+    #[test]
+    fn threads_share_it_and_the_bound_holds() {
+        let cache = FragmentCache::new(64);
+        std::thread::scope(|scope| {
+            for thread in 0..8u32 {
+                let cache = &cache;
+                scope.spawn(move || {
+                    for step in 0..50_000u32 {
+                        // A few keys often, many seldom.
+                        let offset =
+                            if step % 3 == 0 { step % 16 } else { step.wrapping_mul(2_654_435_761 + thread) % 500 };
+                        assert_eq!(*fetch(cache, offset), offset.to_be_bytes());
+                        assert!(cache.stats().entries <= 64);
+                    }
+                });
+            }
+        });
+        let stats = cache.stats();
+        assert_eq!(stats.hits + stats.misses, 400_000);
+        let kept: usize = cache.halves.iter().map(|half| half.map.len()).sum();
+        assert_eq!(stats.entries, kept as u64, "the count has drifted from what is kept");
+        assert!(kept > 16);
     }
 }

@@ -9,6 +9,7 @@ use maxminddb::{Reader, WithinOptions};
 use super::Place;
 use super::layout;
 use super::record::{self, Damage, Value};
+use super::tree::{Jumps, Tree};
 
 /// How the records of a file are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +104,8 @@ pub enum PlaceError {
     },
 }
 
-/// The bytes of a file, kept once: the search tree is read by the maxminddb crate, the records by [`record`].
+/// The bytes of a file, kept once: the maxminddb crate checks the metadata and lists networks, [`Tree`] finds
+/// addresses, [`record`] reads values.
 #[derive(Clone)]
 struct Bytes(Arc<Vec<u8>>);
 
@@ -120,6 +122,10 @@ pub(super) struct Database {
     reader: Reader<Bytes>,
     /// Where the data section begins.
     data: usize,
+    /// None where the file has no networks of IPv4.
+    jumps_v4: Option<Jumps>,
+    /// None where the file has no networks of IPv6.
+    jumps_v6: Option<Jumps>,
     info: DatabaseInfo,
 }
 
@@ -158,12 +164,7 @@ impl Database {
         let Some(section) = bytes.as_ref().get(data..marker) else {
             return Err(PlaceError::Damaged { file, what: "the search tree runs into the metadata".to_owned() });
         };
-        let tree = Tree {
-            bytes: bytes.as_ref(),
-            nodes: metadata.node_count,
-            width: usize::from(metadata.record_size) / 4,
-            ip_version: metadata.ip_version,
-        };
+        let tree = Tree::new(bytes.as_ref(), metadata);
         let survey = survey(&tree, section)
             .map_err(|damage| PlaceError::Damaged { file: file.clone(), what: damage.in_words(data) })?;
         let Some(layout) = survey.layout else {
@@ -182,7 +183,9 @@ impl Database {
             nodes: metadata.node_count,
             records: survey.records,
         };
-        Ok(Database { path: file, bytes, reader, data, info })
+        let jumps_v4 = (info.networks_v4 > 0).then(|| tree.jumps(tree.start_v4()));
+        let jumps_v6 = (info.networks_v6 > 0).then(|| tree.jumps(0));
+        Ok(Database { path: file, bytes, reader, data, jumps_v4, jumps_v6, info })
     }
 
     pub(super) fn info(&self) -> &DatabaseInfo {
@@ -193,12 +196,13 @@ impl Database {
     /// asked: an IPv6 file would answer for an IPv4 address with whatever it has at the beginning of its space.
     #[inline]
     pub(super) fn find(&self, ip: IpAddr) -> Option<u32> {
-        let networks = if ip.is_ipv4() { self.info.networks_v4 } else { self.info.networks_v6 };
-        if networks == 0 {
-            return None;
-        }
-        // An error would be a pointer outside the data section; the survey has followed them all.
-        self.reader.lookup(ip).ok()?.offset().map(|offset| offset as u32)
+        let tree = Tree::new(self.bytes.as_ref(), self.reader.metadata());
+        let pointer = match ip {
+            IpAddr::V4(ip) => tree.find(self.jumps_v4.as_ref()?, u128::from(ip.to_bits()) << 96, 32)?,
+            IpAddr::V6(ip) => tree.find(self.jumps_v6.as_ref()?, ip.to_bits(), 128)?,
+        };
+        // Opening has checked that every pointer leads into the data.
+        pointer.checked_sub(SEPARATOR as u32)
     }
 
     /// The place as the record at an offset has it.
@@ -248,10 +252,10 @@ fn survey(tree: &Tree<'_>, section: &[u8]) -> Result<Survey, Damage> {
             let child = tree.child(node, side);
             let Some(pointer) = child.checked_sub(tree.nodes).filter(|pointer| *pointer > 0) else { continue };
             survey.networks_v6 += 1;
-            let offset = pointer as usize - SEPARATOR.min(pointer as usize);
-            if offset >= section.len() || (pointer as usize) < SEPARATOR {
+            let offset = (pointer as usize).checked_sub(SEPARATOR).filter(|offset| *offset < section.len());
+            let Some(offset) = offset else {
                 return Err(Damage { offset: 0, what: "a search tree that points outside the data, which begins" });
-            }
+            };
             let bit = 1u64 << (offset % 64);
             if seen[offset / 64] & bit == 0 {
                 seen[offset / 64] |= bit;
@@ -266,60 +270,6 @@ fn survey(tree: &Tree<'_>, section: &[u8]) -> Result<Survey, Damage> {
         survey.found_instead = "no record at all".to_owned();
     }
     Ok(survey)
-}
-
-/// The search tree, for counting what is in it; lookups go through the maxminddb crate.
-struct Tree<'a> {
-    bytes: &'a [u8],
-    nodes: u32,
-    /// Bytes of a node: 6, 7 or 8.
-    width: usize,
-    ip_version: u16,
-}
-
-impl Tree<'_> {
-    /// The record of a node, 0 left or 1 right: below `nodes` another node, equal nothing, above a pointer into the data.
-    fn child(&self, node: u32, side: usize) -> u32 {
-        let at = node as usize * self.width;
-        match (self.bytes.get(at..at + self.width), side) {
-            (Some(&[a, b, c, _, _, _]), 0) | (Some(&[_, _, _, a, b, c]), _) => u32::from_be_bytes([0, a, b, c]),
-            (Some(&[a, b, c, both, _, _, _]), 0) => u32::from_be_bytes([both >> 4, a, b, c]),
-            (Some(&[_, _, _, both, a, b, c]), _) => u32::from_be_bytes([both & 15, a, b, c]),
-            (Some(&[a, b, c, d, _, _, _, _]), 0) | (Some(&[_, _, _, _, a, b, c, d]), _) => {
-                u32::from_be_bytes([a, b, c, d])
-            }
-            _ => self.nodes,
-        }
-    }
-
-    /// Networks under ::/96, where files of both versions keep IPv4; all of them in a file of IPv4 alone.
-    fn networks_v4(&self, all: u64) -> Result<u64, Damage> {
-        if self.ip_version == 4 {
-            return Ok(all);
-        }
-        let mut start = 0;
-        for _ in 0..96 {
-            if start >= self.nodes {
-                return Ok(0);
-            }
-            start = self.child(start, 0);
-        }
-        let mut found = 0;
-        let mut open = vec![(start, 0)];
-        while let Some((node, depth)) = open.pop() {
-            if node > self.nodes {
-                found += 1;
-            }
-            if node >= self.nodes {
-                continue;
-            }
-            if depth == 32 || found > all {
-                return Err(Damage { offset: 0, what: "a search tree with a cycle, before the data" });
-            }
-            open.extend([(self.child(node, 0), depth + 1), (self.child(node, 1), depth + 1)]);
-        }
-        Ok(found)
-    }
 }
 
 impl Survey {

@@ -11,10 +11,13 @@ mod layout;
 mod mmdb;
 mod private;
 mod record;
+mod tree;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::event::ClientIp;
 
 pub use cache::{CacheStats, FragmentCache};
 use mmdb::Database;
@@ -150,6 +153,12 @@ impl Places {
         }
         let files = files.collect::<Result<Vec<_>, _>>()?;
         Ok(Places { generation: NEXT_GENERATION.fetch_add(1, Ordering::Relaxed) & GENERATION_MASK, files })
+    }
+
+    /// Looks a visitor's address up. This is the only thing that is done with it.
+    #[inline]
+    pub fn lookup(&self, ip: &ClientIp) -> Lookup {
+        self.lookup_addr(ip.addr())
     }
 
     /// Looks an address up, with all its bits. An IPv4-mapped IPv6 address (`::ffff:a.b.c.d`) is looked up as IPv4; 6to4,

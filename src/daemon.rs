@@ -1,0 +1,186 @@
+//! `pressline run`: logs, HTTP, signals and the pipelines, from start to exit.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::load::{self, Loaded, Sources};
+use crate::config::{LogConfig, LogFormat, PipelineConfig, ProcessConfig};
+use crate::finding::Finding;
+use crate::http::{self, Pages};
+use crate::metrics;
+use crate::pipeline::{self, Ending, Status};
+
+/// From the signal to the exit, whatever hangs: what is open then is ended by the next start or the broker's time-out.
+const STOP_WITHIN: Duration = Duration::from_secs(8);
+/// Exit code when another process uses the same transactional id.
+const FENCED: u8 = 3;
+
+/// Runs every pipeline that can be run, until all have ended or a signal comes.
+pub fn run(sources: &Sources) -> ExitCode {
+    let loaded = match load::load(sources) {
+        Ok(loaded) => loaded,
+        Err(findings) => return refuse(&findings),
+    };
+    if let Err(message) = init_log(&loaded.process.log) {
+        eprintln!("error: {message}");
+        return ExitCode::FAILURE;
+    }
+    let code = match runtime() {
+        Ok(runtime) => runtime.block_on(run_loaded(loaded)),
+        Err(message) => {
+            eprintln!("error: {message}");
+            1
+        }
+    };
+    // Not by returning: a librdkafka thread that hangs must not hold up the exit.
+    std::process::exit(i32::from(code))
+}
+
+fn refuse(findings: &[Finding]) -> ExitCode {
+    for finding in findings {
+        eprintln!("{finding}");
+    }
+    ExitCode::FAILURE
+}
+
+/// The runtime for HTTP and the registry: two threads are plenty, the data path has its own.
+pub fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("pressline-http")
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start: {error}"))
+}
+
+/// Sends log lines to standard error as configured; librdkafka's come along.
+pub fn init_log(config: &LogConfig) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&config.level)
+        .map_err(|_| "log.level: not a level or filter; use error, warn, info, debug or trace".to_string())?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match config.format {
+        LogFormat::Text => {
+            let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            tracing::subscriber::set_global_default(builder.with_ansi(colours).finish())
+        }
+        LogFormat::Json => tracing::subscriber::set_global_default(builder.json().finish()),
+    }
+    .map_err(|error| error.to_string())?;
+    tracing_log::LogTracer::init().map_err(|error| error.to_string())
+}
+
+async fn run_loaded(loaded: Loaded) -> u8 {
+    let Loaded { process, pipelines } = loaded;
+    let mut configs = Vec::new();
+    let mut broken = Vec::new();
+    for (file, pipeline) in pipelines {
+        match pipeline {
+            Ok(config) => configs.push(config),
+            Err(findings) => {
+                for finding in &findings {
+                    eprintln!("{finding}");
+                }
+                tracing::error!(file = %file.display(), "this pipeline is not started; see the findings above");
+                broken.push(format!("{}: not started, {} finding(s); run `pressline check`", file.display(), findings.len()));
+            }
+        }
+    }
+    if configs.is_empty() {
+        return 1;
+    }
+    match serve(&process, configs, broken).await {
+        Ok(code) => code,
+        Err(message) => {
+            tracing::error!("{message}");
+            1
+        }
+    }
+}
+
+async fn serve(process: &ProcessConfig, configs: Vec<PipelineConfig>, broken: Vec<String>) -> Result<u8, String> {
+    let recorder = metrics::install().map_err(|error| error.to_string())?;
+    let any_broken = !broken.is_empty();
+    let statuses: Vec<Arc<Status>> = configs.iter().map(|config| Arc::new(Status::new(&config.name))).collect();
+    let pages = Pages { metrics: recorder.clone(), pipelines: statuses.clone(), broken };
+    let listener = http::bind(&process.http).await?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "pressline: metrics on http://{address}/metrics");
+    let http_config = process.http.clone();
+    tokio::spawn(async move { http::serve(listener, &http_config, http::router(pages)).await });
+    tokio::spawn(async move {
+        loop {
+            // Moves recorded values from the histograms' buffers into buckets, so that they do not pile up unscraped.
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            recorder.run_upkeep();
+        }
+    });
+    let (stop, stopped) = watch::channel(false);
+    let workers: u64 = configs.iter().map(|config| config.workers as u64).sum::<u64>().max(1);
+    let fetch_kb = process.memory.fetch_mb * 1024 / workers;
+    let mut running = JoinSet::new();
+    for (config, status) in configs.into_iter().zip(statuses) {
+        let name = config.name.clone();
+        let stopped = stopped.clone();
+        running.spawn(async move { (name, pipeline::run(config, fetch_kb, status, stopped).await) });
+    }
+    let code = wait(&mut running, &stop).await?;
+    Ok(if code == 0 && any_broken { 1 } else { code })
+}
+
+/// Waits for the pipelines' ends; at a signal, tells them to stop and waits a little longer.
+async fn wait(running: &mut JoinSet<(String, Ending)>, stop: &watch::Sender<bool>) -> Result<u8, String> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let mut code = 0;
+    let mut deadline = None;
+    loop {
+        let late = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = running.join_next() => match ended {
+                Some(Ok((name, ending))) => code = code.max(report(&name, &ending)),
+                Some(Err(error)) => return Err(error.to_string()),
+                None => return Ok(code),
+            },
+            _ = terminate.recv() => begin_stop(&mut deadline, stop),
+            _ = interrupt.recv() => begin_stop(&mut deadline, stop),
+            () = late => {
+                tracing::warn!("not everything ended in time; open transactions are ended by the next start");
+                return Ok(code);
+            }
+        }
+    }
+}
+
+fn begin_stop(deadline: &mut Option<tokio::time::Instant>, stop: &watch::Sender<bool>) {
+    if deadline.is_none() {
+        tracing::info!("stopping: open batches are finished");
+        *deadline = Some(tokio::time::Instant::now() + STOP_WITHIN);
+        // Nobody listens any more only if all have ended.
+        let _ = stop.send(true);
+    }
+}
+
+fn report(name: &str, ending: &Ending) -> u8 {
+    match ending {
+        Ending::Stopped => 0,
+        Ending::Refused(message) => {
+            tracing::error!(pipeline = name, "stopped: {message}");
+            1
+        }
+        Ending::Fenced(message) => {
+            tracing::error!(pipeline = name, "stopped: {message}");
+            FENCED
+        }
+    }
+}
