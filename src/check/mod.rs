@@ -10,10 +10,12 @@ mod retention;
 mod siblings;
 mod time_outs;
 
+use std::io::Write;
 use std::path::Path;
+use std::process::ExitCode;
 
 use crate::config::PipelineConfig;
-use crate::config::load::{self, Loaded};
+use crate::config::load::{self, Loaded, Sources};
 use crate::finding::{Finding, Severity};
 
 /// What a check found.
@@ -67,6 +69,24 @@ impl Report {
     fn ok(&mut self, line: impl Into<String>) {
         self.checked.push(line.into());
     }
+}
+
+/// Loads, checks and prints to standard output. Gives [`Report::exit_code`].
+pub fn command(sources: &Sources, online: bool, json: bool) -> ExitCode {
+    let report = match load::load(sources) {
+        Ok(loaded) => match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
+            Ok(runtime) => runtime.block_on(check(&loaded, online)),
+            Err(error) => {
+                let cure = "give the process a few more threads and file descriptors";
+                Report::of(vec![Finding::error("pressline", "", format!("cannot start its runtime: {error}"), cure)])
+            }
+        },
+        Err(findings) => Report::of(findings),
+    };
+    let text = if json { format!("{:#}\n", report.to_json()) } else { report.to_text() };
+    // A reader that left early (`| head`) changes nothing about the verdict.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::from(report.exit_code())
 }
 
 /// Checks what was loaded; `online` asks brokers and registries too, which takes up to a minute when they are silent.
