@@ -167,7 +167,7 @@ pub fn print(
     let mut records = read::Records::open(args, &connected)?;
     let mut shown = 0;
     while args.max.is_none_or(|max| shown < max) && !stop.load(std::sync::atomic::Ordering::Relaxed) {
-        match records.next()? {
+        match records.poll()? {
             read::Next::Record(record) => {
                 show::write(&record, &mut decoder, style, args.json, colours, out)?;
                 shown += 1;

@@ -180,7 +180,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), GenerateError> {
                 Some(pipeline) => pipeline.source.topic.clone(),
                 None => "raw_presses".into(),
             });
-            topics::ready(args, &connected, &topic)?;
+            topics::ready(args, &connected, &topic, pace.start_us)?;
             let mut sender = send::Sender::new(&connected, &topic, pace.rate > 0.0)?;
             send::send(&mut presses, &mut sender, &pace, &stop)
         }

@@ -116,6 +116,7 @@ fn avro_is_decoded_by_the_registry() {
     let id = register(&registry, &topic, schema);
     // 1_000_000 µs as a zigzag varint, then "hi".
     let datum = [0x80, 0x89, 0x7a, 4, b'h', b'i'];
+    generate(&format!("--count 1 --malformed 0 --topic {topic} --create-topics -b {broker}")).unwrap();
     let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &broker).create().unwrap();
     for value in [&[&[0u8][..], &id.to_be_bytes(), &datum].concat()[..], b"\xff\xfe"] {
         producer.send(BaseRecord::to(&topic).key("k").payload(value)).unwrap();

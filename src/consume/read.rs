@@ -15,7 +15,7 @@ use crate::kafka::{METADATA_TIMEOUT, Role, topic_layout};
 /// How long one poll waits, and so how late a signal is noticed at most.
 const POLL: Duration = Duration::from_millis(200);
 
-/// What [`Records::next`] has.
+/// What [`Records::poll`] has.
 pub enum Next<'a> {
     /// A record.
     Record(BorrowedMessage<'a>),
@@ -103,7 +103,7 @@ impl Records {
     }
 
     /// The next record, waiting a little. Errors: a partition that cannot be read.
-    pub fn next(&mut self) -> Result<Next<'_>, ConsumeError> {
+    pub fn poll(&mut self) -> Result<Next<'_>, ConsumeError> {
         if self.open.is_empty() && !self.follow {
             return Ok(Next::End);
         }

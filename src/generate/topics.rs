@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::types::RDKafkaErrorCode;
@@ -14,17 +15,28 @@ use crate::kafka::{METADATA_TIMEOUT, Role, topic_layout};
 /// A topic that was made is not known to every broker at once.
 const SPREADS_WITHIN: Duration = Duration::from_secs(10);
 
+/// Kafka deletes by the records' own timestamps, so a topic for back-dated events must keep them this much longer.
+const KEEP_FOR: Duration = Duration::from_secs(7 * 86_400);
+
 /// Makes sure that the topic is there, making it and the pipeline's other topics first where that is asked for. Errors:
-/// no broker, no topic, or the broker refuses to make one.
-pub fn ready(args: &GenerateArgs, connected: &Connected, topic: &str) -> Result<(), GenerateError> {
+/// no broker, no topic, or the broker refuses to make one. `first_us` is the time of the first event, microseconds since
+/// the epoch: a new topic is made to keep it, for an old one there is a warning.
+pub fn ready(args: &GenerateArgs, connected: &Connected, topic: &str, first_us: i64) -> Result<(), GenerateError> {
     let kafka = |source| GenerateError::Kafka { what: format!("topic {topic} on {}", servers(connected)), source };
     let admin: AdminClient<DefaultClientContext> = connected.client_config(Role::Producer)?.create().map_err(kafka)?;
+    let age = Duration::from_micros(u64::try_from(Timestamp::now().as_microsecond() - first_us).unwrap_or(0));
     if args.create_topics {
         let mut topics = vec![topic.to_string()];
         if let Some(pipeline) = &connected.pipeline {
             topics.extend([pipeline.output.topic.clone(), pipeline.dead_topic()]);
         }
-        make(&admin, &topics, args, &servers(connected))?;
+        make(&admin, &topics, args, age, &servers(connected))?;
+    }
+    if age > KEEP_FOR {
+        eprintln!(
+            "the first events are {} days old: a topic whose retention.ms is shorter loses them within minutes",
+            age.as_secs() / 86_400
+        );
     }
     let until = Instant::now() + SPREADS_WITHIN;
     loop {
@@ -46,11 +58,17 @@ fn make(
     admin: &AdminClient<DefaultClientContext>,
     topics: &[String],
     args: &GenerateArgs,
+    age: Duration,
     servers: &str,
 ) -> Result<(), GenerateError> {
+    let retention = (age + KEEP_FOR).as_millis().to_string();
+    let old = age > Duration::from_secs(86_400);
     let new: Vec<NewTopic<'_>> = topics
         .iter()
-        .map(|topic| NewTopic::new(topic, args.partitions, TopicReplication::Fixed(args.replication)))
+        .map(|topic| {
+            let new = NewTopic::new(topic, args.partitions, TopicReplication::Fixed(args.replication));
+            if old { new.set("retention.ms", &retention) } else { new }
+        })
         .collect();
     let options = AdminOptions::new().request_timeout(Some(METADATA_TIMEOUT));
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
