@@ -65,8 +65,8 @@ impl Connection {
     /// Reads files, environment and flags, later ones win. Errors: findings that name file or flag.
     pub fn resolve(&self) -> Result<Connected, ConnectionError> {
         let mut connected = match &self.pipeline {
-            Some(file) => self.from_pipeline(file)?,
-            None => self.from_tables()?,
+            Some(file) => self.pipeline_connection(file)?,
+            None => self.tables_connection()?,
         };
         if let Some(servers) = &self.bootstrap_servers {
             connected.kafka.bootstrap_servers.clone_from(servers);
@@ -87,7 +87,7 @@ impl Connection {
         Ok(connected)
     }
 
-    fn from_pipeline(&self, file: &Path) -> Result<Connected, ConnectionError> {
+    fn pipeline_connection(&self, file: &Path) -> Result<Connected, ConnectionError> {
         let sources = Sources { shared: self.config.clone(), pipelines: vec![file.into()], sets: Vec::new() };
         let mut loaded = load::load(&sources).map_err(ConnectionError::Findings)?;
         if loaded.pipelines.len() != 1 {
@@ -106,7 +106,7 @@ impl Connection {
         })
     }
 
-    fn from_tables(&self) -> Result<Connected, ConnectionError> {
+    fn tables_connection(&self) -> Result<Connected, ConnectionError> {
         let default = Path::new("pressline.toml");
         let file = self.config.as_deref().or_else(|| default.exists().then_some(default));
         let mut figment = Figment::from(Serialized::default("kafka.bootstrap_servers", LOCAL_BROKER));

@@ -90,7 +90,7 @@ pub enum ConsumeError {
     Connection(#[from] ConnectionError),
     /// The registry's client cannot be made.
     #[error("registry: {0}")]
-    Registry(RegistryError),
+    Registry(Box<RegistryError>),
     /// The registry does not answer.
     #[error("{topic} partition {partition} offset {offset}: its schema is not to be had: {source}")]
     Schema {
@@ -101,7 +101,7 @@ pub enum ConsumeError {
         /// Offset.
         offset: i64,
         /// What the registry said.
-        source: RegistryError,
+        source: Box<RegistryError>,
     },
     /// Kafka cannot be reached or refuses something.
     #[error("{what}: {source}")]
@@ -158,7 +158,7 @@ pub fn print(
     let schemas = match &connected.registry {
         None => None,
         Some(config) => Some(Box::new(FromRegistry {
-            registry: Registry::new(config).map_err(ConsumeError::Registry)?,
+            registry: Registry::new(config).map_err(|error| ConsumeError::Registry(Box::new(error)))?,
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
         }) as Box<dyn Schemas>),
     };

@@ -87,7 +87,11 @@ async fn run_loaded(loaded: Loaded) -> u8 {
                     eprintln!("{finding}");
                 }
                 tracing::error!(file = %file.display(), "this pipeline is not started; see the findings above");
-                broken.push(format!("{}: not started, {} finding(s); run `pressline check`", file.display(), findings.len()));
+                broken.push(format!(
+                    "{}: not started, {} finding(s); run `pressline check`",
+                    file.display(),
+                    findings.len()
+                ));
             }
         }
     }

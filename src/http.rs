@@ -37,7 +37,10 @@ pub struct Pages {
 /// Binds the listener. Errors: the address is in use or not ours, with what to do.
 pub async fn bind(config: &HttpConfig) -> Result<TcpListener, String> {
     TcpListener::bind(config.listen).await.map_err(|error| {
-        format!("cannot listen on {}: {error}. Choose another address with http.listen, or port 0 for a free one", config.listen)
+        format!(
+            "cannot listen on {}: {error}. Choose another address with http.listen, or port 0 for a free one",
+            config.listen
+        )
     })
 }
 

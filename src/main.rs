@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use pressline::config::load::Sources;
+use pressline::consume::ConsumeArgs;
 use pressline::generate::GenerateArgs;
-use pressline::{check, config, daemon, generate};
+use pressline::{check, config, consume, daemon, generate};
 
 /// Relays button presses from Kafka to Kafka: looks up the place, drops the address, writes Avro, each event exactly
 /// once.
@@ -28,6 +29,8 @@ enum Command {
     Check(CheckArgs),
     /// Send fake presses to the ingress topic
     Generate(GenerateArgs),
+    /// Print a topic's records, decoded
+    Consume(ConsumeArgs),
     /// Ask a running pressline whether it is ready; exit code 0 if so
     Healthcheck(ConfigArgs),
 }
@@ -68,9 +71,10 @@ fn main() -> ExitCode {
         Command::Run(args) => daemon::run(&args.sources()),
         Command::Check(args) => {
             let (online, json) = (args.online, args.json);
-            run_check(&args.config.sources(), online, json)
+            check::command(&args.config.sources(), online, json)
         }
         Command::Generate(args) => exit(generate::run(&args)),
+        Command::Consume(args) => exit(consume::run(&args)),
         Command::Healthcheck(args) => healthcheck(&args.sources()),
     }
 }
@@ -83,22 +87,6 @@ fn exit<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn run_check(sources: &Sources, online: bool, json: bool) -> ExitCode {
-    let report = match config::load::load(sources) {
-        Ok(loaded) => match daemon::runtime() {
-            Ok(runtime) => runtime.block_on(check::check(&loaded, online)),
-            Err(message) => return exit(Err(message)),
-        },
-        Err(findings) => check::Report::of(findings),
-    };
-    if json {
-        println!("{:#}", report.to_json());
-    } else {
-        print!("{}", report.to_text());
-    }
-    ExitCode::from(report.exit_code())
 }
 
 fn healthcheck(sources: &Sources) -> ExitCode {

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ::metrics::{Counter, Gauge, Histogram, Label, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use ::metrics::{
+    Counter, Gauge, Histogram, Label, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use rdkafka::statistics::Statistics;
 
@@ -85,7 +87,9 @@ metrics! {
 
 /// Installs the recorder and says what each metric is. Errors: one is installed already.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
-    let handle = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?.install_recorder()?;
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
+        .install_recorder()?;
     for metric in ALL {
         match metric.kind {
             Kind::Counter => describe_counter!(metric.name, metric.help),
@@ -306,8 +310,7 @@ impl WorkerMetrics {
         positions: &BTreeMap<Partition, NextOffset>,
         last_timestamp_ms: &BTreeMap<Partition, i64>,
     ) {
-        let labels =
-            || vec![Label::new("pipeline", self.pipeline.clone()), Label::new("worker", self.worker.clone())];
+        let labels = || vec![Label::new("pipeline", self.pipeline.clone()), Label::new("worker", self.worker.clone())];
         gauge!(KAFKA_RX, labels()).set(statistics.rx_bytes as f64);
         let rtt = statistics.brokers.values().filter_map(|b| b.rtt.as_ref()).map(|w| w.p99).max().unwrap_or(0);
         gauge!(KAFKA_RTT, labels()).set(rtt as f64 / 1e6);
@@ -327,10 +330,7 @@ impl WorkerMetrics {
             };
             let (records, seconds) = self.shown.entry(*partition).or_insert_with(|| {
                 let labels = || {
-                    vec![
-                        Label::new("pipeline", self.pipeline.clone()),
-                        Label::new("partition", partition.to_string()),
-                    ]
+                    vec![Label::new("pipeline", self.pipeline.clone()), Label::new("partition", partition.to_string())]
                 };
                 (gauge!(LAG_RECORDS, labels()), gauge!(LAG_SECONDS, labels()))
             });

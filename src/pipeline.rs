@@ -96,7 +96,12 @@ pub enum Ending {
 }
 
 /// Runs a pipeline until it is told to stop or must. `fetch_kb` is what each worker may prefetch.
-pub async fn run(config: PipelineConfig, fetch_kb: u64, status: Arc<Status>, mut stop: watch::Receiver<bool>) -> Ending {
+pub async fn run(
+    config: PipelineConfig,
+    fetch_kb: u64,
+    status: Arc<Status>,
+    mut stop: watch::Receiver<bool>,
+) -> Ending {
     let name = config.name.clone();
     let stop_workers = Arc::new(AtomicBool::new(false));
     let shared = match prepare(config, fetch_kb, &status, &stop_workers, &mut stop).await {
@@ -177,8 +182,7 @@ async fn prepare(
         registry.ensure_with_backoff(&subject, &schema.compact, config.output.register, stop, on_wait).await;
     let Some(id) = registered.map_err(|e| e.to_string())? else { return Ok(None) };
     let place_of_schema = schema.path.display().to_string();
-    let encoder =
-        Encoder::compile(&schema.schema, id.0, &actions, &place_of_schema).map_err(|f| sentences(&f))?;
+    let encoder = Encoder::compile(&schema.schema, id.0, &actions, &place_of_schema).map_err(|f| sentences(&f))?;
     tracing::info!(pipeline = %config.name, subject, schema_id = id.0, "schema is registered");
     Ok(Some(Shared {
         actions,
@@ -242,8 +246,9 @@ fn keep_running(shared: &Arc<Shared>, slot: usize) -> Option<Ending> {
     loop {
         let began = std::time::Instant::now();
         // A panic is a defect, but one worker's must not end the process.
-        let result = std::panic::catch_unwind(AssertUnwindSafe(|| run_once(shared, slot)))
-            .unwrap_or_else(|_| Err(RelayError::Transient("a defect in pressline ended the worker (see above)".into())));
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| run_once(shared, slot))).unwrap_or_else(|_| {
+            Err(RelayError::Transient("a defect in pressline ended the worker (see above)".into()))
+        });
         if shared.stop.load(Ordering::Acquire) {
             return None;
         }

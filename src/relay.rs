@@ -387,7 +387,8 @@ fn allowed_headers(record: &BorrowedMessage<'_>, allowed: &[String]) -> Option<O
     }
     let mut kept: Option<OwnedHeaders> = None;
     for header in record.headers()?.iter().filter(|h| allowed.iter().any(|a| a == h.key)) {
-        let address = header.value.and_then(|v| std::str::from_utf8(v).ok()).and_then(|text| ClientIp::parse(text.trim()));
+        let address =
+            header.value.and_then(|v| std::str::from_utf8(v).ok()).and_then(|text| ClientIp::parse(text.trim()));
         if address.is_none() {
             kept = Some(kept.unwrap_or_default().insert(header));
         }
@@ -396,7 +397,12 @@ fn allowed_headers(record: &BorrowedMessage<'_>, allowed: &[String]) -> Option<O
 }
 
 /// The dead letter of a record: why and where, never what. `key` is a buffer for `topic/partition/offset`.
-fn dead_letter<'a>(topic: &'a str, record: &BorrowedMessage<'_>, reject: &Reject, key: &'a mut Vec<u8>) -> OutputRecord<'a> {
+fn dead_letter<'a>(
+    topic: &'a str,
+    record: &BorrowedMessage<'_>,
+    reject: &Reject,
+    key: &'a mut Vec<u8>,
+) -> OutputRecord<'a> {
     let (partition, offset) = (record.partition().to_string(), record.offset().to_string());
     key.clear();
     key.extend_from_slice(format!("{}/{partition}/{offset}", record.topic()).as_bytes());
@@ -412,7 +418,13 @@ fn dead_letter<'a>(topic: &'a str, record: &BorrowedMessage<'_>, reject: &Reject
     ] {
         headers = headers.insert(Header { key: name, value: Some(value) });
     }
-    OutputRecord { topic, key: Some(key), value: None, timestamp_ms: record.timestamp().to_millis(), headers: Some(headers) }
+    OutputRecord {
+        topic,
+        key: Some(key),
+        value: None,
+        timestamp_ms: record.timestamp().to_millis(),
+        headers: Some(headers),
+    }
 }
 
 /// What a given-up batch means for the worker.

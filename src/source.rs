@@ -447,14 +447,13 @@ impl Source {
             match polled {
                 None => {}
                 Some(Err(error)) => self.judge(&error, coordinator)?,
+                Some(Ok(record)) if coordinator.take(record.partition(), record.offset()) == Take::Stale => {}
                 Some(Ok(record)) => {
-                    if coordinator.take(record.partition(), record.offset()) == Take::Taken {
-                        if records.is_empty() {
-                            deadline = Instant::now() + limits.max_wait();
-                        }
-                        bytes += record.payload_len();
-                        records.push(record);
+                    if records.is_empty() {
+                        deadline = Instant::now() + limits.max_wait();
                     }
+                    bytes += record.payload_len();
+                    records.push(record);
                 }
             }
         };

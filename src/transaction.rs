@@ -185,7 +185,10 @@ impl Writer {
         if config.delivery == Delivery::ExactlyOnce {
             client.set("transactional.id", &transactional_id);
         }
-        let timeout = client.get("transaction.timeout.ms").and_then(|ms| ms.parse().ok()).map_or(TRANSACTION_TIMEOUT, Duration::from_millis);
+        let timeout = client
+            .get("transaction.timeout.ms")
+            .and_then(|ms| ms.parse().ok())
+            .map_or(TRANSACTION_TIMEOUT, Duration::from_millis);
         Ok(Self {
             config: client,
             delivery: config.delivery,

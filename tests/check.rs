@@ -338,9 +338,7 @@ impl Services {
         let consumer = self.consumer();
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.raw(), 0, Offset::Offset(offset)).unwrap();
-        let mut element = list.find_partition(&self.raw(), 0).unwrap();
-        element.set_metadata(note);
-        drop(element);
+        list.find_partition(&self.raw(), 0).unwrap().set_metadata(note);
         consumer.commit(&list, CommitMode::Sync).unwrap();
     }
 

@@ -4,6 +4,8 @@
 //!
 //! `PRESSLINE_TEST_SEED=n` runs one seed; `PRESSLINE_TEST_STEPS=n` sets how many steps in all (a million by default).
 
+#![allow(clippy::panic)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use pressline::coordinator::{Coordinator, OpenTransaction, Phase, Take};
@@ -344,7 +346,10 @@ fn check(broker: &Broker, seed: u64) {
     }
     for (partition, offsets) in &broker.log {
         for offset in offsets {
-            assert!(seen.contains(&(*partition, *offset)), "seed {seed}: partition {partition}, offset {offset} is lost");
+            assert!(
+                seen.contains(&(*partition, *offset)),
+                "seed {seed}: partition {partition}, offset {offset} is lost"
+            );
         }
     }
 }

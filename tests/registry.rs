@@ -19,10 +19,13 @@ const V2: &str =
 /// One expected request and its answer: method, path with query, status, body.
 type Step = (&'static str, &'static str, u16, String);
 
+/// One request's `authorization` header and body.
+type Seen = (Option<String>, String);
+
 struct Stub {
     config: RegistryConfig,
     /// `authorization` headers and bodies that came.
-    seen: Arc<Mutex<Vec<(Option<String>, String)>>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
     left: Arc<Mutex<Vec<Step>>>,
 }
 

@@ -227,7 +227,10 @@ fn finding(error: &figment::Error) -> Finding {
     let mut path = error.path.clone();
     let (what, cure) = match &error.kind {
         Kind::UnknownField(name, expected) => {
-            path.push(name.clone());
+            // figment's path ends in the name already where the key stands in a table of a file.
+            if path.last() != Some(name) {
+                path.push(name.clone());
+            }
             ("unknown key".to_string(), unknown_key_cure(&path, expected))
         }
         Kind::MissingField(name) => {

@@ -1,5 +1,6 @@
 //! One record as a line for people or as a JSON object.
 
+use crate::registry::RegistryError;
 use std::io::Write;
 
 use jiff::Timestamp;
@@ -29,11 +30,11 @@ pub fn write<M: Message>(
     colours: bool,
     out: &mut dyn Write,
 ) -> Result<(), ConsumeError> {
-    let failed = |source| ConsumeError::Schema {
+    let failed = |source: RegistryError| ConsumeError::Schema {
         topic: record.topic().into(),
         partition: record.partition(),
         offset: record.offset(),
-        source,
+        source: Box::new(source),
     };
     let key = decoder.key(record.key()).map_err(failed)?;
     let value = decoder.value(record.payload()).map_err(failed)?;

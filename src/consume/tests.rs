@@ -226,9 +226,8 @@ fn a_line_for_people_and_an_object_for_machines() {
 fn a_record_cannot_play_with_the_terminal() {
     let evil = "\u{1b}]0;x\u{7}\u{9b}31m\u{202e}";
     let json = serde_json::to_string(evil).unwrap();
-    for text in [shown(&message(Some(evil), json.as_bytes(), None), false, false)] {
-        assert!(text.trim_end().chars().all(|c| !c.is_control() && c != '\u{202e}'), "{text:?}");
-    }
+    let text = shown(&message(Some(evil), json.as_bytes(), None), false, false);
+    assert!(text.trim_end().chars().all(|c| !c.is_control() && c != '\u{202e}'), "{text:?}");
 }
 
 #[test]

@@ -241,7 +241,7 @@ impl Presses {
     /// One step on, at a random point of the step, so that times never go back and stay inside the spread.
     fn next_timestamp_us(&mut self) -> i64 {
         let step = self.recipe.step_ns.max(1);
-        let within = u128::from(self.rng.random::<u64>()) * u128::from(step) >> 64;
+        let within = (u128::from(self.rng.random::<u64>()) * u128::from(step)) >> 64;
         let since_ns = u128::from(self.made) * u128::from(step) + within;
         self.made += 1;
         self.recipe.start_us.saturating_add(i64::try_from(since_ns / 1_000).unwrap_or(i64::MAX))

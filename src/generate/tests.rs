@@ -77,8 +77,8 @@ fn complaint(value: Option<&[u8]>) -> Option<&'static str> {
     }
     match time {
         ..10_000_000_000 => return Some("timestamp in seconds"),
-        ..10_000_000_000_000 => return Some("timestamp in milliseconds"),
-        ..946_684_800_000_000 => return Some("timestamp before 2000"),
+        10_000_000_000..10_000_000_000_000 => return Some("timestamp in milliseconds"),
+        10_000_000_000_000..946_684_800_000_000 => return Some("timestamp before 2000"),
         4_000_000_000_000_000.. => return Some("timestamp far ahead"),
         _ => {}
     }
