@@ -25,7 +25,7 @@ pub struct Connection {
     /// Brokers, `host:port`, several separated by commas [default: 127.0.0.1:9092] [env: PRESSLINE__KAFKA__BOOTSTRAP_SERVERS]
     #[arg(short, long, value_name = "HOST:PORT")]
     pub bootstrap_servers: Option<String>,
-    /// File whose [kafka] and [registry] tables are used (TLS, SASL, ...) [default: pressline.toml if there is one]
+    /// File whose `[kafka]` and `[registry]` tables are used (TLS, SASL, ...) [default: pressline.toml if there is one]
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Pipeline file whose connections and topics are used

@@ -1,5 +1,5 @@
 //! The relay's loop: a batch of presses is read, decoded, enriched, encoded and committed as one transaction with its
-//! offsets and dead letters; whatever goes wrong inside one has the same cure, in [`Worker::recover`].
+//! offsets and dead letters; whatever goes wrong inside one has the same cure, in `Worker::recover`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
