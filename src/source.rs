@@ -620,6 +620,10 @@ impl Source {
 
 /// The topic's id, asked by a client of its own, since the consumer may not ask before it has joined.
 fn current_topic_id(client: &ClientConfig, topic: &str) -> Result<Option<TopicId>, SourceError> {
+    let mut client = client.clone();
+    // Without a group there is nothing to leave when it is dropped.
+    client.remove("group.id");
+    client.remove("group.instance.id");
     let probe: BaseConsumer =
         client.create().map_err(|error| SourceError::Refused(format!("cannot make a consumer: {error}")))?;
     match topic_id::topic_id(probe.client(), topic, METADATA_TIMEOUT) {
