@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use pressline::config::load::Sources;
+use pressline::demo::{self, DemoArgs};
 use pressline::generate::GenerateArgs;
 use pressline::{check, config, daemon, generate};
 
@@ -28,6 +29,8 @@ enum Command {
     Check(CheckArgs),
     /// Send fake presses to the ingress topic
     Generate(GenerateArgs),
+    /// See it work: everything in this process, in memory, with fake visitors and a mock Kafka
+    Demo(DemoArgs),
     /// Ask a running pressline whether it is ready; exit code 0 if so
     Healthcheck(ConfigArgs),
 }
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
             check::command(&args.config.sources(), online, json)
         }
         Command::Generate(args) => exit(generate::run(&args)),
+        Command::Demo(args) => demo::run(&args),
         Command::Healthcheck(args) => healthcheck(&args.sources()),
     }
 }

@@ -17,7 +17,7 @@ use crate::metrics;
 use crate::place::{FragmentCache, Places};
 use crate::registry::Registry;
 use crate::relay::{RelayError, Shared, Worker, sleep_unless};
-use crate::schema;
+use crate::schema::{self, SchemaFile};
 
 /// Places kept as ready-made fragments: all that a busy day sees, in a few MB.
 const CACHED_PLACES: usize = 100_000;
@@ -96,10 +96,29 @@ pub enum Ending {
 }
 
 /// Runs a pipeline until it is told to stop or must. `fetch_kb` is what each worker may prefetch.
-pub async fn run(config: PipelineConfig, fetch_kb: u64, status: Arc<Status>, mut stop: watch::Receiver<bool>) -> Ending {
+pub async fn run(config: PipelineConfig, fetch_kb: u64, status: Arc<Status>, stop: watch::Receiver<bool>) -> Ending {
+    run_with(config, None, fetch_kb, status, stop).await
+}
+
+/// Schema and places that are in memory already: the configuration's files are then not read.
+pub struct Materials {
+    /// The output's schema.
+    pub schema: SchemaFile,
+    /// Place databases.
+    pub places: Places,
+}
+
+/// [`run`], with `materials` in place of the configuration's files where there are some.
+pub async fn run_with(
+    config: PipelineConfig,
+    materials: Option<Materials>,
+    fetch_kb: u64,
+    status: Arc<Status>,
+    mut stop: watch::Receiver<bool>,
+) -> Ending {
     let name = config.name.clone();
     let stop_workers = Arc::new(AtomicBool::new(false));
-    let shared = match prepare(config, fetch_kb, &status, &stop_workers, &mut stop).await {
+    let shared = match prepare(config, materials, fetch_kb, &status, &stop_workers, &mut stop).await {
         Ok(Some(shared)) => Arc::new(shared),
         Ok(None) => return Ending::Stopped,
         Err(message) => {
@@ -153,18 +172,18 @@ fn reason(ending: &Ending) -> String {
 /// Everything that can be wrong before the first event: schema, places, registry, plan.
 async fn prepare(
     config: PipelineConfig,
+    materials: Option<Materials>,
     fetch_kb: u64,
     status: &Arc<Status>,
     stop_workers: &Arc<AtomicBool>,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<Option<Shared>, String> {
-    let schema = schema::load(&config.output.schema.relative()).map_err(|f| sentences(&f))?;
+    let Materials { schema, places } = match materials {
+        Some(materials) => materials,
+        None => read_materials(&config, status).await?,
+    };
+    let places = Arc::new(places);
     let actions = Arc::new(Actions::new(config.source.actions.clone()).map_err(|e| format!("source.actions: {e}"))?);
-    let files = config.place_files();
-    status.set("start", "reading the place databases");
-    // Tens of megabytes are read and verified: not on the threads that serve HTTP.
-    let places = tokio::task::spawn_blocking(move || Places::open(&files)).await;
-    let places = Arc::new(places.map_err(|e| e.to_string())?.map_err(|e| format!("place.files: {e}"))?);
     let registry = Registry::new(&config.registry).map_err(|e| e.to_string())?;
     status.set("start", "waiting for the schema registry");
     let subject = config.subject();
@@ -190,6 +209,16 @@ async fn prepare(
         status: Arc::clone(status),
         config,
     }))
+}
+
+async fn read_materials(config: &PipelineConfig, status: &Status) -> Result<Materials, String> {
+    let schema = schema::load(&config.output.schema.relative()).map_err(|f| sentences(&f))?;
+    let files = config.place_files();
+    status.set("start", "reading the place databases");
+    // Tens of megabytes are read and verified: not on the threads that serve HTTP.
+    let places = tokio::task::spawn_blocking(move || Places::open(&files)).await;
+    let places = places.map_err(|e| e.to_string())?.map_err(|e| format!("place.files: {e}"))?;
+    Ok(Materials { schema, places })
 }
 
 fn sentences(findings: &[Finding]) -> String {
