@@ -47,8 +47,8 @@ const PLACES: &[u8] = include_bytes!("../data/demo.mmdb");
 /// The mock broker does not answer a waiting fetch when a record comes, only when its time is up.
 const FETCH_WAIT_MS: &str = "20";
 /// A laptop that was asleep must find its partitions where they were: the mock stores no transaction's offsets, so a
-/// worker that joins anew would begin at the beginning.
-const SESSION_MS: &str = "3600000";
+/// worker that joins anew would begin at the beginning. Half an hour: above 35 minutes the mock's microseconds overflow.
+const SESSION_MS: &str = "1800000";
 /// Kibibytes the relay may fetch ahead.
 const FETCH_KB: u64 = 8 * 1024;
 /// How often sums are shown.

@@ -20,6 +20,8 @@ use crate::kafka;
 
 /// Partitions of every topic.
 const PARTITIONS: i32 = 3;
+/// How long the mock waits for further members of a new group.
+const REBALANCE_DELAY_MS: i32 = 10;
 /// Longest sleep of the sender, so that it notices the end.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -76,8 +78,8 @@ impl Cluster {
         // as long as it does; the call only stores a number under the cluster's lock.
         unsafe {
             let cluster = sys::rd_kafka_handle_mock_cluster(producer.client().native_ptr());
-            // The mock would wait 3 s for further members of a new group.
-            sys::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0);
+            // By itself the mock waits 3 s.
+            sys::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, REBALANCE_DELAY_MS);
         }
         Ok(Self { producer, bootstrap_servers })
     }
