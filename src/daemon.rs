@@ -132,7 +132,7 @@ async fn serve(process: &ProcessConfig, configs: Vec<PipelineConfig>, broken: Ve
     for (config, status) in configs.into_iter().zip(statuses) {
         let name = config.name.clone();
         let (library, stopped) = (Arc::clone(&library), stopped.clone());
-        running.spawn(async move { (name, pipeline::run(config, fetch_kb, library, status, stopped).await) });
+        running.spawn(async move { (name, pipeline::run(config, None, library, fetch_kb, status, stopped).await) });
     }
     let code = wait(&mut running, &stop).await?;
     Ok(if code == 0 && any_broken { 1 } else { code })

@@ -398,7 +398,7 @@ impl Source {
             topic: topic.clone(),
             output_topic: config.output.topic.clone(),
             policy: config.source.start,
-            topic_id: current_topic_id(&client, &topic)?,
+            topic_id: if config.source.topic_ids { current_topic_id(&client, &topic)? } else { None },
             events: Mutex::default(),
             has_events: AtomicBool::new(false),
             statistics: Mutex::default(),
