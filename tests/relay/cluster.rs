@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -227,6 +227,15 @@ impl Cluster {
     /// Offsets that the group has committed.
     pub fn committed(&self, group: &str, topic: &str) -> BTreeMap<i32, i64> {
         committed(&self.consumer(group, "read_committed"), topic).unwrap()
+    }
+
+    /// Commits an offset with metadata, as a member of the group once did.
+    pub fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64, metadata: &str) {
+        let mut list = TopicPartitionList::new();
+        let mut element = list.add_partition(topic, partition);
+        element.set_offset(Offset::Offset(offset)).unwrap();
+        element.set_metadata(metadata);
+        self.consumer(group, "read_committed").commit(&list, CommitMode::Sync).unwrap();
     }
 
     /// Waits until the group has relayed everything that is in the topic now; `also` may look after something else.

@@ -17,11 +17,12 @@ const RATE: f64 = 20_000.0;
 /// One record in so many is a dead letter.
 const BAD: u64 = 50;
 /// Two processes must come back from a kill before the test's patience ends, so sessions and transactions are short.
-const SHORT: [&str; 5] = [
+const SHORT: [&str; 6] = [
     "kafka.consumer.session.timeout.ms=3000",
     "kafka.consumer.heartbeat.interval.ms=500",
     "kafka.producer.transaction.timeout.ms=2500",
     "kafka.producer.message.timeout.ms=2000",
+    "kafka.producer.socket.timeout.ms=2000",
     "batch.max_records=4000",
 ];
 
@@ -96,9 +97,12 @@ fn progress(world: &World) -> i64 {
     world.cluster.ends(&world.out).values().map(|(_, end)| end).sum()
 }
 
-fn await_progress(world: &World, records: i64) {
+fn await_progress(world: &World, relays: &mut [Relay], records: i64) {
     let from = progress(world);
-    crate::cluster::await_that("the relay to go on", || progress(world) > from + records);
+    crate::cluster::await_that("the relay to go on", || {
+        relays.iter_mut().for_each(Relay::still_runs);
+        progress(world) > from + records
+    });
 }
 
 /// Ten kills and what they did.
@@ -110,11 +114,11 @@ fn kill_again_and_again(world: &World, kills: usize, more: &[&str]) {
     let load = Load::start(world, PARTITIONS, RATE);
     let names = ["a", "b"];
     let mut relays = names.map(|name| start(world, name, more));
-    await_progress(world, 10_000);
+    await_progress(world, &mut relays, 10_000);
     for kill in 0..kills {
         // Mostly while records flow, sometimes whenever it comes: before the group is joined, or in a rebalance.
         if kill % 4 != 3 {
-            await_progress(world, 2_000);
+            await_progress(world, &mut relays, 2_000);
         }
         std::thread::sleep(Duration::from_millis(random.random_range(0..1_000)));
         let victim = random.random_range(0..2);

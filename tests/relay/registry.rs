@@ -128,8 +128,9 @@ fn without_register_a_schema_that_is_not_there_is_refused_and_one_that_is_there_
             "register the schema there, or set output.register = true",
         ],
     );
-    let schema = std::fs::read_to_string(project("schemas/button_presses.avsc")).unwrap();
-    let body = serde_json::json!({"schema": schema}).to_string();
+    // As pressline itself would register it.
+    let schema = pressline::schema::load(&project("schemas/button_presses.avsc")).unwrap();
+    let body = serde_json::json!({"schema": schema.compact}).to_string();
     let answer = ask(&world, "POST", &format!("/subjects/{}-value/versions", world.out), &body);
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let mut relay = world.run(&["output.register=false"]);
@@ -172,4 +173,15 @@ fn a_stop_does_not_wait_for_the_registry() {
     let mut relay = world.run(&[&format!("registry.url={}", gate.url(&world.registry))]);
     relay.await_page(503, "not available");
     assert_eq!(relay.stop(), 0);
+}
+
+#[test]
+fn processes_that_start_at_once_register_one_schema() {
+    let Some(world) = world("at-once") else { return };
+    let mut relays: Vec<_> = (0..4).map(|i| world.run(&[&format!("instance=i{i}")])).collect();
+    for relay in &mut relays {
+        relay.await_ready();
+    }
+    let versions = ask(&world, "GET", &format!("/subjects/{}-value/versions", world.out), "");
+    assert!(versions.contains("[1]"), "{versions}");
 }
