@@ -49,6 +49,8 @@ const FETCH_WAIT_MS: &str = "20";
 /// A laptop that was asleep must find its partitions where they were: the mock stores no transaction's offsets, so a
 /// worker that joins anew would begin at the beginning. Half an hour: above 35 minutes the mock's microseconds overflow.
 const SESSION_MS: &str = "1800000";
+/// Header of the raw presses that the demo itself sends; the relay lets no header through that is not on its list.
+const OWN_HEADER: &str = "pressline.demo";
 /// Kibibytes the relay may fetch ahead.
 const FETCH_KB: u64 = 8 * 1024;
 /// How often sums are shown.
@@ -170,7 +172,11 @@ fn pipeline_config(bootstrap: &str, registry: &str) -> Result<PipelineConfig, De
         .map_err(|error| failed(format!("the bundled pipeline: {error}")))?;
     // The mock names a controller that is not there, and librdkafka asks only the controller for topic ids.
     config.source.topic_ids = false;
-    let own = [("fetch.wait.max.ms", FETCH_WAIT_MS), ("session.timeout.ms", SESSION_MS), ("max.poll.interval.ms", SESSION_MS)];
+    let own = [
+        ("fetch.wait.max.ms", FETCH_WAIT_MS),
+        ("session.timeout.ms", SESSION_MS),
+        ("max.poll.interval.ms", SESSION_MS),
+    ];
     for (name, value) in own {
         config.kafka.consumer.0.insert(name.into(), value.into());
     }
@@ -179,9 +185,8 @@ fn pipeline_config(bootstrap: &str, registry: &str) -> Result<PipelineConfig, De
 
 fn materials() -> Result<Materials, DemoError> {
     let schema = schema::parse(Path::new("schemas/button_presses.avsc"), SCHEMA.to_string());
-    let schema = schema.map_err(|findings| {
-        failed(findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n"))
-    })?;
+    let schema =
+        schema.map_err(|findings| failed(findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n")))?;
     let places = Places::from_bytes("data/demo.mmdb", PLACES.to_vec()).map_err(failed)?;
     Ok(Materials { schema, places })
 }
@@ -207,7 +212,9 @@ async fn serve(listen: SocketAddr, status: &Arc<Status>) -> Result<SocketAddr, D
     let pages = Pages { metrics: recorder.clone(), pipelines: vec![Arc::clone(status)], broken: Vec::new() };
     let config = HttpConfig { listen, ..HttpConfig::default() };
     let listener = TcpListener::bind(listen).await.map_err(|error| {
-        failed(format!("cannot listen on {listen}: {error}. Choose another address with --http, or port 0 for a free one"))
+        failed(format!(
+            "cannot listen on {listen}: {error}. Choose another address with --http, or port 0 for a free one"
+        ))
     })?;
     let address = listener.local_addr()?;
     tokio::spawn(async move { http::serve(listener, &config, http::router(pages).merge(registry::router())).await });
