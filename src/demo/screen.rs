@@ -112,7 +112,7 @@ impl Screen {
              curl -s {http}/metrics\n  \
              pressline generate --bootstrap-servers {bootstrap} --count 500 --rate 100\n"
         )?;
-        writeln!(self.out, "{dim}time UTC  raw press (JSON){:20}enriched press (Avro){:29}delay{end}", "", "")?;
+        writeln!(self.out, "{dim}time UTC  raw press (JSON){:20}enriched press (Avro){:28}delay{end}", "", "")?;
         self.out.flush()
     }
 
