@@ -49,6 +49,8 @@ const FETCH_WAIT_MS: &str = "20";
 /// A laptop that was asleep must find its partitions where they were: the mock stores no transaction's offsets, so a
 /// worker that joins anew would begin at the beginning. Half an hour: above 35 minutes the mock's microseconds overflow.
 const SESSION_MS: &str = "1800000";
+/// Header of the raw presses that the demo itself sends; the relay lets no header through that is not on its list.
+const OWN_HEADER: &str = "pressline.demo";
 /// Kibibytes the relay may fetch ahead.
 const FETCH_KB: u64 = 8 * 1024;
 /// How often sums are shown.
