@@ -208,7 +208,9 @@ fn line(seen: &Seen, colours: &Colours) -> String {
             let about = if field.is_empty() { String::new() } else { format!(" in {field}") };
             format!("{bad}\u{2717} {:<RESULT_WIDTH$}{end}", format!("dead: {reason}{about}"))
         }
-        End::Unreadable(reason) => format!("{bad}\u{2717} {:<RESULT_WIDTH$}{end}", format!("cannot be decoded: {reason}")),
+        End::Unreadable(reason) => {
+            format!("{bad}\u{2717} {:<RESULT_WIDTH$}{end}", format!("cannot be decoded: {reason}"))
+        }
     };
     let time = timestamp_us.map(clock).unwrap_or_default();
     format!("{time:<8}  {action:<11}  {session:<8}  {dim}{ip:<11}{end}  {result} {delay:>7}")
