@@ -26,22 +26,14 @@ def read_all(bootstrap, topic):
     try:
         heard = time.monotonic()
         while open_partitions:
-<<<<<<< HEAD
             # It waits out its time unless the whole batch is there, so the time is short.
-=======
-            # It waits for all of its time-out unless it gets all of its messages: so short ones, also at the end.
->>>>>>> e2e
             batch = consumer.consume(10_000, timeout=0.2)
             if batch:
                 heard = time.monotonic()
             elif time.monotonic() - heard > 20:
-<<<<<<< HEAD
                 raise SystemExit(
                     f"{topic}: nothing for 20 s, the end of partitions {sorted(open_partitions)} not reached"
                 )
-=======
-                raise SystemExit(f"{topic}: nothing more within 20 s, ends of partitions {sorted(open_partitions)} not reached")
->>>>>>> e2e
             for message in batch:
                 if message.error() is None:
                     yield message
