@@ -14,7 +14,8 @@ use crate::config::{LogConfig, LogFormat, PipelineConfig, ProcessConfig};
 use crate::finding::Finding;
 use crate::http::{self, Pages};
 use crate::metrics;
-use crate::pipeline::{self, Ending, Library, Status};
+use crate::pipeline::{self, Ending, Library};
+use crate::status::Status;
 
 /// From the signal to the exit, whatever hangs: what is open then is ended by the next start or the broker's time-out.
 const STOP_WITHIN: Duration = Duration::from_secs(8);

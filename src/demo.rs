@@ -30,10 +30,11 @@ use crate::finding::Finding;
 use crate::generate::{Addresses, Presses, Recipe, send};
 use crate::http::{self, Pages};
 use crate::metrics;
-use crate::pipeline::{self, Ending, Materials, Status};
+use crate::pipeline::{self, Ending, Materials};
 use crate::place::Places;
 use crate::registry::Registry;
 use crate::schema;
+use crate::status::Status;
 use crate::{daemon, demo::watch::Watch};
 
 use cluster::{Cluster, Visitors};
