@@ -507,12 +507,12 @@ fn examples_of_settings_use_keys_that_exist() {
             check(page, block.split("```").next().unwrap_or_default());
         }
     }
-    let example = read("pressline.example.toml");
-    check("pressline.example.toml", &example);
+    let example = read("pressline.toml");
+    check("pressline.toml", &example);
     // The same with the settings that stand there as comments.
     let is_setting = |line: &str| line.starts_with('[') || line.split_whitespace().nth(1) == Some("=");
     let all: Vec<&str> =
         example.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(line)).collect();
-    check("pressline.example.toml, comments too", &all.join("\n"));
+    check("pressline.toml, comments too", &all.join("\n"));
     problems.report();
 }
