@@ -105,7 +105,7 @@ class Names:
         if not name:
             return f"no subdivision, but the code {code!r}" if code else None
         same_name = [
-            subdivision.code.partition("-")[2]
+            subdivision
             for subdivision in pycountry.subdivisions.get(country_code=country) or []
             if subdivision.name.casefold() == name.casefold()
         ]
@@ -114,4 +114,6 @@ class Names:
             self.counts[f"{kind} a code, of a name that pycountry has not or twice"] += 1
             return None
         self.counts["subdivision codes compared with pycountry's by the same name"] += 1
-        return None if code == same_name[0] else f"subdivision {country} {name!r} has code {code!r}, pycountry {same_name[0]!r}"
+        # A province may have its region's name in short: Madrid is ES-M within ES-MD, "Madrid, Comunidad de".
+        allowed = [full.partition("-")[2] for full in (same_name[0].code, same_name[0].parent_code) if full]
+        return None if code in allowed else f"subdivision {country} {name!r} has code {code!r}, pycountry {' or '.join(allowed)}"
