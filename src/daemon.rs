@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
+use crate::check;
 use crate::config::load::{self, Loaded, Sources};
 use crate::config::{LogConfig, LogFormat, PipelineConfig, ProcessConfig};
 use crate::finding::Finding;
@@ -28,6 +29,10 @@ pub fn run(sources: &Sources) -> ExitCode {
         Ok(loaded) => loaded,
         Err(findings) => return refuse(&findings),
     };
+    let contradictions = check::contradictions(&loaded);
+    if !contradictions.is_empty() {
+        return refuse(&contradictions);
+    }
     if let Err(message) = init_log(&loaded.process.log) {
         eprintln!("error: {message}");
         return ExitCode::FAILURE;
