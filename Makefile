@@ -15,7 +15,7 @@ build: ## build target/release/pressline
 
 test: prerequisites build ## all tests, with a real Kafka and schema registry started for them
 	$(CARGO) test --release --locked --no-run
-	$(STACK) run -- $(CARGO) test --release --locked
+	$(STACK) run -- $(CARGO) test --release --locked --no-fail-fast
 
 unit: ## the tests that need no services
 	$(CARGO) test --release --locked --lib --bins
