@@ -183,7 +183,14 @@ fn a_foreign_client_reads_and_decodes_while_it_runs() {
     assert!(fields.iter().all(|(name, _)| name != "ip"));
     let metrics = get(&format!("{registry}/metrics"));
     assert!(metrics.contains("pressline_build_info"), "{metrics}");
+    let listen = format!("http.listen={}", registry.trim_start_matches("http://"));
+    let health = |listen: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pressline"));
+        command.args(["healthcheck", "--set", listen]).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap()
+    };
+    assert_eq!(health(&listen).status.code(), Some(0), "a running pressline is healthy");
     stop(child);
+    assert_eq!(health(&listen).status.code(), Some(1), "one that is gone is not");
 }
 
 #[test]
