@@ -334,6 +334,13 @@ fn write_and_commit(
         return Err(Failure::Braked(tripped, reject));
     }
     crate::fail_point::hit("after_produce");
+    #[cfg(feature = "mutants")]
+    let group = if crate::mutant::is("poll_inside") {
+        source.poll_inside();
+        source.group_metadata()?
+    } else {
+        group
+    };
     if !coordinator.may_commit(open) {
         return Err(Failure::Rebalanced);
     }
