@@ -5,7 +5,7 @@ CARGO ?= cargo
 STACK = python3 tests/stack/stack.py
 
 .DEFAULT_GOAL := help
-.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench clean-stack
+.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench clean-stack
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,7 +40,11 @@ stack-down: ## stop them
 demo: ## everything in one process, no services
 	$(CARGO) run --release --locked -- demo
 
-bench: ## microbenchmarks
+bench: prerequisites build ## CPU, speed, memory and delay of the relay beside a bare pass-through, on a real Kafka
+	$(CARGO) build --release --locked --example bench_peer
+	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/bench.py $(BENCH)'
+
+microbench: ## nanoseconds per record: decode, lookup, encode
 	$(CARGO) bench --locked
 
 clean-stack: stack-down ## stop the services and remove their data

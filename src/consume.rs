@@ -47,7 +47,7 @@ pub struct ConsumeArgs {
     /// Also records of transactions that are open or were aborted
     #[arg(long)]
     pub uncommitted: bool,
-    /// Show IP addresses, which are personal data, instead of "<withheld>"
+    /// Show IP addresses, which are personal data, instead of `<withheld>`
     #[arg(long)]
     pub show_addresses: bool,
     /// How to reach Kafka and the registry.

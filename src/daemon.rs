@@ -14,7 +14,7 @@ use crate::config::{LogConfig, LogFormat, PipelineConfig, ProcessConfig};
 use crate::finding::Finding;
 use crate::http::{self, Pages};
 use crate::metrics;
-use crate::pipeline::{self, Ending, Status};
+use crate::pipeline::{self, Ending, Library, Status};
 
 /// From the signal to the exit, whatever hangs: what is open then is ended by the next start or the broker's time-out.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
@@ -127,11 +127,12 @@ async fn serve(process: &ProcessConfig, configs: Vec<PipelineConfig>, broken: Ve
     let (stop, stopped) = watch::channel(false);
     let workers: u64 = configs.iter().map(|config| config.workers as u64).sum::<u64>().max(1);
     let fetch_kb = process.memory.fetch_mb * 1024 / workers;
+    let library = Arc::new(Library::default());
     let mut running = JoinSet::new();
     for (config, status) in configs.into_iter().zip(statuses) {
         let name = config.name.clone();
-        let stopped = stopped.clone();
-        running.spawn(async move { (name, pipeline::run(config, fetch_kb, status, stopped).await) });
+        let (library, stopped) = (Arc::clone(&library), stopped.clone());
+        running.spawn(async move { (name, pipeline::run(config, None, library, fetch_kb, status, stopped).await) });
     }
     let code = wait(&mut running, &stop).await?;
     Ok(if code == 0 && any_broken { 1 } else { code })

@@ -108,6 +108,8 @@ async fn index(State(pages): State<Pages>) -> String {
 
 /// Asks a running pressline whether it is ready; for container health checks. Errors: what it answered.
 pub async fn is_ready(listen: SocketAddr) -> Result<(), String> {
+    // reqwest panics without a provider, also where no TLS is used. An error only says that there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(3))
         .no_proxy()

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use pressline::config::load::Sources;
 use pressline::consume::ConsumeArgs;
+use pressline::demo::{self, DemoArgs};
 use pressline::generate::GenerateArgs;
 use pressline::{check, config, consume, daemon, generate};
 
@@ -31,6 +32,8 @@ enum Command {
     Generate(GenerateArgs),
     /// Print a topic's records, decoded
     Consume(ConsumeArgs),
+    /// See it work: everything in this process, in memory, with fake visitors and a mock Kafka
+    Demo(DemoArgs),
     /// Ask a running pressline whether it is ready; exit code 0 if so
     Healthcheck(ConfigArgs),
 }
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         }
         Command::Generate(args) => exit(generate::run(&args)),
         Command::Consume(args) => exit(consume::run(&args)),
+        Command::Demo(args) => demo::run(&args),
         Command::Healthcheck(args) => healthcheck(&args.sources()),
     }
 }

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -17,7 +18,7 @@ use crate::metrics;
 use crate::place::{FragmentCache, Places};
 use crate::registry::Registry;
 use crate::relay::{RelayError, Shared, Worker, sleep_unless};
-use crate::schema;
+use crate::schema::{self, SchemaFile};
 
 /// Places kept as ready-made fragments: all that a busy day sees, in a few MB.
 const CACHED_PLACES: usize = 100_000;
@@ -95,16 +96,49 @@ pub enum Ending {
     Fenced(String),
 }
 
-/// Runs a pipeline until it is told to stop or must. `fetch_kb` is what each worker may prefetch.
+/// Place databases that are open, by their files: pipelines with the same files share them, at tens of megabytes each.
+#[derive(Default)]
+pub struct Library {
+    open: tokio::sync::Mutex<BTreeMap<Vec<PathBuf>, Weak<Places>>>,
+}
+
+impl Library {
+    /// Opens the files, or takes what another pipeline has opened.
+    async fn open(&self, files: Vec<PathBuf>) -> Result<Arc<Places>, String> {
+        let mut open = self.open.lock().await;
+        if let Some(places) = open.get(&files).and_then(Weak::upgrade) {
+            return Ok(places);
+        }
+        let paths = files.clone();
+        // Read whole and verified: not on the threads that serve HTTP.
+        let places = tokio::task::spawn_blocking(move || Places::open(&paths)).await;
+        let places = Arc::new(places.map_err(|e| e.to_string())?.map_err(|e| format!("place.files: {e}"))?);
+        open.insert(files, Arc::downgrade(&places));
+        Ok(places)
+    }
+}
+
+/// Schema and places of a pipeline.
+pub struct Materials {
+    /// The output's schema.
+    pub schema: SchemaFile,
+    /// Place databases.
+    pub places: Arc<Places>,
+}
+
+/// Runs a pipeline until it is told to stop or must. `materials` are those in memory already; without them they are read
+/// from the configuration's files. `fetch_kb` is what each worker may prefetch.
 pub async fn run(
     config: PipelineConfig,
+    materials: Option<Materials>,
+    library: Arc<Library>,
     fetch_kb: u64,
     status: Arc<Status>,
     mut stop: watch::Receiver<bool>,
 ) -> Ending {
     let name = config.name.clone();
     let stop_workers = Arc::new(AtomicBool::new(false));
-    let shared = match prepare(config, fetch_kb, &status, &stop_workers, &mut stop).await {
+    let shared = match prepare(config, materials, &library, fetch_kb, &status, &stop_workers, &mut stop).await {
         Ok(Some(shared)) => Arc::new(shared),
         Ok(None) => return Ending::Stopped,
         Err(message) => {
@@ -158,18 +192,18 @@ fn reason(ending: &Ending) -> String {
 /// Everything that can be wrong before the first event: schema, places, registry, plan.
 async fn prepare(
     config: PipelineConfig,
+    materials: Option<Materials>,
+    library: &Library,
     fetch_kb: u64,
     status: &Arc<Status>,
     stop_workers: &Arc<AtomicBool>,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<Option<Shared>, String> {
-    let schema = schema::load(&config.output.schema.relative()).map_err(|f| sentences(&f))?;
+    let Materials { schema, places } = match materials {
+        Some(materials) => materials,
+        None => read_materials(&config, library, status).await?,
+    };
     let actions = Arc::new(Actions::new(config.source.actions.clone()).map_err(|e| format!("source.actions: {e}"))?);
-    let files = config.place_files();
-    status.set("start", "reading the place databases");
-    // Tens of megabytes are read and verified: not on the threads that serve HTTP.
-    let places = tokio::task::spawn_blocking(move || Places::open(&files)).await;
-    let places = Arc::new(places.map_err(|e| e.to_string())?.map_err(|e| format!("place.files: {e}"))?);
     let registry = Registry::new(&config.registry).map_err(|e| e.to_string())?;
     status.set("start", "waiting for the schema registry");
     let subject = config.subject();
@@ -194,6 +228,13 @@ async fn prepare(
         status: Arc::clone(status),
         config,
     }))
+}
+
+async fn read_materials(config: &PipelineConfig, library: &Library, status: &Status) -> Result<Materials, String> {
+    let schema = schema::load(&config.output.schema.relative()).map_err(|f| sentences(&f))?;
+    status.set("start", "reading the place databases");
+    let places = library.open(config.place_files()).await?;
+    Ok(Materials { schema, places })
 }
 
 fn sentences(findings: &[Finding]) -> String {

@@ -23,7 +23,7 @@ use crate::source::{Batch, Source, SourceError};
 use crate::transaction::{Cause, Committed, OutputRecord, TransactionError, Writer};
 
 /// How long a poll waits for the first record before the worker looks after other things.
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(500);
 /// How long one attempt to make a producer may take.
 const INIT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often the topic is asked whether it is still the same.

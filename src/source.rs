@@ -25,7 +25,7 @@ use rdkafka::types::RDKafkaRespErr;
 
 use crate::config::{BatchConfig, PipelineConfig, StartPolicy};
 use crate::coordinator::{CommittedOffset, Coordinator, NextOffset, OffsetNote, Partition, Start, Take, decide_start};
-use crate::kafka::{self, METADATA_TIMEOUT, Role, TopicLayout};
+use crate::kafka::{self, METADATA_TIMEOUT, Probe, Role, TopicLayout};
 use crate::topic_id::{self, TopicId, TopicIdError};
 
 /// `session.timeout.ms`: above [`crate::transaction::TRANSACTION_TIMEOUT`].
@@ -192,7 +192,8 @@ fn starts(
 fn no_offsets(context: &SourceContext) -> SourceError {
     SourceError::Refused(format!(
         "topic {}: the consumer group has no committed offsets, but output topic {} is not empty. They have expired or \
-         were deleted, or the output is somebody else's; beginning now would write events twice. Decide: \
+         were deleted (Kafka deletes them together with a topic, so it may also have been made again), or the output is \
+         somebody else's; beginning now could write events twice. Decide: \
          source.start = \"beginning\" relays all there is, \"end\" only what comes from now on; or set the group's \
          offsets with kafka-consumer-groups --reset-offsets",
         context.topic, context.output_topic
@@ -404,7 +405,7 @@ impl Source {
             topic: topic.clone(),
             output_topic: config.output.topic.clone(),
             policy: config.source.start,
-            topic_id: current_topic_id(&client, &topic)?,
+            topic_id: if config.source.topic_ids { current_topic_id(&client, &topic)? } else { None },
             events: Mutex::default(),
             has_events: AtomicBool::new(false),
             statistics: Mutex::default(),
@@ -641,14 +642,21 @@ impl Source {
 
 /// The topic's id, asked by a client of its own, since the consumer may not ask before it has joined.
 fn current_topic_id(client: &ClientConfig, topic: &str) -> Result<Option<TopicId>, SourceError> {
-    let probe: BaseConsumer =
-        client.create().map_err(|error| SourceError::Refused(format!("cannot make a consumer: {error}")))?;
+    let mut client = client.clone();
+    // Without a group there is nothing to leave when it is dropped.
+    client.remove("group.id");
+    client.remove("group.instance.id");
+    let probe = BaseConsumer::from_config_and_context(&client, Probe::default())
+        .map_err(|error| SourceError::Refused(format!("cannot make a consumer: {error}")))?;
     match topic_id::topic_id(probe.client(), topic, METADATA_TIMEOUT) {
         Ok(id) => Ok(id),
         Err(TopicIdError::NoSuchTopic) => Err(SourceError::Transient(format!(
             "topic {topic} does not exist: create it (pressline generate --create-topics makes a small one)"
         ))),
-        Err(error @ TopicIdError::NoAnswer(_)) => Err(SourceError::Transient(format!("topic {topic}: {error}"))),
+        Err(error @ TopicIdError::NoAnswer(_)) => {
+            let cause = kafka::complaint(&probe).map(|complaint| format!("; {complaint}")).unwrap_or_default();
+            Err(SourceError::Transient(format!("topic {topic}: {error}{cause}")))
+        }
     }
 }
 

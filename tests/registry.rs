@@ -153,12 +153,38 @@ async fn a_conflict_at_registration_is_incompatible_too() {
         ("POST", LOOK_UP, 404, NO_SCHEMA),
         ("POST", COMPATIBLE, 200, r#"{"is_compatible":true}"#),
         ("POST", VERSIONS, 409, r#"{"error_code":409,"message":"older version 1 does not agree"}"#),
+        ("POST", LOOK_UP, 404, NO_SCHEMA),
         ("GET", LATEST, 200, &latest),
     ])
     .await;
     let text = stub.registry().ensure("t-value", V2, true).await.unwrap_err().to_string();
     assert!(text.contains("the registry's reason: older version 1 does not agree"), "{text}");
     assert!(text.contains("field `x`: only in ours"), "{text}");
+}
+
+#[tokio::test]
+async fn a_schema_that_another_process_registered_a_moment_ago_is_used() {
+    let stub = stub(&[
+        ("POST", LOOK_UP, 404, NO_SUBJECT),
+        ("POST", COMPATIBLE, 404, NO_SUBJECT),
+        ("POST", VERSIONS, 409, r#"{"error_code":409,"message":"An artifact with ID 't-value' already exists."}"#),
+        ("POST", LOOK_UP, 200, r#"{"id":7}"#),
+    ])
+    .await;
+    assert_eq!(stub.registry().ensure("t-value", V1, true).await, Ok(SchemaId(7)));
+    stub.all_asked();
+}
+
+#[tokio::test]
+async fn the_reason_is_read_as_apicurio_words_it() {
+    let stub = stub(&[
+        ("POST", LOOK_UP, 404, NO_SCHEMA),
+        ("POST", COMPATIBLE, 200, r#"{"is_compatible":false,"reason":"reader union lacking writer type"}"#),
+        ("GET", LATEST, 404, NO_SUBJECT),
+    ])
+    .await;
+    let text = stub.registry().ensure("t-value", V2, true).await.unwrap_err().to_string();
+    assert!(text.contains("the registry's reason: reader union lacking writer type"), "{text}");
 }
 
 #[tokio::test]

@@ -73,6 +73,9 @@ struct RawCompatibility {
     is_compatible: bool,
     #[serde(default)]
     messages: Option<Vec<String>>,
+    /// Apicurio's word for it.
+    #[serde(default)]
+    reason: Option<String>,
 }
 
 /// An answer that came through whole.
@@ -159,7 +162,8 @@ impl Registry {
         let path = ["compatibility", "subjects", subject, "versions", "latest"];
         match self.call::<RawCompatibility>(Method::POST, &path, "verbose=true", Some(schema_text)).await? {
             Answer::Found(raw) => {
-                Ok(Compatibility { compatible: raw.is_compatible, messages: raw.messages.unwrap_or_default() })
+                let messages = raw.messages.unwrap_or_default().into_iter().chain(raw.reason).collect();
+                Ok(Compatibility { compatible: raw.is_compatible, messages })
             }
             Answer::Absent => Ok(Compatibility { compatible: true, messages: Vec::new() }),
         }
@@ -199,8 +203,12 @@ impl Registry {
         match self.call::<RawRegisteredSchema>(Method::POST, &path, "", Some(schema_text)).await {
             Ok(Answer::Found(raw)) => self.id_of(&raw),
             Ok(Answer::Absent) => Err(self.unreadable("\"not found\" to a registration")),
-            // Transitive levels look at older versions than the question before did, and somebody may have been faster.
             Err(RegistryError::Refused { status: 409, message, .. }) => {
+                // Apicurio's answer, too, when another process has just registered the same schema: then it is there.
+                if let Some(id) = self.look_up(subject, schema_text).await? {
+                    return Ok(id);
+                }
+                // Transitive levels look at older versions than the question before did.
                 Err(self.incompatible(subject, schema_text, vec![message]).await)
             }
             Err(other) => Err(other),

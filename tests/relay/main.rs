@@ -1,0 +1,16 @@
+//! The relay as a user runs it: the program itself, between a real Kafka and a real schema registry.
+//!
+//! Services come from `tests/stack/stack.py run -- cargo test --release --test relay`, or are named by `PRESSLINE_TEST_...`;
+//! without them every test says that it was skipped.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cluster;
+mod dead_letters;
+mod end_to_end;
+mod kill;
+mod positions;
+mod registry;
+mod security;
+mod shutdown;
+mod support;
+mod tally;
