@@ -218,7 +218,7 @@ def refusing(world, harm):
     """All is relayed, harm comes, and a refusal must follow, with no further output."""
     running = world.run % 2 == 0
     one = world.start("a")
-    world.flow()
+    await_that("some load", lambda: min(world.load.sent.values()) > 300)
     world.load.end()
     world.flow()
     await_that("the offsets", lambda: world.committed() == world.load.sent)

@@ -27,9 +27,9 @@ from checker import Tally, is_bad, session_id  # noqa: E402
 from places import Places  # noqa: E402
 
 FOLDER = ROOT / "target" / "faults"
-RELEASE = ROOT / "target" / "release" / "pressline"
+RELEASE = Path(os.environ.get("PRESSLINE_FAULTS_RELEASE", ROOT / "target" / "release" / "pressline"))
 # With the features fail-points and mutants; see the Makefile.
-BREAKABLE = FOLDER / "pressline"
+BREAKABLE = Path(os.environ.get("PRESSLINE_FAULTS_BREAKABLE", FOLDER / "pressline"))
 PARTITIONS = 4
 # Kafka's own waits, as short as their order allows: request < message < transaction < session.
 SHORT = {
@@ -192,9 +192,17 @@ class World:
 
     def start_pair(self, **settings):
         """Two live instances with records flowing through both."""
-        pair = {name: self.start(name, **settings) for name in "ab"}
+        pair = {}
+        for name in "ab":
+            pair[name] = self.start(name, **settings)
+            if os.environ.get("TEMP"): pair[name].await_log("schema is registered")
+
+        def both():
+            self.check_running()
+            return all("partitions assigned" in instance.log() for instance in pair.values())
+
+        await_that("both instances to own partitions", both)
         self.flow()
-        await_that("both instances to own partitions", lambda: all("partitions assigned" in i.log() for i in pair.values()))
         return pair
 
     def flow(self, seconds=PATIENCE):
