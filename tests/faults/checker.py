@@ -57,9 +57,9 @@ class Verdict:
 class Tally:
     """Takes outputs as they are read and gives the verdict at the end."""
 
-    def __init__(self, run, expected):
+    def __init__(self, run, expected, is_bad=is_bad):
         """`expected(partition, sequence)`: the fields of the output that are known beforehand."""
-        self._run, self._expected = run, expected
+        self._run, self._expected, self._is_bad = run, expected, is_bad
         self._seen = {}  # input partition → bytearray of bits
         self._last = {}  # (input partition, output topic, its partition) → sequence
         self._counts = Counter()
@@ -73,7 +73,7 @@ class Tally:
             return None
         _, partition, sequence = where
         self._counts["written"] += 1
-        if is_bad(partition, sequence):
+        if self._is_bad(partition, sequence):
             self._wrong(f"input {partition}/{sequence} was written but is bad")
         for name, value in self._expected(partition, sequence).items():
             if fields.get(name) != value:
@@ -84,7 +84,7 @@ class Tally:
     def dead(self, partition, sequence, topic_partition):
         """A dead letter of this input."""
         self._counts["dead"] += 1
-        if not is_bad(partition, sequence):
+        if not self._is_bad(partition, sequence):
             self._wrong(f"input {partition}/{sequence} is a dead letter but is sound")
         self._see(partition, sequence, topic_partition)
 

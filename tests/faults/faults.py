@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import TopicPartition
 
+import poison
 import proxy
 from proxy import Rule
 from world import BREAKABLE, PARTITIONS, PAST_TIMEOUTS, RELEASE, Failure, await_that, stack
@@ -391,6 +392,7 @@ FAULTS = [
     Fault("churn-cooperative", churn, settings=COOPERATIVE),
     Fault("same-instance", same_instance),
     Fault("terminate", terminate),
+    Fault("poison", poison.poison, settings=poison.SETTINGS, soak=20),
     Fault("topic-made-again", topic_made_again, at_once=1),
     Fault("retention", retention, at_once=1),
     Fault("held-end-txn", held_end_txn, proxied=True),

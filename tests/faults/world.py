@@ -140,6 +140,7 @@ class World:
         self.instances = []
         self.recoveries, self.failures, self.notes = [], [], []
         self.load = self.monitor = None
+        self.poisoned = set()  # further (partition, sequence) that must become dead letters
 
     def __enter__(self):
         self.folder.mkdir(parents=True)
@@ -312,7 +313,7 @@ class Monitor:
 
     def __init__(self, world):
         self._world = world
-        self.tally = Tally(world.run, expected)
+        self.tally = Tally(world.run, expected, lambda p, s: is_bad(p, s) or (p, s) in world.poisoned)
         self.newest = {}  # input partition → highest sequence seen
         self._schemas = {}
         self._stop = threading.Event()
