@@ -30,7 +30,7 @@ const INIT_TIMEOUT: Duration = Duration::from_secs(15);
 const TOPIC_CHECK: Duration = Duration::from_secs(30);
 /// When nothing came for so long, the topic is asked before what comes next is relayed: only unseen can it have been
 /// deleted, made again and grown past our position, from where librdkafka would go on reading without a word.
-const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_millis(200);
 /// Longest pause between attempts to recover.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 

@@ -18,9 +18,10 @@ const REBALANCE: Duration = Duration::from_secs(3);
 const USUAL: Duration = Duration::from_millis(20);
 
 impl Source {
-    /// Polls once more; the record is left for the next batch, see [`Self::take_up`].
+    /// Polls once more; the record is left for the next batch, see [`Self::take_up`]. It waits, because a batch that
+    /// ended by time has just emptied the queue.
     pub(super) fn leave_one(&self) {
-        if let Some(Ok(record)) = self.consumer.poll(Duration::ZERO)
+        if let Some(Ok(record)) = self.consumer.poll(USUAL)
             && let Ok(mut left) = self.consumer.context().left.lock()
         {
             *left = Some((record.partition(), record.offset()));
