@@ -136,7 +136,7 @@ class World:
         self.settings = {**SHORT, **(settings or {})}
         self.proxied = proxied
         self.folder = FOLDER / "runs" / self.name
-        self.admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         self.instances = []
         self.recoveries, self.failures, self.notes = [], [], []
         self.load = self.monitor = None
