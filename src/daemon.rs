@@ -9,12 +9,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
+use crate::check;
 use crate::config::load::{self, Loaded, Sources};
 use crate::config::{LogConfig, LogFormat, PipelineConfig, ProcessConfig};
 use crate::finding::Finding;
 use crate::http::{self, Pages};
 use crate::metrics;
-use crate::pipeline::{self, Ending, Library, Status};
+use crate::pipeline::{self, Ending, Library};
+use crate::status::Status;
 
 /// From the signal to the exit, whatever hangs: what is open then is ended by the next start or the broker's time-out.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
@@ -27,6 +29,10 @@ pub fn run(sources: &Sources) -> ExitCode {
         Ok(loaded) => loaded,
         Err(findings) => return refuse(&findings),
     };
+    let contradictions = check::contradictions(&loaded);
+    if !contradictions.is_empty() {
+        return refuse(&contradictions);
+    }
     if let Err(message) = init_log(&loaded.process.log) {
         eprintln!("error: {message}");
         return ExitCode::FAILURE;

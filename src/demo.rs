@@ -30,10 +30,11 @@ use crate::finding::Finding;
 use crate::generate::{Addresses, Presses, Recipe, send};
 use crate::http::{self, Pages};
 use crate::metrics;
-use crate::pipeline::{self, Ending, Materials, Status};
+use crate::pipeline::{self, Ending, Materials};
 use crate::place::Places;
 use crate::registry::Registry;
 use crate::schema;
+use crate::status::Status;
 use crate::{daemon, demo::watch::Watch};
 
 use cluster::{Cluster, Visitors};
@@ -49,6 +50,8 @@ const FETCH_WAIT_MS: &str = "20";
 /// A laptop that was asleep must find its partitions where they were: the mock stores no transaction's offsets, so a
 /// worker that joins anew would begin at the beginning. Half an hour: above 35 minutes the mock's microseconds overflow.
 const SESSION_MS: &str = "1800000";
+/// Header of the raw presses that the demo itself sends; the relay lets no header through that is not on its list.
+const OWN_HEADER: &str = "pressline.demo";
 /// Kibibytes the relay may fetch ahead.
 const FETCH_KB: u64 = 8 * 1024;
 /// How often sums are shown.

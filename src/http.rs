@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::HttpConfig;
 use crate::metrics;
-use crate::pipeline::Status;
+use crate::status::Status;
 
 /// What the pages show.
 #[derive(Clone)]

@@ -37,6 +37,7 @@ pub mod registry;
 pub mod relay;
 pub mod schema;
 pub mod source;
+pub mod status;
 pub mod timestamp;
 pub mod topic_id;
 pub mod transaction;

@@ -1,11 +1,11 @@
 //! Builds the workers of a pipeline and looks after them: one broken pipeline never stops another, and a worker that
 //! fails for a passing reason is started again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -19,6 +19,7 @@ use crate::place::{FragmentCache, Places};
 use crate::registry::Registry;
 use crate::relay::{RelayError, Shared, Worker, sleep_unless};
 use crate::schema::{self, SchemaFile};
+use crate::status::Status;
 
 /// Places kept as ready-made fragments: all that a busy day sees, in a few MB.
 const CACHED_PLACES: usize = 100_000;
@@ -26,64 +27,6 @@ const CACHED_PLACES: usize = 100_000;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Shortest and longest pause before a worker is started again.
 const RESTART_PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
-
-/// Whether a pipeline has what it needs, for `/readyz`.
-pub struct Status {
-    name: String,
-    /// What each part waits for; empty text is ready.
-    waits: Mutex<BTreeMap<String, String>>,
-    /// Credits for the place data in use.
-    credits: Mutex<BTreeSet<String>>,
-}
-
-impl Status {
-    /// A pipeline that has not begun yet.
-    pub fn new(name: &str) -> Self {
-        let waits = BTreeMap::from([("start".to_string(), "starting".to_string())]);
-        Self { name: name.to_string(), waits: Mutex::new(waits), credits: Mutex::default() }
-    }
-
-    /// The pipeline's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn set(&self, part: &str, wait: &str) {
-        if let Ok(mut waits) = self.waits.lock() {
-            waits.insert(part.to_string(), wait.to_string());
-            metrics::ready(&self.name, waits.values().all(String::is_empty));
-        }
-    }
-
-    /// A worker has what it needs.
-    pub fn worker_ready(&self, slot: usize) {
-        self.set(&format!("worker {slot}"), "");
-    }
-
-    /// A worker waits for something.
-    pub fn worker_waits(&self, slot: usize, reason: &str) {
-        self.set(&format!("worker {slot}"), reason);
-    }
-
-    /// Credits for the place data in use, to be shown wherever results are.
-    pub fn credits(&self) -> Vec<String> {
-        self.credits.lock().map(|credits| credits.iter().cloned().collect()).unwrap_or_default()
-    }
-
-    fn credit(&self, text: &str) {
-        if let Ok(mut credits) = self.credits.lock()
-            && !text.is_empty()
-        {
-            credits.insert(text.to_string());
-        }
-    }
-
-    /// What it waits for; empty if it is ready.
-    pub fn waiting_for(&self) -> Vec<String> {
-        let Ok(waits) = self.waits.lock() else { return vec!["status unknown".into()] };
-        waits.iter().filter(|(_, wait)| !wait.is_empty()).map(|(part, wait)| format!("{part}: {wait}")).collect()
-    }
-}
 
 /// How a pipeline ended.
 #[derive(Debug)]

@@ -17,9 +17,9 @@ use crate::encode::Encoder;
 use crate::enrich::Enricher;
 use crate::event::{Actions, ClientIp};
 use crate::metrics::{BatchCounts, WorkerMetrics};
-use crate::pipeline::Status;
 use crate::place::{FragmentCache, Places};
 use crate::source::{Batch, Source, SourceError};
+use crate::status::Status;
 use crate::transaction::{Cause, Committed, OutputRecord, TransactionError, Writer};
 
 /// How long a poll waits for the first record before the worker looks after other things.

@@ -489,7 +489,10 @@ impl Source {
             match event {
                 GroupEvent::Assigned(starts) => {
                     coordinator.assigned(&starts);
-                    tracing::info!(topic = %self.topic, group = %self.group, starts = ?starts, "partitions assigned");
+                    // A cooperative rebalance that changes nothing assigns nothing.
+                    if !starts.is_empty() {
+                        tracing::info!(topic = %self.topic, group = %self.group, starts = ?starts, "partitions assigned");
+                    }
                 }
                 GroupEvent::Revoked { partitions, lost } => {
                     coordinator.revoked(&partitions);

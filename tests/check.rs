@@ -157,10 +157,7 @@ async fn time_outs_that_contradict_each_other() {
             "producer.message.timeout.ms = 20000",
             "message.timeout.ms must be below transaction.timeout.ms: a message must",
         ),
-        (
-            "producer.delivery.timeout.ms = 0",
-            "kafka.producer.delivery.timeout.ms: delivery.timeout.ms is unlimited and",
-        ),
+        ("producer.delivery.timeout.ms = 0", "kafka.producer.message.timeout.ms: message.timeout.ms is unlimited and"),
         ("properties.socket.timeout.ms = 25000", "kafka.properties.socket.timeout.ms: socket.timeout.ms is 25000"),
         (
             "consumer.max.poll.interval.ms = 60000",

@@ -89,6 +89,22 @@ pub fn command(sources: &Sources, online: bool, json: bool) -> ExitCode {
     ExitCode::from(report.exit_code())
 }
 
+/// What [`check`] finds without reading any file: time-outs that contradict each other, headers that carry addresses,
+/// pipelines that get in each other's way. `pressline run` refuses to start with an error among them.
+pub fn contradictions(loaded: &Loaded) -> Vec<Finding> {
+    let mut report = Report::default();
+    for (file, pipeline) in &loaded.pipelines {
+        if let Ok(config) = pipeline {
+            let subject = Subject { file, config };
+            time_outs::check(&subject, &mut report);
+            headers::check(&subject, &mut report);
+        }
+    }
+    siblings::check(loaded, &mut report);
+    report.findings.retain(|finding| finding.severity == Severity::Error);
+    report.findings
+}
+
 /// Checks what was loaded; `online` asks brokers and registries too, which takes up to a minute when they are silent.
 pub async fn check(loaded: &Loaded, online: bool) -> Report {
     let mut report = Report::default();

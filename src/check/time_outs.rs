@@ -28,12 +28,12 @@ struct TimeOut {
 pub fn check(subject: &Subject<'_>, report: &mut Report) {
     let config = subject.config;
     let ms = |d: std::time::Duration| d.as_millis() as u64;
-    let session = time_out(config, Side::Consumer, &["session.timeout.ms"], ms(SESSION_TIMEOUT));
-    let poll = time_out(config, Side::Consumer, &["max.poll.interval.ms"], MAX_POLL_INTERVAL_MS);
-    let transaction = time_out(config, Side::Producer, &["transaction.timeout.ms"], ms(TRANSACTION_TIMEOUT));
-    let message = time_out(config, Side::Producer, &["message.timeout.ms", "delivery.timeout.ms"], ms(MESSAGE_TIMEOUT));
-    let socket = time_out(config, Side::Producer, &["socket.timeout.ms"], ms(REQUEST_TIMEOUT));
-    let linger = time_out(config, Side::Producer, &["linger.ms", "queue.buffering.max.ms"], LINGER_MS);
+    let session = time_out(config, Side::Consumer, "session.timeout.ms", ms(SESSION_TIMEOUT));
+    let poll = time_out(config, Side::Consumer, "max.poll.interval.ms", MAX_POLL_INTERVAL_MS);
+    let transaction = time_out(config, Side::Producer, "transaction.timeout.ms", ms(TRANSACTION_TIMEOUT));
+    let message = time_out(config, Side::Producer, "message.timeout.ms", ms(MESSAGE_TIMEOUT));
+    let socket = time_out(config, Side::Producer, "socket.timeout.ms", ms(REQUEST_TIMEOUT));
+    let linger = time_out(config, Side::Producer, "linger.ms", LINGER_MS);
 
     let before = report.findings.len();
     let mut below = |low: &TimeOut, factor: u64, high: &TimeOut, why: &str| {
@@ -71,7 +71,7 @@ fn finding(subject: &Subject<'_>, low: &TimeOut, factor: u64, high: &TimeOut, wh
     )
 }
 
-fn time_out(config: &PipelineConfig, side: Side, names: &[&'static str], default: u64) -> TimeOut {
+fn time_out(config: &PipelineConfig, side: Side, name: &'static str, default: u64) -> TimeOut {
     let own = match side {
         Side::Consumer => ("consumer", &config.kafka.consumer),
         Side::Producer => ("producer", &config.kafka.producer),
@@ -79,14 +79,11 @@ fn time_out(config: &PipelineConfig, side: Side, names: &[&'static str], default
     // The side's own table wins over the common one.
     let tables: [(&str, &Properties); 2] = [own, ("properties", &config.kafka.properties)];
     for (table, properties) in tables {
-        for name in names {
-            // A value that is no number is complained about as an invalid property.
-            if let Some(ms) = properties.0.get(*name).and_then(|text| text.parse::<f64>().ok()) {
-                let unlimited = ms == 0.0 && *name != "linger.ms" && *name != "queue.buffering.max.ms";
-                let ms = if unlimited { u64::MAX } else { ms as u64 };
-                return TimeOut { name, ms, key: Some(format!("kafka.{table}.{name}")) };
-            }
+        // A value that is no number is complained about as an invalid property.
+        if let Some(ms) = properties.0.get(name).and_then(|text| text.parse::<f64>().ok()) {
+            let ms = if ms == 0.0 && name != "linger.ms" { u64::MAX } else { ms as u64 };
+            return TimeOut { name, ms, key: Some(format!("kafka.{table}.{name}")) };
         }
     }
-    TimeOut { name: names.first().copied().unwrap_or_default(), ms: default, key: None }
+    TimeOut { name, ms: default, key: None }
 }

@@ -55,7 +55,7 @@ impl Default for HttpConfig {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `info,rdkafka=debug`.
+    /// `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `info,librdkafka=debug`.
     pub level: String,
     /// `text` for people, `json` for machines.
     pub format: LogFormat,

@@ -25,6 +25,7 @@ fn flatten(prefix: &str, table: Dict, flat: &mut PropertyMap) -> Result<(), Stri
     for (key, value) in table {
         let key = key.to_ascii_lowercase().replace('_', ".");
         let name = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
+        let name = canonical(name);
         let text = match value {
             Value::Dict(_, inner) => {
                 flatten(&name, inner, flat)?;
@@ -43,6 +44,16 @@ fn flatten(prefix: &str, table: Dict, flat: &mut PropertyMap) -> Result<(), Stri
         flat.insert(name, text);
     }
     Ok(())
+}
+
+/// librdkafka knows some properties by two names; set under both, the order would decide.
+fn canonical(name: String) -> String {
+    match name.as_str() {
+        "delivery.timeout.ms" => "message.timeout.ms".into(),
+        "compression.codec" => "compression.type".into(),
+        "queue.buffering.max.ms" => "linger.ms".into(),
+        _ => name,
+    }
 }
 
 /// Why a property may not be set, or `None` if it may.
@@ -74,7 +85,7 @@ pub fn refusal(name: &str) -> Option<&'static str> {
         "ssl.ca.location" | "ssl.certificate.location" | "ssl.key.location" => "set it in `kafka.tls` instead",
         "sasl.password" | "ssl.key.password" | "ssl.key.pem" | "ssl.keystore.password" => SECRET,
         "sasl.oauthbearer.client.secret" | "sasl.oauthbearer.config" => SECRET,
-        "enable.ssl.certificate.verification" => {
+        "enable.ssl.certificate.verification" | "ssl.endpoint.identification.algorithm" => {
             "without it anybody can pose as the broker and read the addresses; set `kafka.tls.ca` to the broker's authority"
         }
         "plugin.library.paths" => "no foreign code is loaded into a process that holds personal data",

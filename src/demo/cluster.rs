@@ -12,6 +12,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka_sys as sys;
 
@@ -107,6 +108,7 @@ impl Visitors {
     pub fn send(&self, cluster: &Cluster, topic: &str, presses: &mut Presses) {
         let (mut key, mut value) = (Vec::new(), Vec::new());
         let producer = &cluster.producer;
+        let own = OwnedHeaders::new().insert(Header { key: super::OWN_HEADER, value: None::<&str> });
         let began = Instant::now();
         let mut made = 0u64;
         while !self.stop.load(Ordering::Acquire) && self.count.is_none_or(|count| made < count) {
@@ -118,7 +120,7 @@ impl Visitors {
             }
             let press = presses.next_into(&mut key, &mut value);
             made += 1;
-            let mut record = BaseRecord::to(topic).key(&key);
+            let mut record = BaseRecord::to(topic).key(&key).headers(own.clone());
             if press.has_value {
                 record = record.payload(&value);
             }

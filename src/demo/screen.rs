@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use super::watch::{Counts, End, Enriched, Seen};
 
 /// Lines a second that a person can still follow, generously; the others are only counted.
-const LINES_PER_SECOND: u64 = 60;
+const LINES_PER_SECOND: u64 = 100;
 /// Width of the place's column: lines stay within 100 columns.
-const PLACE_WIDTH: usize = 37;
+const PLACE_WIDTH: usize = 28;
+/// Width of the place with its code and coordinates.
+const RESULT_WIDTH: usize = 44;
 /// Delays above this count as this, milliseconds.
 const LONGEST_DELAY_MS: usize = 60_000;
 
@@ -185,29 +187,33 @@ fn line(seen: &Seen, colours: &Colours) -> String {
         (None, End::Enriched(enriched)) => (enriched.session.as_str(), enriched.action.as_str()),
         (None, _) => ("?", "?"),
     };
-    let ip = match &seen.raw {
-        Some(raw) if raw.has_address => "ip withheld",
-        Some(_) => "no ip",
+    let ip = match seen.raw.as_ref().map(|raw| raw.has_address) {
+        Some(Some(true)) => "ip withheld",
+        Some(Some(false)) => "no ip",
+        Some(None) => "unreadable",
         None => "",
     };
     let delay = seen.delay.map(|delay| format!("{} ms", delay.as_millis())).unwrap_or_default();
-    let (time, result) = match &seen.end {
+    let mut timestamp_us = seen.timestamp_ms.map(|ms| ms.saturating_mul(1_000));
+    let result = match &seen.end {
         End::Enriched(enriched) => {
             let colour = if enriched.country_code == "--" { dim } else { good };
-            let place = fit(&places(enriched), PLACE_WIDTH - 4);
+            let place = fit(&places(enriched), PLACE_WIDTH);
             let at = enriched.coordinates.map(|(north, east)| format!("{north:.1} {east:.1}")).unwrap_or_default();
             let code = &enriched.country_code;
-            (clock(enriched.timestamp_us), format!("\u{2192} {colour}{code}  {place}{end}{dim}{at:>12}{end}"))
+            timestamp_us = Some(enriched.timestamp_us);
+            format!("\u{2192} {colour}{code}  {place}{end}{dim}{at:>12}{end}")
         }
         End::Dead { reason, field } => {
             let about = if field.is_empty() { String::new() } else { format!(" in {field}") };
-            (String::new(), format!("{bad}\u{2717} {:<49}{end}", format!("dead letter: {reason}{about}")))
+            format!("{bad}\u{2717} {:<RESULT_WIDTH$}{end}", format!("dead: {reason}{about}"))
         }
         End::Unreadable(reason) => {
-            (String::new(), format!("{bad}\u{2717} {:<49}{end}", format!("cannot be decoded: {reason}")))
+            format!("{bad}\u{2717} {:<RESULT_WIDTH$}{end}", format!("cannot be decoded: {reason}"))
         }
     };
-    format!("{time:<8}  {action:<11}  {session:<8}  {dim}{ip:<11}{end}  {result} {delay:>8}")
+    let time = timestamp_us.map(clock).unwrap_or_default();
+    format!("{time:<8}  {action:<11}  {session:<8}  {dim}{ip:<11}{end}  {result} {delay:>7}")
 }
 
 /// The most that fits, from the longest to the shortest.
@@ -217,14 +223,13 @@ fn places(enriched: &Enriched) -> Vec<String> {
         let known: Vec<&str> = parts.iter().map(|p| p.as_str()).filter(|p| !p.is_empty()).collect();
         known.join(", ")
     };
+    if [city, subdivision, country].iter().all(|name| name.is_empty()) {
+        return vec!["place unknown".into()];
+    }
     if city == subdivision {
         return vec![join(&[city, country]), join(&[city])];
     }
-    let mut places = vec![join(&[city, subdivision, country]), join(&[city, country]), join(&[city])];
-    if places.iter().all(String::is_empty) {
-        places = vec!["place unknown".into()];
-    }
-    places
+    vec![join(&[city, subdivision, country]), join(&[city, country]), join(&[city])]
 }
 
 fn fit(candidates: &[String], width: usize) -> String {

@@ -30,12 +30,14 @@ const SESSION_DIGITS: usize = 8;
 /// What is shown of a raw press. Cannot hold its address, nor any other text of it that was not checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Raw {
-    /// First eight digits of the session id, where the key is one.
+    /// First eight digits of the session id, where it is one.
     pub session: String,
     /// The action if it is a known one.
     pub action: String,
-    /// Whether there is an address.
-    pub has_address: bool,
+    /// Sent by the demo's own visitors, with the time of sending as its timestamp.
+    pub own: bool,
+    /// Whether there is an address; unknown where the record cannot be read.
+    pub has_address: Option<bool>,
 }
 
 /// Where an enriched press came from, as the Avro record says.
@@ -82,7 +84,9 @@ pub struct Seen {
     pub raw: Option<Raw>,
     /// What came out.
     pub end: End,
-    /// From the raw record's timestamp until this reader had the result.
+    /// The raw record's timestamp, milliseconds since the epoch.
+    pub timestamp_ms: Option<i64>,
+    /// From then until this reader had the result; not of others' presses, which may be dated back.
     pub delay: Option<Duration>,
 }
 
@@ -171,7 +175,11 @@ impl Watch {
             self.remember(press);
         }
         let now = SystemTime::now();
-        outs.iter().map(|record| self.end(record, now)).collect()
+        let mut ended: Vec<Seen> = outs.iter().map(|record| self.end(record, now)).collect();
+        for seen in ended.iter_mut().filter(|seen| !seen.raw.as_ref().is_some_and(|raw| raw.own)) {
+            seen.delay = None;
+        }
+        ended
     }
 
     fn remember(&mut self, press: RawPress) {
@@ -189,36 +197,40 @@ impl Watch {
     /// Takes of a raw record what may be shown.
     fn raw(&self, record: &BorrowedMessage<'_>) -> RawPress {
         let at = (record.partition(), record.offset());
-        let json: Json = record.payload().and_then(|v| serde_json::from_slice(v).ok()).unwrap_or_default();
+        let json: Option<Json> = record.payload().and_then(|v| serde_json::from_slice(v).ok());
+        let has_address = json.as_ref().map(|json| json.get("ip").is_some_and(|ip| !ip.is_null()));
+        let json = json.unwrap_or_default();
         let text = |name: &str| json.get(name).and_then(Json::as_str);
         let session = text("session_id").and_then(SessionId::parse).map(|id| id.as_str().to_string());
         let action = text("action").filter(|action| self.actions.iter().any(|known| known == action));
         let raw = Raw {
             session: short(session.as_deref().unwrap_or("?")),
             action: action.unwrap_or("?").to_string(),
-            has_address: json.get("ip").is_some_and(|ip| !ip.is_null()),
+            own: record.headers().is_some_and(|headers| headers.iter().any(|h| h.key == super::OWN_HEADER)),
+            has_address,
         };
         RawPress { at, timestamp_us: json.get("timestamp").and_then(Json::as_i64), session, raw }
     }
 
     fn end(&mut self, record: &OwnedMessage, now: SystemTime) -> Seen {
-        let delay = record.timestamp().to_millis().and_then(|ms| since(ms, now));
+        let timestamp_ms = record.timestamp().to_millis();
+        let delay = timestamp_ms.and_then(|ms| since(ms, now));
         if record.topic() == self.topics[2] {
             self.counts.dead += 1;
             let header = |name: &str| header(record, name);
             let at = header("pressline.partition").parse().ok().zip(header("pressline.offset").parse().ok());
             let raw = at.and_then(|at| self.on_the_way.remove(&at));
             let end = End::Dead { reason: header("pressline.reason"), field: header("pressline.field") };
-            return Seen { raw, end, delay };
+            return Seen { raw, end, timestamp_ms, delay };
         }
         self.counts.enriched += 1;
         match self.decode(record.payload().unwrap_or_default()) {
             Ok((session, enriched)) => {
                 let at = self.by_press.remove(&(session, enriched.timestamp_us));
                 let raw = at.and_then(|at| self.on_the_way.remove(&at));
-                Seen { raw, end: End::Enriched(enriched), delay }
+                Seen { raw, end: End::Enriched(enriched), timestamp_ms, delay }
             }
-            Err(reason) => Seen { raw: None, end: End::Unreadable(reason), delay },
+            Err(reason) => Seen { raw: None, end: End::Unreadable(reason), timestamp_ms, delay },
         }
     }
 

@@ -138,6 +138,12 @@ impl Registry {
         if let Some(id) = self.look_up(subject, schema_text).await? {
             return Ok(Standing::Registered(id));
         }
+        // Apicurio finds only the very text that was registered, blanks and line breaks included.
+        if let Some(latest) = self.latest(subject).await?
+            && same_json(&latest.schema, schema_text)
+        {
+            return Ok(Standing::Registered(latest.id));
+        }
         if !register {
             return Err(RegistryError::NotRegistered { registry: self.address().into(), subject: subject.into() });
         }
@@ -361,4 +367,10 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+/// Whether two texts are the same JSON, whatever their blanks and the order of keys; the order of fields counts.
+fn same_json(a: &str, b: &str) -> bool {
+    let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+    parse(a).is_some_and(|a| Some(a) == parse(b))
 }

@@ -81,9 +81,7 @@ class Names:
         """What is wrong with these two fields of an output record, as sentences."""
         key = (place["country_code"], place["country_name"], place["subdivision_name"], place["subdivision_code"])
         if key not in self._verdicts:
-            self._verdicts[key] = [
-                fault for fault in (self._country(*key[:2]), self._subdivision(key[0], *key[2:])) if fault
-            ]
+            self._verdicts[key] = [fault for fault in (self._country(*key[:2]), self._subdivision(key[0], *key[2:])) if fault]
         return self._verdicts[key]
 
     def _country(self, code, name):
@@ -107,7 +105,7 @@ class Names:
         if not name:
             return f"no subdivision, but the code {code!r}" if code else None
         same_name = [
-            subdivision.code.partition("-")[2]
+            subdivision
             for subdivision in pycountry.subdivisions.get(country_code=country) or []
             if subdivision.name.casefold() == name.casefold()
         ]
@@ -116,8 +114,6 @@ class Names:
             self.counts[f"{kind} a code, of a name that pycountry has not or twice"] += 1
             return None
         self.counts["subdivision codes compared with pycountry's by the same name"] += 1
-        return (
-            None
-            if code == same_name[0]
-            else f"subdivision {country} {name!r} has code {code!r}, pycountry {same_name[0]!r}"
-        )
+        # A province may have its region's name in short: Madrid is ES-M within ES-MD, "Madrid, Comunidad de".
+        allowed = [full.partition("-")[2] for full in (same_name[0].code, same_name[0].parent_code) if full]
+        return None if code in allowed else f"subdivision {country} {name!r} has code {code!r}, pycountry {' or '.join(allowed)}"

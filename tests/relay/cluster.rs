@@ -306,7 +306,16 @@ fn layout(consumer: &BaseConsumer, topic: &str) -> i32 {
 }
 
 fn ends(consumer: &BaseConsumer, topic: &str) -> BTreeMap<i32, (i64, i64)> {
-    (0..layout(consumer, topic)).map(|p| (p, consumer.fetch_watermarks(topic, p, PATIENCE).unwrap())).collect()
+    let ends_of = |partition| {
+        let mut found = None;
+        // A partition that was made a moment ago has no leader yet.
+        await_that(&format!("the ends of {topic}/{partition}"), || {
+            found = consumer.fetch_watermarks(topic, partition, PATIENCE).ok();
+            found.is_some()
+        });
+        (partition, found.unwrap())
+    };
+    (0..layout(consumer, topic)).map(ends_of).collect()
 }
 
 fn committed(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, i64>, KafkaError> {

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{World, holds_all, project, service, world};
+use crate::cluster::{Raw, Record};
+use crate::support::{World, holds_all, press, project, service, world};
 
 const COUNT: u32 = 200_000;
 
@@ -13,21 +14,10 @@ fn every_generated_press_comes_out_as_an_independent_client_works_it_out() {
     let Some(world) = world("end-to-end") else { return };
     let mut relay = world.run(&["workers=2"]);
     relay.await_ready();
-    let made = world
-        .generate(&[
-            "--count",
-            &COUNT.to_string(),
-            "--malformed",
-            "3%",
-            "--private",
-            "5%",
-            "--unknown",
-            "5%",
-            "--cohorts",
-            "1,2",
-        ])
-        .wait_with_output()
-        .unwrap();
+    let mmdb = project("data/demo.mmdb");
+    let shares = ["--malformed", "3%", "--private", "5%", "--unknown", "5%", "--cohorts", "1,2"];
+    let count = ["--count", &COUNT.to_string(), "--mmdb", mmdb.to_str().unwrap()];
+    let made = world.generate(&[&count[..], &shares].concat()).wait_with_output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let summary: Value = serde_json::from_slice(&made.stdout).unwrap();
     println!("{summary}");
@@ -43,31 +33,70 @@ fn every_generated_press_comes_out_as_an_independent_client_works_it_out() {
         "every record has exactly one outcome"
     );
     assert!(dead > 5_000.0 && dead < 7_000.0, "{dead} dead letters of 3 % malformed");
-    for outcome in ["found", "private"] {
-        let lookups = metrics.with("pressline_place_lookups_total", outcome);
-        assert!(lookups > 1_000.0, "{lookups} lookups with outcome {outcome}");
+    let lookups = |outcome: &str| metrics.with("pressline_place_lookups_total", &format!("outcome=\"{outcome}\""));
+    let found = lookups("hit") + lookups("miss");
+    assert!(found > 0.8 * f64::from(COUNT), "{found} addresses with a place");
+    for outcome in ["private", "not_found"] {
+        assert!(lookups(outcome) > 0.02 * f64::from(COUNT), "{} lookups with outcome {outcome}", lookups(outcome));
     }
     assert_eq!(relay.stop(), 0);
     let log = relay.log();
     holds_all(&log, &["relaying, each event exactly once", "schema is registered"]);
     assert!(!log.contains(" ERROR "), "{log}");
 
-    let checked = verify(&world);
+    let (agrees, checked) = verify(&world, COUNT);
     println!("{checked}");
+    assert!(agrees, "{checked}");
     holds_all(&checked, &["200,000  raw records", "200,000  output records + dead letters, of 200,000 raw records"]);
 }
 
-/// Runs the checker; what it printed.
-fn verify(world: &World) -> String {
+#[test]
+fn the_checker_finds_what_is_doubled_lost_or_changed() {
+    let Some(world) = world("checker") else { return };
+    let made = world.generate(&["--count", "3000", "--malformed", "2%"]).wait_with_output().unwrap();
+    assert!(made.status.success());
+    let mut relay = world.run(&[]);
+    world.await_relayed(&mut relay);
+    assert_eq!(relay.stop(), 0);
+    let (agrees, checked) = verify(&world, 3_000);
+    assert!(agrees, "{checked}");
+
+    let output = world.cluster.read(&world.out);
+    let copy = |record: &Record, value: Vec<u8>| Raw {
+        partition: Some(record.partition),
+        key: Some(String::from_utf8(record.key.clone()).unwrap()),
+        value: Some(value),
+        timestamp_ms: record.timestamp_ms,
+        ..Raw::default()
+    };
+    let found = |cluster_topic: &str, raw: Raw, parts: &[&str]| {
+        world.cluster.send(cluster_topic, &[raw]);
+        let (agrees, checked) = verify(&world, 3_000);
+        assert!(!agrees, "{checked}");
+        holds_all(&checked, parts);
+    };
+    let value = output[7].value.clone().unwrap();
+    found(&world.out, copy(&output[7], value), &["DIFFERENT", "0 records lost, 1 too many"]);
+    let (agrees, checked) = verify(&world, 3_001);
+    assert!(!agrees, "{checked}");
+    holds_all(&checked, &["3000 records where 3001 were sent"]);
+    // A press that was never relayed.
+    found(&world.raw, Raw::value(0, press(4711)), &["1 records lost, 0 too many"]);
+    // A dead letter without its record.
+    let letter = Raw { partition: Some(0), key: Some("x".into()), ..Raw::default() };
+    found(&world.dead, letter, &["the headers pressline.partition and pressline.offset are not both numbers"]);
+}
+
+/// Runs the checker: whether all agrees, and what it printed.
+fn verify(world: &World, sent: u32) -> (bool, String) {
     let done = Command::new(service("PRESSLINE_TEST_PYTHON"))
         .arg(project("tests/python/verify_relay.py"))
         .args(["--bootstrap", world.cluster.bootstrap(), "--registry", &world.registry])
         .args(["--raw-topic", &world.raw, "--output-topic", &world.out, "--dead-topic", &world.dead])
-        .args(["--expect-sent", &COUNT.to_string(), "--max-record-bytes", "65536", "--mmdb"])
+        .args(["--expect-sent", &sent.to_string(), "--max-record-bytes", "65536", "--mmdb"])
         .arg(project("data/demo.mmdb"))
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&done.stdout).into_owned();
-    assert!(done.status.success(), "{said}\n{}", String::from_utf8_lossy(&done.stderr));
-    said
+    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    (done.status.success(), said)
 }

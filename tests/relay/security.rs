@@ -72,7 +72,7 @@ fn every_mechanism_with_the_password_from_file_or_environment() {
     let closed = "PRESSLINE_TEST_BOOTSTRAP_SASL_TLS";
     let ways = [
         (sasl(closed, "PLAIN", &[ca.clone(), from_file.clone()]), false),
-        (sasl(open, "SCRAM-SHA-256", &[plaintext.clone()]), true),
+        (sasl(open, "SCRAM-SHA-256", std::slice::from_ref(&plaintext)), true),
         (sasl(closed, "SCRAM-SHA-512", &[ca]), true),
         (sasl(open, "PLAIN", &[plaintext, from_file]), false),
     ];

@@ -1,0 +1,66 @@
+//! Whether each pipeline has what it needs: written by its workers, shown by `/readyz`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use crate::metrics;
+
+/// Whether a pipeline has what it needs, for `/readyz`.
+pub struct Status {
+    name: String,
+    /// What each part waits for; empty text is ready.
+    waits: Mutex<BTreeMap<String, String>>,
+    /// Credits for the place data in use.
+    credits: Mutex<BTreeSet<String>>,
+}
+
+impl Status {
+    /// A pipeline that has not begun yet.
+    pub fn new(name: &str) -> Self {
+        let waits = BTreeMap::from([("start".to_string(), "starting".to_string())]);
+        Self { name: name.to_string(), waits: Mutex::new(waits), credits: Mutex::default() }
+    }
+
+    /// The pipeline's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `part` waits for something, or for nothing (empty text).
+    pub fn set(&self, part: &str, wait: &str) {
+        if let Ok(mut waits) = self.waits.lock() {
+            waits.insert(part.to_string(), wait.to_string());
+            metrics::ready(&self.name, waits.values().all(String::is_empty));
+        }
+    }
+
+    /// A worker has what it needs.
+    pub fn worker_ready(&self, slot: usize) {
+        self.set(&format!("worker {slot}"), "");
+    }
+
+    /// A worker waits for something.
+    pub fn worker_waits(&self, slot: usize, reason: &str) {
+        self.set(&format!("worker {slot}"), reason);
+    }
+
+    /// Credits for the place data in use, to be shown wherever results are.
+    pub fn credits(&self) -> Vec<String> {
+        self.credits.lock().map(|credits| credits.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Place data is in use that wants to be credited.
+    pub fn credit(&self, text: &str) {
+        if let Ok(mut credits) = self.credits.lock()
+            && !text.is_empty()
+        {
+            credits.insert(text.to_string());
+        }
+    }
+
+    /// What it waits for; empty if it is ready.
+    pub fn waiting_for(&self) -> Vec<String> {
+        let Ok(waits) = self.waits.lock() else { return vec!["status unknown".into()] };
+        waits.iter().filter(|(_, wait)| !wait.is_empty()).map(|(part, wait)| format!("{part}: {wait}")).collect()
+    }
+}
