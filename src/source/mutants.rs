@@ -61,9 +61,10 @@ impl Source {
                 seen.entry(record.partition()).or_insert(record.offset());
             }
             let rebalance = context.has_events.load(Ordering::Acquire);
-            let settled = context.events.lock().is_ok_and(|events| {
-                events.iter().rev().any(|event| matches!(event, super::GroupEvent::Assigned(_)))
-            });
+            let settled = context
+                .events
+                .lock()
+                .is_ok_and(|events| events.iter().rev().any(|event| matches!(event, super::GroupEvent::Assigned(_))));
             if settled || begun.elapsed() > if rebalance { REBALANCE } else { USUAL } {
                 break;
             }

@@ -50,8 +50,8 @@ def kill_at(point):
 
 
 def stall(world, times, random):
-    """kill -9 inside a transaction with the time-outs of the default: the next start ends what was left open, so readers
-    of committed records never wait for the transaction's time-out."""
+    """kill -9 inside a transaction, with the default time-outs: the next start ends what was left open, so readers of
+    committed records never wait for the transaction's time-out."""
     pair = world.start_pair()
     for _ in range(times):
         name = random.choice("ab")
@@ -176,7 +176,9 @@ def registry_away(world, times, random):
         name = random.choice("ab")
         pair[name].kill()
         pair[name] = world.start(name)
-        await_that("it to say what it waits for", lambda: pair[name].ready()[0] == 503 and "schema" in pair[name].ready()[1])
+        await_that(
+            "it to say what it waits for", lambda: pair[name].ready()[0] == 503 and "schema" in pair[name].ready()[1]
+        )
         world.recovered(begun)
         stack("restart", "registry")
         await_that("it to be ready", lambda: pair[name].ready()[0] == 200)
@@ -205,8 +207,8 @@ def black_hole(world, times, random):
 
 
 def refused(harm, running):
-    """The ingress topic is harmed, while the process stands still or while none runs: a refusal must follow that says what
-    happened, at the next start too, and nothing is skipped."""
+    """The ingress topic is harmed, while the process stands still or while none runs: a refusal must follow that says
+    what happened, at the next start too, and nothing is skipped."""
 
     def fault(world, times, random):
         for _ in range(times):
@@ -285,7 +287,7 @@ def _send_more(world, factor):
 
 
 def held_end_txn(world, times, random):
-    """An EndTxn is held until the client's next transaction has written something, and sent on then, before its offsets;
+    """An EndTxn is held until the client's next transaction has written something, and sent on before its offsets are;
     then the client is killed. Were the late EndTxn to hit the new transaction, its records would come twice."""
     pair = world.start_pair()
     client = pair["a"].client
@@ -340,7 +342,9 @@ def cuts(api):
         pair = world.start_pair()
         for _ in range(times):
             action, stage = random.choice(["drop", "delay", "cut"]), random.choice(["request", "response"])
-            rule = Rule(pair["a"].client, api, action, stage, times=random.choice([1, 1, 2]), seconds=random.uniform(0.5, 3))
+            rule = Rule(
+                pair["a"].client, api, action, stage, times=random.choice([1, 1, 2]), seconds=random.uniform(0.5, 3)
+            )
             disturb(world, pair, random, rule)
 
     return fault
@@ -405,7 +409,7 @@ FAULTS = [
     Fault("black-hole", black_hole, proxied=True),
     Fault("registry-away", registry_away, alone=True),
     Fault("broker-kill", broker_kill, alone=True),
-    Fault("broker-stop", broker_stop(12), alone=True),
+    Fault("broker-stop", broker_stop(12), soak=0, alone=True),
     Fault("broker-stop-30", broker_stop(30), test=0, alone=True),
 ]
 BY_NAME = {fault.name: fault for fault in FAULTS}

@@ -7,7 +7,7 @@ from confluent_kafka import Producer
 from world import PARTITIONS, await_that, press
 
 SETTINGS = {"source.max_record_bytes": 1_000_000, "dead_letter.max_dead_share": 1.0}
-# Of the whole process: 48 MB of prefetched records, one batch of the producer, and what a broker may put into one fetch.
+# Of the whole process: 48 MB of prefetched records, one batch of the producer, one answer to a fetch, unpacked.
 MOST_KB = 400_000
 _BROKERS_LIMIT = 1_048_588
 
@@ -18,11 +18,19 @@ def poison(world, times, random):
     world.load.end()
     for _ in range(times):
         for partition in range(PARTITIONS):
-            for codec, send in (("gzip", _unpacking), ("zstd", _unpacking), ("none", _large), ("gzip", _deep), ("zstd", _wide)):
+            for codec, send in (
+                ("gzip", _unpacking),
+                ("zstd", _unpacking),
+                ("none", _large),
+                ("gzip", _deep),
+                ("zstd", _wide),
+            ):
                 producer = _producer(world, codec)
                 send(world, producer, partition)
                 producer.flush(60)
-        await_that("all to be relayed", lambda: (world.check_running(), world.committed() == world.load.sent)[1], 120, 0.3)
+        await_that(
+            "all to be relayed", lambda: (world.check_running(), world.committed() == world.load.sent)[1], 120, 0.3
+        )
     peaks = [instance.memory_kb("VmHWM") for instance in pair.values()]
     world.notes.append(f"peak memory {max(peaks) // 1000} MB")
     if max(peaks) > MOST_KB:
@@ -31,7 +39,9 @@ def poison(world, times, random):
 
 def _producer(world, codec):
     limits = {"message.max.bytes": 100_000_000, "batch.size": 40_000_000, "linger.ms": 200}
-    return Producer({"bootstrap.servers": world.bootstrap, "compression.type": codec, "enable.idempotence": True, **limits})
+    return Producer(
+        {"bootstrap.servers": world.bootstrap, "compression.type": codec, "enable.idempotence": True, **limits}
+    )
 
 
 def _send(world, producer, partition, value, dead=False, key=None, headers=None):
@@ -73,7 +83,13 @@ def _deep(world, producer, partition):
     """JSON of 10,000 levels, closed and not, alone and as an unknown field."""
     for value in (b"[" * 10_000 + b"]" * 10_000, b'{"a":' * 10_000, b"[" * 900_000):
         _send(world, producer, partition, value, dead=True)
-    _send(world, producer, partition, lambda sound: sound[:-1] + b',"x":' + b"[" * 10_000 + b"]" * 10_000 + b"}", dead=True)
+    _send(
+        world,
+        producer,
+        partition,
+        lambda sound: sound[:-1] + b',"x":' + b"[" * 10_000 + b"]" * 10_000 + b"}",
+        dead=True,
+    )
 
 
 def _wide(world, producer, partition):

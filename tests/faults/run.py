@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Does faults to running pressline processes under load, and checks that no event is lost, doubled, out of order or wrong.
+"""Does faults to running pressline processes under load: no event may be lost, doubled, out of order or wrong.
 
     tests/stack/stack.py run -- python3 tests/faults/run.py --suite test
     ... --suite soak --times 50 --kills 200        fewer; goes on where target/faults/soak.jsonl ends
@@ -19,14 +19,13 @@ import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
     os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
 
 from faults import BY_NAME, FAULTS, MUTANTS  # noqa: E402
 from proxy import Proxy  # noqa: E402
-from world import BREAKABLE, FOLDER, RELEASE, Failure, World, service  # noqa: E402
+from world import BREAKABLE, FOLDER, RELEASE, Failure, World, count_uncommitted, service  # noqa: E402
 
 _COUNTS = ("inputs", "written", "dead", "lost", "doubled", "disordered", "wrong")
 _lock = threading.Lock()
@@ -44,13 +43,16 @@ def do(fault, times, seed, mutant=None):
     result = {"fault": fault.name, "times": times, "seed": seed, "mutant": mutant, "failures": []}
     world = None
     try:
-        with World(mutant or fault.name, settings=fault.settings, proxied=fault.proxied, mutant=mutant, binary=fault.binary) as world:
+        with World(
+            mutant or fault.name, settings=fault.settings, proxied=fault.proxied, mutant=mutant, binary=fault.binary
+        ) as world:
             world.refused = world.may_go_on = False
             if fault.proxied:
                 with _lock:
                     world.proxy = the_proxy()
             verdict = _run(fault, world, times, seed, result)
             result |= {name: getattr(verdict, name) for name in _COUNTS}
+            result["aborted"] = count_uncommitted(world.bootstrap, world.out) - verdict.written
             if not verdict.sound:
                 world.fail("; ".join(verdict.examples[:5]) or "inputs are not written + dead")
             result["failures"] += world.failures
@@ -154,12 +156,25 @@ def say(count, total, result):
 
 def table(rows):
     """Sums by fault, in Markdown."""
-    head = ["fault", "times", "inputs", "written", "dead", "lost", "doubled", "out of order", "wrong content", "recovery s, max", "failed runs"]
+    head = [
+        "fault",
+        "times",
+        "inputs",
+        "written",
+        "dead",
+        "lost",
+        "doubled",
+        "out of order",
+        "wrong content",
+        "aborted",
+        "recovery s, max",
+        "failed runs",
+    ]
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     for name in [fault.name for fault in FAULTS]:
         own = [row for row in rows if row["fault"] == name]
         if own:
-            sums = [sum(row.get(key, 0) for row in own) for key in ("times", *_COUNTS)]
+            sums = [sum(row.get(key, 0) for row in own) for key in ("times", *_COUNTS, "aborted")]
             cells = [*sums, max(row.get("recovery", 0) for row in own), sum(bool(row["failures"]) for row in own)]
             lines.append(f"| {name} | " + " | ".join(f"{cell:,}" for cell in cells) + " |")
     return "\n".join(lines)
@@ -167,7 +182,10 @@ def table(rows):
 
 def mutants(arguments, seeds):
     """Each mutant must be caught by its fault, and the same build without a mutant must pass it."""
-    lines = ["| mutant | fault | runs | lost | doubled | out of order | caught by |", "|---|---|---:|---:|---:|---:|---|"]
+    lines = [
+        "| mutant | fault | runs | lost | doubled | out of order | caught by |",
+        "|---|---|---:|---:|---:|---:|---|",
+    ]
     failed = 0
     for mutant, name in MUTANTS.items():
         if arguments.only and mutant not in arguments.only:

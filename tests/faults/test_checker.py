@@ -69,7 +69,9 @@ class Planted(unittest.TestCase):
         rows = outcomes()
         first = next(i for i, r in enumerate(rows) if r[0] == "written")
         second = next(
-            i for i, r in enumerate(rows) if i > first and r[0] == "written" and r[1] == rows[first][1] and (r[2] - rows[first][2]) % 2 == 0
+            i
+            for i, r in enumerate(rows)
+            if i > first and r[0] == "written" and r[1] == rows[first][1] and (r[2] - rows[first][2]) % 2 == 0
         )
         rows[first], rows[second] = rows[second], rows[first]
         found = verdict(rows)

@@ -17,7 +17,14 @@ import urllib.request
 from pathlib import Path
 
 import fastavro
-from confluent_kafka import OFFSET_BEGINNING, Consumer, ConsumerGroupTopicPartitions, KafkaError, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, NewTopic
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,6 +85,25 @@ def await_that(what, holds, seconds=PATIENCE, pause=0.02):
             raise Failure(f"waited {seconds} s for {what}")
         time.sleep(pause)
     return time.monotonic() - begun
+
+
+def count_uncommitted(bootstrap, topic):
+    """Records of a topic, those of aborted transactions too: how many more than committed ones shows what a fault hit."""
+    options = {
+        "group.id": "faults",
+        "enable.partition.eof": True,
+        "isolation.level": "read_uncommitted",
+        "log_level": 0,
+    }
+    consumer = Consumer({"bootstrap.servers": bootstrap, "enable.auto.commit": False, **options})
+    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in range(PARTITIONS)])
+    count, ends, deadline = 0, 0, time.monotonic() + PATIENCE
+    while ends < PARTITIONS and time.monotonic() < deadline:
+        messages = consumer.consume(10_000, timeout=0.1)
+        errors = sum(message.error() is not None for message in messages)
+        count, ends = count + len(messages) - errors, ends + errors
+    consumer.close()
+    return count
 
 
 def known_addresses():
@@ -196,7 +222,6 @@ class World:
         pair = {}
         for name in "ab":
             pair[name] = self.start(name, **settings)
-            
 
         def both():
             self.check_running()
@@ -239,7 +264,11 @@ class World:
         if self.load.failed:
             raise Failure(f"the harness could not send {self.load.failed} records: {self.load.error}")
         try:
-            await_that("the group's offsets to reach the end", lambda: (self.check_running(), self.committed() == sent)[1], pause=0.2)
+            await_that(
+                "the group's offsets to reach the end",
+                lambda: (self.check_running(), self.committed() == sent)[1],
+                pause=0.2,
+            )
         except Failure as failure:
             self.fail(f"{failure}: {self.committed()} of {sent}")
         for instance in self.instances:
@@ -355,7 +384,8 @@ class Monitor:
                 elif message.error().code() == KafkaError._PARTITION_EOF:
                     at_end.add(key)
                 elif not message.error().retriable() and message.error().code() not in (
-                    KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT
+                    KafkaError._ALL_BROKERS_DOWN,
+                    KafkaError._TRANSPORT,
                 ):
                     raise Failure(f"{key}: {message.error()}")
             if self._asked.is_set():
@@ -371,7 +401,9 @@ class Monitor:
     @staticmethod
     def _positions(consumer, everything):
         positions = consumer.position(everything)
-        return [TopicPartition(p.topic, p.partition, p.offset if p.offset >= 0 else OFFSET_BEGINNING) for p in positions]
+        return [
+            TopicPartition(p.topic, p.partition, p.offset if p.offset >= 0 else OFFSET_BEGINNING) for p in positions
+        ]
 
     def _see(self, message):
         where = message.topic(), message.partition(), message.offset()
