@@ -88,7 +88,7 @@ def await_that(what, holds, seconds=PATIENCE, pause=0.02):
 
 
 def count_uncommitted(bootstrap, topic):
-    """Records of a topic, those of aborted transactions too: how many more than committed ones shows what a fault hit."""
+    """Records of a topic, those of aborted transactions too: that there are some shows that a fault hit one."""
     options = {
         "group.id": "faults",
         "enable.partition.eof": True,
