@@ -67,11 +67,16 @@ def stall(world, times, random):
 
 
 def stop_and_continue(world, times, random):
-    """SIGSTOP past session and transaction time-outs, then SIGCONT: the zombie commits nothing."""
+    """SIGSTOP past session and transaction time-outs, then SIGCONT: the zombie commits nothing. Every other time it is
+    stopped for certain inside a transaction, between a Produce and its answer; else whenever it comes."""
     pair = world.start_pair()
-    for _ in range(times):
+    for count in range(times):
         time.sleep(random.uniform(0, 0.5))
         zombie = pair[random.choice("ab")]
+        if count % 2 == 0:
+            answer = world.proxy.add(Rule(zombie.client, proxy.PRODUCE, "delay", "response", seconds=1))
+            await_that("a Produce", answer.hit.is_set, pause=0.001)
+            world.proxy.remove(answer)
         begun = time.monotonic()
         zombie.send(signal.SIGSTOP)
         world.recovered(begun)
@@ -395,7 +400,7 @@ FAULTS = [
     Fault("kill", kill, test=10, soak=1000, at_once=10),
     *(Fault(f"kill-{point.replace('_', '-')}", kill_at(point)) for point in _POINTS),
     Fault("stall", stall, settings=_PATIENT),
-    Fault("stop-and-continue", stop_and_continue),
+    Fault("stop-and-continue", stop_and_continue, proxied=True),
     Fault("churn-eager", churn, settings=EAGER),
     Fault("churn-cooperative", churn, settings=COOPERATIVE),
     Fault("same-instance", same_instance),

@@ -10,10 +10,12 @@ Ends with a table in Markdown and `N passed, M failed`; exit code 1 when anythin
 """
 
 import argparse
+import dataclasses
 import functools
 import json
 import os
 import random
+import shutil
 import sys
 import threading
 import time
@@ -182,24 +184,36 @@ def table(rows):
 
 def mutants(arguments, seeds):
     """Each mutant must be caught by its fault, and the same build without a mutant must pass it."""
+    chosen = {m: BY_NAME[name] for m, name in MUTANTS.items() if not arguments.only or m in arguments.only}
+    sound = [
+        dataclasses.replace(BY_NAME[name], breakable=True) for name in dict.fromkeys(f.name for f in chosen.values())
+    ]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        passes = [pool.submit(do, fault, fault.test or 2, seeds.randrange(1 << 32)) for fault in sound]
+        hunts = {m: pool.submit(hunt, m, fault, random.Random(seeds.random())) for m, fault in chosen.items()}
+        for number, future in enumerate(passes, 1):
+            say(number, len(passes), future.result())
+        rows = [hunt.result() for hunt in hunts.values()]
+    failed = sum(bool(future.result()["failures"]) for future in passes) + sum(not caught for _, caught in rows)
     lines = [
         "| mutant | fault | runs | lost | doubled | out of order | caught by |",
         "|---|---|---:|---:|---:|---:|---|",
     ]
-    failed = 0
-    for mutant, name in MUTANTS.items():
-        if arguments.only and mutant not in arguments.only:
-            continue
-        fault, caught, runs = BY_NAME[name], "", 0
-        while not caught and runs < 4:
-            runs += 1
-            result = do(fault, max(fault.test, 2), seeds.randrange(1 << 32), mutant)
-            caught = evidence(mutant, result)
-            say(runs, 4, result)
-        failed += not caught
-        counts = " | ".join(str(result.get(key, 0)) for key in ("lost", "doubled", "disordered"))
-        lines.append(f"| {mutant} | {name} | {runs} | {counts} | {caught or '**survived**'} |")
-    return "\n".join(lines), len(lines) - 2 - failed, failed
+    lines += [row for row, _ in rows]
+    return "\n".join(lines), len(passes) + len(rows) - failed, failed
+
+
+def hunt(mutant, fault, seeds):
+    """Does the mutant's fault to it until it is caught, a few times at most; its row of the table, and what caught it."""
+    for run in range(1, 5):
+        result = do(fault, fault.test or 2, seeds.randrange(1 << 32), mutant)
+        caught = evidence(mutant, result)
+        if caught:
+            shutil.rmtree(result["folder"], ignore_errors=True)
+            break
+        print(f"{mutant} got past {fault.name}, run {run}: {result['failures']}", flush=True)
+    counts = " | ".join(str(result.get(key, 0)) for key in ("lost", "doubled", "disordered"))
+    return f"| {mutant} | {fault.name} | {run} | {counts} | {caught or '**survived**'} |", caught
 
 
 def evidence(mutant, result):
