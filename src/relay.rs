@@ -183,16 +183,19 @@ impl Worker {
     /// open), then the committed offsets. Only the producer is replaced where positions are known.
     fn recover(&mut self) -> Result<(), RelayError> {
         self.metrics.recovered();
+        self.recovering();
         self.reopen()?;
         if self.coordinator.phase() != Phase::Lost {
             return Ok(());
         }
+        self.recovering();
         let mut pause = Pause::new();
         while !self.stopping() {
             match self.source.rewind(&self.coordinator) {
                 Ok(committed) => {
                     let missing = self.coordinator.rewound(&committed);
                     if missing.is_empty() {
+                        self.shared.status.worker_ready(self.slot);
                         return Ok(());
                     }
                 }
@@ -201,6 +204,13 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Not ready from now on: with a broker that keeps silent each step of a recovery may block for long.
+    fn recovering(&self) {
+        self.shared
+            .status
+            .worker_waits(self.slot, "recovering: a new producer and the committed offsets are waited for");
     }
 
     /// A new producer, for as long as it takes.
