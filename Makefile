@@ -3,7 +3,6 @@
 
 CARGO ?= cargo
 STACK = python3 tests/stack/stack.py
-
 FAULTS = $(STACK) run -- python3 tests/faults/run.py
 
 .DEFAULT_GOAL := help
@@ -17,7 +16,7 @@ build: ## build target/release/pressline
 
 test: prerequisites build build-faults ## all tests, with a real Kafka and schema registry started for them
 	$(CARGO) test --release --locked --no-run
-	$(STACK) run -- $(CARGO) test --release --locked
+	$(STACK) run -- $(CARGO) test --release --locked --no-fail-fast
 	python3 tests/faults/test_checker.py
 	$(FAULTS) --suite test
 

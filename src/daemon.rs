@@ -29,10 +29,6 @@ pub fn run(sources: &Sources) -> ExitCode {
         Ok(loaded) => loaded,
         Err(findings) => return refuse(&findings),
     };
-    let contradictions = check::contradictions(&loaded);
-    if !contradictions.is_empty() {
-        return refuse(&contradictions);
-    }
     if let Err(message) = init_log(&loaded.process.log) {
         eprintln!("error: {message}");
         return ExitCode::FAILURE;
@@ -86,6 +82,10 @@ async fn run_loaded(loaded: Loaded) -> u8 {
     let mut configs = Vec::new();
     let mut broken = Vec::new();
     for (file, pipeline) in pipelines {
+        let pipeline = pipeline.and_then(|config| match check::contradictions(&file, &config) {
+            none if none.is_empty() => Ok(config),
+            findings => Err(findings),
+        });
         match pipeline {
             Ok(config) => configs.push(config),
             Err(findings) => {

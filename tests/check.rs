@@ -318,7 +318,7 @@ impl Services {
     }
 
     async fn topics(&self) {
-        self.topic(&self.raw(), 3, &[]).await;
+        self.topic(&self.raw(), 3, &[("retention.ms", "86400000")]).await;
         self.topic(&self.out(), 3, &[]).await;
         self.topic(&format!("{}.dead", self.raw()), 1, &[]).await;
     }

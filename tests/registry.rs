@@ -98,6 +98,7 @@ async fn a_known_schema_is_only_looked_up() {
 async fn a_new_subject_is_registered() {
     let stub = stub(&[
         ("POST", LOOK_UP, 404, NO_SUBJECT),
+        ("GET", LATEST, 404, NO_SUBJECT),
         ("POST", COMPATIBLE, 404, NO_SUBJECT),
         ("POST", VERSIONS, 200, r#"{"id":7}"#),
     ])
@@ -107,8 +108,17 @@ async fn a_new_subject_is_registered() {
 }
 
 #[tokio::test]
+async fn a_schema_that_was_registered_with_other_blanks_is_found() {
+    let pretty = serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(V1).unwrap()).unwrap();
+    let latest = serde_json::json!({"subject": "t-value", "version": 3, "id": 9, "schema": pretty}).to_string();
+    let stub = stub(&[("POST", LOOK_UP, 404, NO_SCHEMA), ("GET", LATEST, 200, &latest)]).await;
+    assert_eq!(stub.registry().ensure("t-value", V1, false).await, Ok(SchemaId(9)));
+    stub.all_asked();
+}
+
+#[tokio::test]
 async fn without_register_nothing_is_registered() {
-    let stub = stub(&[("POST", LOOK_UP, 404, NO_SCHEMA)]).await;
+    let stub = stub(&[("POST", LOOK_UP, 404, NO_SCHEMA), ("GET", LATEST, 404, NO_SUBJECT)]).await;
     let error = stub.registry().ensure("t-value", V1, false).await.unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -127,6 +137,7 @@ async fn an_incompatible_schema_is_told_with_reason_and_fields() {
     let latest = serde_json::json!({"subject": "t-value", "version": 3, "id": 9, "schema": V1}).to_string();
     let stub = stub(&[
         ("POST", LOOK_UP, 404, NO_SCHEMA),
+        ("GET", LATEST, 404, NO_SUBJECT),
         ("POST", COMPATIBLE, 200, r#"{"is_compatible":false,"messages":["READER_FIELD_MISSING_DEFAULT_VALUE: x"]}"#),
         ("GET", LATEST, 200, &latest),
     ])
@@ -151,6 +162,7 @@ async fn a_conflict_at_registration_is_incompatible_too() {
     let latest = serde_json::json!({"version": 3, "id": 9, "schema": V1}).to_string();
     let stub = stub(&[
         ("POST", LOOK_UP, 404, NO_SCHEMA),
+        ("GET", LATEST, 404, NO_SUBJECT),
         ("POST", COMPATIBLE, 200, r#"{"is_compatible":true}"#),
         ("POST", VERSIONS, 409, r#"{"error_code":409,"message":"older version 1 does not agree"}"#),
         ("POST", LOOK_UP, 404, NO_SCHEMA),
@@ -166,6 +178,7 @@ async fn a_conflict_at_registration_is_incompatible_too() {
 async fn a_schema_that_another_process_registered_a_moment_ago_is_used() {
     let stub = stub(&[
         ("POST", LOOK_UP, 404, NO_SUBJECT),
+        ("GET", LATEST, 404, NO_SUBJECT),
         ("POST", COMPATIBLE, 404, NO_SUBJECT),
         ("POST", VERSIONS, 409, r#"{"error_code":409,"message":"An artifact with ID 't-value' already exists."}"#),
         ("POST", LOOK_UP, 200, r#"{"id":7}"#),
@@ -179,6 +192,7 @@ async fn a_schema_that_another_process_registered_a_moment_ago_is_used() {
 async fn the_reason_is_read_as_apicurio_words_it() {
     let stub = stub(&[
         ("POST", LOOK_UP, 404, NO_SCHEMA),
+        ("GET", LATEST, 404, NO_SUBJECT),
         ("POST", COMPATIBLE, 200, r#"{"is_compatible":false,"reason":"reader union lacking writer type"}"#),
         ("GET", LATEST, 404, NO_SUBJECT),
     ])
@@ -300,7 +314,7 @@ async fn a_stop_ends_the_wait_at_once_and_a_refusal_is_not_waited_out() {
     assert_eq!(ended, Ok(None));
     assert!(begin.elapsed() < Duration::from_millis(450), "{:?}", begin.elapsed());
 
-    let stub = stub(&[("POST", LOOK_UP, 404, NO_SCHEMA)]).await;
+    let stub = stub(&[("POST", LOOK_UP, 404, NO_SCHEMA), ("GET", LATEST, 404, NO_SUBJECT)]).await;
     let (_keep, mut stop) = watch::channel(false);
     let ended = stub.registry().ensure_with_backoff("t-value", V1, false, &mut stop, |_, _| panic!("waited")).await;
     assert!(matches!(ended, Err(RegistryError::NotRegistered { .. })));

@@ -89,18 +89,13 @@ pub fn command(sources: &Sources, online: bool, json: bool) -> ExitCode {
     ExitCode::from(report.exit_code())
 }
 
-/// What [`check`] finds without reading any file: time-outs that contradict each other, headers that carry addresses,
-/// pipelines that get in each other's way. `pressline run` refuses to start with an error among them.
-pub fn contradictions(loaded: &Loaded) -> Vec<Finding> {
+/// What [`check`] finds in one pipeline without reading any file and what must not run: time-outs that contradict each
+/// other, headers that carry addresses.
+pub fn contradictions(file: &Path, config: &PipelineConfig) -> Vec<Finding> {
     let mut report = Report::default();
-    for (file, pipeline) in &loaded.pipelines {
-        if let Ok(config) = pipeline {
-            let subject = Subject { file, config };
-            time_outs::check(&subject, &mut report);
-            headers::check(&subject, &mut report);
-        }
-    }
-    siblings::check(loaded, &mut report);
+    let subject = Subject { file, config };
+    time_outs::check(&subject, &mut report);
+    headers::check(&subject, &mut report);
     report.findings.retain(|finding| finding.severity == Severity::Error);
     report.findings
 }

@@ -191,7 +191,7 @@ fn nothing_private(record: &Record) {
 #[test]
 fn what_goes_along_and_what_stays_behind() {
     let Some(world) = world("along") else { return };
-    let mut relay = world.run(&["source.headers=[\"trace\", \"x-real-ip\", \"note\"]"]);
+    let mut relay = world.run(&["source.headers=[\"trace\", \"visitor\", \"note\"]"]);
     // An hour ago: not the time of sending, and not so old that retention would eat it at once.
     let begun_ms = now_us() / 1000 - 3_600_000;
     let record = |number: u128, ip: &str| {
@@ -206,7 +206,7 @@ fn what_goes_along_and_what_stays_behind() {
             value: Some(body.into_bytes()),
             headers: vec![
                 ("trace", "4711"),
-                ("x-real-ip", ADDRESS),
+                ("visitor", ADDRESS),
                 ("x-forwarded-for", ADDRESS),
                 ("note", "not an address"),
             ],
