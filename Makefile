@@ -3,9 +3,10 @@
 
 CARGO ?= cargo
 STACK = python3 tests/stack/stack.py
+FAULTS = $(STACK) run -- python3 tests/faults/run.py
 
 .DEFAULT_GOAL := help
-.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench clean-stack
+.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench clean-stack build-faults faults soak mutants
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,9 +14,26 @@ help: ## show this
 build: ## build target/release/pressline
 	$(CARGO) build --release --locked
 
-test: prerequisites build ## all tests, with a real Kafka and schema registry started for them
+test: prerequisites build build-faults ## all tests, with a real Kafka and schema registry started for them
 	$(CARGO) test --release --locked --no-run
 	$(STACK) run -- $(CARGO) test --release --locked --no-fail-fast
+	python3 tests/faults/test_checker.py
+	$(FAULTS) --suite test
+
+build-faults: ## the same with fail points and mutants beside it, for the fault harness
+	$(CARGO) build --release --locked --features fail-points,mutants --bin pressline
+	install -D target/release/pressline target/faults/pressline
+	$(CARGO) build --release --locked
+
+faults: prerequisites build-faults ## kills, stops, rebalances and broken networks under load: no event lost or doubled; FAULTS_ARGS="--only kill"
+	python3 tests/faults/test_checker.py
+	$(FAULTS) --suite test $(FAULTS_ARGS)
+
+soak: prerequisites build-faults ## the same a thousand times, goes on where it was left; FAULTS_ARGS="--kills 100 --times 20"
+	$(FAULTS) --suite soak $(FAULTS_ARGS)
+
+mutants: prerequisites build-faults ## guarantees broken on purpose, each of which the faults must catch
+	$(FAULTS) --suite mutants $(FAULTS_ARGS)
 
 unit: ## the tests that need no services
 	$(CARGO) test --release --locked --lib --bins

@@ -30,6 +30,7 @@ pub mod generate;
 pub mod http;
 pub mod kafka;
 pub mod metrics;
+pub mod mutant;
 pub mod pipeline;
 pub mod place;
 pub mod registry;

@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const INIT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often the topic is asked whether it is still the same.
 const TOPIC_CHECK: Duration = Duration::from_secs(30);
+/// When nothing came for so long, the topic is asked before what comes next is relayed: only unseen can it have been
+/// deleted, made again and grown past our position, from where librdkafka would go on reading without a word.
+const SILENCE: Duration = Duration::from_millis(200);
 /// Longest pause between attempts to recover.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -87,6 +90,8 @@ pub struct Worker {
     last_timestamp_ms: BTreeMap<Partition, i64>,
     epoch_shown: u64,
     topic_checked: Instant,
+    /// When the last batch came.
+    heard: Instant,
 }
 
 /// Decode, enrich, encode, with the buffers they reuse.
@@ -129,6 +134,7 @@ impl Worker {
             last_timestamp_ms: BTreeMap::new(),
             epoch_shown: 0,
             topic_checked: Instant::now(),
+            heard: Instant::now(),
         })
     }
 
@@ -143,6 +149,10 @@ impl Worker {
             }
             let limits = &self.shared.config.batch;
             if let Some(batch) = self.source.poll_batch(&mut self.coordinator, limits, PATIENCE)? {
+                if self.heard.elapsed() > SILENCE {
+                    self.source.same_topic()?;
+                }
+                self.heard = Instant::now();
                 relay_batch(
                     &self.shared.config,
                     &self.source,
@@ -173,16 +183,19 @@ impl Worker {
     /// open), then the committed offsets. Only the producer is replaced where positions are known.
     fn recover(&mut self) -> Result<(), RelayError> {
         self.metrics.recovered();
+        self.recovering();
         self.reopen()?;
         if self.coordinator.phase() != Phase::Lost {
             return Ok(());
         }
+        self.recovering();
         let mut pause = Pause::new();
         while !self.stopping() {
             match self.source.rewind(&self.coordinator) {
                 Ok(committed) => {
                     let missing = self.coordinator.rewound(&committed);
                     if missing.is_empty() {
+                        self.shared.status.worker_ready(self.slot);
                         return Ok(());
                     }
                 }
@@ -191,6 +204,13 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Not ready from now on: with a broker that keeps silent each step of a recovery may block for long.
+    fn recovering(&self) {
+        self.shared
+            .status
+            .worker_waits(self.slot, "recovering: a new producer and the committed offsets are waited for");
     }
 
     /// A new producer, for as long as it takes.
@@ -334,6 +354,13 @@ fn write_and_commit(
         return Err(Failure::Braked(tripped, reject));
     }
     crate::fail_point::hit("after_produce");
+    #[cfg(feature = "mutants")]
+    let group = if crate::mutant::is("poll_inside") {
+        source.poll_inside();
+        source.group_metadata()?
+    } else {
+        group
+    };
     if !coordinator.may_commit(open) {
         return Err(Failure::Rebalanced);
     }

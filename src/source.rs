@@ -4,6 +4,9 @@
 //! rules); the callbacks themselves change no state of the worker, they send [`GroupEvent`]s that the worker applies
 //! to its [`Coordinator`].
 
+#[cfg(feature = "mutants")]
+mod mutants;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,6 +67,9 @@ struct SourceContext {
     /// Partitions at the group's first start, as noted with its offsets.
     first_partitions: Mutex<Option<i32>>,
     closing: AtomicBool,
+    /// The record that the mutant `position_left` polled and left.
+    #[cfg(feature = "mutants")]
+    left: Mutex<Option<(Partition, NextOffset)>>,
 }
 
 impl SourceContext {
@@ -405,6 +411,8 @@ impl Source {
             statistics: Mutex::default(),
             first_partitions: Mutex::default(),
             closing: AtomicBool::new(false),
+            #[cfg(feature = "mutants")]
+            left: Mutex::default(),
         };
         let consumer = BaseConsumer::from_config_and_context(&client, context)
             .map_err(|error| SourceError::Refused(format!("cannot make a consumer: {error}")))?;
@@ -422,6 +430,8 @@ impl Source {
         limits: &BatchConfig,
         patience: Duration,
     ) -> Result<Option<Batch<'_>>, SourceError> {
+        #[cfg(feature = "mutants")]
+        self.take_up();
         let mut records: Vec<BorrowedMessage<'_>> = Vec::new();
         let mut bytes = 0;
         let mut deadline = Instant::now() + patience;
@@ -458,6 +468,10 @@ impl Source {
                 }
             }
         };
+        #[cfg(feature = "mutants")]
+        if crate::mutant::is("position_left") && !records.is_empty() {
+            self.leave_one();
+        }
         Ok((!records.is_empty()).then_some(Batch { records, bytes, trigger }))
     }
 
@@ -566,6 +580,10 @@ impl Source {
 
     /// Offsets as they go into a transaction, with our note.
     pub fn offsets(&self, next: &BTreeMap<Partition, NextOffset>) -> TopicPartitionList {
+        #[cfg(feature = "mutants")]
+        if crate::mutant::is("position_left") {
+            return offsets_with_note(&self.topic, &self.positions_of(next), &note(self.consumer.context()));
+        }
         offsets_with_note(&self.topic, next, &note(self.consumer.context()))
     }
 
@@ -582,6 +600,9 @@ impl Source {
         for &partition in coordinator.positions().keys() {
             let Some(offset) = committed.get(&partition) else { return Err(no_offsets(self.consumer.context())) };
             targets.insert(partition, offset.next);
+        }
+        if crate::mutant::is("rewind_from_memory") {
+            targets = coordinator.positions().clone();
         }
         if targets.is_empty() {
             return Ok(targets);
@@ -668,6 +689,12 @@ fn consumer_config(config: &PipelineConfig, slot: usize, fetch_kb: u64) -> Resul
         .set("check.crcs", "true")
         .set("auto.offset.reset", "error")
         .set("queued.max.messages.kbytes", fetch_kb.max(1024).to_string());
+    if crate::mutant::is("auto_commit") {
+        client
+            .set("enable.auto.commit", "true")
+            .set("enable.auto.offset.store", "true")
+            .set("auto.commit.interval.ms", "500");
+    }
     if config.source.static_membership {
         client.set("group.instance.id", format!("{}.{slot}", config.instance));
     }

@@ -174,7 +174,10 @@ impl Writer {
         let mut client = kafka::client_config(&config.kafka, Role::Producer)
             .map_err(|e| TransactionError::Fatal { message: e.to_string() })?;
         defaults(&mut client, &config.kafka.producer.0, &config.kafka.properties.0);
-        let transactional_id = config.transactional_id(slot);
+        let mut transactional_id = config.transactional_id(slot);
+        if crate::mutant::is("random_transactional_id") {
+            transactional_id = format!("{transactional_id}.{}", std::process::id());
+        }
         client
             .set("partitioner", "murmur2_random")
             .set("enable.idempotence", "true")
@@ -356,12 +359,13 @@ impl Transaction<'_> {
         offsets: &TopicPartitionList,
         group: &ConsumerGroupMetadata,
     ) -> Result<Committed, TransactionError> {
-        if self.writer.delivery == Delivery::ExactlyOnce {
+        if self.writer.delivery == Delivery::ExactlyOnce && !crate::mutant::is("auto_commit") {
             self.send_offsets(offsets, group)?;
             crate::fail_point::hit("after_send_offsets");
         }
         self.drain()?;
         crate::fail_point::hit("before_commit");
+        crate::fail_point::soon("during_end_txn");
         if self.writer.delivery == Delivery::ExactlyOnce {
             self.end()?;
         }
@@ -371,7 +375,7 @@ impl Transaction<'_> {
         if let Ok(producer) = self.producer() {
             producer.poll(Duration::ZERO);
         }
-        if self.writer.signs.doubtful.load(Ordering::Acquire) {
+        if self.writer.signs.doubtful.load(Ordering::Acquire) && !crate::mutant::is("keep_producer") {
             self.writer.close();
             return Ok(Committed { reopen: true });
         }

@@ -10,7 +10,8 @@ from process import Failed, Process
 USER = "presser"
 PASSWORD = "press-the-button"
 
-_LISTENERS = ["plain", "tls", "sasl", "sasl_tls", "controller"]
+# `proxied` is where a test's proxy connects to, `proxy` is where it listens.
+_LISTENERS = ["plain", "tls", "sasl", "sasl_tls", "proxied", "proxy", "controller"]
 _TEMPLATE = cache.HERE / "kafka" / "server.properties"
 
 
@@ -61,6 +62,8 @@ class Kafka(Process):
             "PRESSLINE_TEST_BOOTSTRAP_TLS": address["tls"],
             "PRESSLINE_TEST_BOOTSTRAP_SASL": address["sasl"],
             "PRESSLINE_TEST_BOOTSTRAP_SASL_TLS": address["sasl_tls"],
+            "PRESSLINE_TEST_BOOTSTRAP_PROXIED": address["proxy"],
+            "PRESSLINE_TEST_PROXY_UPSTREAM": address["proxied"],
             "PRESSLINE_TEST_TLS_DIR": str(self._tls),
             "PRESSLINE_TEST_SASL_USER": USER,
             "PRESSLINE_TEST_SASL_PASSWORD": PASSWORD,

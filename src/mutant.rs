@@ -1,0 +1,31 @@
+//! Guarantees broken on purpose, to prove that the fault harness would see it (`make mutants`). Each is one `if` at the
+//! place it breaks; builds without the feature `mutants` (all releases) hold none of it.
+//!
+//! - `auto_commit`: offsets are committed by librdkafka's timer instead of in the transaction.
+//! - `rewind_from_memory`: after a doubtful transaction, go back to the remembered positions, not to the committed ones.
+//! - `keep_producer`: go on with a producer whose EndTxn timed out.
+//! - `poll_inside`: poll the consumer while a transaction is open, and take the group metadata after that.
+//! - `position_left`: commit the consumer's position although a polled record was left for the next batch.
+//! - `random_transactional_id`: another transactional id at every start.
+
+/// Whether `name` is the mutant to be (`PRESSLINE_MUTANT`).
+#[cfg(not(feature = "mutants"))]
+#[inline(always)]
+pub const fn is(_name: &str) -> bool {
+    false
+}
+
+/// Whether `name` is the mutant to be (`PRESSLINE_MUTANT`).
+#[cfg(feature = "mutants")]
+pub fn is(name: &str) -> bool {
+    use std::sync::OnceLock;
+    static CHOSEN: OnceLock<Option<String>> = OnceLock::new();
+    let chosen = CHOSEN.get_or_init(|| {
+        let chosen = std::env::var("PRESSLINE_MUTANT").ok().filter(|name| !name.is_empty());
+        if let Some(name) = &chosen {
+            tracing::warn!(mutant = %name, "a guarantee is broken on purpose");
+        }
+        chosen
+    });
+    chosen.as_deref() == Some(name)
+}

@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+"""Does faults to running pressline processes under load: no event may be lost, doubled, out of order or wrong.
+
+    tests/stack/stack.py run -- python3 tests/faults/run.py --suite test
+    ... --suite soak --times 50 --kills 200        fewer; goes on where target/faults/soak.jsonl ends
+    ... --suite soak --only kill --seed 7          one fault
+    ... --suite mutants                            each guarantee broken on purpose must be caught
+
+Ends with a table in Markdown and `N passed, M failed`; exit code 1 when anything failed.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import os
+import random
+import shutil
+import sys
+import threading
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+
+if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
+    os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
+
+from faults import BY_NAME, FAULTS, MUTANTS  # noqa: E402
+from proxy import Proxy  # noqa: E402
+from world import BREAKABLE, FOLDER, RELEASE, Failure, World, count_uncommitted, service  # noqa: E402
+
+_COUNTS = ("inputs", "written", "dead", "lost", "doubled", "disordered", "wrong")
+_lock = threading.Lock()
+
+
+@functools.cache
+def the_proxy():
+    """The proxy, when the first fault needs it."""
+    return Proxy(service("PRESSLINE_TEST_BOOTSTRAP_PROXIED"), service("PRESSLINE_TEST_PROXY_UPSTREAM"))
+
+
+def do(fault, times, seed, mutant=None):
+    """One run of a fault; its result, as it goes into the file."""
+    begun = time.monotonic()
+    result = {"fault": fault.name, "times": times, "seed": seed, "mutant": mutant, "failures": []}
+    world = None
+    try:
+        with World(
+            mutant or fault.name, settings=fault.settings, proxied=fault.proxied, mutant=mutant, binary=fault.binary
+        ) as world:
+            world.refused = world.may_go_on = False
+            if fault.proxied:
+                with _lock:
+                    world.proxy = the_proxy()
+            verdict = _run(fault, world, times, seed, result)
+            result |= {name: getattr(verdict, name) for name in _COUNTS}
+            result["aborted"] = count_uncommitted(world.bootstrap, world.out) - verdict.written
+            if not verdict.sound:
+                world.fail("; ".join(verdict.examples[:5]) or "inputs are not written + dead")
+            result["failures"] += world.failures
+            world.failures = list(result["failures"])  # keeps the folder
+    except Exception as error:  # noqa: BLE001 - every failure is a result
+        result["failures"].append(str(error) if isinstance(error, Failure) else traceback.format_exc())
+    if world is not None:
+        result |= {"recovery": round(max(world.recoveries, default=0), 1), "notes": sorted(set(world.notes))}
+        if result["failures"]:
+            result["folder"] = str(world.folder)
+    return result | {"seconds": round(time.monotonic() - begun, 1), "at": time.strftime("%Y-%m-%d %H:%M:%S")}
+
+
+def _run(fault, world, times, seed, result):
+    try:
+        fault.do(world, times, random.Random(seed))
+    except Failure as failure:
+        # What came out until then is looked at all the same: it may tell more.
+        result["failures"].append(str(failure))
+        for instance in world.instances:
+            if instance.process.poll() is None:
+                instance.send(18)  # SIGCONT
+    if world.refused:  # nothing runs any more; what was relayed before must be all there is
+        world.monitor.read_to_end()
+        sent = dict(world.load.sent)
+        if world.may_go_on:
+            sent = {p: max(count, world.monitor.newest.get(p, -1) + 1) for p, count in sent.items()}
+        return world.monitor.tally.verdict(sent)
+    return world.finish()
+
+
+def work(arguments):
+    """(fault, times) still to do, from the suite and what the file holds."""
+    file = FOLDER / f"{arguments.suite}.jsonl"
+    if arguments.suite == "test" or arguments.fresh:
+        file.unlink(missing_ok=True)
+    done = {}
+    for row in results(file):
+        if not row["failures"]:
+            done[row["fault"]] = done.get(row["fault"], 0) + row["times"]
+    todo = []
+    for fault in FAULTS:
+        if arguments.only and fault.name not in arguments.only:
+            continue
+        wanted = fault.test if arguments.suite == "test" else fault.soak
+        if fault.name == "kill" and arguments.kills is not None:
+            wanted = arguments.kills
+        elif fault.name != "kill" and arguments.times is not None and (wanted or arguments.only):
+            wanted = arguments.times
+        left = wanted - done.get(fault.name, 0)
+        while left > 0:
+            todo.append((fault, min(left, fault.at_once)))
+            left -= fault.at_once
+    return file, todo
+
+
+def results(file):
+    """The rows of a results file."""
+    try:
+        return [json.loads(line) for line in file.read_text().splitlines() if line]
+    except FileNotFoundError:
+        return []
+
+
+def suite(arguments, seeds):
+    """Runs what is to do, the faults that leave services alone side by side."""
+    file, todo = work(arguments)
+    total = len(todo)
+    count = 0
+
+    def one(item):
+        nonlocal count
+        fault, times = item
+        result = do(fault, times, seeds.randrange(1 << 32))
+        with _lock, open(file, "a") as out:
+            count += 1
+            out.write(json.dumps(result) + "\n")
+            say(count, total, result)
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(one, [item for item in todo if not item[0].alone]))
+    for item in todo:
+        if item[0].alone:
+            one(item)
+    return results(file)
+
+
+def say(count, total, result):
+    """One line of progress."""
+    mark = "FAILED" if result["failures"] else "ok"
+    print(
+        f"[{count}/{total}] {result['fault']} x{result['times']}: {mark}, {result.get('inputs', 0)} inputs, recovery "
+        f"{result.get('recovery', 0)} s, {result['seconds']} s {' · '.join(result.get('notes', []))[:200]}",
+        flush=True,
+    )
+    for failure in result["failures"]:
+        print(f"    {failure}", flush=True)
+    if result["failures"]:
+        print(f"    seed {result['seed']}, logs in {result.get('folder')}", flush=True)
+
+
+def table(rows):
+    """Sums by fault, in Markdown."""
+    head = [
+        "fault",
+        "times",
+        "inputs",
+        "written",
+        "dead",
+        "lost",
+        "doubled",
+        "out of order",
+        "wrong content",
+        "aborted",
+        "recovery s, max",
+        "failed runs",
+    ]
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    for name in [fault.name for fault in FAULTS]:
+        own = [row for row in rows if row["fault"] == name]
+        if own:
+            sums = [sum(row.get(key, 0) for row in own) for key in ("times", *_COUNTS, "aborted")]
+            cells = [*sums, max(row.get("recovery", 0) for row in own), sum(bool(row["failures"]) for row in own)]
+            lines.append(f"| {name} | " + " | ".join(f"{cell:,}" for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def mutants(arguments, seeds):
+    """Each mutant must be caught by its fault, and the same build without a mutant must pass it."""
+    chosen = {m: BY_NAME[name] for m, name in MUTANTS.items() if not arguments.only or m in arguments.only}
+    sound = [
+        dataclasses.replace(BY_NAME[name], breakable=True) for name in dict.fromkeys(f.name for f in chosen.values())
+    ]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        passes = [pool.submit(do, fault, fault.test or 2, seeds.randrange(1 << 32)) for fault in sound]
+        hunts = {m: pool.submit(hunt, m, fault, random.Random(seeds.random())) for m, fault in chosen.items()}
+        for number, future in enumerate(passes, 1):
+            say(number, len(passes), future.result())
+        rows = [hunt.result() for hunt in hunts.values()]
+    failed = sum(bool(future.result()["failures"]) for future in passes) + sum(not caught for _, caught in rows)
+    lines = [
+        "| mutant | fault | runs | lost | doubled | out of order | caught by |",
+        "|---|---|---:|---:|---:|---:|---|",
+    ]
+    lines += [row for row, _ in rows]
+    return "\n".join(lines), len(passes) + len(rows) - failed, failed
+
+
+def hunt(mutant, fault, seeds):
+    """Does the mutant's fault to it until it is caught, a few times at most; its row of the table, and what caught it."""
+    for run in range(1, 5):
+        result = do(fault, fault.test or 2, seeds.randrange(1 << 32), mutant)
+        caught = evidence(mutant, result)
+        if caught:
+            shutil.rmtree(result["folder"], ignore_errors=True)
+            break
+        print(f"{mutant} got past {fault.name}, run {run}: {result['failures']}", flush=True)
+    counts = " | ".join(str(result.get(key, 0)) for key in ("lost", "doubled", "disordered"))
+    return f"| {mutant} | {fault.name} | {run} | {counts} | {caught or '**survived**'} |", caught
+
+
+def evidence(mutant, result):
+    """What gave the mutant away; only what it is meant to break counts, not that a run failed somehow."""
+    if mutant == "random_transactional_id":
+        return next((text for text in result["failures"] if "stood still" in text or "waited" in text), "")
+    found = [f"{result[key]} {key}" for key in ("lost", "doubled", "disordered") if result.get(key)]
+    return ", ".join(found)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", choices=["test", "soak", "mutants"], default="test")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="faults (or mutants) by name")
+    parser.add_argument("--times", type=int, default=_number("PRESSLINE_SOAK_TIMES"), help="of each fault but kill")
+    parser.add_argument("--kills", type=int, default=_number("PRESSLINE_SOAK_KILLS"), help="random kills")
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--jobs", type=int, default=4, help="faults side by side")
+    parser.add_argument("--fresh", action="store_true", help="soak: forget what was done")
+    arguments = parser.parse_args()
+    unknown = set(arguments.only or ()) - set(BY_NAME) - set(MUTANTS)
+    if unknown:
+        parser.error(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(BY_NAME)}")
+    for binary in (RELEASE, BREAKABLE):
+        if not binary.exists():
+            parser.error(f"{binary} is missing: make build faults-build")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}", flush=True)
+    seeds = random.Random(seed)
+    begun = time.monotonic()
+    if arguments.suite == "mutants":
+        text, passed, failed = mutants(arguments, seeds)
+    else:
+        rows = suite(arguments, seeds)
+        text = table(rows)
+        failed = sum(bool(row["failures"]) for row in rows)
+        passed = len(rows) - failed
+    print(f"\n{text}\n\n{time.monotonic() - begun:.0f} s\n{passed} passed, {failed} failed", flush=True)
+    return 1 if failed or not passed else 0
+
+
+def _number(name):
+    text = os.environ.get(name)
+    return int(text) if text else None
+
+
+if __name__ == "__main__":
+    # Threads of librdkafka may hang with a broker that was disturbed: leave without waiting for them.
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)

@@ -1,0 +1,544 @@
+"""One run's world: topics, group and configuration of its own, a steady load, pressline processes, and the reading of
+what came out while it comes out."""
+
+import io
+import ipaddress
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import fastavro
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, NewTopic
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "python"))
+
+from checker import Tally, is_bad, session_id  # noqa: E402
+from places import Places  # noqa: E402
+
+FOLDER = ROOT / "target" / "faults"
+RELEASE = Path(os.environ.get("PRESSLINE_FAULTS_RELEASE", ROOT / "target" / "release" / "pressline"))
+# With the features fail-points and mutants; see the Makefile.
+BREAKABLE = Path(os.environ.get("PRESSLINE_FAULTS_BREAKABLE", FOLDER / "pressline"))
+PARTITIONS = 4
+# Kafka's own waits, as short as their order allows: request < message < transaction < session.
+SHORT = {
+    "kafka.properties.socket.timeout.ms": 2000,
+    "kafka.producer.message.timeout.ms": 2500,
+    "kafka.producer.transaction.timeout.ms": 3000,
+    "kafka.consumer.session.timeout.ms": 4000,
+    "kafka.consumer.heartbeat.interval.ms": 400,
+}
+# Past all of these, with what the broker adds to them (it looks for dead transactions once a second).
+PAST_TIMEOUTS = 6.5
+PATIENCE = 60
+_BASE_US = 1_750_000_000_000_000
+_ACTIONS = ("EnterPage", "PressButton", "ExitPage")
+_PLACES = Places([str(ROOT / "data" / "demo.mmdb")])
+# A few that the demo database knows, and some that no database can.
+_ADDRESSES = ("10.1.2.3", "192.168.7.7", "127.0.0.1", "fd00::1")
+
+
+class Failure(Exception):
+    """The world is not as it must be; the text says how."""
+
+
+def service(name):
+    """An address that the stack tells."""
+    try:
+        return os.environ[name]
+    except KeyError:
+        raise SystemExit(f"{name} is not set: run this by tests/stack/stack.py run -- ...") from None
+
+
+def stack(*words):
+    """tests/stack/stack.py: kill or restart a service."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "stack" / "stack.py"), *words], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise Failure(f"stack.py {' '.join(words)}: {done.stderr.strip()}")
+
+
+def await_that(what, holds, seconds=PATIENCE, pause=0.02):
+    """Waits until `holds()`; the seconds it took."""
+    begun = time.monotonic()
+    while not holds():
+        if time.monotonic() - begun > seconds:
+            raise Failure(f"waited {seconds} s for {what}")
+        time.sleep(pause)
+    return time.monotonic() - begun
+
+
+def count_uncommitted(bootstrap, topic):
+    """Records of a topic, those of aborted transactions too: that there are some shows that a fault hit one."""
+    options = {
+        "group.id": "faults",
+        "enable.partition.eof": True,
+        "isolation.level": "read_uncommitted",
+        "log_level": 0,
+    }
+    consumer = Consumer({"bootstrap.servers": bootstrap, "enable.auto.commit": False, **options})
+    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in range(PARTITIONS)])
+    count, ends, deadline = 0, 0, time.monotonic() + PATIENCE
+    while ends < PARTITIONS and time.monotonic() < deadline:
+        messages = consumer.consume(10_000, timeout=0.1)
+        errors = sum(message.error() is not None for message in messages)
+        count, ends = count + len(messages) - errors, ends + errors
+    consumer.close()
+    return count
+
+
+def known_addresses():
+    """Addresses of the demo database, found by asking it, and special ones."""
+    import maxminddb
+
+    found = []
+    with maxminddb.open_database(str(ROOT / "data" / "demo.mmdb")) as reader:
+        for network, record in reader:
+            if record.get("city") and _PLACES.of(network[0])["country_code"] != "--":
+                found.append(str(network[0]))
+            if len(found) == 40:
+                break
+    return (*found[::3], *_ADDRESSES)
+
+
+ADDRESSES = known_addresses()
+
+
+def expected(partition, sequence):
+    """What the output must hold for a sound input."""
+    address = ADDRESSES[(sequence + partition) % len(ADDRESSES)]
+    place = _PLACES.of(ipaddress.ip_address(address))
+    return {
+        "timestamp": _BASE_US + sequence,
+        "cohort": sequence % 5 or None,
+        "action": _ACTIONS[sequence % 3],
+        **{name: place[name] for name in ("country_code", "subdivision_name", "city_name")},
+    }
+
+
+def press(run, partition, sequence):
+    """An input's value."""
+    fields = {
+        "session_id": session_id(run, partition, sequence),
+        "timestamp": _BASE_US + sequence,
+        "cohort": sequence % 5 or None,
+        "action": "Nonsense" if is_bad(partition, sequence) else _ACTIONS[sequence % 3],
+        "ip": ADDRESSES[(sequence + partition) % len(ADDRESSES)],
+    }
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+class World:
+    """Everything of one run; a context manager that leaves nothing running."""
+
+    def __init__(self, name, rate=1000, settings=None, proxied=False, mutant=None, binary=RELEASE):
+        self.run = int.from_bytes(os.urandom(4), "big")
+        self.name = f"{name}-{self.run:08x}"
+        self.bootstrap = service("PRESSLINE_TEST_BOOTSTRAP")
+        self.raw, self.out = f"{self.name}-raw", f"{self.name}-out"
+        self.dead = f"{self.raw}.dead"
+        self.group = f"pressline.{self.name}"
+        self.rate, self.mutant = rate, mutant
+        self.binary = BREAKABLE if mutant else binary
+        self.settings = {**SHORT, **(settings or {})}
+        self.proxied = proxied
+        self.folder = FOLDER / "runs" / self.name
+        self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        self.instances = []
+        self.recoveries, self.failures, self.notes = [], [], []
+        self.load = self.monitor = None
+        self.poisoned = set()  # further (partition, sequence) that must become dead letters
+
+    def __enter__(self):
+        self.folder.mkdir(parents=True)
+        self.create_topics(self.raw, self.out, self.dead)
+        self._write_configuration()
+        self.load = Load(self)
+        self.monitor = Monitor(self)
+        return self
+
+    def __exit__(self, kind, *_):
+        if self.load:
+            self.load.end()
+        for instance in self.instances:
+            instance.kill()
+        if self.monitor:
+            self.monitor.end()
+        if kind is None and not self.failures:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            for future in self.admin.delete_topics([self.raw, self.out, self.dead]).values():
+                try:
+                    future.result(20)
+                except Exception:  # noqa: BLE001 - one may be gone, which was the test
+                    pass
+
+    def create_topics(self, *topics):
+        """Makes topics of `PARTITIONS` partitions."""
+        for topic, future in self.admin.create_topics([NewTopic(t, PARTITIONS, 1) for t in topics]).items():
+            try:
+                future.result(30)
+            except Exception as error:  # noqa: BLE001
+                raise Failure(f"topic {topic} cannot be made: {error}") from None
+
+    def _write_configuration(self):
+        bootstrap = service("PRESSLINE_TEST_BOOTSTRAP_PROXIED") if self.proxied else self.bootstrap
+        (self.folder / "pressline.toml").write_text(
+            f'[http]\nlisten = "127.0.0.1:0"\n[kafka]\nbootstrap_servers = "{bootstrap}"\n'
+            f'[registry]\nurl = "{service("PRESSLINE_TEST_REGISTRY")}"\ntimeout_ms = 2000\n'
+        )
+        (self.folder / "pipelines").mkdir()
+        (self.folder / "pipelines" / f"{self.name}.toml").write_text(
+            f'[source]\ntopic = "{self.raw}"\n[output]\ntopic = "{self.out}"\n'
+            f'schema = "{ROOT}/schemas/button_presses.avsc"\n[place]\nfiles = ["{ROOT}/data/demo.mmdb"]\n'
+        )
+
+    def start(self, instance, fail_point=None, binary=None, **settings):
+        """Starts a pressline process."""
+        started = Instance(self, instance, fail_point, binary or self.binary, settings)
+        self.instances.append(started)
+        return started
+
+    def start_pair(self, **settings):
+        """Two live instances with records flowing through both."""
+        pair = {}
+        for name in "ab":
+            pair[name] = self.start(name, **settings)
+
+        def both():
+            self.check_running()
+            return all("partitions assigned" in instance.log() for instance in pair.values())
+
+        await_that("both instances to own partitions", both)
+        self.flow()
+        return pair
+
+    def flow(self, seconds=PATIENCE):
+        """Waits until what was sent by now is visible; without a fault before it, it counts as no recovery."""
+        self._await_sent(dict(self.load.sent), seconds)
+
+    def recovered(self, since, seconds=PATIENCE):
+        """Waits until all that was sent by now is visible; notes how long after `since` that was."""
+        self._await_sent(dict(self.load.sent), seconds)
+        self.recoveries.append(time.monotonic() - since)
+
+    def _await_sent(self, sent, seconds):
+        def holds():
+            self.check_running()
+            return all(self.monitor.newest.get(p, -1) >= count - 1 for p, count in sent.items())
+
+        await_that("the output to go on", holds, seconds)
+
+    def check_running(self):
+        """No process that should run has ended."""
+        for instance in self.instances:
+            if not instance.may_end and instance.process.poll() is not None:
+                raise Failure(f"instance {instance.name} ended with {instance.process.returncode}: {instance.tail()}")
+
+    def fail(self, text):
+        """Notes what is wrong; the run goes on to its verdict."""
+        self.failures.append(text)
+
+    def finish(self):
+        """Stops the load, waits until all is relayed, stops the processes, reads to the end; the verdict."""
+        self.load.end()
+        sent = dict(self.load.sent)
+        if self.load.failed:
+            raise Failure(f"the harness could not send {self.load.failed} records: {self.load.error}")
+        try:
+            await_that(
+                "the group's offsets to reach the end",
+                lambda: (self.check_running(), self.committed() == sent)[1],
+                pause=0.2,
+            )
+        except Failure as failure:
+            self.fail(f"{failure}: {self.committed()} of {sent}")
+        for instance in self.instances:
+            instance.terminate()
+        for instance in self.instances:
+            instance.await_exit(10, 0)
+        self.monitor.read_to_end()
+        return self.monitor.tally.verdict(sent)
+
+    def committed(self):
+        """Committed offset of each partition."""
+        wanted = ConsumerGroupTopicPartitions(self.group, [TopicPartition(self.raw, p) for p in range(PARTITIONS)])
+        future = self.admin.list_consumer_group_offsets([wanted])[self.group]
+        try:
+            return {p.partition: max(p.offset, 0) for p in future.result(10).topic_partitions}
+        except Exception:  # noqa: BLE001 - the coordinator may be away
+            return {}
+
+
+class Load:
+    """Sends to all partitions at a steady rate until its end; a record's offset is its sequence."""
+
+    def __init__(self, world):
+        self._world = world
+        self.sent = dict.fromkeys(range(PARTITIONS), 0)
+        self.failed, self.error = 0, None
+        self._stop = threading.Event()
+        self._producer = Producer(
+            {"bootstrap.servers": world.bootstrap, "enable.idempotence": True, "linger.ms": 5, "log_level": 0}
+        )
+        self._thread = threading.Thread(target=self._send, daemon=True)
+        self._thread.start()
+
+    def _delivered(self, error, _message):
+        if error is not None:
+            self.failed, self.error = self.failed + 1, error
+
+    def _send(self):
+        begun, due = time.monotonic(), 0
+        while not self._stop.is_set():
+            due = int((time.monotonic() - begun) * self._world.rate / PARTITIONS)
+            # After a stall, not all that was missed at once.
+            due = min(due, self.sent[0] + 200)
+            while self.sent[0] < due:
+                for partition in range(PARTITIONS):
+                    self.send_one(partition)
+            self._producer.poll(0)
+            time.sleep(0.005)
+        self._producer.flush(60)
+
+    def send_one(self, partition):
+        """One more record to a partition."""
+        sequence = self.sent[partition]
+        value = press(self._world.run, partition, sequence)
+        while True:
+            try:
+                self._producer.produce(self._world.raw, value, partition=partition, on_delivery=self._delivered)
+                break
+            except BufferError:
+                self._producer.poll(0.1)
+        self.sent[partition] = sequence + 1
+
+    def end(self):
+        """Stops; returns when all is delivered."""
+        self._stop.set()
+        self._thread.join()
+
+
+class Monitor:
+    """Reads output and dead letters, read_committed, as they come."""
+
+    def __init__(self, world):
+        self._world = world
+        self.tally = Tally(world.run, expected, lambda p, s: is_bad(p, s) or (p, s) in world.poisoned)
+        self.newest = {}  # input partition → highest sequence seen
+        self._schemas = {}
+        self._stop = threading.Event()
+        self._asked, self._ended = threading.Event(), threading.Event()
+        self.error = None
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self):
+        try:
+            self._read_until_told()
+        except Exception as error:  # noqa: BLE001 - told where it is waited for
+            self.error = error
+            self._ended.set()
+
+    def _read_until_told(self):
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self._world.bootstrap,
+                "group.id": "faults",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "error",
+                "fetch.wait.max.ms": 50,
+                "log_level": 0,
+            }
+        )
+        topics = (self._world.out, self._world.dead)
+        everything = [TopicPartition(t, p, OFFSET_BEGINNING) for t in topics for p in range(PARTITIONS)]
+        consumer.assign(everything)
+        at_end, ending = set(), False
+        while not self._stop.is_set():
+            for message in consumer.consume(2000, timeout=0.02):
+                key = message.topic(), message.partition()
+                if message.error() is None:
+                    at_end.discard(key)
+                    self._see(message)
+                elif message.error().code() == KafkaError._PARTITION_EOF:
+                    at_end.add(key)
+                elif not message.error().retriable() and message.error().code() not in (
+                    KafkaError._ALL_BROKERS_DOWN,
+                    KafkaError._TRANSPORT,
+                ):
+                    raise Failure(f"{key}: {message.error()}")
+            if self._asked.is_set():
+                # Ends that were reported before mean nothing now: from where it stands, each must be reached again.
+                self._asked.clear()
+                at_end.clear()
+                consumer.assign(self._positions(consumer, everything))
+                ending = True
+            if ending and len(at_end) == len(everything):
+                self._ended.set()
+        consumer.close()
+
+    @staticmethod
+    def _positions(consumer, everything):
+        positions = consumer.position(everything)
+        return [
+            TopicPartition(p.topic, p.partition, p.offset if p.offset >= 0 else OFFSET_BEGINNING) for p in positions
+        ]
+
+    def _see(self, message):
+        where = message.topic(), message.partition(), message.offset()
+        if message.topic() == self._world.dead:
+            headers = {name: (value or b"").decode() for name, value in message.headers() or []}
+            partition, sequence = int(headers["pressline.partition"]), int(headers["pressline.offset"])
+            self.tally.dead(partition, sequence, where)
+        else:
+            try:
+                fields = self._decode(message.value())
+            except (ValueError, EOFError, IndexError, TypeError) as error:
+                self.tally.undecodable(f"{where}: {error}")
+                return
+            seen = self.tally.written(fields, where)
+            if seen is None:
+                return
+            partition, sequence = seen
+        if sequence > self.newest.get(partition, -1):
+            self.newest[partition] = sequence
+
+    def _decode(self, value):
+        if not value or value[0] != 0:
+            raise ValueError("not the Confluent wire format")
+        schema = self._schema(int.from_bytes(value[1:5], "big"))
+        datum = io.BytesIO(value)
+        datum.seek(5)
+        fields = fastavro.schemaless_reader(datum, schema)
+        if datum.tell() != len(value):
+            raise ValueError("bytes after the end of the datum")
+        return fields
+
+    def _schema(self, number):
+        if number not in self._schemas:
+            # From the file, not the registry, which may be away; the number was given for this file's schema.
+            schema = json.loads((ROOT / "schemas" / "button_presses.avsc").read_text())
+            for item in schema["fields"]:
+                if isinstance(item["type"], dict):
+                    item["type"] = item["type"]["type"]
+            self._schemas[number] = fastavro.parse_schema(schema)
+        return self._schemas[number]
+
+    def read_to_end(self):
+        """Returns when everything committed was read."""
+        self._asked.set()
+        if not self._ended.wait(PATIENCE):
+            raise Failure("the end of the output was not reached")
+        if self.error:
+            raise Failure(f"reading the output: {self.error!r}")
+
+    def end(self):
+        """Stops."""
+        self._stop.set()
+        self._thread.join()
+
+
+class Instance:
+    """A pressline process."""
+
+    def __init__(self, world, name, fail_point, binary, settings):
+        self.name, self.client = name, f"{world.name}-{name}"
+        self.may_end = fail_point is not None
+        self._log = world.folder / f"{name}-{len(world.instances)}.log"
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PRESSLINE_")}
+        if world.mutant:
+            environment["PRESSLINE_MUTANT"] = world.mutant
+        if fail_point:
+            environment["PRESSLINE_FAIL_POINT"] = fail_point
+        sets = {**world.settings, "instance": name, "kafka.properties.client.id": self.client, **settings}
+        words = [word for key, value in sets.items() if value is not None for word in ("--set", f"{key}={value}")]
+        with open(self._log, "wb") as log:
+            self.process = subprocess.Popen(
+                [str(binary), "run", *words],
+                cwd=world.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def log(self):
+        """What it said so far."""
+        return self._log.read_text(errors="replace")
+
+    def tail(self):
+        """The last it said."""
+        return " | ".join(self.log().splitlines()[-4:])
+
+    def send(self, number):
+        """Sends a signal."""
+        self.process.send_signal(number)
+
+    def kill(self):
+        """kill -9."""
+        self.may_end = True
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def terminate(self):
+        """SIGTERM, if it runs."""
+        if self.process.poll() is None:
+            self.may_end = True
+            self.send(signal.SIGTERM)
+            self._asked = True
+
+    _asked = False
+
+    def await_exit(self, seconds, code=None):
+        """Waits for the end; the exit code. With `code`, another one is a failure (of one that was asked to stop)."""
+        try:
+            found = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"instance {self.name} still runs after {seconds} s: {self.tail()}") from None
+        if code is not None and self._asked and found != code:
+            raise Failure(f"instance {self.name} ended with {found}, not {code}: {self.tail()}")
+        return found
+
+    def await_log(self, text, seconds=PATIENCE):
+        """Waits for a text in its log."""
+        await_that(f"{text!r} in the log of {self.name}", lambda: text in self.log(), seconds)
+
+    def ready(self):
+        """Status and text of /readyz; (0, "") while there is no server."""
+        found = re.search(r"http://([0-9.:]+)/metrics", self.log())
+        if not found:
+            return 0, ""
+        try:
+            with urllib.request.urlopen(f"http://{found[1]}/readyz", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def memory_kb(self, what="VmRSS"):
+        """Resident memory now, or VmHWM at most, in kB."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(rf"{what}:\s+(\d+)", text)[1])
