@@ -88,7 +88,7 @@ pub struct MemoryConfig {
 
 impl Default for MemoryConfig {
     fn default() -> Self {
-        Self { fetch_mb: 48 }
+        Self { fetch_mb: 32 }
     }
 }
 

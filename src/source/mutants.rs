@@ -8,7 +8,8 @@ use rdkafka::consumer::Consumer;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::Offset;
 
-use super::{Source, assignment};
+use super::Source;
+use super::position::assignment;
 use crate::coordinator::{NextOffset, Partition};
 use crate::kafka::METADATA_TIMEOUT;
 

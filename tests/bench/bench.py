@@ -29,13 +29,21 @@ REGISTRY = os.environ.get("PRESSLINE_TEST_REGISTRY")
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--events", type=int, default=1_000_000)
-    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--rounds", type=int, default=3, help="0 measures the delay only")
     arguments.add_argument("--delay-seconds", type=int, default=30, help="length of the delay measurement; 0 leaves it out")
     options = arguments.parse_args()
     if not BOOTSTRAP or not REGISTRY:
         print("PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are not set: run `make bench`", file=sys.stderr)
         return 2
     mmdb = [f for f in os.environ.get("PRESSLINE_BENCH_MMDB", "").split(":") if f] or [str(ROOT / "data/demo.mmdb")]
+    if options.rounds:
+        throughput(options, mmdb)
+    if options.delay_seconds:
+        print(delay(mmdb, options.delay_seconds))
+    return 0
+
+
+def throughput(options: argparse.Namespace, mmdb: list[str]) -> None:
     raw = f"bench_raw_{os.getpid()}"
     generate(raw, options.events, mmdb)
     results: dict[str, list[dict]] = {}
@@ -46,9 +54,6 @@ def main() -> int:
             print(f"round {number + 1}: {name}: {json.dumps(result)}", file=sys.stderr, flush=True)
     print(table(results, options.events, mmdb))
     print(idle(raw, mmdb))
-    if options.delay_seconds:
-        print(delay(mmdb, options.delay_seconds))
-    return 0
 
 
 def generate(topic: str, events: int, mmdb: list[str]) -> None:
@@ -206,13 +211,16 @@ def delay(mmdb: list[str], seconds: int) -> str:
     daemon.wait(lambda: daemon.metric("pressline_assigned_partitions") == 3, "assignment")
     reader = subprocess.Popen([PEER, "delay", BOOTSTRAP, output, str(rate * seconds)], stdout=subprocess.PIPE, text=True)
     time.sleep(5)
-    subprocess.run([PRESSLINE, "generate", "--topic", raw, "--rate", str(rate), "--count", str(rate * seconds + rate),
-                    "--malformed", "0", "--bootstrap-servers", BOOTSTRAP], check=True, stdout=sys.stderr)
+    # Without --count it sends live: each event carries the time at which it is sent.
+    generator = subprocess.Popen([PRESSLINE, "generate", "--topic", raw, "--rate", str(rate), "--malformed", "0",
+                                  "--bootstrap-servers", BOOTSTRAP], stdout=sys.stderr)
     try:
-        output_text = reader.communicate(timeout=60)[0]
+        output_text = reader.communicate(timeout=seconds * 3 + 60)[0]
     except subprocess.TimeoutExpired:
         reader.kill()
         output_text = "not all events came"
+    generator.send_signal(signal.SIGINT)
+    generator.wait(30)
     daemon.stop()
     return f"\nDelay at {rate:,} events/s, from the record's timestamp to a read_committed consumer: {output_text.strip()}"
 
