@@ -167,11 +167,11 @@ pub fn run(args: &GenerateArgs) -> Result<(), GenerateError> {
         [] => Addresses::bundled(args.seed)?,
         files => Addresses::from_files(files, args.seed)?,
     };
-    let mut presses = Presses::new(pace.recipe(args), addresses)?;
     let stop = send::stop_on_signal()?;
     let outcome = match &args.output {
         Some(file) => {
             let mut lines = send::Lines::create(file)?;
+            let mut presses = Presses::new(pace.recipe(args), addresses)?;
             send::send(&mut presses, &mut lines, &pace, &stop)
         }
         None => {
@@ -182,6 +182,9 @@ pub fn run(args: &GenerateArgs) -> Result<(), GenerateError> {
             });
             topics::ready(args, &connected, &topic, pace.start_us)?;
             let mut sender = send::Sender::new(&connected, &topic, pace.rate > 0.0)?;
+            // Live events carry the time at which they are sent: the clock starts when everything else is ready.
+            let pace = Pace::of(args, Timestamp::now())?;
+            let mut presses = Presses::new(pace.recipe(args), addresses)?;
             send::send(&mut presses, &mut sender, &pace, &stop)
         }
     };

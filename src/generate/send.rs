@@ -29,6 +29,8 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 const EVENTS_PER_LOOK: u64 = 256;
 /// Longest pause between two looks at the stop signal.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// Shortest one: at high rates a few events go out at a time, instead of one a wake-up, which would keep a core busy.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 /// How long what is queued may take to be acknowledged at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -141,7 +143,9 @@ fn due(pace: &Pace, sent: u64, elapsed: Duration) -> u64 {
 
 fn until_next(pace: &Pace, sent: u64, elapsed: Duration) -> Duration {
     let at = sent as f64 / pace.rate.max(1e-9);
-    Duration::try_from_secs_f64(at - elapsed.as_secs_f64()).unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE)
+    Duration::try_from_secs_f64(at - elapsed.as_secs_f64())
+        .unwrap_or(LONGEST_PAUSE)
+        .clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
 
 /// A flag that SIGINT and SIGTERM set. Errors: no thread or no signal handler to be had.

@@ -1,0 +1,246 @@
+//! Start positions: where each partition begins when it is assigned, and where the worker goes back to, always from the
+//! group's committed offsets and what was noted with them ([`decide_start`] has the rules).
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::{SourceContext, SourceError};
+use crate::config::StartPolicy;
+use crate::coordinator::{CommittedOffset, NextOffset, OffsetNote, Partition, Start, decide_start};
+use crate::kafka::{self, METADATA_TIMEOUT, TopicLayout};
+use crate::topic_id::TopicId;
+
+/// How long committed offsets may stay unreadable at an assignment: longer than a dead predecessor's transaction, whose
+/// offsets are unstable (KIP-447) until it is ended.
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(40);
+
+pub(super) fn assignment(topic: &str, starts: &BTreeMap<Partition, NextOffset>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (&partition, &offset) in starts {
+        // Cannot fail: the element was just added and the offset is a plain number.
+        let _ = list.add_partition_offset(topic, partition, Offset::Offset(offset));
+    }
+    list
+}
+
+/// Decides where each partition begins; see [`decide_start`]. A partition that had no offset gets one committed at
+/// once, so that from then on "no offset anywhere" means that they were lost.
+pub(super) fn starts(
+    context: &SourceContext,
+    consumer: &BaseConsumer<SourceContext>,
+    partitions: &[Partition],
+) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
+    let layout = layout(consumer, &context.topic)?;
+    let mut committed = committed(consumer, &context.topic, &layout)?;
+    let mut output_empty = true;
+    if committed.is_empty() && context.policy == StartPolicy::Auto {
+        output_empty = is_empty(consumer, &context.output_topic)?;
+        if !output_empty {
+            // Another instance may have made its first start between our two questions.
+            committed = self::committed(consumer, &context.topic, &layout)?;
+        }
+    }
+    check_topic_id(context, &committed)?;
+    let first_partitions = committed
+        .values()
+        .find_map(|c| c.note.partitions)
+        .unwrap_or_else(|| i32::try_from(layout.partitions.len()).unwrap_or(i32::MAX));
+    if let Ok(mut slot) = context.first_partitions.lock() {
+        *slot = Some(first_partitions);
+    }
+    let mut starts = BTreeMap::new();
+    let mut initial = BTreeMap::new();
+    for &partition in partitions {
+        let start = decide_start(partition, &committed, context.policy, output_empty);
+        let (low, high) = watermarks(consumer, &context.topic, partition)?;
+        let offset = match start {
+            Start::At(offset) => in_range(context, partition, offset, low, high)?,
+            Start::Beginning => low,
+            Start::End => high,
+            Start::Refuse => return Err(no_offsets(context)),
+        };
+        starts.insert(partition, offset);
+        if !matches!(start, Start::At(_)) {
+            tracing::info!(topic = %context.topic, partition, offset, "first start of this partition");
+            initial.insert(partition, offset);
+        }
+    }
+    if !initial.is_empty() {
+        let list = offsets_with_note(&context.topic, &initial, &note(context));
+        commit(consumer, &list)?;
+    }
+    Ok(starts)
+}
+
+pub(super) fn no_offsets(context: &SourceContext) -> SourceError {
+    SourceError::Refused(format!(
+        "topic {}: the consumer group has no committed offsets, but output topic {} is not empty. They have expired or \
+         were deleted (Kafka deletes them together with a topic, so it may also have been made again), or the output is \
+         somebody else's; beginning now could write events twice. Decide: \
+         source.start = \"beginning\" relays all there is, \"end\" only what comes from now on; or set the group's \
+         offsets with kafka-consumer-groups --reset-offsets",
+        context.topic, context.output_topic
+    ))
+}
+
+pub(super) fn in_range(
+    context: &SourceContext,
+    partition: Partition,
+    offset: NextOffset,
+    low: i64,
+    high: i64,
+) -> Result<NextOffset, SourceError> {
+    let topic = &context.topic;
+    if offset < low {
+        return Err(SourceError::Refused(format!(
+            "topic {topic}, partition {partition}: offsets {offset} to {} were deleted by retention before they were \
+             relayed. To go on without them, set the group's offset to {low} (kafka-consumer-groups --reset-offsets \
+             --to-offset {low} --topic {topic}:{partition})",
+            low - 1
+        )));
+    }
+    if offset > high {
+        return Err(SourceError::Refused(format!(
+            "topic {topic}, partition {partition}: the committed offset {offset} lies past the topic's end {high}: the \
+             topic was made anew or cut off. Find out what happened, then set the group's offset \
+             (kafka-consumer-groups --reset-offsets)"
+        )));
+    }
+    Ok(offset)
+}
+
+fn check_topic_id(
+    context: &SourceContext,
+    committed: &BTreeMap<Partition, CommittedOffset>,
+) -> Result<(), SourceError> {
+    let Some(current) = &context.topic_id else { return Ok(()) };
+    for (partition, offset) in committed {
+        if let Some(noted) = &offset.note.topic_id
+            && noted != current.as_str()
+        {
+            return Err(another_topic(&context.topic, *partition, noted, current));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn another_topic(topic: &str, partition: Partition, noted: &str, current: &TopicId) -> SourceError {
+    SourceError::Refused(format!(
+        "topic {topic} was deleted and made again: the offset of partition {partition} belongs to topic id {noted}, the \
+         topic there now has id {current}. Its records are others, so the old offsets mean nothing. To relay the new \
+         topic from its beginning, delete the group's offsets (kafka-consumer-groups --delete-offsets --topic {topic}) \
+         and set source.start = \"beginning\" for one start"
+    ))
+}
+
+pub(super) fn layout(consumer: &BaseConsumer<SourceContext>, topic: &str) -> Result<TopicLayout, SourceError> {
+    match kafka::topic_layout(consumer.client(), topic, METADATA_TIMEOUT) {
+        Ok(Some(layout)) => Ok(layout),
+        Ok(None) => Err(SourceError::Transient(format!(
+            "topic {topic} does not exist: create it (pressline generate --create-topics makes a small one)"
+        ))),
+        Err(error) => Err(transient(&error, &format!("topic {topic}: no metadata"))),
+    }
+}
+
+/// The group's offsets of all partitions. Waits for offsets that belong to a transaction that is not ended yet.
+pub(super) fn committed(
+    consumer: &BaseConsumer<SourceContext>,
+    topic: &str,
+    layout: &TopicLayout,
+) -> Result<BTreeMap<Partition, CommittedOffset>, SourceError> {
+    let deadline = Instant::now() + COMMITTED_TIMEOUT;
+    loop {
+        let mut list = TopicPartitionList::new();
+        for &partition in &layout.partitions {
+            list.add_partition(topic, partition);
+        }
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
+        let error = match consumer.committed_offsets(list, left) {
+            Ok(list) => match read_committed_list(&list) {
+                Ok(offsets) => return Ok(offsets),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        if Instant::now() >= deadline {
+            return Err(transient(&error, &format!("topic {topic}: the group's committed offsets cannot be read")));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn read_committed_list(list: &TopicPartitionList) -> KafkaResult<BTreeMap<Partition, CommittedOffset>> {
+    let mut offsets = BTreeMap::new();
+    for element in list.elements() {
+        element.error()?;
+        if let Offset::Offset(next) = element.offset() {
+            offsets.insert(element.partition(), CommittedOffset { next, note: OffsetNote::parse(metadata(&element)) });
+        }
+    }
+    Ok(offsets)
+}
+
+/// The commit's metadata. rdkafka's own getter panics on bytes that are not UTF-8, which another client may have left;
+/// such metadata is never ours, and librdkafka hands out what the broker sent as a string, so this is safe to ask.
+fn metadata<'a>(element: &'a rdkafka::topic_partition_list::TopicPartitionListElem<'_>) -> &'a str {
+    element.metadata()
+}
+
+pub(super) fn watermarks(
+    consumer: &BaseConsumer<SourceContext>,
+    topic: &str,
+    partition: Partition,
+) -> Result<(i64, i64), SourceError> {
+    consumer
+        .fetch_watermarks(topic, partition, METADATA_TIMEOUT)
+        .map_err(|error| transient(&error, &format!("topic {topic}, partition {partition}: no watermarks")))
+}
+
+/// Whether nothing was ever written to the topic. One that does not exist is empty.
+fn is_empty(consumer: &BaseConsumer<SourceContext>, topic: &str) -> Result<bool, SourceError> {
+    let layout = kafka::topic_layout(consumer.client(), topic, METADATA_TIMEOUT)
+        .map_err(|error| transient(&error, &format!("topic {topic}: no metadata")))?;
+    for partition in layout.map(|l| l.partitions).unwrap_or_default() {
+        if watermarks(consumer, topic, partition)?.1 > 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+pub(super) fn commit(consumer: &BaseConsumer<SourceContext>, list: &TopicPartitionList) -> Result<(), SourceError> {
+    consumer
+        .commit(list, CommitMode::Sync)
+        .map_err(|error| transient(&error, "the group's offsets cannot be committed"))
+}
+
+pub(super) fn note(context: &SourceContext) -> OffsetNote {
+    OffsetNote {
+        topic_id: context.topic_id.as_ref().map(|id| id.as_str().to_string()),
+        partitions: context.first_partitions.lock().ok().and_then(|slot| *slot),
+    }
+}
+
+pub(super) fn offsets_with_note(
+    topic: &str,
+    offsets: &BTreeMap<Partition, NextOffset>,
+    note: &OffsetNote,
+) -> TopicPartitionList {
+    let text = note.to_text();
+    let mut list = TopicPartitionList::new();
+    for (&partition, &offset) in offsets {
+        let mut element = list.add_partition(topic, partition);
+        let _ = element.set_offset(Offset::Offset(offset));
+        element.set_metadata(&text);
+    }
+    list
+}
+
+pub(super) fn transient(error: &KafkaError, what: &str) -> SourceError {
+    SourceError::Transient(format!("{what}: {error}"))
+}
