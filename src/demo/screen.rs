@@ -108,7 +108,7 @@ impl Screen {
              places    {credit}\n            {dim}an extract of a few thousand cities{end}\n\n\
              Try, in another terminal:\n\n  \
              pressline consume button_presses --from-beginning \\\n    --bootstrap-servers {bootstrap} --registry {http}\n  \
-             kcat -b {bootstrap} -t button_presses -s value=avro -r {http} -o beginning -e\n  \
+             kcat -b {bootstrap} -C -t raw_presses.dead -f '%h\\n' -o beginning -e\n  \
              curl -s {http}/metrics\n  \
              pressline generate --bootstrap-servers {bootstrap} --count 500 --rate 100\n"
         )?;
