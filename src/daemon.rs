@@ -123,13 +123,7 @@ async fn serve(process: &ProcessConfig, configs: Vec<PipelineConfig>, broken: Ve
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "pressline: metrics on http://{address}/metrics");
     let http_config = process.http.clone();
     tokio::spawn(async move { http::serve(listener, &http_config, http::router(pages)).await });
-    tokio::spawn(async move {
-        loop {
-            // Moves recorded values from the histograms' buffers into buckets, so that they do not pile up unscraped.
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            recorder.run_upkeep();
-        }
-    });
+    tokio::spawn(metrics::upkeep(recorder));
     let (stop, stopped) = watch::channel(false);
     let workers: u64 = configs.iter().map(|config| config.workers as u64).sum::<u64>().max(1);
     let fetch_kb = process.memory.fetch_mb * 1024 / workers;

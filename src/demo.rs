@@ -31,7 +31,7 @@ use crate::generate::{Addresses, Presses, Recipe, send};
 use crate::http::{self, Pages};
 use crate::metrics;
 use crate::pipeline::{self, Ending, Materials};
-use crate::place::Places;
+use crate::place::{self, Places};
 use crate::registry::Registry;
 use crate::schema;
 use crate::status::Status;
@@ -43,7 +43,6 @@ use screen::Screen;
 // In the binary, so that an installed one needs no files.
 const PIPELINE: &str = include_str!("../pipelines/button_presses.toml");
 const SCHEMA: &str = include_str!("../schemas/button_presses.avsc");
-const PLACES: &[u8] = include_bytes!("../data/demo.mmdb");
 
 /// The mock broker does not answer a waiting fetch when a record comes, only when its time is up.
 const FETCH_WAIT_MS: &str = "20";
@@ -189,12 +188,12 @@ fn materials() -> Result<Materials, DemoError> {
     let schema = schema::parse(Path::new("schemas/button_presses.avsc"), SCHEMA.to_string());
     let schema =
         schema.map_err(|findings| failed(findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n")))?;
-    let places = Places::from_bytes("data/demo.mmdb", PLACES.to_vec()).map_err(failed)?;
+    let places = Places::from_bytes("data/demo.mmdb", place::BUNDLED.to_vec()).map_err(failed)?;
     Ok(Materials { schema, places: Arc::new(places) })
 }
 
 fn presses(args: &DemoArgs) -> Result<Presses, DemoError> {
-    let addresses = Addresses::from_bytes("data/demo.mmdb", PLACES, args.seed).map_err(failed)?;
+    let addresses = Addresses::from_bytes("data/demo.mmdb", place::BUNDLED, args.seed).map_err(failed)?;
     let step = Duration::from_secs_f64((1.0 / args.rate).min(86_400.0));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let recipe = Recipe {
@@ -220,12 +219,7 @@ async fn serve(listen: SocketAddr, status: &Arc<Status>) -> Result<SocketAddr, D
     })?;
     let address = listener.local_addr()?;
     tokio::spawn(async move { http::serve(listener, &config, http::router(pages).merge(registry::router())).await });
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            recorder.run_upkeep();
-        }
-    });
+    tokio::spawn(metrics::upkeep(recorder));
     Ok(address)
 }
 

@@ -8,6 +8,7 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
 use super::GenerateError;
+use crate::place::BUNDLED;
 
 /// Files with fewer nodes than this are listed whole; larger ones (a full DB-IP file has millions of networks) are
 /// sampled, so that the start stays under two seconds.
@@ -23,9 +24,6 @@ const UNKNOWN_ADDRESSES: usize = 256;
 /// Empty stretches of the tree to step over from a random address to the next network with a record. Between two
 /// neighbours lie at most two per bit of an address, so this crosses the largest gaps.
 const MAX_STEPS: usize = 512;
-
-/// Some thousand real cities: an extract of DB-IP's City Lite (CC BY 4.0, see data/README.md).
-const BUNDLED: &[u8] = include_bytes!("../../data/demo.mmdb");
 
 /// Networks to draw addresses from. The same files and seed give the same addresses.
 #[derive(Clone, Debug)]

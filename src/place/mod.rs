@@ -23,6 +23,10 @@ pub use cache::{CacheStats, FragmentCache};
 use mmdb::Database;
 pub use mmdb::{DatabaseInfo, Layout, PlaceError};
 
+/// The bundled database of some thousand real cities: an extract of DB-IP's City Lite (CC BY 4.0, see data/README.md).
+/// A static, so that it stands in the program once.
+pub static BUNDLED: &[u8] = include_bytes!("../../data/demo.mmdb");
+
 /// Where an address is. Cannot hold an IP.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place {

@@ -179,16 +179,10 @@ fn read_committed_list(list: &TopicPartitionList) -> KafkaResult<BTreeMap<Partit
     for element in list.elements() {
         element.error()?;
         if let Offset::Offset(next) = element.offset() {
-            offsets.insert(element.partition(), CommittedOffset { next, note: OffsetNote::parse(metadata(&element)) });
+            offsets.insert(element.partition(), CommittedOffset { next, note: OffsetNote::parse(element.metadata()) });
         }
     }
     Ok(offsets)
-}
-
-/// The commit's metadata. rdkafka's own getter panics on bytes that are not UTF-8, which another client may have left;
-/// such metadata is never ours, and librdkafka hands out what the broker sent as a string, so this is safe to ask.
-fn metadata<'a>(element: &'a rdkafka::topic_partition_list::TopicPartitionListElem<'_>) -> &'a str {
-    element.metadata()
 }
 
 pub(super) fn watermarks(
