@@ -255,7 +255,14 @@ impl Writer {
     }
 
     fn classify(&self, error: &KafkaError, age: Duration) -> TransactionError {
-        classify(error, age >= self.timeout, &self.transactional_id)
+        classify(error, self.is_fenced() || names_fencing(error), age >= self.timeout, &self.transactional_id)
+    }
+
+    /// Whether librdkafka has noted that another producer took over. Which call hears of it first is a matter of luck:
+    /// the others then fail for what follows from it, such as messages that were not delivered.
+    fn is_fenced(&self) -> bool {
+        let fatal = self.producer.as_ref().and_then(|producer| producer.client().fatal_error());
+        fatal.is_some_and(|(code, _)| is_fencing(code))
     }
 }
 
@@ -433,10 +440,10 @@ impl Transaction<'_> {
             pause = (pause * 2).min(Duration::from_millis(2));
         }
         if self.writer.signs.undelivered.load(Ordering::Acquire) > 0 {
-            return Err(TransactionError::Recover {
-                cause: Cause::Delivery,
-                message: "messages were not delivered".into(),
-            });
+            let undelivered =
+                TransactionError::Recover { cause: Cause::Delivery, message: "messages were not delivered".into() };
+            let fenced = self.writer.is_fenced();
+            return Err(if fenced { self.classify(&KafkaError::Flush(RDKafkaErrorCode::Fenced)) } else { undelivered });
         }
         Ok(())
     }
@@ -467,12 +474,16 @@ fn retriable(error: &KafkaError) -> bool {
     matches!(error, KafkaError::Transaction(e) if e.is_retriable() && !e.is_fatal())
 }
 
+fn names_fencing(error: &KafkaError) -> bool {
+    error.rdkafka_error_code().is_some_and(is_fencing)
+}
+
+fn is_fencing(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
+}
+
 /// `overdue`: the transaction was open for longer than its time-out.
-fn classify(error: &KafkaError, overdue: bool, transactional_id: &str) -> TransactionError {
-    let fenced = matches!(
-        error.rdkafka_error_code(),
-        Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
-    );
+fn classify(error: &KafkaError, fenced: bool, overdue: bool, transactional_id: &str) -> TransactionError {
     // The broker also fences a producer whose transaction it timed out: then it is our own standing still, and a new
     // producer is right.
     if fenced && !overdue {
