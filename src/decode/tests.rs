@@ -297,6 +297,10 @@ fn too_deep_at(text: &str) -> Option<usize> {
 
 /// Index of the byte at which the error stands.
 fn offset_of(error: &serde_json::Error, text: &str) -> usize {
+    // The end of the text lies after its last byte, where serde_json names the last byte itself.
+    if error.is_eof() {
+        return text.len();
+    }
     let before: usize = text.split_inclusive('\n').take(error.line() - 1).map(str::len).sum();
     (before + error.column()).saturating_sub(1)
 }
@@ -468,6 +472,19 @@ proptest! {
     #[test]
     fn agrees_with_the_slow_decoder_on_damaged_documents(bytes in mutated()) {
         prop_assert_eq!(quickly(&bytes), slowly(&bytes));
+    }
+}
+
+/// A document that ends with the bracket that opens level 33 is too deep, not cut off: found by a random run.
+#[test]
+fn cut_right_after_the_bracket_that_is_too_deep() {
+    for levels in 30..36 {
+        for open in ["[", "{\"a\":"] {
+            let text = open.repeat(levels);
+            for cut in text.len().saturating_sub(6)..=text.len() {
+                assert_eq!(quickly(&text.as_bytes()[..cut]), slowly(&text.as_bytes()[..cut]), "{}", &text[..cut]);
+            }
+        }
     }
 }
 

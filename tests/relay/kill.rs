@@ -144,23 +144,29 @@ fn kill_again_and_again(world: &World, kills: usize, more: &[&str]) -> (Verdict,
     (found, aborted)
 }
 
-#[track_caller]
-fn exactly_once((found, aborted): (Verdict, i64)) {
-    let counts = (found.lost.len(), found.doubled.len(), found.overtaken.len(), found.invented.len());
-    assert_eq!(counts, (0, 0, 0, 0), "lost, doubled, overtaken, invented");
-    assert!(aborted > 0, "no kill hit an open transaction: nothing was shown");
+/// Kills until one has hit an open transaction, without which nothing would be shown: mostly in the first round, but
+/// when the kills happen to fall between transactions there are two more.
+fn exactly_once(name: &str, kills: usize, more: &[&str]) {
+    for round in 0..3 {
+        let Some(world) = calm_world(&format!("{name}-{round}"), PARTITIONS) else { return };
+        let (found, aborted) = kill_again_and_again(&world, kills, more);
+        let counts = (found.lost.len(), found.doubled.len(), found.overtaken.len(), found.invented.len());
+        assert_eq!(counts, (0, 0, 0, 0), "lost, doubled, overtaken, invented");
+        if aborted > 0 {
+            return;
+        }
+    }
+    panic!("no kill hit an open transaction: nothing was shown");
 }
 
 #[test]
 fn ten_kills_lose_nothing_double_nothing_and_keep_the_order() {
-    let Some(world) = calm_world("kill", PARTITIONS) else { return };
-    exactly_once(kill_again_and_again(&world, 10, &[]));
+    exactly_once("kill", 10, &[]);
 }
 
 #[test]
 fn kills_of_static_members_too() {
-    let Some(world) = calm_world("kill-static", PARTITIONS) else { return };
-    exactly_once(kill_again_and_again(&world, 4, &["source.static_membership=true"]));
+    exactly_once("kill-static", 4, &["source.static_membership=true"]);
 }
 
 #[test]
