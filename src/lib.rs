@@ -11,6 +11,7 @@
 //! [`relay`] is the loop that joins them, [`coordinator`] is the part of it that decides (without I/O), and
 //! [`pipeline`] builds and supervises the workers that run it.
 
+pub mod avro;
 pub mod brake;
 pub mod check;
 pub mod config;
@@ -29,6 +30,7 @@ pub mod finding;
 pub mod generate;
 pub mod http;
 pub mod kafka;
+pub mod load;
 pub mod metrics;
 pub mod mutant;
 pub mod pipeline;

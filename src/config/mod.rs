@@ -10,6 +10,7 @@
 pub mod load;
 pub mod properties;
 pub mod secret;
+pub mod sink;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -10,6 +10,7 @@ use apache_avro::schema::{InnerDecimalSchema, UuidSchema};
 use jiff::Timestamp;
 
 use super::text::{self, Style};
+use crate::schema;
 
 /// Deepest nesting of a schema's JSON, and of a datum of a recursive schema.
 pub const MAX_DEPTH: usize = 64;
@@ -27,12 +28,12 @@ impl Plan {
     pub fn parse(schema: &str) -> Result<Self, String> {
         let json: serde_json::Value =
             serde_json::from_str(schema).map_err(|_| "the schema is not JSON, or nested far too deep".to_string())?;
-        if depth(&json) > MAX_DEPTH {
+        if schema::depth(&json) > MAX_DEPTH {
             return Err(format!("the schema is nested deeper than {MAX_DEPTH}"));
         }
         let schema = Schema::parse_str(schema).map_err(|error| format!("not an Avro schema: {error}"))?;
         let mut names = HashMap::new();
-        collect(&schema, None, &mut names);
+        schema::collect_names(&schema, None, &mut names);
         Ok(Self { schema, names })
     }
 
@@ -45,41 +46,6 @@ impl Plan {
             0 => Ok(out),
             rest => Err(format!("{rest} bytes are left over after the datum")),
         }
-    }
-}
-
-fn depth(json: &serde_json::Value) -> usize {
-    match json {
-        serde_json::Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        serde_json::Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
-        _ => 0,
-    }
-}
-
-/// Named types by their full name, so that references to them can be followed.
-fn collect(schema: &Schema, namespace: Option<&str>, names: &mut HashMap<String, Schema>) {
-    let name = match schema {
-        Schema::Record(record) => Some(&record.name),
-        Schema::Enum(inner) => Some(&inner.name),
-        Schema::Fixed(inner) | Schema::Duration(inner) | Schema::Uuid(UuidSchema::Fixed(inner)) => Some(&inner.name),
-        Schema::Decimal(decimal) => match &decimal.inner {
-            InnerDecimalSchema::Fixed(inner) => Some(&inner.name),
-            InnerDecimalSchema::Bytes => None,
-        },
-        _ => None,
-    };
-    if let Some(name) = name {
-        names.insert(name.fullname(namespace), schema.clone());
-    }
-    match schema {
-        Schema::Record(record) => {
-            let namespace = record.name.namespace().or(namespace);
-            record.fields.iter().for_each(|field| collect(&field.schema, namespace, names));
-        }
-        Schema::Array(array) => collect(&array.items, namespace, names),
-        Schema::Map(map) => collect(&map.types, namespace, names),
-        Schema::Union(union) => union.variants().iter().for_each(|variant| collect(variant, namespace, names)),
-        _ => {}
     }
 }
 

@@ -90,45 +90,9 @@ pub fn decimal(bytes: &[u8], scale: i64, out: &mut String) {
     if bytes.len() > MAX_DECIMAL_BYTES || scale > MAX_SCALE as usize {
         return hex(bytes, out);
     }
-    let negative = bytes.first().is_some_and(|b| b & 0x80 != 0);
-    let mut digits = digits(magnitude(bytes, negative));
-    while digits.len() <= scale {
-        digits.insert(0, '0');
-    }
-    if scale > 0 {
-        digits.insert(digits.len() - scale, '.');
-    }
-    let sign = if negative { "-" } else { "" };
-    out.push_str(&format!("\"{sign}{digits}\""));
-}
-
-fn magnitude(bytes: &[u8], negative: bool) -> Vec<u8> {
-    let mut bytes = bytes.to_vec();
-    if negative {
-        let mut carry = true;
-        for byte in bytes.iter_mut().rev() {
-            let (sum, over) = (!*byte).overflowing_add(u8::from(carry));
-            (*byte, carry) = (sum, over);
-        }
-    }
-    bytes
-}
-
-/// Base 256 to base 10 by long division.
-fn digits(mut bytes: Vec<u8>) -> String {
-    let mut digits = Vec::new();
-    while bytes.iter().any(|b| *b != 0) {
-        let mut rest = 0u32;
-        for byte in &mut bytes {
-            let part = rest << 8 | u32::from(*byte);
-            (*byte, rest) = ((part / 10) as u8, part % 10);
-        }
-        digits.push(char::from(b'0' + rest as u8));
-    }
-    if digits.is_empty() {
-        digits.push('0');
-    }
-    digits.iter().rev().collect()
+    out.push('"');
+    out.push_str(&crate::avro::decimal_text(bytes, scale));
+    out.push('"');
 }
 
 /// The JSON text compactly, fields in their order, addresses withheld. `None`: not JSON, or nested deeper than 127.

@@ -7,6 +7,7 @@ mod default;
 mod diff;
 mod lint;
 mod logical;
+mod names;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use apache_avro::Schema;
 use crate::finding::{Finding, Severity};
 
 pub use diff::diff;
+pub use names::{collect_names, depth};
 
 /// Deepest nesting of brackets in a schema: apache-avro has no limit of its own, and a deeper one would overflow the
 /// stack and abort the process.

@@ -1,0 +1,250 @@
+//! A schema resolved: references replaced by what they name, `["null", T]` recognised, logical types with their form.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use apache_avro::Schema;
+use apache_avro::schema::{InnerDecimalSchema, NamespaceRef, UuidSchema};
+
+use crate::schema::MAX_DEPTH;
+
+/// What a value is and how it is written (Avro 1.12 specification, "Data Serialization and Deserialization").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Nothing, in no bytes.
+    Null,
+    /// One byte.
+    Boolean,
+    /// 32 bits, zigzag varint.
+    Int,
+    /// 64 bits, zigzag varint.
+    Long,
+    /// Four bytes, little endian.
+    Float,
+    /// Eight bytes, little endian.
+    Double,
+    /// Length and bytes.
+    Bytes,
+    /// Length and UTF-8 text.
+    String,
+    /// So many bytes.
+    Fixed(usize),
+    /// The index of a symbol.
+    Enum(Vec<String>),
+    /// Blocks of items.
+    Array(Box<Shape>),
+    /// Blocks of text keys and values.
+    Map(Box<Shape>),
+    /// Field after field.
+    Record(Vec<Field>),
+    /// Union of null and one other type: the branch's index and, if it is not null, the value.
+    Optional {
+        /// Null is branch 0, as in `["null", T]`.
+        null_first: bool,
+        /// The other branch.
+        some: Box<Shape>,
+    },
+    /// Any other union.
+    Union(Vec<Shape>),
+    /// Two's complement, big endian, without the decimal point.
+    Decimal {
+        /// Most digits.
+        precision: usize,
+        /// Digits after the point.
+        scale: usize,
+        /// Length of a fixed; `None` for bytes.
+        fixed: Option<usize>,
+    },
+    /// A UUID.
+    Uuid(UuidForm),
+    /// Days since 1970, an int.
+    Date,
+    /// Milliseconds since midnight, an int.
+    TimeMillis,
+    /// Microseconds since midnight, a long.
+    TimeMicros,
+    /// Milliseconds since 1970 in UTC, a long.
+    TimestampMillis,
+    /// Microseconds.
+    TimestampMicros,
+    /// Nanoseconds.
+    TimestampNanos,
+    /// Milliseconds of a clock on some wall, a long.
+    LocalTimestampMillis,
+    /// Microseconds.
+    LocalTimestampMicros,
+    /// Nanoseconds.
+    LocalTimestampNanos,
+}
+
+/// How a UUID is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UuidForm {
+    /// 36 characters of text.
+    Text,
+    /// A fixed of 16 bytes.
+    Fixed,
+    /// Bytes, 16 of them.
+    Bytes,
+}
+
+/// A field of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Name.
+    pub name: String,
+    /// Type.
+    pub shape: Shape,
+}
+
+impl Shape {
+    /// Parses a registry's schema text. Errors, in words: not JSON, too deep, no Avro schema, a type that refers to itself.
+    pub fn parse(schema: &str) -> Result<Self, String> {
+        let json: serde_json::Value = serde_json::from_str(schema).map_err(|_| "the schema is not JSON".to_string())?;
+        if crate::schema::depth(&json) > MAX_DEPTH {
+            return Err(format!("the schema is nested deeper than {MAX_DEPTH}"));
+        }
+        let schema = Schema::parse_str(schema).map_err(|error| format!("not an Avro schema: {error}"))?;
+        Self::of(&schema)
+    }
+
+    /// Resolves a parsed schema. Errors: a type that refers to itself or is not known here.
+    pub fn of(schema: &Schema) -> Result<Self, String> {
+        let mut names = HashMap::new();
+        crate::schema::collect_names(schema, None, &mut names);
+        resolve(schema, None, &names, &mut Vec::new())
+    }
+
+    /// The type without its null branch, and whether it had one.
+    pub fn unwrap_optional(&self) -> (&Shape, bool) {
+        match self {
+            Self::Optional { some, .. } => (some, true),
+            other => (other, false),
+        }
+    }
+}
+
+fn resolve(
+    schema: &Schema,
+    namespace: NamespaceRef<'_>,
+    names: &HashMap<String, Schema>,
+    open: &mut Vec<String>,
+) -> Result<Shape, String> {
+    Ok(match schema {
+        Schema::Null => Shape::Null,
+        Schema::Boolean => Shape::Boolean,
+        Schema::Int => Shape::Int,
+        Schema::Long => Shape::Long,
+        Schema::Float => Shape::Float,
+        Schema::Double => Shape::Double,
+        Schema::Bytes => Shape::Bytes,
+        Schema::String => Shape::String,
+        Schema::Fixed(fixed) => Shape::Fixed(fixed.size),
+        Schema::Enum(inner) => Shape::Enum(inner.symbols.clone()),
+        Schema::Array(array) => Shape::Array(Box::new(resolve(&array.items, namespace, names, open)?)),
+        Schema::Map(map) => Shape::Map(Box::new(resolve(&map.types, namespace, names, open)?)),
+        Schema::Union(union) => {
+            let branches: Result<Vec<Shape>, String> =
+                union.variants().iter().map(|branch| resolve(branch, namespace, names, open)).collect();
+            optional(branches?)
+        }
+        Schema::Record(record) => {
+            let full = record.name.fullname(namespace);
+            if open.contains(&full) {
+                return Err(format!("type `{full}` refers to itself, which no column can hold"));
+            }
+            let namespace = record.name.namespace().or(namespace);
+            open.push(full);
+            let mut fields = Vec::with_capacity(record.fields.len());
+            for field in &record.fields {
+                let shape = resolve(&field.schema, namespace, names, open)?;
+                fields.push(Field { name: field.name.clone(), shape });
+            }
+            open.pop();
+            Shape::Record(fields)
+        }
+        Schema::Ref { name } => {
+            let full = name.fullname(namespace);
+            let named = names.get(&full).ok_or_else(|| format!("type `{full}` is not in the schema"))?;
+            resolve(named, namespace, names, open)?
+        }
+        logical => resolve_logical(logical)?,
+    })
+}
+
+fn resolve_logical(schema: &Schema) -> Result<Shape, String> {
+    Ok(match schema {
+        Schema::Decimal(decimal) => {
+            let fixed = match &decimal.inner {
+                InnerDecimalSchema::Bytes => None,
+                InnerDecimalSchema::Fixed(fixed) => Some(fixed.size),
+            };
+            Shape::Decimal { precision: decimal.precision, scale: decimal.scale, fixed }
+        }
+        Schema::Uuid(UuidSchema::String) => Shape::Uuid(UuidForm::Text),
+        Schema::Uuid(UuidSchema::Fixed(_)) => Shape::Uuid(UuidForm::Fixed),
+        Schema::Uuid(UuidSchema::Bytes) => Shape::Uuid(UuidForm::Bytes),
+        Schema::Date => Shape::Date,
+        Schema::TimeMillis => Shape::TimeMillis,
+        Schema::TimeMicros => Shape::TimeMicros,
+        Schema::TimestampMillis => Shape::TimestampMillis,
+        Schema::TimestampMicros => Shape::TimestampMicros,
+        Schema::TimestampNanos => Shape::TimestampNanos,
+        Schema::LocalTimestampMillis => Shape::LocalTimestampMillis,
+        Schema::LocalTimestampMicros => Shape::LocalTimestampMicros,
+        Schema::LocalTimestampNanos => Shape::LocalTimestampNanos,
+        Schema::Duration(fixed) => Shape::Fixed(fixed.size),
+        // Scale and digits inside bytes: no column type holds a number whose scale changes from row to row.
+        Schema::BigDecimal => Shape::Bytes,
+        other => return Err(format!("type {other:?} is not known to this version of pressline")),
+    })
+}
+
+fn optional(mut branches: Vec<Shape>) -> Shape {
+    let null_first = branches.first() == Some(&Shape::Null);
+    if branches.len() == 2 && branches.iter().filter(|shape| **shape == Shape::Null).count() == 1 {
+        let some = branches.remove(usize::from(null_first));
+        return Shape::Optional { null_first, some: Box::new(some) };
+    }
+    Shape::Union(branches)
+}
+
+impl fmt::Display for Shape {
+    /// As people write it: `long (timestamp-micros)`, `["null", string]`, `array of string`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Boolean => f.write_str("boolean"),
+            Self::Int => f.write_str("int"),
+            Self::Long => f.write_str("long"),
+            Self::Float => f.write_str("float"),
+            Self::Double => f.write_str("double"),
+            Self::Bytes => f.write_str("bytes"),
+            Self::String => f.write_str("string"),
+            Self::Fixed(size) => write!(f, "fixed of {size} bytes"),
+            Self::Enum(symbols) => write!(f, "enum of {} symbols", symbols.len()),
+            Self::Array(items) => write!(f, "array of {items}"),
+            Self::Map(values) => write!(f, "map of {values}"),
+            Self::Record(fields) => write!(f, "record of {} fields", fields.len()),
+            Self::Optional { null_first: true, some } => write!(f, "[null, {some}]"),
+            Self::Optional { null_first: false, some } => write!(f, "[{some}, null]"),
+            Self::Union(branches) => {
+                let names: Vec<String> = branches.iter().map(ToString::to_string).collect();
+                write!(f, "[{}]", names.join(", "))
+            }
+            Self::Decimal { precision, scale, .. } => write!(f, "decimal({precision}, {scale})"),
+            Self::Uuid(UuidForm::Text) => f.write_str("string (uuid)"),
+            Self::Uuid(UuidForm::Fixed) => f.write_str("fixed (uuid)"),
+            Self::Uuid(UuidForm::Bytes) => f.write_str("bytes (uuid)"),
+            Self::Date => f.write_str("int (date)"),
+            Self::TimeMillis => f.write_str("int (time-millis)"),
+            Self::TimeMicros => f.write_str("long (time-micros)"),
+            Self::TimestampMillis => f.write_str("long (timestamp-millis)"),
+            Self::TimestampMicros => f.write_str("long (timestamp-micros)"),
+            Self::TimestampNanos => f.write_str("long (timestamp-nanos)"),
+            Self::LocalTimestampMillis => f.write_str("long (local-timestamp-millis)"),
+            Self::LocalTimestampMicros => f.write_str("long (local-timestamp-micros)"),
+            Self::LocalTimestampNanos => f.write_str("long (local-timestamp-nanos)"),
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! `[sink]`: the databases that a pipeline's Avro topic is loaded into.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use figment::value::magic::RelativePathBuf;
+use serde::{Deserialize, Serialize};
+
+use super::{KafkaConfig, OutputConfig, RegistryConfig};
+
+/// The load of one pipeline's topic into databases: the tables of a pipeline's file that a sink needs.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadConfig {
+    /// Name of the pipeline; the file's name without `.toml` unless set.
+    #[serde(default)]
+    pub name: String,
+    /// Tells processes of the same pipeline apart; the host name unless set.
+    #[serde(default)]
+    pub instance: String,
+    /// Brokers and how to reach them.
+    pub kafka: KafkaConfig,
+    /// Schema registry.
+    pub registry: RegistryConfig,
+    /// The pipeline's output, whose topic the sinks read unless told otherwise.
+    #[serde(default)]
+    pub output: Option<OutputConfig>,
+    /// The sinks.
+    pub sink: SinksConfig,
+}
+
+/// `[sink]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SinksConfig {
+    /// Avro topic that is loaded; `output.topic` unless set.
+    #[serde(default)]
+    pub topic: String,
+    /// Into PostgreSQL.
+    #[serde(default)]
+    pub postgres: Option<PostgresConfig>,
+    /// Into ClickHouse.
+    #[serde(default)]
+    pub clickhouse: Option<ClickHouseConfig>,
+}
+
+/// Which field goes into which column, the same for every kind of sink (`[sink.postgres.columns]`, …).
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ColumnsConfig {
+    /// Field → column, where the names differ.
+    pub rename: BTreeMap<String, String>,
+    /// Fields that are dropped; any other field without a column is refused.
+    pub ignore: Vec<String>,
+    /// Fields whose conversion may lose something (fractions of a second, the zone's absence): named one by one.
+    pub lossy: Vec<String>,
+}
+
+/// How rows are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteMode {
+    /// Each record is a row of its own.
+    #[default]
+    Insert,
+}
+
+/// Where a sink begins that has no position of its own yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SinkStart {
+    /// The oldest record of the topic.
+    #[default]
+    Beginning,
+    /// After the newest: what is there already is not loaded.
+    End,
+}
+
+/// Limits of one batch (`[sink.postgres.batch]`, …), whichever comes first.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SinkBatchConfig {
+    /// Rows.
+    #[serde(default = "max_rows")]
+    pub max_rows: usize,
+    /// Bytes of Avro.
+    #[serde(default = "max_bytes")]
+    pub max_bytes: usize,
+    /// Milliseconds from the first row on; 200 for PostgreSQL and 1,000 for ClickHouse unless set.
+    #[serde(default)]
+    pub max_wait_ms: Option<u64>,
+}
+
+fn max_rows() -> usize {
+    100_000
+}
+
+fn max_bytes() -> usize {
+    32 << 20
+}
+
+impl Default for SinkBatchConfig {
+    fn default() -> Self {
+        Self { max_rows: max_rows(), max_bytes: max_bytes(), max_wait_ms: None }
+    }
+}
+
+/// `[sink.postgres]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresConfig {
+    /// Host name or address.
+    #[serde(default = "localhost")]
+    pub host: String,
+    /// Port.
+    #[serde(default = "postgres_port")]
+    pub port: u16,
+    /// Database.
+    pub database: String,
+    /// User name.
+    pub user: String,
+    /// File with the password; or the environment variable `PRESSLINE__SINK__POSTGRES__PASSWORD`, or a password file
+    /// as libpq reads it (`PGPASSFILE`, else `~/.pgpass`).
+    #[serde(default)]
+    pub password_file: Option<RelativePathBuf>,
+    /// TLS, as libpq means it: `disable`, `prefer`, `require`, `verify-ca`, `verify-full`.
+    #[serde(default)]
+    pub sslmode: SslMode,
+    /// Certificate authority of the server (libpq's `sslrootcert`); the system's store unless set.
+    #[serde(default)]
+    pub ca: Option<RelativePathBuf>,
+    /// Our client certificate (libpq's `sslcert`).
+    #[serde(default)]
+    pub certificate: Option<RelativePathBuf>,
+    /// Its private key (libpq's `sslkey`).
+    #[serde(default)]
+    pub key: Option<RelativePathBuf>,
+    /// Table, `schema.table`; without a schema the search path decides.
+    pub table: String,
+    /// `insert`.
+    #[serde(default)]
+    pub mode: WriteMode,
+    /// Make the table from the Avro schema where it is missing.
+    #[serde(default)]
+    pub auto_create: bool,
+    /// Table in which the positions are kept, in the same database.
+    #[serde(default = "offsets_table")]
+    pub offsets_table: String,
+    /// Fields and columns.
+    #[serde(default)]
+    pub columns: ColumnsConfig,
+    /// Limits of one transaction.
+    #[serde(default)]
+    pub batch: SinkBatchConfig,
+    /// What all sinks have.
+    #[serde(default)]
+    pub consumer: SinkConsumerConfig,
+    /// Milliseconds a statement may take.
+    #[serde(default = "statement_timeout_ms")]
+    pub statement_timeout_ms: u64,
+    /// Milliseconds to wait for a connection.
+    #[serde(default = "connect_timeout_ms")]
+    pub connect_timeout_ms: u64,
+}
+
+fn localhost() -> String {
+    "127.0.0.1".into()
+}
+
+fn postgres_port() -> u16 {
+    5432
+}
+
+fn offsets_table() -> String {
+    "pressline_offsets".into()
+}
+
+fn statement_timeout_ms() -> u64 {
+    60_000
+}
+
+fn connect_timeout_ms() -> u64 {
+    10_000
+}
+
+/// libpq's `sslmode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SslMode {
+    /// No TLS.
+    Disable,
+    /// TLS where the server has it, without looking at its certificate.
+    #[default]
+    Prefer,
+    /// TLS; the certificate is checked only where `ca` is set (as libpq does).
+    Require,
+    /// TLS with a certificate of a trusted authority.
+    VerifyCa,
+    /// The same, for this host name.
+    VerifyFull,
+}
+
+/// How a sink reads the topic (`[sink.postgres.consumer]`, …).
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SinkConsumerConfig {
+    /// Consumer group; `pressline.<name>.<sink>` unless set.
+    pub group: String,
+    /// Worker threads, each with its own consumer and connection.
+    pub workers: usize,
+    /// Where to begin when the sink has no position of a partition.
+    pub start: SinkStart,
+    /// Join the group as a static member (KIP-345).
+    pub static_membership: bool,
+    /// Topic of the dead letters; `<topic>.dead` unless set.
+    pub dead_letter_topic: String,
+    /// When more than this share of a batch cannot be written, it is a matter of schema and the sink stops.
+    pub max_dead_share: f64,
+}
+
+impl Default for SinkConsumerConfig {
+    fn default() -> Self {
+        Self {
+            group: String::new(),
+            workers: 1,
+            start: SinkStart::default(),
+            static_membership: false,
+            dead_letter_topic: String::new(),
+            max_dead_share: 0.01,
+        }
+    }
+}
+
+/// `[sink.clickhouse]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClickHouseConfig {
+    /// Address of the HTTP interface, such as `https://clickhouse:8443`.
+    pub url: String,
+    /// User name.
+    #[serde(default = "default_name")]
+    pub user: String,
+    /// File with the password; or the environment variable `PRESSLINE__SINK__CLICKHOUSE__PASSWORD`.
+    #[serde(default)]
+    pub password_file: Option<RelativePathBuf>,
+    /// Certificate authority of the server, trusted besides the system's.
+    #[serde(default)]
+    pub ca: Option<RelativePathBuf>,
+    /// Database.
+    #[serde(default = "default_name")]
+    pub database: String,
+    /// Table.
+    pub table: String,
+    /// What is promised; see [`ClickHouseDelivery`].
+    #[serde(default)]
+    pub delivery: ClickHouseDelivery,
+    /// Compress what is sent.
+    #[serde(default = "yes")]
+    pub compress: bool,
+    /// Make the table from the Avro schema where it is missing.
+    #[serde(default)]
+    pub auto_create: bool,
+    /// `ORDER BY` of a table made by `auto_create`, as SQL.
+    #[serde(default)]
+    pub order_by: String,
+    /// `PARTITION BY` of a table made by `auto_create`, as SQL.
+    #[serde(default)]
+    pub partition_by: String,
+    /// Fields and columns.
+    #[serde(default)]
+    pub columns: ColumnsConfig,
+    /// Limits of one insert.
+    #[serde(default)]
+    pub batch: SinkBatchConfig,
+    /// What all sinks have.
+    #[serde(default)]
+    pub consumer: SinkConsumerConfig,
+    /// Milliseconds one request may take.
+    #[serde(default = "statement_timeout_ms")]
+    pub timeout_ms: u64,
+    /// Milliseconds to wait for a connection.
+    #[serde(default = "connect_timeout_ms")]
+    pub connect_timeout_ms: u64,
+}
+
+fn default_name() -> String {
+    "default".into()
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What the ClickHouse sink promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClickHouseDelivery {
+    /// By what is in the table: needs the columns `_topic`, `_partition` and `_offset`.
+    #[default]
+    ExactlyOnce,
+    /// By ClickHouse's deduplication tokens alone, for tables without those columns: holds within the table's
+    /// deduplication window, whose log the engine does not force to disk.
+    Deduplicated,
+}
+
+impl LoadConfig {
+    /// The topic that is loaded.
+    pub fn topic(&self) -> &str {
+        match &self.output {
+            _ if !self.sink.topic.is_empty() => &self.sink.topic,
+            Some(output) => &output.topic,
+            None => "",
+        }
+    }
+
+    /// Consumer group of a sink (`postgres` or `clickhouse`).
+    pub fn group(&self, sink: &str, consumer: &SinkConsumerConfig) -> String {
+        super::or_default(&consumer.group, || format!("pressline.{}.{sink}", self.name))
+    }
+
+    /// Topic of a sink's dead letters.
+    pub fn dead_topic(&self, consumer: &SinkConsumerConfig) -> String {
+        super::or_default(&consumer.dead_letter_topic, || format!("{}.dead", self.topic()))
+    }
+}
+
+/// A path as it stands from here.
+pub fn path(file: &Option<RelativePathBuf>) -> Option<PathBuf> {
+    file.as_ref().map(RelativePathBuf::relative)
+}

@@ -1,0 +1,113 @@
+//! Which field goes into which column, the part that all kinds of tables share.
+
+use std::collections::BTreeSet;
+
+use crate::avro::{Field, Shape};
+use crate::config::sink::ColumnsConfig;
+use crate::finding::Finding;
+
+/// A field's way into its column, for people (`pressline check --online`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanLine {
+    /// Field; empty for a column that no field fills.
+    pub field: String,
+    /// Its Avro type.
+    pub avro_type: String,
+    /// Column; empty for a field that is dropped.
+    pub column: String,
+    /// The column's type, as the database writes it.
+    pub column_type: String,
+    /// What happens on the way, such as `microseconds, exact` or `left to its default`.
+    pub conversion: String,
+}
+
+/// What becomes of one field of the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Conversion<'a> {
+    /// It goes into the column of this name, which the table has.
+    Column(&'a str),
+    /// It is dropped, as the configuration says.
+    Ignored,
+}
+
+/// The rules by which fields find columns.
+pub struct Columns<'a> {
+    config: &'a ColumnsConfig,
+    /// What findings name: `sink.postgres`.
+    section: &'a str,
+}
+
+impl<'a> Columns<'a> {
+    /// Rules of the sink whose configuration stands in `section`.
+    pub fn new(config: &'a ColumnsConfig, section: &'a str) -> Self {
+        Self { config, section }
+    }
+
+    /// Whether the field's conversion may lose something.
+    pub fn may_lose(&self, field: &str) -> bool {
+        self.config.lossy.iter().any(|name| name == field)
+    }
+
+    /// The fields of the record, in their order, each with what becomes of it; `has_column` tells whether the table has a
+    /// column of a name. Errors: the schema is no record; fields without a column; two fields for one column; names in
+    /// the configuration that no field has.
+    pub fn assign<'f>(
+        &self,
+        shape: &'f Shape,
+        table: &str,
+        has_column: impl Fn(&str) -> bool,
+    ) -> Result<Vec<(&'f Field, Conversion<'f>)>, Vec<Finding>>
+    where
+        'a: 'f,
+    {
+        let Shape::Record(fields) = shape else {
+            let what = format!("the schema is {shape}, not a record");
+            return Err(vec![Finding::error(table, "", what, "load a topic whose values are records")]);
+        };
+        let mut findings = Vec::new();
+        let mut assigned = Vec::new();
+        let mut taken = BTreeSet::new();
+        for field in fields {
+            let column = self.config.rename.get(&field.name).unwrap_or(&field.name).as_str();
+            if self.config.ignore.contains(&field.name) {
+                assigned.push((field, Conversion::Ignored));
+            } else if !has_column(column) {
+                findings.push(self.without_column(field, column, table));
+            } else if !taken.insert(column) {
+                let what = format!("two fields go into column {column}");
+                findings.push(Finding::error(table, &field.name, what, self.rename_cure(&field.name)));
+            } else {
+                assigned.push((field, Conversion::Column(column)));
+            }
+        }
+        let known = |name: &String| fields.iter().any(|field| field.name == *name);
+        let named = self.config.rename.keys().chain(&self.config.ignore).chain(&self.config.lossy);
+        for name in named.filter(|name| !known(name)) {
+            findings.push(Finding::warning(
+                table,
+                name,
+                format!("{}.columns names a field that the schema does not have", self.section),
+                "remove it, or mend its spelling",
+            ));
+        }
+        let stop = findings.iter().any(|finding| finding.severity == crate::finding::Severity::Error);
+        if stop { Err(findings) } else { Ok(assigned) }
+    }
+
+    fn without_column(&self, field: &Field, column: &str, table: &str) -> Finding {
+        Finding::error(
+            table,
+            &field.name,
+            format!("the table has no column {column} for field {} ({})", field.name, field.shape),
+            format!(
+                "add the column; or {}.columns.rename = {{ {} = \"another_column\" }}; or drop the field on purpose with \
+                 {}.columns.ignore = [\"{}\"]",
+                self.section, field.name, self.section, field.name
+            ),
+        )
+    }
+
+    fn rename_cure(&self, field: &str) -> String {
+        format!("give each its own: {}.columns.rename = {{ {field} = \"another_column\" }}", self.section)
+    }
+}

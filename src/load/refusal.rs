@@ -1,0 +1,92 @@
+//! Why a row cannot be written, in words that hold none of its values.
+
+use std::sync::Arc;
+
+use crate::avro::DatumError;
+
+/// What is wrong with a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Why {
+    /// The record has no value.
+    #[error("the value is null (a tombstone), which an inserting sink cannot write")]
+    NullValue,
+    /// Not Confluent's wire format.
+    #[error("the value is not in Confluent's wire format: it does not begin with a 0 byte and four bytes of schema id")]
+    NotWireFormat,
+    /// The registry does not have the schema.
+    #[error("the registry has no schema of the record's id")]
+    UnknownSchema,
+    /// The bytes are not what the schema says.
+    #[error("the bytes do not fit the schema: {0}")]
+    Damaged(#[from] DatumError),
+    /// Outside what the column holds.
+    #[error("the value is outside what the column's type can hold")]
+    OutOfRange,
+    /// Digits would be lost.
+    #[error("the value has more digits than the column's type keeps")]
+    Inexact,
+    /// Longer than the column.
+    #[error("the value is longer than the column")]
+    TooLong,
+    /// Null in a column that takes none.
+    #[error("null in a column that does not take null")]
+    Null,
+    /// No UUID.
+    #[error("the text is not a UUID")]
+    NotUuid,
+    /// Not a label of the column's enum.
+    #[error("the text is not a label of the column's enum type")]
+    UnknownLabel,
+    /// No JSON.
+    #[error("the text is not JSON")]
+    NotJson,
+    /// A NUL character, which the database's text cannot hold.
+    #[error("the text has a NUL character, which the column's type cannot hold")]
+    NulCharacter,
+    /// The database itself refused the row: its code for why (SQLSTATE or ClickHouse's number).
+    #[error("the database refuses the row (code {0})")]
+    Database(String),
+}
+
+impl Why {
+    /// Stable snake_case name for the dead letter's header and the metric's label.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NullValue => "null_value",
+            Self::NotWireFormat => "not_wire_format",
+            Self::UnknownSchema => "unknown_schema",
+            Self::Damaged(_) => "damaged",
+            Self::OutOfRange => "out_of_range",
+            Self::Inexact => "inexact",
+            Self::TooLong => "too_long",
+            Self::Null => "null",
+            Self::NotUuid => "not_uuid",
+            Self::UnknownLabel => "unknown_label",
+            Self::NotJson => "not_json",
+            Self::NulCharacter => "nul_character",
+            Self::Database(_) => "database",
+        }
+    }
+}
+
+/// A value that cannot be written, and its column.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("column {column}: {why}")]
+pub struct Refusal {
+    /// Column; empty where it is the whole row.
+    pub column: Arc<str>,
+    /// What is wrong.
+    pub why: Why,
+}
+
+impl Refusal {
+    /// The whole row is refused.
+    pub fn row(why: impl Into<Why>) -> Self {
+        Self { column: Arc::from(""), why: why.into() }
+    }
+
+    /// The row is refused for one column.
+    pub fn column(column: &Arc<str>, why: impl Into<Why>) -> Self {
+        Self { column: Arc::clone(column), why: why.into() }
+    }
+}
