@@ -18,7 +18,7 @@ use crate::enrich::Enricher;
 use crate::event::{Actions, ClientIp};
 use crate::metrics::{BatchCounts, WorkerMetrics};
 use crate::place::{FragmentCache, Places};
-use crate::source::{Batch, Source, SourceError};
+use crate::source::{Batch, Keeper, Source, SourceError, SourceOptions, Trigger};
 use crate::status::Status;
 use crate::transaction::{Cause, Committed, OutputRecord, TransactionError, Writer};
 
@@ -111,7 +111,15 @@ impl Worker {
     /// Connects a worker. `metrics` outlives restarts.
     pub fn open(shared: Arc<Shared>, slot: usize) -> Result<Self, RelayError> {
         let config = &shared.config;
-        let source = Source::open(config, slot, shared.fetch_kb)?;
+        let source = Source::open(SourceOptions {
+            kafka: &config.kafka,
+            topic: &config.source.topic,
+            group: config.group(),
+            member: config.source.static_membership.then(|| format!("{}.{slot}", config.instance)),
+            topic_ids: config.source.topic_ids,
+            fetch_kb: shared.fetch_kb,
+            keeper: Keeper::Group { policy: config.source.start, output_topic: config.output.topic.clone() },
+        })?;
         let writer = Writer::new(config, slot).map_err(refused)?;
         let limits = Limits { max_record_bytes: config.source.max_record_bytes, max_depth: config.source.max_depth };
         let stages = Stages {
@@ -147,8 +155,10 @@ impl Worker {
                 self.recover()?;
                 continue;
             }
-            let limits = &self.shared.config.batch;
-            if let Some(batch) = self.source.poll_batch(&mut self.coordinator, limits, PATIENCE)? {
+            let limits = self.shared.config.batch.limits();
+            let mut batch = Batch::default();
+            let polled = self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut batch)?;
+            if let Some(trigger) = polled {
                 if self.heard.elapsed() > SILENCE {
                     self.source.same_topic()?;
                 }
@@ -161,7 +171,8 @@ impl Worker {
                     &mut self.stages,
                     &self.metrics,
                     &mut self.last_timestamp_ms,
-                    batch,
+                    &batch,
+                    trigger,
                 )?;
             }
             self.observe()?;
@@ -281,11 +292,12 @@ fn relay_batch(
     stages: &mut Stages,
     metrics: &WorkerMetrics,
     last_timestamp_ms: &mut BTreeMap<Partition, i64>,
-    batch: Batch<'_>,
+    batch: &Batch<'_>,
+    trigger: Trigger,
 ) -> Result<(), RelayError> {
     let Some(open) = coordinator.begin() else { return Ok(()) };
     let began = Instant::now();
-    match write_and_commit(config, source, writer, coordinator, stages, &batch, &open) {
+    match write_and_commit(config, source, writer, coordinator, stages, batch, &open) {
         Ok(Committed { .. }) => {
             coordinator.committed(open);
             for record in &batch.records {
@@ -294,7 +306,7 @@ fn relay_batch(
                 }
             }
             stages.brake.settled(&stages.outcomes);
-            metrics.settled(&stages.counts, batch.trigger, began.elapsed());
+            metrics.settled(&stages.counts, trigger, began.elapsed());
             Ok(())
         }
         Err(failure) => {

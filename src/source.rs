@@ -8,7 +8,7 @@ mod mutants;
 mod position;
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,8 @@ use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::config::{BatchConfig, PipelineConfig, StartPolicy};
-use crate::coordinator::{Coordinator, NextOffset, Partition, Take};
+use crate::config::{KafkaConfig, StartPolicy};
+use crate::coordinator::{CommittedOffset, Coordinator, NextOffset, Partition, Take};
 use crate::kafka::{self, METADATA_TIMEOUT, Probe, Role};
 use crate::topic_id::{self, TopicId, TopicIdError};
 use position::{
@@ -55,8 +55,7 @@ enum GroupEvent {
 /// State shared with librdkafka's callbacks.
 struct SourceContext {
     topic: String,
-    output_topic: String,
-    policy: StartPolicy,
+    keeper: Keeper,
     /// Id of the ingress topic when the worker started.
     topic_id: Option<TopicId>,
     events: Mutex<Vec<GroupEvent>>,
@@ -130,14 +129,109 @@ impl ConsumerContext for SourceContext {
     }
 }
 
+/// Who keeps the positions, and so decides where a partition begins.
+#[derive(Clone)]
+pub enum Keeper {
+    /// The consumer group, with offsets that are committed in the same transaction as the output.
+    Group {
+        /// Where to begin without offsets.
+        policy: StartPolicy,
+        /// Where what was read is written: if anything is there, a lost position must not become a new beginning.
+        output_topic: String,
+    },
+    /// The database that is loaded.
+    Sink(Arc<dyn SinkPositions>),
+}
+
+/// A partition at its assignment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// The partition.
+    pub partition: Partition,
+    /// What the group has of it.
+    pub committed: Option<CommittedOffset>,
+    /// Its first offset and the one after its last.
+    pub range: (NextOffset, NextOffset),
+}
+
+/// Positions that are kept in a sink.
+pub trait SinkPositions: Send + Sync {
+    /// Where each partition begins. Called in a rebalance, so it may block for seconds only. Errors: refused where going on
+    /// would lose or double rows, transient where the sink does not answer.
+    fn claim(&self, topic_id: Option<&str>, partitions: &[Assigned]) -> Result<BTreeMap<Partition, NextOffset>, SourceError>;
+}
+
+/// What a worker reads and as whom.
+pub struct SourceOptions<'a> {
+    /// Brokers.
+    pub kafka: &'a KafkaConfig,
+    /// Topic.
+    pub topic: &'a str,
+    /// Consumer group.
+    pub group: String,
+    /// Name of a static member (KIP-345).
+    pub member: Option<String>,
+    /// Whether the topic's id is asked and noted.
+    pub topic_ids: bool,
+    /// Kibibytes that librdkafka may prefetch.
+    pub fetch_kb: u64,
+    /// Who keeps the positions.
+    pub keeper: Keeper,
+}
+
+/// Where polled records go: the relay keeps them in librdkafka's memory, the load copies their bytes.
+pub trait Intake<'s> {
+    /// Takes a record that belongs to the batch.
+    fn take(&mut self, record: BorrowedMessage<'s>);
+    /// Drops the records of partitions that went away.
+    fn forget(&mut self, partitions: &[Partition]);
+    /// Records taken.
+    fn len(&self) -> usize;
+    /// Nothing taken.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Bytes of their values.
+    fn bytes(&self) -> usize;
+}
+
+/// Limits of one batch.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchLimits {
+    /// Records.
+    pub records: usize,
+    /// Bytes of values.
+    pub bytes: usize,
+    /// From the first record on.
+    pub wait: Duration,
+}
+
 /// Records of one batch, in the order they were polled: within a partition by offset.
+#[derive(Default)]
 pub struct Batch<'s> {
     /// The records, still in librdkafka's memory.
     pub records: Vec<BorrowedMessage<'s>>,
     /// Bytes of their values.
     pub bytes: usize,
-    /// What ended it.
-    pub trigger: Trigger,
+}
+
+impl<'s> Intake<'s> for Batch<'s> {
+    fn take(&mut self, record: BorrowedMessage<'s>) {
+        self.bytes += record.payload_len();
+        self.records.push(record);
+    }
+
+    fn forget(&mut self, partitions: &[Partition]) {
+        self.records.retain(|record| !partitions.contains(&record.partition()));
+    }
+
+    fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 /// What ended a batch.
@@ -173,15 +267,14 @@ pub struct Source {
 }
 
 impl Source {
-    /// Makes the consumer and joins the group. `fetch_kb`: what librdkafka may prefetch.
-    pub fn open(config: &PipelineConfig, slot: usize, fetch_kb: u64) -> Result<Self, SourceError> {
-        let client = consumer_config(config, slot, fetch_kb)?;
-        let topic = config.source.topic.clone();
+    /// Makes the consumer and joins the group.
+    pub fn open(options: SourceOptions<'_>) -> Result<Self, SourceError> {
+        let client = consumer_config(&options)?;
+        let topic = options.topic.to_string();
         let context = SourceContext {
             topic: topic.clone(),
-            output_topic: config.output.topic.clone(),
-            policy: config.source.start,
-            topic_id: if config.source.topic_ids { current_topic_id(&client, &topic)? } else { None },
+            keeper: options.keeper,
+            topic_id: if options.topic_ids { current_topic_id(&client, &topic)? } else { None },
             events: Mutex::default(),
             has_events: AtomicBool::new(false),
             statistics: Mutex::default(),
@@ -195,27 +288,26 @@ impl Source {
         consumer
             .subscribe(&[&topic])
             .map_err(|error| SourceError::Refused(format!("cannot subscribe to {topic}: {error}")))?;
-        Ok(Self { consumer, topic, group: config.group() })
+        Ok(Self { consumer, topic, group: options.group })
     }
 
-    /// Reads until a limit of the batch is reached; `None` if nothing came within `patience`. Rebalances that happen
-    /// meanwhile are applied to `coordinator`, and records of partitions that went away are dropped.
-    pub fn poll_batch(
-        &self,
+    /// Reads into `batch` until one of its limits is reached; `None` if nothing came within `patience`. Rebalances that
+    /// happen meanwhile are applied to `coordinator`, and records of partitions that went away are dropped.
+    pub fn poll_batch<'s>(
+        &'s self,
         coordinator: &mut Coordinator,
-        limits: &BatchConfig,
+        limits: BatchLimits,
         patience: Duration,
-    ) -> Result<Option<Batch<'_>>, SourceError> {
+        batch: &mut impl Intake<'s>,
+    ) -> Result<Option<Trigger>, SourceError> {
         #[cfg(feature = "mutants")]
         self.take_up();
-        let mut records: Vec<BorrowedMessage<'_>> = Vec::new();
-        let mut bytes = 0;
         let mut deadline = Instant::now() + patience;
         let trigger = loop {
-            if records.len() >= limits.max_records {
+            if batch.len() >= limits.records {
                 break Trigger::Records;
             }
-            if bytes >= limits.max_bytes {
+            if batch.bytes() >= limits.bytes {
                 break Trigger::Bytes;
             }
             // Most polls find a record that is already here: the clock is asked only when none is.
@@ -226,35 +318,34 @@ impl Source {
                     polled = self.consumer.poll(left);
                 }
                 if polled.is_none() && Instant::now() >= deadline {
-                    self.apply_events(coordinator, &mut records)?;
+                    self.apply_events(coordinator, batch)?;
                     break Trigger::Time;
                 }
             }
-            self.apply_events(coordinator, &mut records)?;
+            self.apply_events(coordinator, batch)?;
             match polled {
                 None => {}
                 Some(Err(error)) => self.judge(&error, coordinator)?,
                 Some(Ok(record)) if coordinator.take(record.partition(), record.offset()) == Take::Stale => {}
                 Some(Ok(record)) => {
-                    if records.is_empty() {
-                        deadline = Instant::now() + limits.max_wait();
+                    if batch.is_empty() {
+                        deadline = Instant::now() + limits.wait;
                     }
-                    bytes += record.payload_len();
-                    records.push(record);
+                    batch.take(record);
                 }
             }
         };
         #[cfg(feature = "mutants")]
-        if crate::mutant::is("position_left") && !records.is_empty() {
+        if crate::mutant::is("position_left") && !batch.is_empty() {
             self.leave_one();
         }
-        Ok((!records.is_empty()).then_some(Batch { records, bytes, trigger }))
+        Ok((!batch.is_empty()).then_some(trigger))
     }
 
-    fn apply_events(
-        &self,
+    fn apply_events<'s>(
+        &'s self,
         coordinator: &mut Coordinator,
-        records: &mut Vec<BorrowedMessage<'_>>,
+        batch: &mut impl Intake<'s>,
     ) -> Result<(), SourceError> {
         let context = self.consumer.context();
         if !context.has_events.swap(false, Ordering::AcqRel) {
@@ -272,13 +363,48 @@ impl Source {
                 }
                 GroupEvent::Revoked { partitions, lost } => {
                     coordinator.revoked(&partitions);
-                    records.retain(|record| !partitions.contains(&record.partition()));
+                    batch.forget(&partitions);
                     tracing::info!(topic = %self.topic, group = %self.group, ?partitions, lost, "partitions revoked");
                 }
                 GroupEvent::Failed(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Waits for `length` without leaving the group and without reading: partitions are paused, so that nothing piles up,
+    /// and rebalances are answered. [`Self::rewind_sink`] starts them again.
+    pub fn wait_in_group(&self, coordinator: &mut Coordinator, length: Duration) -> Result<(), SourceError> {
+        let deadline = Instant::now() + length;
+        loop {
+            // Again each time: a rebalance may have brought partitions that read on.
+            if let Err(error) = self.consumer.assignment().and_then(|assignment| self.consumer.pause(&assignment)) {
+                tracing::debug!(topic = %self.topic, %error, "partitions cannot be paused");
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let polled = self.consumer.poll(left.min(Duration::from_millis(100)));
+            self.apply_events(coordinator, &mut Batch::default())?;
+            if let Some(Err(error)) = polled {
+                self.judge(&error, coordinator)?;
+            }
+            if left.is_zero() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Asks the sink for the positions of our partitions again, and moves the consumer there.
+    pub fn rewind_sink(&self, coordinator: &Coordinator) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
+        let partitions: Vec<Partition> = coordinator.positions().keys().copied().collect();
+        if partitions.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let targets = starts(self.consumer.context(), &self.consumer, &partitions)?;
+        self.seek(&targets)?;
+        self.consumer
+            .resume(&assignment(&self.topic, &targets))
+            .map_err(|error| transient(&error, "cannot go on reading"))?;
+        Ok(targets)
     }
 
     /// What an error from poll means.
@@ -383,16 +509,21 @@ impl Source {
         if targets.is_empty() {
             return Ok(targets);
         }
+        self.seek(&targets)?;
+        Ok(targets)
+    }
+
+    fn seek(&self, targets: &BTreeMap<Partition, NextOffset>) -> Result<(), SourceError> {
         let moved = self
             .consumer
-            .seek_partitions(assignment(&self.topic, &targets), METADATA_TIMEOUT)
+            .seek_partitions(assignment(&self.topic, targets), METADATA_TIMEOUT)
             .map_err(|error| transient(&error, "cannot rewind"))?;
         for element in moved.elements() {
             element.error().map_err(|error| {
                 transient(&error, &format!("topic {}, partition {}: cannot rewind", self.topic, element.partition()))
             })?;
         }
-        Ok(targets)
+        Ok(())
     }
 
     /// The newest statistics of librdkafka, once.
@@ -439,9 +570,10 @@ fn current_topic_id(client: &ClientConfig, topic: &str) -> Result<Option<TopicId
     }
 }
 
-fn consumer_config(config: &PipelineConfig, slot: usize, fetch_kb: u64) -> Result<ClientConfig, SourceError> {
+fn consumer_config(options: &SourceOptions<'_>) -> Result<ClientConfig, SourceError> {
+    let kafka = options.kafka;
     let mut client =
-        kafka::client_config(&config.kafka, Role::Consumer).map_err(|error| SourceError::Refused(error.to_string()))?;
+        kafka::client_config(kafka, Role::Consumer).map_err(|error| SourceError::Refused(error.to_string()))?;
     let defaults = [
         ("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string()),
         ("partition.assignment.strategy", "cooperative-sticky".to_string()),
@@ -451,28 +583,27 @@ fn consumer_config(config: &PipelineConfig, slot: usize, fetch_kb: u64) -> Resul
         ("reconnect.backoff.max.ms", "2000".to_string()),
     ];
     for (name, value) in defaults {
-        let kafka = &config.kafka;
         if !kafka.consumer.0.contains_key(name) && !kafka.properties.0.contains_key(name) {
             client.set(name, value);
         }
     }
     client
-        .set("group.id", config.group())
+        .set("group.id", &options.group)
         .set("group.protocol", "classic")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("isolation.level", "read_committed")
         .set("check.crcs", "true")
         .set("auto.offset.reset", "error")
-        .set("queued.max.messages.kbytes", fetch_kb.max(1024).to_string());
+        .set("queued.max.messages.kbytes", options.fetch_kb.max(1024).to_string());
     if crate::mutant::is("auto_commit") {
         client
             .set("enable.auto.commit", "true")
             .set("enable.auto.offset.store", "true")
             .set("auto.commit.interval.ms", "500");
     }
-    if config.source.static_membership {
-        client.set("group.instance.id", format!("{}.{slot}", config.instance));
+    if let Some(member) = &options.member {
+        client.set("group.instance.id", member);
     }
     Ok(client)
 }

@@ -401,9 +401,13 @@ fn or_default(set: &str, default: impl FnOnce() -> String) -> String {
 }
 
 impl BatchConfig {
-    /// [`Self::max_wait_ms`] as a duration.
-    pub fn max_wait(&self) -> Duration {
-        Duration::from_millis(self.max_wait_ms)
+    /// The same for the source.
+    pub fn limits(&self) -> crate::source::BatchLimits {
+        crate::source::BatchLimits {
+            records: self.max_records,
+            bytes: self.max_bytes,
+            wait: Duration::from_millis(self.max_wait_ms),
+        }
     }
 }
 

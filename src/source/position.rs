@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::{SourceContext, SourceError};
+use super::{Assigned, Keeper, SinkPositions, SourceContext, SourceError};
 use crate::config::StartPolicy;
 use crate::coordinator::{CommittedOffset, NextOffset, OffsetNote, Partition, Start, decide_start};
 use crate::kafka::{self, METADATA_TIMEOUT, TopicLayout};
@@ -27,35 +27,47 @@ pub(super) fn assignment(topic: &str, starts: &BTreeMap<Partition, NextOffset>) 
     list
 }
 
-/// Decides where each partition begins; see [`decide_start`]. A partition that had no offset gets one committed at
-/// once, so that from then on "no offset anywhere" means that they were lost.
+/// Decides where each partition begins: from the group's offsets, or by asking the sink.
 pub(super) fn starts(
     context: &SourceContext,
     consumer: &BaseConsumer<SourceContext>,
     partitions: &[Partition],
 ) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
     let layout = layout(consumer, &context.topic)?;
-    let mut committed = committed(consumer, &context.topic, &layout)?;
+    let committed = committed(consumer, &context.topic, &layout)?;
+    match &context.keeper {
+        Keeper::Group { policy, output_topic } => {
+            group_starts(context, consumer, partitions, &layout, committed, *policy, output_topic)
+        }
+        Keeper::Sink(positions) => sink_starts(context, consumer, partitions, &layout, committed, positions.as_ref()),
+    }
+}
+
+/// See [`decide_start`]. A partition that had no offset gets one committed at once, so that from then on "no offset
+/// anywhere" means that they were lost.
+fn group_starts(
+    context: &SourceContext,
+    consumer: &BaseConsumer<SourceContext>,
+    partitions: &[Partition],
+    layout: &TopicLayout,
+    mut committed: BTreeMap<Partition, CommittedOffset>,
+    policy: StartPolicy,
+    output_topic: &str,
+) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
     let mut output_empty = true;
-    if committed.is_empty() && context.policy == StartPolicy::Auto {
-        output_empty = is_empty(consumer, &context.output_topic)?;
+    if committed.is_empty() && policy == StartPolicy::Auto {
+        output_empty = is_empty(consumer, output_topic)?;
         if !output_empty {
             // Another instance may have made its first start between our two questions.
-            committed = self::committed(consumer, &context.topic, &layout)?;
+            committed = self::committed(consumer, &context.topic, layout)?;
         }
     }
     check_topic_id(context, &committed)?;
-    let first_partitions = committed
-        .values()
-        .find_map(|c| c.note.partitions)
-        .unwrap_or_else(|| i32::try_from(layout.partitions.len()).unwrap_or(i32::MAX));
-    if let Ok(mut slot) = context.first_partitions.lock() {
-        *slot = Some(first_partitions);
-    }
+    note_first_partitions(context, &committed, layout);
     let mut starts = BTreeMap::new();
     let mut initial = BTreeMap::new();
     for &partition in partitions {
-        let start = decide_start(partition, &committed, context.policy, output_empty);
+        let start = decide_start(partition, &committed, policy, output_empty);
         let (low, high) = watermarks(consumer, &context.topic, partition)?;
         let offset = match start {
             Start::At(offset) => in_range(context, partition, offset, low, high)?,
@@ -76,14 +88,53 @@ pub(super) fn starts(
     Ok(starts)
 }
 
+fn sink_starts(
+    context: &SourceContext,
+    consumer: &BaseConsumer<SourceContext>,
+    partitions: &[Partition],
+    layout: &TopicLayout,
+    mut committed: BTreeMap<Partition, CommittedOffset>,
+    positions: &dyn SinkPositions,
+) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
+    check_topic_id(context, &committed)?;
+    note_first_partitions(context, &committed, layout);
+    let mut assigned = Vec::with_capacity(partitions.len());
+    for &partition in partitions {
+        let range = watermarks(consumer, &context.topic, partition)?;
+        assigned.push(Assigned { partition, committed: committed.remove(&partition), range });
+    }
+    let starts = positions.claim(context.topic_id.as_ref().map(TopicId::as_str), &assigned)?;
+    for found in &assigned {
+        let Some(&offset) = starts.get(&found.partition) else { continue };
+        in_range(context, found.partition, offset, found.range.0, found.range.1)?;
+    }
+    Ok(starts)
+}
+
+fn note_first_partitions(
+    context: &SourceContext,
+    committed: &BTreeMap<Partition, CommittedOffset>,
+    layout: &TopicLayout,
+) {
+    let noted = committed.values().find_map(|c| c.note.partitions);
+    let first = noted.unwrap_or_else(|| i32::try_from(layout.partitions.len()).unwrap_or(i32::MAX));
+    if let Ok(mut slot) = context.first_partitions.lock() {
+        *slot = Some(first);
+    }
+}
+
 pub(super) fn no_offsets(context: &SourceContext) -> SourceError {
+    let output_topic = match &context.keeper {
+        Keeper::Group { output_topic, .. } => output_topic.as_str(),
+        Keeper::Sink(_) => "",
+    };
     SourceError::Refused(format!(
         "topic {}: the consumer group has no committed offsets, but output topic {} is not empty. They have expired or \
          were deleted (Kafka deletes them together with a topic, so it may also have been made again), or the output is \
          somebody else's; beginning now could write events twice. Decide: \
          source.start = \"beginning\" relays all there is, \"end\" only what comes from now on; or set the group's \
          offsets with kafka-consumer-groups --reset-offsets",
-        context.topic, context.output_topic
+        context.topic, output_topic
     ))
 }
 
