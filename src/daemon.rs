@@ -15,8 +15,9 @@ use crate::config::{LogConfig, LogFormat, PipelineConfig, ProcessConfig};
 use crate::finding::Finding;
 use crate::http::{self, Pages};
 use crate::metrics;
-use crate::pipeline::{self, Ending, Library};
+use crate::pipeline::{self, Library};
 use crate::status::Status;
+use crate::supervise::Ending;
 
 /// From the signal to the exit, whatever hangs: what is open then is ended by the next start or the broker's time-out.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
@@ -78,7 +79,7 @@ pub fn init_log(config: &LogConfig) -> Result<(), String> {
 }
 
 async fn run_loaded(loaded: Loaded) -> u8 {
-    let Loaded { process, pipelines } = loaded;
+    let Loaded { process, pipelines, loads: _ } = loaded;
     let mut configs = Vec::new();
     let mut broken = Vec::new();
     for (file, pipeline) in pipelines {

@@ -30,11 +30,12 @@ use crate::finding::Finding;
 use crate::generate::{Addresses, Presses, Recipe, send};
 use crate::http::{self, Pages};
 use crate::metrics;
-use crate::pipeline::{self, Ending, Materials};
+use crate::pipeline::{self, Materials};
 use crate::place::{self, Places};
 use crate::registry::Registry;
 use crate::schema;
 use crate::status::Status;
+use crate::supervise::Ending;
 use crate::{daemon, demo::watch::Watch};
 
 use cluster::{Cluster, Visitors};

@@ -8,8 +8,8 @@
 //!              └ reject ─┴─► dead_letter ──────┘
 //! ```
 //!
-//! [`relay`] is the loop that joins them, [`coordinator`] is the part of it that decides (without I/O), and
-//! [`pipeline`] builds and supervises the workers that run it.
+//! [`relay`] is the loop that joins them, [`coordinator`] is the part of it that decides (without I/O), [`pipeline`]
+//! builds the workers that run it, and [`supervise`] looks after them.
 
 pub mod avro;
 pub mod brake;
@@ -40,6 +40,7 @@ pub mod relay;
 pub mod schema;
 pub mod source;
 pub mod status;
+pub mod supervise;
 pub mod timestamp;
 pub mod topic_id;
 pub mod transaction;

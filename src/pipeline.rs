@@ -1,14 +1,12 @@
-//! Builds the workers of a pipeline and looks after them: one broken pipeline never stops another, and a worker that
-//! fails for a passing reason is started again.
+//! Builds what the workers of a pipeline's relay share, and has them run.
 
 use std::collections::BTreeMap;
-use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::config::{Delivery, PipelineConfig};
 use crate::encode::Encoder;
@@ -17,27 +15,15 @@ use crate::finding::Finding;
 use crate::metrics;
 use crate::place::{FragmentCache, Places};
 use crate::registry::Registry;
-use crate::relay::{RelayError, Shared, Worker, sleep_unless};
+use crate::relay::{Shared, Worker};
 use crate::schema::{self, SchemaFile};
 use crate::status::Status;
+use crate::supervise::{Ending, Team, WorkerError, supervise};
 
 /// Places kept as ready-made fragments: all that a busy day sees, in a few MB.
 const CACHED_PLACES: usize = 100_000;
 /// How long a worker may take to leave its group.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
-/// Shortest and longest pause before a worker is started again.
-const RESTART_PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
-
-/// How a pipeline ended.
-#[derive(Debug)]
-pub enum Ending {
-    /// It was told to.
-    Stopped,
-    /// It refuses to go on.
-    Refused(String),
-    /// Another process uses its transactional id.
-    Fenced(String),
-}
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Place databases that are open, by their files: pipelines with the same files share them, at tens of megabytes each.
 #[derive(Default)]
@@ -90,46 +76,16 @@ pub async fn run(
         }
     };
     announce(&shared);
-    let workers = shared.config.workers;
-    let (ended, mut endings) = mpsc::unbounded_channel();
-    let threads: Vec<_> = (0..workers).map(|slot| spawn_worker(Arc::clone(&shared), slot, ended.clone())).collect();
-    drop(ended);
-    for slot in 0..workers {
-        status.worker_waits(slot, "starting");
-    }
-    status.set("start", "");
-    let mut ending = Ending::Stopped;
-    let mut left = workers;
-    while left > 0 {
-        tokio::select! {
-            Some(end) = endings.recv() => {
-                left -= 1;
-                if let Some(end) = end {
-                    status.set("stopped", &reason(&end));
-                    ending = end;
-                    // The others would only go on with a part of the partitions, unnoticed.
-                    stop_workers.store(true, Ordering::Release);
-                }
-            }
-            _ = stop.wait_for(|stop| *stop), if !stop_workers.load(Ordering::Acquire) => {
-                stop_workers.store(true, Ordering::Release);
-            }
-            else => break,
-        }
-    }
-    for thread in threads.into_iter().flatten() {
-        // They have reported, so this does not block; a panic was caught inside.
-        let _ = thread.join();
-    }
-    tracing::info!(pipeline = %name, "pipeline ended");
-    ending
+    let (workers, status) = (shared.config.workers, Arc::clone(&shared.status));
+    let team = Team { name, workers, status, stop_workers };
+    supervise(team, stop, move |slot| run_once(&shared, slot)).await
 }
 
-fn reason(ending: &Ending) -> String {
-    match ending {
-        Ending::Stopped => "stopped".into(),
-        Ending::Refused(message) | Ending::Fenced(message) => message.clone(),
-    }
+fn run_once(shared: &Arc<Shared>, slot: usize) -> Result<(), WorkerError> {
+    let mut worker = Worker::open(Arc::clone(shared), slot)?;
+    let result = worker.run();
+    worker.close(CLOSE_TIMEOUT);
+    result
 }
 
 /// Everything that can be wrong before the first event: schema, places, registry, plan.
@@ -205,60 +161,4 @@ fn announce(shared: &Shared) {
             "relaying AT LEAST ONCE: after a crash the last batch may be written twice"
         ),
     }
-}
-
-type Report = mpsc::UnboundedSender<Option<Ending>>;
-
-fn spawn_worker(shared: Arc<Shared>, slot: usize, ended: Report) -> Option<std::thread::JoinHandle<()>> {
-    let name = format!("pressline-{slot}");
-    let report = ended.clone();
-    let spawned = std::thread::Builder::new().name(name).spawn(move || {
-        let _ = report.send(keep_running(&shared, slot));
-    });
-    match spawned {
-        Ok(thread) => Some(thread),
-        Err(error) => {
-            let _ = ended.send(Some(Ending::Refused(format!("cannot start worker {slot}: {error}"))));
-            None
-        }
-    }
-}
-
-/// Runs a worker, again after errors that may pass, until it is told to stop (`None`) or must.
-fn keep_running(shared: &Arc<Shared>, slot: usize) -> Option<Ending> {
-    let mut pause = RESTART_PAUSES.0;
-    loop {
-        let began = std::time::Instant::now();
-        // A panic is a defect, but one worker's must not end the process.
-        let result = std::panic::catch_unwind(AssertUnwindSafe(|| run_once(shared, slot))).unwrap_or_else(|_| {
-            Err(RelayError::Transient("a defect in pressline ended the worker (see above)".into()))
-        });
-        if shared.stop.load(Ordering::Acquire) {
-            return None;
-        }
-        match result {
-            Ok(()) => return None,
-            Err(RelayError::Refused(message)) => return Some(Ending::Refused(message)),
-            Err(RelayError::Fenced(message)) => return Some(Ending::Fenced(message)),
-            Err(RelayError::Transient(message)) => {
-                if began.elapsed() > Duration::from_secs(60) {
-                    pause = RESTART_PAUSES.0;
-                }
-                shared.status.worker_waits(slot, &message);
-                metrics::restarted(&shared.config.name);
-                tracing::warn!(
-                    pipeline = %shared.config.name, worker = slot, retry_in_ms = pause.as_millis(), "{message}"
-                );
-                sleep_unless(pause, &shared.stop);
-                pause = (pause * 2).min(RESTART_PAUSES.1);
-            }
-        }
-    }
-}
-
-fn run_once(shared: &Arc<Shared>, slot: usize) -> Result<(), RelayError> {
-    let mut worker = Worker::open(Arc::clone(shared), slot)?;
-    let result = worker.run();
-    worker.close(CLOSE_TIMEOUT);
-    result
 }

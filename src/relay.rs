@@ -20,6 +20,7 @@ use crate::metrics::{BatchCounts, WorkerMetrics};
 use crate::place::{FragmentCache, Places};
 use crate::source::{Batch, Keeper, Source, SourceError, SourceOptions, Trigger};
 use crate::status::Status;
+use crate::supervise::{Pause, WorkerError, sleep_unless};
 use crate::transaction::{Cause, Committed, OutputRecord, TransactionError, Writer};
 
 /// How long a poll waits for the first record before the worker looks after other things.
@@ -31,31 +32,6 @@ const TOPIC_CHECK: Duration = Duration::from_secs(30);
 /// When nothing came for so long, the topic is asked before what comes next is relayed: only unseen can it have been
 /// deleted, made again and grown past our position, from where librdkafka would go on reading without a word.
 const SILENCE: Duration = Duration::from_millis(200);
-/// Longest pause between attempts to recover.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-/// Why a worker ended.
-#[derive(Debug, thiserror::Error)]
-pub enum RelayError {
-    /// A person must decide; the pipeline stops.
-    #[error("{0}")]
-    Refused(String),
-    /// Another process uses our transactional id.
-    #[error("{0}")]
-    Fenced(String),
-    /// May pass by itself: the worker is started again after a pause.
-    #[error("{0}")]
-    Transient(String),
-}
-
-impl From<SourceError> for RelayError {
-    fn from(error: SourceError) -> Self {
-        match error {
-            SourceError::Refused(message) => Self::Refused(message),
-            SourceError::Transient(message) => Self::Transient(message),
-        }
-    }
-}
 
 /// What all workers of a pipeline share: made once, before the first worker starts.
 pub struct Shared {
@@ -109,7 +85,7 @@ struct Stages {
 
 impl Worker {
     /// Connects a worker. `metrics` outlives restarts.
-    pub fn open(shared: Arc<Shared>, slot: usize) -> Result<Self, RelayError> {
+    pub fn open(shared: Arc<Shared>, slot: usize) -> Result<Self, WorkerError> {
         let config = &shared.config;
         let source = Source::open(SourceOptions {
             kafka: &config.kafka,
@@ -146,8 +122,8 @@ impl Worker {
         })
     }
 
-    /// Relays until the pipeline stops. Errors: see [`RelayError`]; nothing is half done then.
-    pub fn run(&mut self) -> Result<(), RelayError> {
+    /// Relays until the pipeline stops. Errors: see [`WorkerError`]; nothing is half done then.
+    pub fn run(&mut self) -> Result<(), WorkerError> {
         // Before the first poll, so that what a predecessor left open is ended before its offsets are asked for.
         self.reopen()?;
         while !self.stopping() {
@@ -192,7 +168,7 @@ impl Worker {
 
     /// The one way out of every failed or doubtful transaction: a new producer (whose InitProducerId ends what was
     /// open), then the committed offsets. Only the producer is replaced where positions are known.
-    fn recover(&mut self) -> Result<(), RelayError> {
+    fn recover(&mut self) -> Result<(), WorkerError> {
         self.metrics.recovered();
         self.recovering();
         self.reopen()?;
@@ -200,7 +176,7 @@ impl Worker {
             return Ok(());
         }
         self.recovering();
-        let mut pause = Pause::new();
+        let mut pause = Pause::default();
         while !self.stopping() {
             match self.source.rewind(&self.coordinator) {
                 Ok(committed) => {
@@ -225,8 +201,8 @@ impl Worker {
     }
 
     /// A new producer, for as long as it takes.
-    fn reopen(&mut self) -> Result<(), RelayError> {
-        let mut pause = Pause::new();
+    fn reopen(&mut self) -> Result<(), WorkerError> {
+        let mut pause = Pause::default();
         while !self.stopping() {
             match self.writer.reopen(INIT_TIMEOUT) {
                 Ok(()) => {
@@ -234,7 +210,7 @@ impl Worker {
                     return Ok(());
                 }
                 Err(TransactionError::Recover { message, .. }) => self.wait(&mut pause, &message),
-                Err(error @ TransactionError::Fenced { .. }) => return Err(RelayError::Fenced(error.to_string())),
+                Err(error @ TransactionError::Fenced { .. }) => return Err(WorkerError::Fenced(error.to_string())),
                 Err(error @ TransactionError::Fatal { .. }) => return Err(refused(error)),
             }
         }
@@ -243,7 +219,7 @@ impl Worker {
 
     fn wait(&self, pause: &mut Pause, message: &str) {
         let config = &self.shared.config;
-        let length = pause.next();
+        let length = pause.longer();
         self.shared.status.worker_waits(self.slot, message);
         tracing::warn!(
             pipeline = %config.name, worker = self.slot, retry_in_ms = length.as_millis(),
@@ -253,7 +229,7 @@ impl Worker {
     }
 
     /// Metrics and the slow checks, between batches.
-    fn observe(&mut self) -> Result<(), RelayError> {
+    fn observe(&mut self) -> Result<(), WorkerError> {
         if self.coordinator.epoch() != self.epoch_shown {
             self.epoch_shown = self.coordinator.epoch();
             self.metrics.rebalanced(self.coordinator.positions());
@@ -278,8 +254,8 @@ impl Worker {
     }
 }
 
-fn refused(error: TransactionError) -> RelayError {
-    RelayError::Refused(error.to_string())
+fn refused(error: TransactionError) -> WorkerError {
+    WorkerError::Refused(error.to_string())
 }
 
 /// One batch, one transaction.
@@ -294,7 +270,7 @@ fn relay_batch(
     last_timestamp_ms: &mut BTreeMap<Partition, i64>,
     batch: &Batch<'_>,
     trigger: Trigger,
-) -> Result<(), RelayError> {
+) -> Result<(), WorkerError> {
     let Some(open) = coordinator.begin() else { return Ok(()) };
     let began = Instant::now();
     match write_and_commit(config, source, writer, coordinator, stages, batch, &open) {
@@ -467,7 +443,7 @@ fn dead_letter<'a>(
 }
 
 /// What a given-up batch means for the worker.
-fn give_up(config: &PipelineConfig, metrics: &WorkerMetrics, failure: Failure) -> Result<(), RelayError> {
+fn give_up(config: &PipelineConfig, metrics: &WorkerMetrics, failure: Failure) -> Result<(), WorkerError> {
     let pipeline = &config.name;
     match failure {
         Failure::Transaction(TransactionError::Recover { cause, message }) => {
@@ -475,7 +451,7 @@ fn give_up(config: &PipelineConfig, metrics: &WorkerMetrics, failure: Failure) -
             tracing::warn!(%pipeline, %cause, "transaction given up, its records are read again: {message}");
             Ok(())
         }
-        Failure::Transaction(error @ TransactionError::Fenced { .. }) => Err(RelayError::Fenced(error.to_string())),
+        Failure::Transaction(error @ TransactionError::Fenced { .. }) => Err(WorkerError::Fenced(error.to_string())),
         Failure::Transaction(error @ TransactionError::Fatal { .. }) => Err(refused(error)),
         Failure::Source(error) => {
             metrics.aborted(Cause::Transport);
@@ -488,7 +464,7 @@ fn give_up(config: &PipelineConfig, metrics: &WorkerMetrics, failure: Failure) -
         }
         Failure::Braked(tripped, reject) => {
             metrics.aborted(Cause::Brake);
-            Err(RelayError::Refused(format!(
+            Err(WorkerError::Refused(format!(
                 "brake: {} of the last {} records of topic {} are dead letters, more than dead_letter.max_dead_share = {}. \
                  The last one: {reject}. Nothing is lost: the batch was not committed and is read again at the next \
                  start. Mend the sender or the pipeline's settings, or raise max_dead_share",
@@ -500,30 +476,4 @@ fn give_up(config: &PipelineConfig, metrics: &WorkerMetrics, failure: Failure) -
 
 fn now_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_micros()).ok()).unwrap_or(0)
-}
-
-/// Growing pauses with jitter, so that many workers do not come back at once.
-struct Pause {
-    length: Duration,
-}
-
-impl Pause {
-    fn new() -> Self {
-        Self { length: Duration::from_millis(250) }
-    }
-
-    fn next(&mut self) -> Duration {
-        self.length = (self.length * 2).min(LONGEST_PAUSE);
-        // The clock's low digits are random enough to spread processes out.
-        let jitter = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.subsec_nanos() % 500);
-        self.length * (750 + jitter) / 1000
-    }
-}
-
-/// Sleeps, but not past the stop.
-pub fn sleep_unless(length: Duration, stop: &AtomicBool) {
-    let end = Instant::now() + length;
-    while !stop.load(Ordering::Acquire) && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(50).min(end.saturating_duration_since(Instant::now())));
-    }
 }

@@ -8,8 +8,8 @@ mod mutants;
 mod position;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -158,7 +158,11 @@ pub struct Assigned {
 pub trait SinkPositions: Send + Sync {
     /// Where each partition begins. Called in a rebalance, so it may block for seconds only. Errors: refused where going on
     /// would lose or double rows, transient where the sink does not answer.
-    fn claim(&self, topic_id: Option<&str>, partitions: &[Assigned]) -> Result<BTreeMap<Partition, NextOffset>, SourceError>;
+    fn claim(
+        &self,
+        topic_id: Option<&str>,
+        partitions: &[Assigned],
+    ) -> Result<BTreeMap<Partition, NextOffset>, SourceError>;
 }
 
 /// What a worker reads and as whom.

@@ -6,16 +6,19 @@ use std::path::{Path, PathBuf};
 
 use figment::error::{Actual, Kind};
 use figment::providers::{Env, Format, Serialized, Toml};
-use figment::value::{Dict, Map, magic::RelativePathBuf};
+use figment::value::{Dict, Map};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 use toml_edit::{ImDocument, Item};
 
-use super::{PipelineConfig, ProcessConfig, SaslMechanism, properties, secret};
+use super::sink::LoadConfig;
+use super::{PipelineConfig, ProcessConfig, secret, sense};
 use crate::finding::Finding;
 
 /// Tables that belong to the process, not to a pipeline.
 const PROCESS_TABLES: [&str; 3] = ["http", "log", "memory"];
+/// Keys of a pipeline that only its relay needs.
+const RELAY_KEYS: [&str; 6] = ["delivery", "workers", "source", "dead_letter", "batch", "place"];
 /// Prefix of environment variables; `__` separates tables.
 const PREFIX: &str = "PRESSLINE__";
 
@@ -35,8 +38,10 @@ pub struct Sources {
 pub struct Loaded {
     /// Process settings.
     pub process: ProcessConfig,
-    /// Pipeline file → configuration or findings.
+    /// Pipeline file → configuration of its relay, or findings; files without a `[source]` have none.
     pub pipelines: Vec<(PathBuf, Result<PipelineConfig, Vec<Finding>>)>,
+    /// Pipeline file → configuration of its sinks, or findings; files without a `[sink]` have none.
+    pub loads: Vec<(PathBuf, Result<LoadConfig, Vec<Finding>>)>,
 }
 
 /// Reads everything. Errors: findings about the shared file, the flags or the list of pipeline files; findings about
@@ -45,37 +50,77 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Finding>> {
     let shared = shared_file(sources)?;
     let flags = flags(&sources.sets)?;
     let process = extract::<ProcessConfig>(&layers(shared.as_deref(), None, &flags, Keep::Process))?;
-    let mut pipelines = Vec::new();
+    let (mut pipelines, mut loads) = (Vec::new(), Vec::new());
     let mut names = BTreeSet::new();
     for file in pipeline_files(sources)? {
-        let mut pipeline = load_pipeline(shared.as_deref(), &file, &flags);
-        if let Ok(config) = &pipeline
-            && !names.insert(config.name.clone())
-        {
-            pipeline = Err(vec![Finding::error(
-                file.display().to_string(),
-                "name",
-                "another pipeline has the same name, which would make them share ids and metrics",
-                "give each pipeline its own `name`",
-            )]);
+        if let Err(findings) = readable(&file).and_then(|()| refuse_process_tables(&file)) {
+            pipelines.push((file, Err(findings)));
+            continue;
         }
-        pipelines.push((file, pipeline));
+        let (has_source, has_sink) = (has_table(&file, &flags, "source"), has_table(&file, &flags, "sink"));
+        if has_sink {
+            let mut load = load_sinks(shared.as_deref(), &file, &flags);
+            // A pipeline with both is named, and judged for its name, by its relay.
+            if !has_source {
+                refuse_twin(&mut load, |config| &config.name, &mut names, &file);
+            }
+            loads.push((file.clone(), load));
+        }
+        if has_source || !has_sink {
+            let mut pipeline = load_relay(shared.as_deref(), &file, &flags);
+            refuse_twin(&mut pipeline, |config| &config.name, &mut names, &file);
+            pipelines.push((file, pipeline));
+        }
     }
-    Ok(Loaded { process, pipelines })
+    Ok(Loaded { process, pipelines, loads })
 }
 
-fn load_pipeline(shared: Option<&Path>, file: &Path, flags: &Dict) -> Result<PipelineConfig, Vec<Finding>> {
-    readable(file)?;
-    refuse_process_tables(file)?;
-    let mut config = extract::<PipelineConfig>(&layers(shared, Some(file), flags, Keep::Pipeline))?;
-    if config.name.is_empty() {
-        config.name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+/// Two pipelines of one name would share ids and metrics.
+fn refuse_twin<T>(
+    loaded: &mut Result<T, Vec<Finding>>,
+    name: impl Fn(&T) -> &String,
+    names: &mut BTreeSet<String>,
+    file: &Path,
+) {
+    let is_twin = loaded.as_ref().is_ok_and(|config| !names.insert(name(config).clone()));
+    if is_twin {
+        *loaded = Err(vec![Finding::error(
+            file.display().to_string(),
+            "name",
+            "another pipeline has the same name, which would make them share ids and metrics",
+            "give each pipeline its own `name`",
+        )]);
     }
-    if config.instance.is_empty() {
-        config.instance = gethostname::gethostname().to_string_lossy().into_owned();
-    }
-    let findings = sense(&config, file);
+}
+
+/// Whether the file or a flag has the table. Not asked of the shared file and the environment: what stands there is for
+/// all pipelines, also those without.
+fn has_table(file: &Path, flags: &Dict, table: &str) -> bool {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    flags.contains_key(table) || ImDocument::parse(text.as_str()).is_ok_and(|document| document.contains_key(table))
+}
+
+fn load_relay(shared: Option<&Path>, file: &Path, flags: &Dict) -> Result<PipelineConfig, Vec<Finding>> {
+    let mut config = extract::<PipelineConfig>(&layers(shared, Some(file), flags, Keep::Relay))?;
+    name_and_instance(&mut config.name, &mut config.instance, file);
+    let findings = sense::relay(&config, file);
     if findings.is_empty() { Ok(config) } else { Err(findings) }
+}
+
+fn load_sinks(shared: Option<&Path>, file: &Path, flags: &Dict) -> Result<LoadConfig, Vec<Finding>> {
+    let mut config = extract::<LoadConfig>(&layers(shared, Some(file), flags, Keep::Load))?;
+    name_and_instance(&mut config.name, &mut config.instance, file);
+    let findings = sense::load(&config, file);
+    if findings.is_empty() { Ok(config) } else { Err(findings) }
+}
+
+fn name_and_instance(name: &mut String, instance: &mut String, file: &Path) {
+    if name.is_empty() {
+        *name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    }
+    if instance.is_empty() {
+        *instance = gethostname::gethostname().to_string_lossy().into_owned();
+    }
 }
 
 fn shared_file(sources: &Sources) -> Result<Option<PathBuf>, Vec<Finding>> {
@@ -158,10 +203,21 @@ fn refuse_process_tables(file: &Path) -> Result<(), Vec<Finding>> {
 #[derive(Clone, Copy, PartialEq)]
 enum Keep {
     Process,
-    Pipeline,
+    Relay,
+    Load,
 }
 
-/// A provider with the tables of the process, or without them: one file may hold both kinds.
+impl Keep {
+    fn keeps(self, key: &str) -> bool {
+        match self {
+            Self::Process => PROCESS_TABLES.contains(&key),
+            Self::Relay => !PROCESS_TABLES.contains(&key) && key != "sink",
+            Self::Load => !PROCESS_TABLES.contains(&key) && !RELAY_KEYS.contains(&key),
+        }
+    }
+}
+
+/// A provider with the keys of one part: one file may hold all kinds.
 struct Part<P> {
     inner: P,
     keep: Keep,
@@ -175,7 +231,7 @@ impl<P: Provider> Provider for Part<P> {
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
         let mut data = self.inner.data()?;
         for dict in data.values_mut() {
-            dict.retain(|key, _| PROCESS_TABLES.contains(&key.as_str()) == (self.keep == Keep::Process));
+            dict.retain(|key, _| self.keep.keeps(key));
         }
         Ok(data)
     }
@@ -325,145 +381,4 @@ fn line_of(text: &str, path: &[String]) -> Option<usize> {
 
 fn line_at(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|b| *b == b'\n').count() + 1
-}
-
-/// What the types cannot say: values that make no sense, alone or together.
-fn sense(config: &PipelineConfig, file: &Path) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut complain = |key: &str, what: &str, cure: &str| {
-        let path: Vec<String> = key.split('.').map(String::from).collect();
-        findings.push(Finding::error(place(file, &path), key, what, cure));
-    };
-    let id_ok = |id: &str| {
-        !id.is_empty() && id.len() <= 100 && id.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-    };
-    for (key, id) in [("name", &config.name), ("instance", &config.instance)] {
-        if !id_ok(id) {
-            complain(key, "not usable in ids and metrics", "use 1 to 100 of A-Z a-z 0-9 . _ -");
-        }
-    }
-    for (key, topic) in [
-        ("source.topic", &config.source.topic),
-        ("output.topic", &config.output.topic),
-        ("dead_letter.topic", &config.dead_topic()),
-    ] {
-        if !id_ok(topic) {
-            complain(key, "not a topic name", "use 1 to 100 of A-Z a-z 0-9 . _ - (patterns are not supported)");
-        }
-    }
-    if config.source.topic == config.output.topic {
-        complain(
-            "output.topic",
-            "the same topic as source.topic",
-            "write to another topic: this would read its own output",
-        );
-    }
-    if [&config.source.topic, &config.output.topic].contains(&&config.dead_topic()) {
-        complain("dead_letter.topic", "the same topic as source or output", "give dead letters a topic of their own");
-    }
-    if config.kafka.bootstrap_servers.trim().is_empty() {
-        complain("kafka.bootstrap_servers", "empty", "name at least one host:port");
-    }
-    if !config.registry.url.starts_with("http://") && !config.registry.url.starts_with("https://") {
-        complain("registry.url", "not an http:// or https:// address", "write it like http://127.0.0.1:8081");
-    }
-    if config.registry.url.contains('@') {
-        complain("registry.url", "holds a user name or password", "use registry.username and registry.password_file");
-    }
-    if config.place.files.is_empty() {
-        complain("place.files", "empty", "name at least one mmdb file");
-    }
-    ranges(config, &mut complain);
-    tls_and_sasl(config, &mut complain);
-    property_tables(config, &mut complain);
-    findings
-}
-
-type Complain<'a> = dyn FnMut(&str, &str, &str) + 'a;
-
-fn ranges(config: &PipelineConfig, complain: &mut Complain<'_>) {
-    if !(1..=64).contains(&config.workers) {
-        complain("workers", "out of range", "use 1 to 64");
-    }
-    if !(0.0..=1.0).contains(&config.dead_letter.max_dead_share) {
-        complain("dead_letter.max_dead_share", "not a share", "use 0.0 (any dead letter stops) to 1.0 (never stop)");
-    }
-    if !(10..=10_000_000).contains(&config.dead_letter.window) {
-        complain("dead_letter.window", "out of range", "use 10 to 10000000 records");
-    }
-    if !(1..=1_000_000).contains(&config.batch.max_records) {
-        complain("batch.max_records", "out of range", "use 1 to 1000000");
-    }
-    if config.batch.max_bytes < 1024 {
-        complain("batch.max_bytes", "too small", "use at least 1024 bytes");
-    }
-    if config.batch.max_wait_ms > 5_000 {
-        complain("batch.max_wait_ms", "too long", "use at most 5000: the transaction would near its time-out");
-    }
-    if !(2..=100).contains(&config.source.max_depth) {
-        complain("source.max_depth", "out of range", "use 2 to 100");
-    }
-    if config.source.max_record_bytes < 64 {
-        complain("source.max_record_bytes", "too small", "use at least 64 bytes");
-    }
-}
-
-fn tls_and_sasl(config: &PipelineConfig, complain: &mut Complain<'_>) {
-    if let Some(tls) = &config.kafka.tls {
-        if tls.certificate.is_some() != tls.key.is_some() {
-            complain("kafka.tls", "a client certificate needs both `certificate` and `key`", "set both or neither");
-        }
-        let files: [(&str, &Option<RelativePathBuf>); 4] = [
-            ("kafka.tls.ca", &tls.ca),
-            ("kafka.tls.certificate", &tls.certificate),
-            ("kafka.tls.key", &tls.key),
-            ("kafka.tls.key_password_file", &tls.key_password_file),
-        ];
-        for (key, file) in files {
-            if let Some(file) = file
-                && !file.relative().is_file()
-            {
-                complain(key, &format!("no such file: {}", file.relative().display()), "name an existing file");
-            }
-        }
-    }
-    if let Some(sasl) = &config.kafka.sasl {
-        secret_is_there("kafka.sasl.password_file", secret::SASL_PASSWORD, sasl.password_file.as_ref(), complain);
-        if sasl.plaintext && config.kafka.tls.is_some() {
-            complain("kafka.sasl.plaintext", "contradicts kafka.tls", "remove one of them");
-        }
-        if sasl.plaintext && sasl.mechanism == SaslMechanism::Plain && !loopback(&config.kafka.bootstrap_servers) {
-            complain("kafka.sasl.plaintext", "PLAIN without TLS shows the password to the network", "use TLS or SCRAM");
-        }
-    }
-    if config.registry.username.is_some() {
-        let file = config.registry.password_file.as_ref();
-        secret_is_there("registry.password_file", secret::REGISTRY_PASSWORD, file, complain);
-    }
-}
-
-fn loopback(servers: &str) -> bool {
-    servers.split(',').all(|s| ["127.", "localhost:", "[::1]"].iter().any(|l| s.trim().starts_with(l)))
-}
-
-fn secret_is_there(key: &str, variable: &str, file: Option<&RelativePathBuf>, complain: &mut Complain<'_>) {
-    let cure = format!("set {key} or the environment variable {variable}");
-    match secret::read(variable, file.map(RelativePathBuf::relative).as_deref()) {
-        Ok(Some(_)) => {}
-        Ok(None) => complain(key, "no password given", &cure),
-        Err(error) => complain(key, &error.to_string(), &cure),
-    }
-}
-
-fn property_tables(config: &PipelineConfig, complain: &mut Complain<'_>) {
-    let kafka = &config.kafka;
-    for (table, properties) in
-        [("properties", &kafka.properties), ("consumer", &kafka.consumer), ("producer", &kafka.producer)]
-    {
-        for name in properties.0.keys() {
-            if let Some(reason) = properties::refusal(name) {
-                complain(&format!("kafka.{table}.{name}"), &format!("may not be set: {reason}"), "remove it");
-            }
-        }
-    }
 }

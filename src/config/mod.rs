@@ -10,6 +10,7 @@
 pub mod load;
 pub mod properties;
 pub mod secret;
+mod sense;
 pub mod sink;
 
 use std::collections::BTreeMap;
