@@ -182,13 +182,25 @@ impl Coordinator {
 
 /// Where a group's offset came from and what was noted with it (the metadata of an offset commit).
 ///
-/// Written as `pressline/1 topic_id=… partitions=…`; readers of version 1 ignore words they do not know.
+/// Written as `pressline/1 topic_id=… partitions=… pending=END:ATTEMPT`; readers of version 1 ignore words they do not know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OffsetNote {
     /// Id of the topic the offset belongs to.
     pub topic_id: Option<String>,
     /// Partitions the topic had when the group first started: higher ones were added later.
     pub partitions: Option<i32>,
+    /// What a sink is about to write from the committed offset on.
+    pub pending: Option<Pending>,
+}
+
+/// A range that was begun and of which nobody knows whether it was written: from the committed offset up to, but not
+/// including, `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// After its last offset.
+    pub end: NextOffset,
+    /// Counts the attempts to write from this offset on, so that each has a deduplication token of its own.
+    pub attempt: u32,
 }
 
 impl OffsetNote {
@@ -201,6 +213,9 @@ impl OffsetNote {
         }
         if let Some(partitions) = self.partitions {
             text.push_str(&format!(" partitions={partitions}"));
+        }
+        if let Some(Pending { end, attempt }) = self.pending {
+            text.push_str(&format!(" pending={end}:{attempt}"));
         }
         text
     }
@@ -216,10 +231,18 @@ impl OffsetNote {
             match word.split_once('=') {
                 Some(("topic_id", id)) if !id.is_empty() => note.topic_id = Some(id.to_string()),
                 Some(("partitions", count)) => note.partitions = count.parse().ok(),
+                Some(("pending", pending)) => note.pending = Pending::parse(pending),
                 _ => {}
             }
         }
         note
+    }
+}
+
+impl Pending {
+    fn parse(text: &str) -> Option<Self> {
+        let (end, attempt) = text.split_once(':')?;
+        Some(Self { end: end.parse().ok()?, attempt: attempt.parse().ok()? })
     }
 }
 

@@ -2,6 +2,14 @@
 
 use std::fmt;
 
+use rdkafka::message::{Header, OwnedHeaders};
+
+/// A dead letter's headers, in this order.
+pub fn headers(pairs: &[(&str, &str)]) -> OwnedHeaders {
+    let headers = OwnedHeaders::new_with_capacity(pairs.len());
+    pairs.iter().fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }))
+}
+
 /// Why a record cannot be relayed. The record goes to the dead-letter topic with [`Reason::code`] in a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {

@@ -3,6 +3,8 @@
 //! Workers count locally and emit once per batch. Labels are bounded: pipelines and partitions come from the
 //! configuration and the topic, reasons and outcomes from enums.
 
+mod sink;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +19,8 @@ use crate::dead_letter::Reason;
 use crate::enrich::LookupOutcome;
 use crate::source::Trigger;
 use crate::transaction::Cause;
+
+pub use sink::SinkMetrics;
 
 /// Upper bounds, in seconds, of the delay and duration histograms.
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0, 10.0, 60.0, 600.0];
@@ -75,6 +79,16 @@ metrics! {
     MMDB_BUILD = "pressline_mmdb_build_timestamp_seconds", Gauge, "pipeline,file", "When the place database was built, Unix time";
     READY = "pressline_pipeline_ready", Gauge, "pipeline", "1 while the pipeline has what it needs, else 0";
     RESTARTS = "pressline_worker_restarts_total", Counter, "pipeline", "Workers started again after an error";
+    SINK_ROWS = "pressline_sink_rows_total", Counter, "pipeline,sink", "Rows written to the table, with their positions";
+    SINK_FOUND = "pressline_sink_rows_found_total", Counter, "pipeline,sink", "Rows that a recovery found in the table already and did not write again";
+    SINK_DEAD = "pressline_sink_rows_dead_total", Counter, "pipeline,sink,reason", "Rows that could not be written and went to the dead-letter topic, by reason";
+    SINK_BYTES = "pressline_sink_bytes_total", Counter, "pipeline,sink", "Bytes sent to the database, before compression";
+    SINK_BATCHES = "pressline_sink_batches_total", Counter, "pipeline,sink,trigger", "Batches written, by the limit that ended them";
+    SINK_RETRIES = "pressline_sink_retries_total", Counter, "pipeline,sink,class", "Batches given up and read again, by class of error";
+    SINK_WRITE_SECONDS = "pressline_sink_write_seconds", Histogram, "pipeline,sink", "From the begin of a batch's write to its position's confirmed move";
+    SINK_LAG_RECORDS = "pressline_sink_lag_records", Gauge, "pipeline,sink,partition", "Records of the topic not loaded yet";
+    SINK_LAG_SECONDS = "pressline_sink_lag_seconds", Gauge, "pipeline,sink,partition", "Age of the last loaded record while there is lag, else 0";
+    SINK_ASSIGNED = "pressline_sink_assigned_partitions", Gauge, "pipeline,sink,worker", "Partitions this worker loads";
     KAFKA_QUEUE = "pressline_librdkafka_queued_records", Gauge, "pipeline,worker", "Records prefetched and waiting";
     KAFKA_QUEUE_BYTES = "pressline_librdkafka_queued_bytes", Gauge, "pipeline,worker", "Bytes of them";
     KAFKA_RX = "pressline_librdkafka_received_bytes", Gauge, "pipeline,worker", "Bytes received from brokers since the consumer was made";
@@ -326,26 +340,38 @@ impl WorkerMetrics {
         let queued = |of: fn(&rdkafka::statistics::Partition) -> f64| topic.partitions.values().map(of).sum::<f64>();
         gauge!(KAFKA_QUEUE, labels()).set(queued(|p| p.fetchq_cnt as f64));
         gauge!(KAFKA_QUEUE_BYTES, labels()).set(queued(|p| p.fetchq_size as f64));
-        let now_ms = unix_seconds(SystemTime::now()) * 1000.0;
-        for (partition, position) in positions {
-            let Some(end) = topic.partitions.get(partition).map(|p| p.ls_offset).filter(|end| *end >= 0) else {
-                continue;
-            };
-            let lag = (end - position).max(0);
-            let age = match last_timestamp_ms.get(partition) {
-                Some(timestamp) if lag > 0 => ((now_ms - *timestamp as f64) / 1000.0).max(0.0),
-                _ => 0.0,
-            };
-            let (records, seconds) = self.shown.entry(*partition).or_insert_with(|| {
+        for (partition, lag, age) in lags(topic, positions, last_timestamp_ms) {
+            let (records, seconds) = self.shown.entry(partition).or_insert_with(|| {
                 let labels = || {
                     vec![Label::new("pipeline", self.pipeline.clone()), Label::new("partition", partition.to_string())]
                 };
                 (gauge!(LAG_RECORDS, labels()), gauge!(LAG_SECONDS, labels()))
             });
-            records.set(lag as f64);
+            records.set(lag);
             seconds.set(age);
         }
     }
+}
+
+/// Of each partition the records not read yet and the age in seconds of the last one read, 0 where all are read.
+fn lags(
+    topic: &rdkafka::statistics::Topic,
+    positions: &BTreeMap<Partition, NextOffset>,
+    last_timestamp_ms: &BTreeMap<Partition, i64>,
+) -> Vec<(Partition, f64, f64)> {
+    let now_ms = unix_seconds(SystemTime::now()) * 1000.0;
+    let ends = positions.iter().filter_map(|(partition, position)| {
+        let end = topic.partitions.get(partition)?.ls_offset;
+        (end >= 0).then_some((*partition, (end - position).max(0)))
+    });
+    ends.map(|(partition, lag)| {
+        let age = match last_timestamp_ms.get(&partition) {
+            Some(timestamp) if lag > 0 => ((now_ms - *timestamp as f64) / 1000.0).max(0.0),
+            _ => 0.0,
+        };
+        (partition, lag as f64, age)
+    })
+    .collect()
 }
 
 fn increment_all(counters: &[Counter], counts: &[u64]) {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Headers, Message, OwnedHeaders};
 
 use crate::brake::{Brake, Tripped};
 use crate::config::{Delivery, PipelineConfig};
 use crate::coordinator::{Coordinator, OpenTransaction, Partition, Phase};
-use crate::dead_letter::Reject;
+use crate::dead_letter::{self, Reject};
 use crate::decode::{Decoder, Limits};
 use crate::encode::Encoder;
 use crate::enrich::Enricher;
@@ -96,7 +96,7 @@ impl Worker {
             fetch_kb: shared.fetch_kb,
             keeper: Keeper::Group { policy: config.source.start, output_topic: config.output.topic.clone() },
         })?;
-        let writer = Writer::new(config, slot).map_err(refused)?;
+        let writer = Writer::new(&config.kafka, config.delivery, config.transactional_id(slot)).map_err(refused)?;
         let limits = Limits { max_record_bytes: config.source.max_record_bytes, max_depth: config.source.max_depth };
         let stages = Stages {
             decoder: Decoder::new(limits, Arc::clone(&shared.actions)),
@@ -421,18 +421,14 @@ fn dead_letter<'a>(
     let (partition, offset) = (record.partition().to_string(), record.offset().to_string());
     key.clear();
     key.extend_from_slice(format!("{}/{partition}/{offset}", record.topic()).as_bytes());
-    let message = reject.to_string();
-    let mut headers = OwnedHeaders::new();
-    for (name, value) in [
+    let headers = dead_letter::headers(&[
         ("pressline.reason", reject.reason.code()),
         ("pressline.field", reject.field),
-        ("pressline.message", &message),
+        ("pressline.message", &reject.to_string()),
         ("pressline.topic", record.topic()),
         ("pressline.partition", &partition),
         ("pressline.offset", &offset),
-    ] {
-        headers = headers.insert(Header { key: name, value: Some(value) });
-    }
+    ]);
     OutputRecord {
         topic,
         key: Some(key),

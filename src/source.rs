@@ -22,7 +22,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::config::{KafkaConfig, StartPolicy};
-use crate::coordinator::{CommittedOffset, Coordinator, NextOffset, Partition, Take};
+use crate::coordinator::{CommittedOffset, Coordinator, NextOffset, OffsetNote, Partition, Pending, Take};
 use crate::kafka::{self, METADATA_TIMEOUT, Probe, Role};
 use crate::topic_id::{self, TopicId, TopicIdError};
 use position::{
@@ -496,6 +496,28 @@ impl Source {
     /// Commits offsets outside a transaction (at least once), synchronously.
     pub fn commit(&self, list: &TopicPartitionList) -> Result<(), SourceError> {
         commit(&self.consumer, list)
+    }
+
+    /// Commits one partition's offset, synchronously, with what a sink is about to write from there on. One partition a
+    /// commit: one of several would be reported only if all failed. Refused by the broker when the partition is not ours
+    /// any more; not even tried when we know that already.
+    pub fn commit_for_sink(
+        &self,
+        partition: Partition,
+        next: NextOffset,
+        pending: Option<Pending>,
+    ) -> Result<(), SourceError> {
+        // librdkafka stamps its current generation on every commit, also on those of work begun under an earlier one.
+        if self.consumer.assignment_lost() || self.consumer.context().has_events.load(Ordering::Acquire) {
+            return Err(SourceError::Transient("partitions moved before their offsets were committed".into()));
+        }
+        let note = OffsetNote { pending, ..note(self.consumer.context()) };
+        commit(&self.consumer, &offsets_with_note(&self.topic, &BTreeMap::from([(partition, next)]), &note))
+    }
+
+    /// Id of the topic, as it was at the start.
+    pub fn topic_id(&self) -> Option<&str> {
+        self.consumer.context().topic_id.as_ref().map(TopicId::as_str)
     }
 
     /// Reads the committed offsets of our partitions and moves the consumer there.

@@ -20,7 +20,7 @@ use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-use crate::config::{Delivery, PipelineConfig};
+use crate::config::{Delivery, KafkaConfig};
 use crate::kafka::{self, Role};
 
 /// `transaction.timeout.ms`: below the consumer's session time-out, so that what a dead worker left open is ended
@@ -169,12 +169,16 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Prepares the producer of a worker; nothing is sent before [`Self::reopen`].
-    pub fn new(config: &PipelineConfig, slot: usize) -> Result<Self, TransactionError> {
-        let mut client = kafka::client_config(&config.kafka, Role::Producer)
+    /// Prepares the producer of a worker; nothing is sent before [`Self::reopen`]. `transactional_id` is used for
+    /// [`Delivery::ExactlyOnce`] only.
+    pub fn new(
+        kafka: &KafkaConfig,
+        delivery: Delivery,
+        mut transactional_id: String,
+    ) -> Result<Self, TransactionError> {
+        let mut client = kafka::client_config(kafka, Role::Producer)
             .map_err(|e| TransactionError::Fatal { message: e.to_string() })?;
-        defaults(&mut client, &config.kafka.producer.0, &config.kafka.properties.0);
-        let mut transactional_id = config.transactional_id(slot);
+        defaults(&mut client, &kafka.producer.0, &kafka.properties.0);
         if crate::mutant::is("random_transactional_id") {
             transactional_id = format!("{transactional_id}.{}", std::process::id());
         }
@@ -185,21 +189,14 @@ impl Writer {
             // Success needs no report: a transaction commits only if everything was delivered, and the drain in
             // at-least-once counts failures.
             .set("delivery.report.only.error", "true");
-        if config.delivery == Delivery::ExactlyOnce {
+        if delivery == Delivery::ExactlyOnce {
             client.set("transactional.id", &transactional_id);
         }
         let timeout = client
             .get("transaction.timeout.ms")
             .and_then(|ms| ms.parse().ok())
             .map_or(TRANSACTION_TIMEOUT, Duration::from_millis);
-        Ok(Self {
-            config: client,
-            delivery: config.delivery,
-            transactional_id,
-            timeout,
-            signs: Arc::default(),
-            producer: None,
-        })
+        Ok(Self { config: client, delivery, transactional_id, timeout, signs: Arc::default(), producer: None })
     }
 
     /// The id under which the broker knows this worker's transactions.
@@ -387,6 +384,13 @@ impl Transaction<'_> {
             return Ok(Committed { reopen: true });
         }
         Ok(Committed { reopen: false })
+    }
+
+    /// Waits until everything is acknowledged, without offsets: for output that is not part of a transaction.
+    pub fn deliver(mut self) -> Result<(), TransactionError> {
+        self.drain()?;
+        self.committed = true;
+        Ok(())
     }
 
     fn producer(&self) -> Result<&InnerProducer, TransactionError> {

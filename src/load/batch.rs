@@ -3,7 +3,22 @@
 
 use std::collections::BTreeMap;
 
+use rdkafka::message::{BorrowedMessage, Message};
+
+use super::{Refusal, Why};
 use crate::coordinator::Partition;
+use crate::source::Intake;
+
+/// Where a record comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Its partition.
+    pub partition: Partition,
+    /// Its offset.
+    pub offset: i64,
+    /// Its timestamp, milliseconds since 1970.
+    pub timestamp_ms: Option<i64>,
+}
 
 /// One record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +51,14 @@ pub struct Batch {
     datums: Vec<u8>,
     rows: Vec<Row>,
     spans: BTreeMap<Partition, Span>,
+    refused: Vec<(Origin, Refusal)>,
+}
+
+impl Row {
+    /// Where it comes from.
+    pub fn origin(&self) -> Origin {
+        Origin { partition: self.partition, offset: self.offset, timestamp_ms: self.timestamp_ms }
+    }
 }
 
 impl Batch {
@@ -68,20 +91,32 @@ impl Batch {
         &self.spans
     }
 
-    /// Bytes of all datums.
-    pub fn bytes(&self) -> usize {
-        self.datums.len()
+    /// Records that are no rows, and why.
+    pub fn refused(&self) -> &[(Origin, Refusal)] {
+        &self.refused
     }
 
-    /// Nothing in it, and nothing covered.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.spans.is_empty()
+    /// The rows of a schema are none after all.
+    pub fn refuse_schema(&mut self, schema_id: u32, why: &Why) {
+        let refused = &mut self.refused;
+        self.rows.retain(|row| {
+            if row.schema_id == schema_id {
+                refused.push((row.origin(), Refusal::row(why.clone())));
+            }
+            row.schema_id != schema_id
+        });
     }
 
-    /// Drops what it holds of partitions that are not ours any more.
-    pub fn forget(&mut self, partitions: &[Partition]) {
-        self.rows.retain(|row| !partitions.contains(&row.partition));
-        self.spans.retain(|partition, _| !partitions.contains(partition));
+    /// Ids of the rows' schemas, each once.
+    pub fn schema_ids(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> = Vec::new();
+        for row in &self.rows {
+            // Mostly the same as that of the row before.
+            if ids.last() != Some(&row.schema_id) && !ids.contains(&row.schema_id) {
+                ids.push(row.schema_id);
+            }
+        }
+        ids
     }
 
     /// Empties it, keeping its memory.
@@ -89,6 +124,39 @@ impl Batch {
         self.datums.clear();
         self.rows.clear();
         self.spans.clear();
+        self.refused.clear();
+    }
+}
+
+impl<'s> Intake<'s> for Batch {
+    fn take(&mut self, record: BorrowedMessage<'s>) {
+        let origin = Origin {
+            partition: record.partition(),
+            offset: record.offset(),
+            timestamp_ms: record.timestamp().to_millis(),
+        };
+        match record.payload() {
+            // Confluent's wire format: a byte 0, the schema's id, the datum.
+            Some([0, a, b, c, d, datum @ ..]) => {
+                let schema_id = u32::from_be_bytes([*a, *b, *c, *d]);
+                self.push(origin.partition, origin.offset, origin.timestamp_ms, schema_id, datum);
+            }
+            Some(_) => self.refused.push((origin, Refusal::row(Why::NotWireFormat))),
+            None => self.refused.push((origin, Refusal::row(Why::NullValue))),
+        }
+    }
+
+    fn forget(&mut self, partitions: &[Partition]) {
+        self.rows.retain(|row| !partitions.contains(&row.partition));
+        self.refused.retain(|(origin, _)| !partitions.contains(&origin.partition));
+    }
+
+    fn len(&self) -> usize {
+        self.rows.len() + self.refused.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.datums.len()
     }
 }
 

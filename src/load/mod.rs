@@ -1,12 +1,23 @@
 //! The load: from the Avro topic into a database, each record once.
 //!
-//! What every sink shares stands here: the rows of a batch, which fields go into which columns, and why a row is
-//! refused.
+//! ```text
+//! source ─► batch ─► sink: Avro bytes ─► columns ─► database, with the position
+//!             │        │
+//!             └────────┴─► dead letters
+//! ```
+//!
+//! [`worker`] is the loop; a [`Sink`] is one kind of database, which keeps the positions too.
 
 mod batch;
 mod columns;
+mod letters;
 mod refusal;
+mod schemas;
+mod sink;
+pub mod worker;
 
-pub use batch::{Batch, Row, Span};
+pub use batch::{Batch, Origin, Row, Span};
 pub use columns::{Columns, Conversion, PlanLine};
+pub use letters::DeadLetters;
 pub use refusal::{Refusal, Why};
+pub use sink::{Class, Desk, LoadError, Sink, Written};

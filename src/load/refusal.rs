@@ -49,6 +49,23 @@ pub enum Why {
 }
 
 impl Why {
+    /// All codes, for the metric's labels.
+    pub const CODES: [&'static str; 13] = [
+        "null_value",
+        "not_wire_format",
+        "unknown_schema",
+        "damaged",
+        "out_of_range",
+        "inexact",
+        "too_long",
+        "null",
+        "not_uuid",
+        "unknown_label",
+        "not_json",
+        "nul_character",
+        "database",
+    ];
+
     /// Stable snake_case name for the dead letter's header and the metric's label.
     pub fn code(&self) -> &'static str {
         match self {
@@ -71,7 +88,7 @@ impl Why {
 
 /// A value that cannot be written, and its column.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("column {column}: {why}")]
+#[error("{}{why}", of_column(column))]
 pub struct Refusal {
     /// Column; empty where it is the whole row.
     pub column: Arc<str>,
@@ -89,4 +106,8 @@ impl Refusal {
     pub fn column(column: &Arc<str>, why: impl Into<Why>) -> Self {
         Self { column: Arc::clone(column), why: why.into() }
     }
+}
+
+fn of_column(column: &str) -> String {
+    if column.is_empty() { String::new() } else { format!("column {column}: ") }
 }

@@ -104,9 +104,17 @@ fn sink_starts(
         assigned.push(Assigned { partition, committed: committed.remove(&partition), range });
     }
     let starts = positions.claim(context.topic_id.as_ref().map(TopicId::as_str), &assigned)?;
+    let mut initial = BTreeMap::new();
     for found in &assigned {
         let Some(&offset) = starts.get(&found.partition) else { continue };
         in_range(context, found.partition, offset, found.range.0, found.range.1)?;
+        if found.committed.is_none() {
+            tracing::info!(topic = %context.topic, partition = found.partition, offset, "first start of this partition");
+            initial.insert(found.partition, offset);
+        }
+    }
+    if !initial.is_empty() {
+        commit(consumer, &offsets_with_note(&context.topic, &initial, &note(context)))?;
     }
     Ok(starts)
 }
@@ -268,6 +276,7 @@ pub(super) fn note(context: &SourceContext) -> OffsetNote {
     OffsetNote {
         topic_id: context.topic_id.as_ref().map(|id| id.as_str().to_string()),
         partitions: context.first_partitions.lock().ok().and_then(|slot| *slot),
+        pending: None,
     }
 }
 

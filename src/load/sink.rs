@@ -1,0 +1,83 @@
+//! What the load's loop asks of a database.
+
+use super::{Batch, DeadLetters};
+use crate::avro::Shape;
+use crate::source::Source;
+
+/// What kind of thing went wrong, which decides what is done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The database or the way to it: tried again, for ever.
+    Transient,
+    /// User or password: tried again, rarely, and an alarm.
+    Authentication,
+    /// Disk, memory, too many connections: tried again.
+    Resource,
+    /// Another process moved the position: read again from where it stands now.
+    Moved,
+    /// It is not known whether what was sent was written: settled by asking the database.
+    Unknown,
+}
+
+impl Class {
+    /// All classes, for the metric's labels.
+    pub const ALL: [Class; 5] = [Self::Transient, Self::Authentication, Self::Resource, Self::Moved, Self::Unknown];
+
+    /// Label of the metric.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Authentication => "authentication",
+            Self::Resource => "resource",
+            Self::Moved => "moved",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Why a batch was not written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// Going on would lose or double rows, or the table does not fit: a person must decide.
+    #[error("{0}")]
+    Refused(String),
+    /// The batch is given up and read again from the position that the sink then has.
+    #[error("{message}")]
+    Again {
+        /// What kind of thing went wrong.
+        class: Class,
+        /// For the log and `/readyz`.
+        message: String,
+    },
+}
+
+/// What the loop lends a sink while it writes.
+pub struct Desk<'a> {
+    /// Commits offsets for sinks that keep their positions in the group.
+    pub source: &'a Source,
+    /// Where rows go that cannot be written: settled before the position moves.
+    pub letters: &'a mut DeadLetters,
+}
+
+/// What was written of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes sent to the database, before compression.
+    pub bytes: u64,
+    /// Rows that were in the table already, found by a recovery.
+    pub found: u64,
+}
+
+/// A database that rows are loaded into. It belongs to one worker; calls may block for as long as the database's
+/// time-outs allow, which is well below `max.poll.interval.ms`.
+pub trait Sink: Send {
+    /// Prepares for rows of a schema. Errors: the schema does not fit the table, with all findings.
+    fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError>;
+
+    /// Writes the batch's rows and moves its positions from the start to the end of each of the batch's spans, such that
+    /// either both happen or, after [`LoadError::Again`], the positions tell what to read again. Rows that cannot be
+    /// written are dead letters, acknowledged before the position moves past them.
+    fn write(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError>;
+}

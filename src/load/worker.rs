@@ -1,0 +1,249 @@
+//! The load's loop: a batch of records is read and written with its positions; whatever goes wrong has the same cure, to
+//! ask the sink where it stands and read again from there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+use super::schemas::{Schema, Schemas};
+use super::{Batch, Class, DeadLetters, Desk, LoadError, Sink, Why};
+use crate::config::sink::{LoadConfig, SinkConsumerConfig};
+use crate::coordinator::{Coordinator, NextOffset, Partition, Phase};
+use crate::metrics::SinkMetrics;
+use crate::registry::Registry;
+use crate::source::{BatchLimits, Keeper, SinkPositions, Source, SourceError, SourceOptions, Trigger};
+use crate::status::Status;
+use crate::supervise::{Pause, WorkerError};
+
+/// How long a poll waits for the first record before the worker looks after other things.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How often the topic is asked whether it is still the same.
+const TOPIC_CHECK: Duration = Duration::from_secs(30);
+/// When nothing came for so long, the topic is asked before what comes next is written (see [`crate::relay`]).
+const SILENCE: Duration = Duration::from_millis(200);
+
+/// Makes a sink for a worker. Errors: as those of a worker.
+pub type MakeSink = dyn Fn() -> Result<Box<dyn Sink>, WorkerError> + Send + Sync;
+
+/// What all workers of a sink share.
+pub struct Shared {
+    /// Configuration of the pipeline's sinks.
+    pub config: LoadConfig,
+    /// `postgres` or `clickhouse`.
+    pub sink: &'static str,
+    /// How this sink reads.
+    pub consumer: SinkConsumerConfig,
+    /// Limits of a batch.
+    pub limits: BatchLimits,
+    /// Where positions are asked for at an assignment.
+    pub positions: Arc<dyn SinkPositions>,
+    /// Makes each worker's sink.
+    pub make_sink: Box<MakeSink>,
+    /// Asked for schemas.
+    pub registry: Arc<Registry>,
+    /// Runs what is asynchronous.
+    pub runtime: Handle,
+    /// Kibibytes a worker may prefetch.
+    pub fetch_kb: u64,
+    /// Set when the sink is to stop.
+    pub stop: Arc<AtomicBool>,
+    /// What `/readyz` tells.
+    pub status: Arc<Status>,
+}
+
+/// One worker: a consumer, a sink and what happens in between.
+pub struct Worker {
+    slot: usize,
+    shared: Arc<Shared>,
+    source: Source,
+    sink: Box<dyn Sink>,
+    letters: DeadLetters,
+    schemas: Schemas,
+    coordinator: Coordinator,
+    batch: Batch,
+    pause: Pause,
+    metrics: SinkMetrics,
+    /// Timestamp of the last loaded record of each partition, for the lag in seconds.
+    last_timestamp_ms: BTreeMap<Partition, i64>,
+    epoch_shown: u64,
+    topic_checked: Instant,
+    heard: Instant,
+}
+
+impl Worker {
+    /// Connects a worker: the database first, so that one that cannot write takes no partitions.
+    pub fn open(shared: Arc<Shared>, slot: usize) -> Result<Self, WorkerError> {
+        let (config, consumer) = (&shared.config, &shared.consumer);
+        let sink = (shared.make_sink)()?;
+        let letters = DeadLetters::new(config, shared.sink, consumer).map_err(WorkerError::Refused)?;
+        let source = Source::open(SourceOptions {
+            kafka: &config.kafka,
+            topic: config.topic(),
+            group: config.group(shared.sink, consumer),
+            member: consumer.static_membership.then(|| format!("{}.{}.{slot}", config.instance, shared.sink)),
+            topic_ids: true,
+            fetch_kb: shared.fetch_kb,
+            keeper: Keeper::Sink(Arc::clone(&shared.positions)),
+        })?;
+        Ok(Self {
+            slot,
+            source,
+            sink,
+            letters,
+            schemas: Schemas::new(Arc::clone(&shared.registry), shared.runtime.clone()),
+            coordinator: Coordinator::new(),
+            batch: Batch::default(),
+            pause: Pause::default(),
+            metrics: SinkMetrics::new(&config.name, shared.sink, slot),
+            last_timestamp_ms: BTreeMap::new(),
+            epoch_shown: 0,
+            topic_checked: Instant::now(),
+            heard: Instant::now(),
+            shared,
+        })
+    }
+
+    /// Loads until the sink stops. Errors: see [`WorkerError`]; the positions tell then what is to be read again.
+    pub fn run(&mut self) -> Result<(), WorkerError> {
+        self.shared.status.worker_ready(self.slot);
+        while !self.shared.stop.load(Ordering::Acquire) {
+            if self.coordinator.phase() == Phase::Lost {
+                self.recover()?;
+                continue;
+            }
+            self.batch.clear();
+            let limits = self.shared.limits;
+            if let Some(trigger) = self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut self.batch)? {
+                if self.heard.elapsed() > SILENCE {
+                    self.source.same_topic()?;
+                }
+                self.heard = Instant::now();
+                self.load_batch(trigger)?;
+            }
+            self.observe()?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the group.
+    pub fn close(self, timeout: Duration) {
+        self.source.close(timeout);
+    }
+
+    /// One batch, written with its positions or given up.
+    fn load_batch(&mut self, trigger: Trigger) -> Result<(), WorkerError> {
+        let starts: BTreeMap<Partition, NextOffset> = self.coordinator.positions().clone();
+        let Some(open) = self.coordinator.begin() else { return Ok(()) };
+        for (&partition, &end) in open.offsets() {
+            self.batch.cover(partition, starts.get(&partition).copied().unwrap_or(end), end);
+        }
+        let began = Instant::now();
+        let written = learn(&mut self.schemas, self.sink.as_mut(), &mut self.batch).and_then(|()| {
+            let mut desk = Desk { source: &self.source, letters: &mut self.letters };
+            self.sink.write(&self.batch, &mut desk)
+        });
+        match written {
+            Ok(written) => {
+                self.coordinator.committed(open);
+                self.pause = Pause::default();
+                for row in self.batch.rows() {
+                    if let Some(ms) = row.timestamp_ms {
+                        self.last_timestamp_ms.insert(row.partition, ms);
+                    }
+                }
+                self.metrics.written(&written, &self.letters.confirm(), trigger, began.elapsed());
+                Ok(())
+            }
+            Err(error) => {
+                self.coordinator.given_up(open);
+                self.letters.forget();
+                self.give_up(error)
+            }
+        }
+    }
+
+    fn give_up(&mut self, error: LoadError) -> Result<(), WorkerError> {
+        let LoadError::Again { class, message } = error else { return Err(WorkerError::Refused(error.to_string())) };
+        self.metrics.retried(class);
+        match class {
+            // Nothing to wait for: the sink itself has the answer.
+            Class::Moved | Class::Unknown => {
+                let (pipeline, sink) = (&self.shared.config.name, self.shared.sink);
+                tracing::warn!(%pipeline, sink, "batch given up, the position is asked for again: {message}");
+                Ok(())
+            }
+            Class::Transient | Class::Resource | Class::Authentication => self.wait(&message),
+        }
+    }
+
+    /// Asks the sink where it stands, for as long as it takes, and reads again from there.
+    fn recover(&mut self) -> Result<(), WorkerError> {
+        while !self.shared.stop.load(Ordering::Acquire) {
+            match self.source.rewind_sink(&self.coordinator) {
+                Ok(positions) => {
+                    if self.coordinator.rewound(&positions).is_empty() {
+                        self.shared.status.worker_ready(self.slot);
+                        return Ok(());
+                    }
+                }
+                Err(error @ SourceError::Refused(_)) => return Err(error.into()),
+                Err(SourceError::Transient(message)) => self.wait(&message)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits, in the group and without reading: memory stays flat and nobody else is held up.
+    fn wait(&mut self, message: &str) -> Result<(), WorkerError> {
+        let length = self.pause.longer();
+        self.shared.status.worker_waits(self.slot, message);
+        let (pipeline, sink) = (&self.shared.config.name, self.shared.sink);
+        tracing::warn!(%pipeline, sink, worker = self.slot, retry_in_ms = length.as_millis(), "{message}");
+        let end = Instant::now() + length;
+        while !self.shared.stop.load(Ordering::Acquire) && Instant::now() < end {
+            self.source.wait_in_group(&mut self.coordinator, Duration::from_millis(200))?;
+        }
+        Ok(())
+    }
+
+    /// Metrics and the slow checks, between batches.
+    fn observe(&mut self) -> Result<(), WorkerError> {
+        let positions = self.coordinator.positions();
+        if self.coordinator.epoch() != self.epoch_shown {
+            self.epoch_shown = self.coordinator.epoch();
+            self.metrics.rebalanced(positions);
+            self.last_timestamp_ms.retain(|partition, _| positions.contains_key(partition));
+        }
+        if let Some(statistics) = self.source.take_statistics() {
+            self.metrics.statistics(&statistics, self.source.topic(), positions, &self.last_timestamp_ms);
+            if statistics.brokers.values().any(|broker| broker.state == "UP") {
+                self.shared.status.worker_ready(self.slot);
+            } else {
+                self.shared.status.worker_waits(self.slot, "no broker can be reached");
+            }
+        }
+        if self.topic_checked.elapsed() > TOPIC_CHECK {
+            self.topic_checked = Instant::now();
+            self.source.same_topic()?;
+        }
+        Ok(())
+    }
+}
+
+/// Has the sink prepare for schemas that the batch brings for the first time.
+fn learn(schemas: &mut Schemas, sink: &mut dyn Sink, batch: &mut Batch) -> Result<(), LoadError> {
+    for id in batch.schema_ids() {
+        match schemas.get(id)? {
+            Schema::Known => {}
+            Schema::New(shape) => {
+                sink.learn(id, &shape)?;
+                schemas.learnt(id);
+            }
+            Schema::Missing => batch.refuse_schema(id, &Why::UnknownSchema),
+        }
+    }
+    Ok(())
+}

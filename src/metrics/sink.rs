@@ -1,0 +1,126 @@
+//! A sink worker's handles.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ::metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
+use rdkafka::statistics::Statistics;
+
+use super::{
+    SINK_ASSIGNED, SINK_BATCHES, SINK_BYTES, SINK_DEAD, SINK_FOUND, SINK_LAG_RECORDS, SINK_LAG_SECONDS, SINK_RETRIES,
+    SINK_ROWS, SINK_WRITE_SECONDS, lags, position,
+};
+use crate::coordinator::{NextOffset, Partition};
+use crate::load::{Class, Why, Written};
+use crate::source::Trigger;
+
+/// Handles of one worker of a sink.
+pub struct SinkMetrics {
+    pipeline: String,
+    sink: &'static str,
+    rows: Counter,
+    found: Counter,
+    bytes: Counter,
+    batches: Vec<Counter>,
+    retries: Vec<Counter>,
+    write_seconds: Histogram,
+    assigned: Gauge,
+    /// Partitions with lag gauges, so that those of revoked ones can be set to nothing.
+    shown: BTreeMap<Partition, (Gauge, Gauge)>,
+}
+
+impl SinkMetrics {
+    /// Counters that may stay at 0 are there from the start, so that rates work.
+    pub fn new(pipeline: &str, sink: &'static str, slot: usize) -> Self {
+        let labels = || vec![Label::new("pipeline", pipeline.to_string()), Label::new("sink", sink)];
+        let with = |name: &'static str, key: &'static str, value: &'static str| {
+            let mut labels = labels();
+            labels.push(Label::new(key, value));
+            counter!(name, labels)
+        };
+        for code in Why::CODES {
+            with(SINK_DEAD, "reason", code).increment(0);
+        }
+        let mut with_worker = labels();
+        with_worker.push(Label::new("worker", slot.to_string()));
+        Self {
+            rows: counter!(SINK_ROWS, labels()),
+            found: counter!(SINK_FOUND, labels()),
+            bytes: counter!(SINK_BYTES, labels()),
+            batches: Trigger::ALL.iter().map(|t| with(SINK_BATCHES, "trigger", t.label())).collect(),
+            retries: Class::ALL.iter().map(|c| with(SINK_RETRIES, "class", c.label())).collect(),
+            write_seconds: histogram!(SINK_WRITE_SECONDS, labels()),
+            assigned: gauge!(SINK_ASSIGNED, with_worker),
+            shown: BTreeMap::new(),
+            pipeline: pipeline.to_string(),
+            sink,
+        }
+    }
+
+    fn labels(&self) -> Vec<Label> {
+        vec![Label::new("pipeline", self.pipeline.clone()), Label::new("sink", self.sink)]
+    }
+
+    /// A batch was written, its positions moved.
+    pub fn written(&self, written: &Written, dead: &[(&'static str, u64)], trigger: Trigger, took: Duration) {
+        self.rows.increment(written.rows);
+        self.found.increment(written.found);
+        self.bytes.increment(written.bytes);
+        for (code, count) in dead {
+            let mut labels = self.labels();
+            labels.push(Label::new("reason", *code));
+            counter!(SINK_DEAD, labels).increment(*count);
+        }
+        if let Some(counter) = position(&Trigger::ALL, &trigger).and_then(|i| self.batches.get(i)) {
+            counter.increment(1);
+        }
+        self.write_seconds.record(took);
+    }
+
+    /// A batch was given up.
+    pub fn retried(&self, class: Class) {
+        if let Some(counter) = position(&Class::ALL, &class).and_then(|i| self.retries.get(i)) {
+            counter.increment(1);
+        }
+    }
+
+    /// Partitions changed.
+    pub fn rebalanced(&mut self, positions: &BTreeMap<Partition, NextOffset>) {
+        self.assigned.set(positions.len() as f64);
+        // The new owner shows the lag now; ours would stand still at its last value.
+        self.shown.retain(|partition, (records, seconds)| {
+            let ours = positions.contains_key(partition);
+            if !ours {
+                records.set(0.0);
+                seconds.set(0.0);
+            }
+            ours
+        });
+    }
+
+    /// The lag, from librdkafka's figures.
+    pub fn statistics(
+        &mut self,
+        statistics: &Statistics,
+        topic: &str,
+        positions: &BTreeMap<Partition, NextOffset>,
+        last_timestamp_ms: &BTreeMap<Partition, i64>,
+    ) {
+        let Some(topic) = statistics.topics.get(topic) else { return };
+        for (partition, lag, age) in lags(topic, positions, last_timestamp_ms) {
+            if !self.shown.contains_key(&partition) {
+                let labels = || {
+                    let mut labels = self.labels();
+                    labels.push(Label::new("partition", partition.to_string()));
+                    labels
+                };
+                let gauges = (gauge!(SINK_LAG_RECORDS, labels()), gauge!(SINK_LAG_SECONDS, labels()));
+                self.shown.insert(partition, gauges);
+            }
+            if let Some((records, seconds)) = self.shown.get(&partition) {
+                records.set(lag);
+                seconds.set(age);
+            }
+        }
+    }
+}
