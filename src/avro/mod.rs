@@ -13,3 +13,6 @@ pub use cursor::{Cursor, DatumError};
 pub use decimal::{decimal_digits, decimal_text, is_negative};
 pub use json::write_json;
 pub use shape::{Field, Shape, UuidForm};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+use apache_avro::types::Value;
+use apache_avro::writer::datum::GenericDatumWriter;
+use apache_avro::{Decimal, Schema};
+use proptest::prelude::*;
+
+use super::{Cursor, DatumError, Shape, decimal_text, write_json};
+
+const EVERYTHING: &str = r#"{"type": "record", "name": "r", "namespace": "n", "fields": [
+    {"name": "nothing", "type": "null"},
+    {"name": "yes", "type": "boolean"},
+    {"name": "int", "type": "int"},
+    {"name": "long", "type": "long"},
+    {"name": "float", "type": "float"},
+    {"name": "double", "type": "double"},
+    {"name": "bytes", "type": "bytes"},
+    {"name": "text", "type": "string"},
+    {"name": "fixed", "type": {"type": "fixed", "name": "four", "size": 4}},
+    {"name": "again", "type": "four"},
+    {"name": "letter", "type": {"type": "enum", "name": "letters", "symbols": ["A", "B"]}},
+    {"name": "list", "type": {"type": "array", "items": ["null", "string"]}},
+    {"name": "map", "type": {"type": "map", "values": "long"}},
+    {"name": "last", "type": ["int", "null"]},
+    {"name": "any", "type": ["null", "int", "string"]},
+    {"name": "inner", "type": {"type": "record", "name": "inner", "fields": [{"name": "x", "type": "int"}]}},
+    {"name": "price", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}},
+    {"name": "id", "type": {"type": "string", "logicalType": "uuid"}},
+    {"name": "day", "type": {"type": "int", "logicalType": "date"}},
+    {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+    {"name": "clock", "type": {"type": "long", "logicalType": "time-micros"}}
+]}"#;
+
+fn everything(number: i64, text: &str, items: Vec<Option<String>>) -> Value {
+    let item = |item: Option<String>| match item {
+        None => Value::Union(0, Box::new(Value::Null)),
+        Some(text) => Value::Union(1, Box::new(Value::String(text))),
+    };
+    Value::Record(vec![
+        ("nothing".into(), Value::Null),
+        ("yes".into(), Value::Boolean(number % 2 == 0)),
+        ("int".into(), Value::Int(number as i32)),
+        ("long".into(), Value::Long(number)),
+        ("float".into(), Value::Float(0.5)),
+        ("double".into(), Value::Double(-0.25)),
+        ("bytes".into(), Value::Bytes(vec![0, 255])),
+        ("text".into(), Value::String(text.into())),
+        ("fixed".into(), Value::Fixed(4, vec![1, 2, 3, 4])),
+        ("again".into(), Value::Fixed(4, vec![5, 6, 7, 8])),
+        ("letter".into(), Value::Enum(1, "B".into())),
+        ("list".into(), Value::Array(items.into_iter().map(item).collect())),
+        ("map".into(), Value::Map([("k".to_string(), Value::Long(number))].into())),
+        ("last".into(), Value::Union(1, Box::new(Value::Null))),
+        ("any".into(), Value::Union(2, Box::new(Value::String("s".into())))),
+        ("inner".into(), Value::Record(vec![("x".into(), Value::Int(7))])),
+        ("price".into(), Value::Decimal(Decimal::from((-12345_i64).to_be_bytes()))),
+        ("id".into(), Value::Uuid(uuid::Uuid::from_u128(7))),
+        ("day".into(), Value::Date(-1)),
+        ("at".into(), Value::TimestampMicros(1_500_000)),
+        ("clock".into(), Value::TimeMicros(1)),
+    ])
+}
+
+fn datum(value: Value) -> Vec<u8> {
+    let schema = Schema::parse_str(EVERYTHING).unwrap();
+    GenericDatumWriter::builder(&schema).build().unwrap().write_value_to_vec(value).unwrap()
+}
+
+fn json_of(shape: &Shape, bytes: &[u8]) -> Result<String, DatumError> {
+    let mut out = Vec::new();
+    let mut cursor = Cursor::new(bytes);
+    write_json(shape, &mut cursor, &mut out)?;
+    cursor.finish()?;
+    Ok(String::from_utf8(out).unwrap())
+}
+
+#[test]
+fn a_datum_of_every_type_is_json() {
+    let shape = Shape::parse(EVERYTHING).unwrap();
+    let bytes = datum(everything(-3, "\u{1f600}\"", vec![None, Some("a".into())]));
+    let expected = concat!(
+        r#"{"nothing":null,"yes":false,"int":-3,"long":-3,"float":0.5,"double":-0.25,"bytes":"00ff","text":"😀\"","#,
+        r#""fixed":"01020304","again":"05060708","letter":"B","list":[null,"a"],"map":{"k":-3},"last":null,"any":"s","#,
+        r#""inner":{"x":7},"price":-123.45,"id":"00000000-0000-0000-0000-000000000007","day":"1969-12-31","#,
+        r#""at":"1970-01-01T00:00:01.500000Z","clock":"00:00:00.000001"}"#
+    );
+    assert_eq!(json_of(&shape, &bytes).unwrap(), expected);
+}
+
+#[test]
+fn types_that_refer_to_themselves_are_refused() {
+    let schema = r#"{"type": "record", "name": "node", "fields": [{"name": "next", "type": ["null", "node"]}]}"#;
+    assert_eq!(Shape::parse(schema).unwrap_err(), "type `node` refers to itself, which no column can hold");
+}
+
+#[test]
+fn decimals_keep_every_digit() {
+    for (unscaled, scale, text) in [
+        (vec![], 0, "0"),
+        (vec![0], 2, "0.00"),
+        (vec![0xff], 0, "-1"),
+        (vec![0x80], 3, "-0.128"),
+        (i128::MAX.to_be_bytes().to_vec(), 0, "170141183460469231731687303715884105727"),
+        (i128::MIN.to_be_bytes().to_vec(), 38, "-1.70141183460469231731687303715884105728"),
+    ] {
+        assert_eq!(decimal_text(&unscaled, scale), text);
+    }
+}
+
+#[test]
+fn damage_is_told_apart() {
+    let mut cursor = Cursor::new(&[0x80; 11]);
+    assert_eq!(cursor.long(), Err(DatumError::TooManyBits));
+    assert_eq!(Cursor::new(&[0x80, 0x80]).long(), Err(DatumError::TooShort));
+    assert_eq!(Cursor::new(&[2]).boolean(), Err(DatumError::NotBoolean));
+    assert_eq!(Cursor::new(&[1]).bytes(), Err(DatumError::NegativeLength));
+    assert_eq!(Cursor::new(&[2, 0xff]).text(), Err(DatumError::NotUtf8));
+    assert_eq!(Cursor::new(&[4]).index(2), Err(DatumError::NoSuchBranch));
+    // A block that announces more nulls than anybody wants.
+    let announced = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+    assert_eq!(Cursor::new(&announced).items(|_| Ok::<_, DatumError>(())), Err(DatumError::TooManyItems));
+    assert_eq!(Cursor::new(&[0]).finish(), Err(DatumError::TooLong));
+}
+
+proptest! {
+    #[test]
+    fn longs_are_read_as_apache_avro_writes_them(number in any::<i64>()) {
+        let bytes = GenericDatumWriter::builder(&Schema::Long).build().unwrap().write_value_to_vec(Value::Long(number)).unwrap();
+        let mut cursor = Cursor::new(&bytes);
+        prop_assert_eq!(cursor.long(), Ok(number));
+        prop_assert_eq!(cursor.finish(), Ok(()));
+    }
+
+    #[test]
+    fn skipping_ends_where_reading_does(
+        number in any::<i64>(), text in any::<String>(), items in prop::collection::vec(any::<Option<String>>(), 0..5)
+    ) {
+        let shape = Shape::parse(EVERYTHING).unwrap();
+        let bytes = datum(everything(number, &text, items));
+        let mut cursor = Cursor::new(&bytes);
+        prop_assert_eq!(cursor.skip(&shape), Ok(()));
+        prop_assert_eq!(cursor.finish(), Ok(()));
+        let parsed: serde_json::Value = serde_json::from_str(&json_of(&shape, &bytes).unwrap()).unwrap();
+        prop_assert_eq!(&parsed["text"], &serde_json::Value::from(text));
+    }
+
+    /// Cut or changed bytes are an error or another datum; skipping and reading agree on which.
+    #[test]
+    fn damaged_bytes_never_panic(at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()) {
+        let shape = Shape::parse(EVERYTHING).unwrap();
+        let mut bytes = datum(everything(5, "text", vec![Some("item".into())]));
+        let at = at.index(bytes.len());
+        if cut { bytes.truncate(at) } else { bytes[at] = byte }
+        let mut cursor = Cursor::new(&bytes);
+        let skipped = cursor.skip(&shape).and_then(|()| cursor.finish());
+        prop_assert_eq!(skipped.err(), json_of(&shape, &bytes).err());
+        prop_assert!(!cut || skipped.is_err());
+    }
+}
