@@ -49,7 +49,7 @@ deny: ## licences, bans and sources of dependencies (needs cargo-deny)
 prerequisites: ## install from Debian or Ubuntu what the tests need and this machine lacks
 	@tests/stack/prerequisites.sh
 
-stack-up: prerequisites ## start Kafka and the schema registry, print their addresses
+stack-up: prerequisites ## start Kafka, the schema registry and the databases, print their addresses
 	@$(STACK) up
 
 stack-down: ## stop them

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Starts, stops and disturbs the services that the tests need: Kafka and a schema registry, on loopback and free ports.
+"""Starts, stops and disturbs the services that the tests need, on loopback and free ports.
 
     stack.py run -- COMMAND...     start everything, run the command with the addresses in its environment, stop all
     stack.py up                    start everything and print the addresses
@@ -9,7 +9,7 @@
     stack.py restart SERVICE       kill -9 unless it is down already, then start on the data it has
     stack.py fetch                 only fill the cache
 
-Services are kafka, registry and registry-tls. Data, logs and pid files lie under target/stack; every `up` and `run`
+Services are kafka, registry, registry-tls and postgres. Data, logs and pid files lie under target/stack; every `up` and `run`
 starts empty. Where PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are set already, `run` starts nothing and uses
 those.
 """
@@ -30,12 +30,14 @@ import cache
 import certificates
 import ports
 from kafka import Kafka
+from postgres import Postgres
 from process import Failed, Process
 from registry import ProtectedRegistry, Registry
 
 FOLDER = cache.HERE.parents[1] / "target" / "stack"
 STATE = FOLDER / "state.json"
-SERVICES = {"kafka": Kafka, "registry": Registry, "registry-tls": ProtectedRegistry}
+SERVICES = {"kafka": Kafka, "registry": Registry, "registry-tls": ProtectedRegistry, "postgres": Postgres}
+DATA = ["kafka", "postgres", "tls"]
 COMMAND = "command"  # its pid file lies beside those of the services
 SIGNALS = {"-9": signal.SIGKILL, "-15": signal.SIGTERM, "-STOP": signal.SIGSTOP, "-CONT": signal.SIGCONT}
 
@@ -127,7 +129,7 @@ def _start_all():
     _stop_all()
     fetch()
     begun = time.monotonic()
-    for leftover in (FOLDER / name for name in ("kafka", "tls")):
+    for leftover in (FOLDER / name for name in DATA):
         shutil.rmtree(leftover, ignore_errors=True)
     for log in FOLDER.glob("*.log"):
         log.unlink()
