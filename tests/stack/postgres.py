@@ -73,9 +73,10 @@ class Postgres(Process):
 
     def launch(self):
         """Starts the server on the data it has."""
-        # A server that was killed stays a zombie until the `run` that started it ends. The new one would take it for
-        # alive; `send` has seen to it that none of its processes is.
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        # A server that was killed stays a zombie until the `run` that started it ends. By its lock files the
+        # new one would take it for alive; `send` has seen to it that none of its processes is.
+        for lock in (self._data / "postmaster.pid", *self._data.glob(".s.PGSQL.*")):
+            lock.unlink(missing_ok=True)
         self.start(_as_ordinary_user(_program("postgres"), "-D", self._data))
 
     def await_ready(self):
