@@ -9,7 +9,7 @@
     stack.py restart SERVICE       kill -9 unless it is down already, then start on the data it has
     stack.py fetch                 only fill the cache
 
-Services are kafka, registry, registry-tls and postgres. Data, logs and pid files lie under target/stack; every `up` and `run`
+Services are kafka, registry, registry-tls, postgres and clickhouse. Data, logs and pid files lie under target/stack; every `up` and `run`
 starts empty. Where PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are set already, `run` starts nothing and uses
 those.
 """
@@ -29,6 +29,7 @@ from contextlib import contextmanager, suppress
 import cache
 import certificates
 import ports
+from clickhouse import ClickHouse
 from kafka import Kafka
 from postgres import Postgres
 from process import Failed, Process
@@ -36,8 +37,14 @@ from registry import ProtectedRegistry, Registry
 
 FOLDER = cache.HERE.parents[1] / "target" / "stack"
 STATE = FOLDER / "state.json"
-SERVICES = {"kafka": Kafka, "registry": Registry, "registry-tls": ProtectedRegistry, "postgres": Postgres}
-DATA = ["kafka", "postgres", "tls"]
+SERVICES = {
+    "kafka": Kafka,
+    "registry": Registry,
+    "registry-tls": ProtectedRegistry,
+    "postgres": Postgres,
+    "clickhouse": ClickHouse,
+}
+DATA = ["kafka", "postgres", "clickhouse", "tls"]
 COMMAND = "command"  # its pid file lies beside those of the services
 SIGNALS = {"-9": signal.SIGKILL, "-15": signal.SIGTERM, "-STOP": signal.SIGSTOP, "-CONT": signal.SIGCONT}
 
@@ -82,6 +89,7 @@ def fetch():
     """Fills the cache."""
     cache.kafka_jars()
     cache.registry_app()
+    cache.clickhouse_python()
     cache.python()
     return 0
 
