@@ -45,8 +45,8 @@ class Faults:
         """The error text to answer an INSERT with; None to run it."""
         if self.take("too_many_parts"):
             return (
-                "Code: 252. DB::Exception: Too many parts (3001 with average size of 1.00 KiB) in table. Merges are "
-                "processing significantly slower than inserts. (TOO_MANY_PARTS)"
+                "Code: 252. DB::Exception: Too many parts (3001 with average size of 1.00 KiB) in table 'pressline.t'. "
+                "Merges are processing significantly slower than inserts. (TOO_MANY_PARTS)"
             )
         if self.take("read_only_disk"):
             return "Code: 164. DB::Exception: Disk `default` is in read-only mode. (READONLY)"

@@ -13,17 +13,23 @@ _FORMAT_NAME = re.compile(rb"\s*(\w+)[ \t]*(?:;?\r?\n)?")
 
 
 class Insert(NamedTuple):
-    """`head` ends before FORMAT or VALUES, the form in which the engine takes a statement apart from its data."""
+    """`head` names table and columns; `settings` is the SETTINGS clause or nothing."""
 
     head: str
+    settings: str
     format: str
     data: bytes
+
+    def from_file(self, path):
+        """The statement that reads its data from a file."""
+        return f"{self.head} FROM INFILE '{path}' COMPRESSION 'none' {self.settings} FORMAT {self.format}"
 
 
 def insert_with_data(text, default_format):
     """The parts of an INSERT whose data follows it; None for any other statement, such as INSERT ... SELECT."""
     depth = 0
     words = 0
+    settings = None
     for token in _TOKEN.finditer(text):
         word = (token["word"] or b"").upper()
         if word and not words and word != b"INSERT":
@@ -34,10 +40,16 @@ def insert_with_data(text, default_format):
             continue
         if word in (b"SELECT", b"WITH"):
             return None
-        head = text[: token.start()].decode(errors="replace")
+        if word == b"SETTINGS":
+            settings = token.start()
         if word == b"VALUES":
-            return Insert(head, "Values", text[token.end() :])
+            return _insert(text[: token.start()], settings, "Values", text[token.end() :])
         if word == b"FORMAT":
             name = _FORMAT_NAME.match(text, token.end())
-            return name and Insert(head, name[1].decode(), text[name.end() :])
-    return Insert(text.decode(errors="replace"), default_format or "Values", b"") if words else None
+            return name and _insert(text[: token.start()], settings, name[1].decode(), text[name.end() :])
+    return _insert(text, settings, default_format or "Values", b"") if words else None
+
+
+def _insert(head, settings, form, data):
+    at = len(head) if settings is None else settings
+    return Insert(head[:at].decode(errors="replace"), head[at:].decode(errors="replace"), form, data)

@@ -145,7 +145,8 @@ def _program(name):
     installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=version)
     found = installed[-1] if installed else shutil.which(name)
     if not found:
-        raise Failed(f"postgres: no {name} in /usr/lib/postgresql/*/bin nor on the PATH; run tests/stack/prerequisites.sh")
+        places = "/usr/lib/postgresql/*/bin nor on the PATH"
+        raise Failed(f"postgres: no {name} in {places}; run tests/stack/prerequisites.sh")
     return found
 
 
