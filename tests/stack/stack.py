@@ -9,9 +9,11 @@
     stack.py restart SERVICE       kill -9 unless it is down already, then start on the data it has
     stack.py fetch                 only fill the cache
 
-Services are kafka, registry, registry-tls, postgres and clickhouse. Data, logs and pid files lie under target/stack; every `up` and `run`
-starts empty. Where PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are set already, `run` starts nothing and uses
-those.
+Services are kafka, registry, registry-tls, postgres and clickhouse. Data, logs and pid files lie under target/stack;
+every `up` and `run` starts empty. Where PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are set already, `run`
+starts nothing and uses those; tests that need a database then need its PRESSLINE_TEST_ variables set as well.
+
+clickhouse is the real engine behind a small HTTP server (clickhouse_front.py), which also makes failures on order.
 """
 
 import argparse
