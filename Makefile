@@ -6,7 +6,7 @@ STACK = python3 tests/stack/stack.py
 FAULTS = $(STACK) run -- python3 tests/faults/run.py
 
 .DEFAULT_GOAL := help
-.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench clean-stack build-faults faults soak mutants
+.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench clean-stack stack-test build-faults faults soak mutants
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,8 +49,11 @@ deny: ## licences, bans and sources of dependencies (needs cargo-deny)
 prerequisites: ## install from Debian or Ubuntu what the tests need and this machine lacks
 	@tests/stack/prerequisites.sh
 
-stack-up: prerequisites ## start Kafka and the schema registry, print their addresses
+stack-up: prerequisites ## start Kafka, the schema registry and the databases, print their addresses
 	@$(STACK) up
+
+stack-test: prerequisites ## what the tests take for granted of the databases among the services
+	@$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/stack/test_postgres.py && "$$PRESSLINE_TEST_CLICKHOUSE_PYTHON" tests/stack/test_front.py'
 
 stack-down: ## stop them
 	@$(STACK) down

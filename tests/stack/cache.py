@@ -16,6 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE.parent / "python" / "requirements.txt"
+_PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def kafka_jars():
@@ -28,10 +29,15 @@ def registry_app():
     return _cached("registry", HERE / "registry" / "pom.xml", _unpacked)
 
 
+def clickhouse_python():
+    """The Python interpreter that holds the ClickHouse engine."""
+    recipe = HERE / "clickhouse" / "requirements.txt"
+    return _cached(f"clickhouse-{_PYTHON}", recipe, _without_dependencies) / "bin" / "python"
+
+
 def python():
     """The Python interpreter that has the packages of tests/python/requirements.txt."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    return _cached(version, REQUIREMENTS, _virtual_environment) / "bin" / "python"
+    return _cached(_PYTHON, REQUIREMENTS, _virtual_environment) / "bin" / "python"
 
 
 def java():
@@ -93,10 +99,14 @@ def _unpacked(pom, into):
         archive.unlink()
 
 
-def _virtual_environment(requirements, into):
+def _without_dependencies(requirements, into):
+    _virtual_environment(requirements, into, "--no-deps")
+
+
+def _virtual_environment(requirements, into, *options):
     _quietly([sys.executable, "-m", "venv", into])
     # `python -m pip`, not the pip script: the script holds the folder's name, which changes when it is complete.
-    _quietly([into / "bin" / "python", "-m", "pip", "install", "-q", "--no-input", "-r", requirements])
+    _quietly([into / "bin" / "python", "-m", "pip", "install", "-q", "--no-input", *options, "-r", requirements])
 
 
 def _quietly(command):

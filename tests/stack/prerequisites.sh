@@ -17,10 +17,13 @@ need perl perl -MFindBin -MIPC::Cmd -MFile::Compare -MTime::Piece -e 1
 need openssl openssl version
 need python3 python3 --version
 need python3-venv python3 -c 'import ensurepip, venv'
-# Services that run already need no Java here.
+postgres_server() { command -v initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb'; }
+# Services that run already need nothing installed here.
 if [ -z "${PRESSLINE_TEST_BOOTSTRAP:-}" ] || [ -z "${PRESSLINE_TEST_REGISTRY:-}" ]; then
     need maven mvn --version
     need java "$here/find-java.sh"
+    # The package may make and start a cluster of its own on the usual port; the tests' one takes a free port.
+    need postgresql postgres_server
 fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 

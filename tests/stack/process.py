@@ -38,7 +38,7 @@ class Process:
     def adopt(self, child):
         """Takes over a child that was started as the leader of its group."""
         self._child = child
-        self._pid_file.write_text(f"{child.pid} {_start_time(child.pid)}\n")
+        self._pid_file.write_text(f"{child.pid} {start_time(child.pid)}\n")
 
     def wait_until(self, ready, seconds=120):
         """Waits until `ready()` is true; raises `Failed` when the process ends or the time is over."""
@@ -63,7 +63,7 @@ class Process:
         except (FileNotFoundError, ValueError):
             return None
         # The start time tells our process from a later one that was given the same id.
-        return int(pid) if _start_time(pid) == started else None
+        return int(pid) if start_time(pid) == started else None
 
     def send(self, number):
         """Sends a signal to the whole group; false when the service does not run."""
@@ -107,7 +107,7 @@ class Process:
         return "\n".join([f"{self.name} {what}; the end of {self.log}:", *(f"    {line}" for line in lines)])
 
 
-def _start_time(pid):
+def start_time(pid):
     """The kernel's start time of a live process as text; None when it is gone or only a zombie."""
     try:
         # The second field is the command's name in brackets and may hold spaces.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Starts, stops and disturbs the services that the tests need: Kafka and a schema registry, on loopback and free ports.
+"""Starts, stops and disturbs the services that the tests need, on loopback and free ports.
 
     stack.py run -- COMMAND...     start everything, run the command with the addresses in its environment, stop all
     stack.py up                    start everything and print the addresses
@@ -9,9 +9,11 @@
     stack.py restart SERVICE       kill -9 unless it is down already, then start on the data it has
     stack.py fetch                 only fill the cache
 
-Services are kafka, registry and registry-tls. Data, logs and pid files lie under target/stack; every `up` and `run`
-starts empty. Where PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are set already, `run` starts nothing and uses
-those.
+Services are kafka, registry, registry-tls, postgres and clickhouse. Data, logs and pid files lie under target/stack;
+every `up` and `run` starts empty. Where PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are set already, `run`
+starts nothing and uses those; tests that need a database then need its PRESSLINE_TEST_ variables set as well.
+
+clickhouse is the real engine behind a small HTTP server (clickhouse_front.py), which also makes failures on order.
 """
 
 import argparse
@@ -29,13 +31,22 @@ from contextlib import contextmanager, suppress
 import cache
 import certificates
 import ports
+from clickhouse import ClickHouse
 from kafka import Kafka
+from postgres import Postgres
 from process import Failed, Process
 from registry import ProtectedRegistry, Registry
 
 FOLDER = cache.HERE.parents[1] / "target" / "stack"
 STATE = FOLDER / "state.json"
-SERVICES = {"kafka": Kafka, "registry": Registry, "registry-tls": ProtectedRegistry}
+SERVICES = {
+    "kafka": Kafka,
+    "registry": Registry,
+    "registry-tls": ProtectedRegistry,
+    "postgres": Postgres,
+    "clickhouse": ClickHouse,
+}
+DATA = ["kafka", "postgres", "clickhouse", "tls"]
 COMMAND = "command"  # its pid file lies beside those of the services
 SIGNALS = {"-9": signal.SIGKILL, "-15": signal.SIGTERM, "-STOP": signal.SIGSTOP, "-CONT": signal.SIGCONT}
 
@@ -80,6 +91,7 @@ def fetch():
     """Fills the cache."""
     cache.kafka_jars()
     cache.registry_app()
+    cache.clickhouse_python()
     cache.python()
     return 0
 
@@ -127,7 +139,7 @@ def _start_all():
     _stop_all()
     fetch()
     begun = time.monotonic()
-    for leftover in (FOLDER / name for name in ("kafka", "tls")):
+    for leftover in (FOLDER / name for name in DATA):
         shutil.rmtree(leftover, ignore_errors=True)
     for log in FOLDER.glob("*.log"):
         log.unlink()
