@@ -20,9 +20,11 @@ pub const SASL_PASSWORD: &str = "PRESSLINE__KAFKA__SASL__PASSWORD";
 pub const TLS_KEY_PASSWORD: &str = "PRESSLINE__KAFKA__TLS__KEY_PASSWORD";
 /// Password of `[registry]`.
 pub const REGISTRY_PASSWORD: &str = "PRESSLINE__REGISTRY__PASSWORD";
+/// Password of `[sink.clickhouse]`.
+pub const CLICKHOUSE_PASSWORD: &str = "PRESSLINE__SINK__CLICKHOUSE__PASSWORD";
 
 /// Environment variables that hold secrets: the configuration's parser does not see them.
-pub const ENVIRONMENT: [&str; 3] = [SASL_PASSWORD, TLS_KEY_PASSWORD, REGISTRY_PASSWORD];
+pub const ENVIRONMENT: [&str; 4] = [SASL_PASSWORD, TLS_KEY_PASSWORD, REGISTRY_PASSWORD, CLICKHOUSE_PASSWORD];
 
 /// Why a secret could not be read.
 #[derive(Debug, thiserror::Error)]
