@@ -9,6 +9,7 @@ use std::process::Command;
 
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
+use pressline::config::sink::LoadConfig;
 use pressline::config::{PipelineConfig, ProcessConfig, properties, secret};
 use pressline::dead_letter::Reason;
 use pressline::enrich::LookupOutcome;
@@ -36,6 +37,16 @@ registry.url = "-"
 source.topic = "SOURCE"
 output = { topic = "TOPIC", schema = "-" }
 place.files = ["-"]
+"#;
+
+/// The same for the sinks.
+const LEAST_SINKS: &str = r#"
+name = "NAME"
+kafka.bootstrap_servers = "-"
+registry.url = "-"
+sink.topic = "TOPIC"
+sink.postgres = { database = "-", user = "-", table = "-" }
+sink.clickhouse = { url = "-", table = "-" }
 "#;
 
 fn root() -> &'static Path {
@@ -110,9 +121,15 @@ fn least() -> PipelineConfig {
     Figment::from(Toml::string(LEAST)).extract().unwrap()
 }
 
+fn least_sinks() -> LoadConfig {
+    Figment::from(Toml::string(LEAST_SINKS)).extract().unwrap()
+}
+
 /// Every key with the value it has when nothing is set.
 fn code_keys() -> BTreeMap<String, Value> {
     let mut keys = BTreeMap::new();
+    flatten("", &serde_json::to_value(least_sinks()).unwrap(), &mut keys);
+    keys.retain(|key, _| key.starts_with("sink."));
     flatten("", &serde_json::to_value(ProcessConfig::default()).unwrap(), &mut keys);
     flatten("", &serde_json::to_value(least()).unwrap(), &mut keys);
     keys
@@ -120,8 +137,14 @@ fn code_keys() -> BTreeMap<String, Value> {
 
 /// Whether the configuration can do without the key.
 fn is_required(key: &str) -> bool {
-    let full: Value = Figment::from(Toml::string(LEAST)).extract().unwrap();
-    let mut without = full;
+    if key.starts_with("sink.") && key != "sink.topic" {
+        return cannot_be_without::<LoadConfig>(LEAST_SINKS, key);
+    }
+    cannot_be_without::<PipelineConfig>(LEAST, key)
+}
+
+fn cannot_be_without<T: serde::de::DeserializeOwned>(least: &str, key: &str) -> bool {
+    let mut without: Value = Figment::from(Toml::string(least)).extract().unwrap();
     let mut table = &mut without;
     let (path, last) = key.rsplit_once('.').unwrap_or(("", key));
     for part in path.split('.').filter(|part| !part.is_empty()) {
@@ -131,7 +154,7 @@ fn is_required(key: &str) -> bool {
         }
     }
     table.as_object_mut().is_some_and(|table| table.remove(last).is_some())
-        && Figment::from(Serialized::defaults(without)).extract::<PipelineConfig>().is_err()
+        && Figment::from(Serialized::defaults(without)).extract::<T>().is_err()
 }
 
 /// What the page should say of a key's default.
@@ -145,6 +168,17 @@ fn default_text(key: &str, value: &Value) -> String {
         "source.group" => format!("`{}`", config.group()),
         "output.subject" => format!("`{}`", config.subject()),
         "dead_letter.topic" => format!("`{}`", config.dead_topic()),
+        "sink.topic" => "`output.topic`".into(),
+        "sink.postgres.ca" => "the system's store".into(),
+        "sink.postgres.batch.max_wait_ms" => "`200`".into(),
+        "sink.clickhouse.batch.max_wait_ms" => "`1000`".into(),
+        "sink.postgres.consumer.group" => "`pressline.NAME.postgres`".into(),
+        "sink.clickhouse.consumer.group" => "`pressline.NAME.clickhouse`".into(),
+        "sink.postgres.consumer.dead_letter_topic" | "sink.clickhouse.consumer.dead_letter_topic" => {
+            "`TOPIC.dead`".into()
+        }
+        "sink.clickhouse.order_by" => "the record's topic, partition and offset".into(),
+        "sink.clickhouse.partition_by" => "none".into(),
         _ => match value {
             Value::Null => "none".into(),
             Value::Object(_) => "empty".into(),
@@ -166,7 +200,7 @@ fn type_fits(kind: &str, value: &Value) -> bool {
         Value::Object(table) if table.is_empty() => kind == "table",
         Value::Object(_) => kind == "path",
         Value::String(_) => kind == "text" || kind == "address",
-        Value::Null => kind == "path" || kind == "text",
+        Value::Null => kind == "path" || kind == "text" || kind == "integer",
     }
 }
 
