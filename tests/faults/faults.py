@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import TopicPartition
 
+import descriptors
 import poison
 import proxy
 from proxy import Rule
@@ -406,6 +407,7 @@ FAULTS = [
     Fault("same-instance", same_instance),
     Fault("terminate", terminate),
     Fault("poison", poison.poison, settings=poison.SETTINGS, soak=20),
+    Fault("descriptors", descriptors.exhausted, settings=descriptors.SETTINGS, soak=20),
     Fault("topic-made-again-running", refused(_make_again, True), at_once=1),
     Fault("topic-made-again-away", refused(_make_again, False), at_once=1),
     Fault("retention-running", refused(_pass_position, True), at_once=1),
