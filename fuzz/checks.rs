@@ -49,6 +49,10 @@ pub fn decode(value: &[u8]) {
 /// Text of a time: what is read is the time that jiff reads, cut to microseconds, and is printed and read back.
 pub fn timestamp(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
+    // The first second of jiff's calendar fails an assertion of jiff 0.2 that builds for fuzzing have, and releases not.
+    if text.contains("-009999-01-02") {
+        return;
+    }
     let parsed = timestamp::parse(text);
     assert_eq!(parsed.is_ok(), text.parse::<jiff::Timestamp>().is_ok());
     if let Ok(us) = parsed {
