@@ -112,6 +112,7 @@ def measure(static, options):
             world.fail("; ".join(verdict.examples[:5]) or "inputs are not written + dead")
         counts = ", ".join(f"{getattr(verdict, n):,} {n}" for n in ("inputs", "written", "dead", "lost", "doubled"))
         summary = f"{name}: {counts}, {verdict.disordered:,} out of order, {verdict.wrong:,} wrong"
+        print(summary, file=sys.stderr, flush=True)
         return run.rows, summary, world.failures
 
 
