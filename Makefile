@@ -4,9 +4,10 @@
 CARGO ?= cargo
 STACK = python3 tests/stack/stack.py
 FAULTS = $(STACK) run -- python3 tests/faults/run.py
+FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench clean-stack stack-test build-faults faults soak mutants
+.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench clean-stack stack-test build-faults faults soak mutants fuzz scaling profile instructions
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +32,13 @@ faults: prerequisites build-faults ## kills, stops, rebalances and broken networ
 
 soak: prerequisites build-faults ## the same a thousand times, goes on where it was left; FAULTS_ARGS="--kills 100 --times 20"
 	$(FAULTS) --suite soak $(FAULTS_ARGS)
+	fuzz/run $(FUZZ_SECONDS)
+
+fuzz: ## arbitrary bytes for every decoder, each for FUZZ_SECONDS=60
+	fuzz/run $(FUZZ_SECONDS)
+
+scaling: prerequisites build ## 1, 2 and 3 processes on 6 partitions: shares, and pauses when one joins or leaves
+	$(STACK) run -- python3 tests/faults/scaling.py $(SCALING)
 
 mutants: prerequisites build-faults ## guarantees broken on purpose, each of which the faults must catch
 	$(FAULTS) --suite mutants $(FAULTS_ARGS)
@@ -67,6 +75,12 @@ bench: prerequisites build ## CPU, speed, memory and delay of the relay beside a
 
 microbench: ## nanoseconds per record: decode, lookup, encode
 	$(CARGO) bench --locked
+
+instructions: ## instructions per record: decode, lookup, encode, beside what does the same (needs valgrind)
+	python3 tests/bench/instructions.py
+
+profile: prerequisites build ## flame graph of the relay at work, and the share of each stage (needs perf)
+	$(STACK) run -- python3 tests/bench/profile.py $(PROFILE)
 
 clean-stack: stack-down ## stop the services and remove their data
 	rm -rf target/stack

@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use apache_avro::Schema;
+use apache_avro::{Schema, types::Value, writer::datum::GenericDatumWriter};
 use divan::{Bencher, counter::ItemsCount};
 use pressline::{
     decode::{Decoder, Limits},
@@ -101,6 +101,14 @@ fn json_parser_alone(bencher: Bencher) {
     });
 }
 
+/// serde_json into a tree of values, as a decoder without a visitor of its own would begin: for comparison.
+#[divan::bench]
+fn json_parser_into_values(bencher: Bencher) {
+    each(bencher, &STAGE.records, |record| {
+        divan::black_box(serde_json::from_str::<serde_json::Value>(record).unwrap());
+    });
+}
+
 #[divan::bench]
 fn decode(bencher: Bencher) {
     each(bencher, &STAGE.records, |record| {
@@ -114,6 +122,21 @@ fn lookup_tree(bencher: Bencher) {
     let addresses: Vec<IpAddr> = STAGE.addresses.iter().copied().flatten().collect();
     each(bencher, &addresses, |address| {
         divan::black_box(STAGE.places.lookup_addr(*address));
+    });
+}
+
+/// The same addresses by the maxminddb crate, bit by bit from the root of the tree: for comparison.
+#[divan::bench]
+fn lookup_tree_maxminddb(bencher: Bencher) {
+    // One file: with a real database of several, the first.
+    let file = match std::env::var_os("PRESSLINE_BENCH_MMDB") {
+        Some(files) => std::fs::read(std::env::split_paths(&files).next().unwrap()).unwrap(),
+        None => presses::database(),
+    };
+    let reader = maxminddb::Reader::from_source(file).unwrap();
+    let addresses: Vec<IpAddr> = STAGE.addresses.iter().copied().flatten().collect();
+    each(bencher, &addresses, |address| {
+        divan::black_box(reader.lookup(*address).ok());
     });
 }
 
@@ -144,6 +167,37 @@ fn encode(bencher: Bencher) {
     each(bencher, &STAGE.decoded(), |(_, body)| {
         out.clear();
         STAGE.encoder.encode(body, &fragment, &mut out);
+        divan::black_box(&out);
+    });
+}
+
+/// The same fields by apache-avro's writer, its values already made: for comparison.
+#[divan::bench]
+fn encode_apache_avro(bencher: Bencher) {
+    let schema = Schema::parse_str(include_str!("../schemas/button_presses.avsc")).unwrap();
+    let writer = GenericDatumWriter::builder(&schema).build().unwrap();
+    let text = |text: &str| Value::String(text.to_owned());
+    let null = || Value::Union(0, Box::new(Value::Null));
+    let fields = [
+        ("session_id", Value::Uuid(uuid::Uuid::from_u128(7))),
+        ("timestamp", Value::TimestampMicros(presses::NOW_US)),
+        ("cohort", null()),
+        ("action", text("PressButton")),
+        ("country_name", text("")),
+        ("country_code", text("--")),
+        ("subdivision_name", text("")),
+        ("subdivision_code", text("")),
+        ("city_name", text("Kaupunki 1")),
+        ("latitude", null()),
+        ("longitude", null()),
+        ("accuracy_km", null()),
+        ("time_zone", null()),
+    ];
+    let record = Value::Record(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect());
+    let mut out = Vec::new();
+    each(bencher, &STAGE.records, |_| {
+        out.clear();
+        writer.write_value_ref(&mut out, &record).unwrap();
         divan::black_box(&out);
     });
 }

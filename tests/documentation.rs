@@ -18,13 +18,14 @@ use pressline::source::{self, Trigger};
 use pressline::transaction::{self, Cause};
 use serde_json::Value;
 
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     "README.md",
     "CHANGELOG.md",
     "docs/configuration.md",
     "docs/guarantees.md",
     "docs/metrics.md",
     "docs/operations.md",
+    "docs/performance.md",
 ];
 
 /// All that has no default, and the tables that are optional as a whole.

@@ -2,8 +2,12 @@
 
 use super::{Shape, UuidForm};
 
-/// Most items of one datum that are read or skipped: a few bytes can announce billions of nulls.
+/// Most items of one datum, in all its arrays and maps.
 const MAX_ITEMS: usize = 1_000_000;
+/// Most of them that take no bytes: a few bytes can announce billions of nulls, and lists of lists of them.
+const MAX_EMPTY_ITEMS: usize = 1_000;
+/// Longest decimal, some 2,400 digits: making text of one takes time quadratic in its length.
+const MAX_DECIMAL_BYTES: usize = 1_024;
 
 /// Why bytes are not a datum of the schema. Never holds a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,20 +34,25 @@ pub enum DatumError {
     #[error("a symbol or union branch that the schema does not have")]
     NoSuchBranch,
     /// More than a million items.
-    #[error("an array or map has more than a million items")]
+    #[error("arrays and maps have more than a million items, or more than a thousand that take no bytes")]
     TooManyItems,
+    /// A decimal longer than any column holds.
+    #[error("a decimal has more than 1024 bytes")]
+    TooManyDigits,
 }
 
 /// A place in a datum.
 #[derive(Clone, Debug)]
 pub struct Cursor<'a> {
     rest: &'a [u8],
+    items_left: usize,
+    empty_items_left: usize,
 }
 
 impl<'a> Cursor<'a> {
     /// At the start of `datum` (without the wire format's five bytes).
     pub fn new(datum: &'a [u8]) -> Self {
-        Self { rest: datum }
+        Self { rest: datum, items_left: MAX_ITEMS, empty_items_left: MAX_EMPTY_ITEMS }
     }
 
     /// Errors: bytes are left over.
@@ -141,6 +150,16 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| DatumError::NotUtf8)
     }
 
+    /// A decimal's bytes: `fixed` of them, or as many as it says.
+    #[inline]
+    pub fn decimal(&mut self, fixed: Option<usize>) -> Result<&'a [u8], DatumError> {
+        let bytes = match fixed {
+            Some(size) => self.take(size)?,
+            None => self.bytes()?,
+        };
+        if bytes.len() > MAX_DECIMAL_BYTES { Err(DatumError::TooManyDigits) } else { Ok(bytes) }
+    }
+
     /// The index of an enum's symbol or a union's branch, below `count`.
     #[inline]
     pub fn index(&mut self, count: usize) -> Result<usize, DatumError> {
@@ -166,12 +185,14 @@ impl<'a> Cursor<'a> {
                 self.long()?;
             }
             let count = usize::try_from(count.unsigned_abs()).map_err(|_| DatumError::TooManyItems)?;
-            total = total.saturating_add(count);
-            if total > MAX_ITEMS {
-                return Err(DatumError::TooManyItems.into());
-            }
+            self.items_left = self.items_left.checked_sub(count).ok_or(DatumError::TooManyItems)?;
+            total += count;
             for _ in 0..count {
+                let before = self.rest.len();
                 item(self)?;
+                if self.rest.len() == before {
+                    self.empty_items_left = self.empty_items_left.checked_sub(1).ok_or(DatumError::TooManyItems)?;
+                }
             }
         }
     }
@@ -192,9 +213,10 @@ impl<'a> Cursor<'a> {
             | Shape::LocalTimestampNanos => drop(self.long()?),
             Shape::Float => drop(self.array::<4>()?),
             Shape::Double => drop(self.array::<8>()?),
-            Shape::Bytes | Shape::Decimal { fixed: None, .. } | Shape::Uuid(UuidForm::Bytes) => drop(self.bytes()?),
+            Shape::Bytes | Shape::Uuid(UuidForm::Bytes) => drop(self.bytes()?),
             Shape::String | Shape::Uuid(UuidForm::Text) => drop(self.text()?),
-            Shape::Fixed(size) | Shape::Decimal { fixed: Some(size), .. } => drop(self.take(*size)?),
+            Shape::Fixed(size) => drop(self.take(*size)?),
+            Shape::Decimal { fixed, .. } => drop(self.decimal(*fixed)?),
             Shape::Uuid(UuidForm::Fixed) => drop(self.take(16)?),
             Shape::Enum(symbols) => drop(self.index(symbols.len())?),
             Shape::Array(items) => drop(self.items(|cursor| cursor.skip(items))?),

@@ -29,11 +29,7 @@ pub fn write_json(shape: &Shape, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> 
             text(symbols.get(index).ok_or(DatumError::NoSuchBranch)?, out);
         }
         Shape::Decimal { scale, fixed, .. } => {
-            let bytes = match fixed {
-                Some(size) => cursor.take(*size)?,
-                None => cursor.bytes()?,
-            };
-            out.extend_from_slice(decimal_text(bytes, *scale).as_bytes());
+            out.extend_from_slice(decimal_text(cursor.decimal(*fixed)?, *scale).as_bytes());
         }
         Shape::Optional { null_first, some } => {
             if cursor.is_some(*null_first)? {

@@ -8,6 +8,11 @@ use apache_avro::schema::{InnerDecimalSchema, NamespaceRef, UuidSchema};
 
 use crate::schema::MAX_DEPTH;
 
+/// Most types of a schema with all references replaced by what they name: a short text can unfold into billions.
+const MAX_TYPES: usize = 10_000;
+/// Most digits of a decimal: as many as PostgreSQL's numeric can be declared with.
+const MAX_PRECISION: usize = 1_000;
+
 /// What a value is and how it is written (Avro 1.12 specification, "Data Serialization and Deserialization").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -108,11 +113,11 @@ impl Shape {
         Self::of(&schema)
     }
 
-    /// Resolves a parsed schema. Errors: a type that refers to itself or is not known here.
+    /// Resolves a parsed schema. Errors: a type that refers to itself, is not known here or unfolds into too many.
     pub fn of(schema: &Schema) -> Result<Self, String> {
         let mut names = HashMap::new();
         crate::schema::collect_names(schema, None, &mut names);
-        resolve(schema, None, &names, &mut Vec::new())
+        resolve(schema, None, &names, &mut Unfolded::default())
     }
 
     /// The type without its null branch, and whether it had one.
@@ -124,11 +129,39 @@ impl Shape {
     }
 }
 
+/// How far references have been followed.
+#[derive(Default)]
+struct Unfolded {
+    /// Records that we are inside of.
+    open: Vec<String>,
+    depth: usize,
+    types: usize,
+}
+
 fn resolve(
     schema: &Schema,
     namespace: NamespaceRef<'_>,
     names: &HashMap<String, Schema>,
-    open: &mut Vec<String>,
+    unfolded: &mut Unfolded,
+) -> Result<Shape, String> {
+    unfolded.types += 1;
+    unfolded.depth += 1;
+    if unfolded.types > MAX_TYPES {
+        return Err(format!("the schema has more than {MAX_TYPES} types with its references followed"));
+    }
+    if unfolded.depth > MAX_DEPTH {
+        return Err(format!("types are nested deeper than {MAX_DEPTH} with references followed"));
+    }
+    let shape = resolve_type(schema, namespace, names, unfolded);
+    unfolded.depth -= 1;
+    shape
+}
+
+fn resolve_type(
+    schema: &Schema,
+    namespace: NamespaceRef<'_>,
+    names: &HashMap<String, Schema>,
+    unfolded: &mut Unfolded,
 ) -> Result<Shape, String> {
     Ok(match schema {
         Schema::Null => Shape::Null,
@@ -141,32 +174,32 @@ fn resolve(
         Schema::String => Shape::String,
         Schema::Fixed(fixed) => Shape::Fixed(fixed.size),
         Schema::Enum(inner) => Shape::Enum(inner.symbols.clone()),
-        Schema::Array(array) => Shape::Array(Box::new(resolve(&array.items, namespace, names, open)?)),
-        Schema::Map(map) => Shape::Map(Box::new(resolve(&map.types, namespace, names, open)?)),
+        Schema::Array(array) => Shape::Array(Box::new(resolve(&array.items, namespace, names, unfolded)?)),
+        Schema::Map(map) => Shape::Map(Box::new(resolve(&map.types, namespace, names, unfolded)?)),
         Schema::Union(union) => {
             let branches: Result<Vec<Shape>, String> =
-                union.variants().iter().map(|branch| resolve(branch, namespace, names, open)).collect();
+                union.variants().iter().map(|branch| resolve(branch, namespace, names, unfolded)).collect();
             optional(branches?)
         }
         Schema::Record(record) => {
             let full = record.name.fullname(namespace);
-            if open.contains(&full) {
+            if unfolded.open.contains(&full) {
                 return Err(format!("type `{full}` refers to itself, which no column can hold"));
             }
             let namespace = record.name.namespace().or(namespace);
-            open.push(full);
+            unfolded.open.push(full);
             let mut fields = Vec::with_capacity(record.fields.len());
             for field in &record.fields {
-                let shape = resolve(&field.schema, namespace, names, open)?;
+                let shape = resolve(&field.schema, namespace, names, unfolded)?;
                 fields.push(Field { name: field.name.clone(), shape });
             }
-            open.pop();
+            unfolded.open.pop();
             Shape::Record(fields)
         }
         Schema::Ref { name } => {
             let full = name.fullname(namespace);
             let named = names.get(&full).ok_or_else(|| format!("type `{full}` is not in the schema"))?;
-            resolve(named, namespace, names, open)?
+            resolve(named, namespace, names, unfolded)?
         }
         logical => resolve_logical(logical)?,
     })
@@ -174,6 +207,9 @@ fn resolve(
 
 fn resolve_logical(schema: &Schema) -> Result<Shape, String> {
     Ok(match schema {
+        Schema::Decimal(decimal) if decimal.precision > MAX_PRECISION => {
+            return Err(format!("a decimal of {} digits, at most {MAX_PRECISION} are possible", decimal.precision));
+        }
         Schema::Decimal(decimal) => {
             let fixed = match &decimal.inner {
                 InnerDecimalSchema::Bytes => None,

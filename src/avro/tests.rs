@@ -92,6 +92,48 @@ fn types_that_refer_to_themselves_are_refused() {
     assert_eq!(Shape::parse(schema).unwrap_err(), "type `node` refers to itself, which no column can hold");
 }
 
+/// 40 records, each with two of the one before, unfold into 2 to the 40th.
+#[test]
+fn types_that_unfold_into_too_many_are_refused() {
+    let schema = |records: usize, uses: &[&str]| {
+        let first = r#"{"type": "record", "name": "a0", "fields": [{"name": "x", "type": "null"}]}"#.to_string();
+        let all = (1..records).fold(first, |all, n| {
+            let fields: Vec<String> =
+                uses.iter().map(|name| format!(r#"{{"name": "{name}", "type": "a{}"}}"#, n - 1)).collect();
+            format!(r#"{all}, {{"type": "record", "name": "a{n}", "fields": [{}]}}"#, fields.join(","))
+        });
+        Shape::parse(&format!("[{all}]"))
+    };
+    assert!(schema(10, &["x", "y"]).is_ok());
+    let error = schema(40, &["x", "y"]).unwrap_err();
+    assert_eq!(error, "the schema has more than 10000 types with its references followed");
+    let error = schema(100, &["x"]).unwrap_err();
+    assert_eq!(error, "types are nested deeper than 64 with references followed");
+}
+
+/// Lists of lists of nothing, four bytes for each million; and a number with digits beyond measure.
+#[test]
+fn a_few_bytes_do_not_become_many_items_or_endless_digits() {
+    let lists = Shape::parse(r#"{"type": "array", "items": {"type": "array", "items": "null"}}"#).unwrap();
+    let nulls =
+        |count: i64| GenericDatumWriter::builder(&Schema::Long).build().unwrap().write_value_to_vec(Value::Long(count));
+    let list = [nulls(900).unwrap(), vec![0]].concat();
+    assert!(json_of(&lists, &[&[2][..], &list, &[0]].concat()).is_ok());
+    let two = [&[4][..], &list, &list, &[0]].concat();
+    assert_eq!(json_of(&lists, &two), Err(DatumError::TooManyItems));
+    assert_eq!(Cursor::new(&two).skip(&lists), Err(DatumError::TooManyItems));
+
+    let schema = |precision: usize| {
+        Shape::parse(&format!(r#"{{"type": "bytes", "logicalType": "decimal", "precision": {precision}, "scale": 2}}"#))
+    };
+    assert_eq!(schema(1_001).unwrap_err(), "a decimal of 1001 digits, at most 1000 are possible");
+    let number = schema(1_000).unwrap();
+    let bytes = |length: usize| [nulls(length as i64).unwrap(), vec![0x7f; length]].concat();
+    assert!(json_of(&number, &bytes(1_024)).is_ok());
+    assert_eq!(json_of(&number, &bytes(1_025)), Err(DatumError::TooManyDigits));
+    assert_eq!(Cursor::new(&bytes(1_025)).skip(&number), Err(DatumError::TooManyDigits));
+}
+
 #[test]
 fn decimals_keep_every_digit() {
     for (unscaled, scale, text) in [

@@ -213,11 +213,11 @@ impl Database {
             .map_err(|damage| PlaceError::Damaged { file: self.path.clone(), what: damage.in_words(self.data) })
     }
 
-    /// First address, prefix length and record offset of every network, in order.
+    /// First address, prefix length and record offset of every network, in order. Ends early where the tree has a cycle:
+    /// behind that would be the same again, more often than anyone can wait for.
     pub(super) fn networks(&self) -> impl Iterator<Item = (IpAddr, u8, u32)> + '_ {
         let all = self.reader.networks(WithinOptions::default());
-        all.into_iter().flatten().filter_map(|found| {
-            let found = found.ok()?;
+        all.into_iter().flatten().map_while(Result::ok).filter_map(|found| {
             let network = found.network().ok()?;
             Some((network.ip(), network.prefix(), found.offset()? as u32))
         })

@@ -130,14 +130,14 @@ files = {json.dumps([os.path.abspath(f) for f in mmdb])}
                                         stderr=self.log.open("w"))
         self.address = self.wait(lambda: re.search(r"metrics on (http://\S+)/metrics", self.log.read_text()), "address")[1]
 
-    def wait(self, question, what: str, seconds: float = 600):
+    def wait(self, question, what: str, seconds: float = 600, pause: float = 0.02):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise SystemExit(f"pressline ended:\n{self.log.read_text()}")
             if answer := question():
                 return answer
-            time.sleep(0.02)
+            time.sleep(pause)
         raise SystemExit(f"pressline: no {what} within {seconds} s:\n{self.log.read_text()}")
 
     def get(self, path: str) -> str:
@@ -162,8 +162,9 @@ def relay(raw: str, events: int, mmdb: list[str], run: str) -> dict:
     # Reading and verifying the place databases is done once a start, not per event: shown apart.
     daemon.wait(lambda: "relaying, each event" in daemon.log.read_text(), "start")
     start_cpu, started = cpu_so_far(daemon.process.pid), time.monotonic()
+    # Rendering the metrics is work of the process that is measured, so they are asked for seldom.
     first = daemon.wait(lambda: daemon.metric("pressline_records_in_total") and time.monotonic(), "first batch")
-    daemon.wait(lambda: daemon.metric("pressline_records_in_total") >= events, "end")
+    daemon.wait(lambda: daemon.metric("pressline_records_in_total") >= events, "end", pause=0.1)
     ended = time.monotonic()
     usage = daemon.stop()
     return {"cpu": usage["cpu"] - start_cpu, "start_cpu": start_cpu, "rss_mb": usage["rss_mb"],

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import TopicPartition
 
+import descriptors
 import poison
 import proxy
 from proxy import Rule
@@ -214,6 +215,27 @@ def black_hole(world, times, random):
         world.recovered(begun)
 
 
+def black_hole_at_offsets(world, times, random):
+    """Requests to the broker vanish from the moment on in which a transaction's offsets are sent: it is unready within the
+    transaction's time, also while the broker stays away, and recovers."""
+    pair = world.start_pair()
+    victim = pair["a"]
+    for _ in range(times):
+        lost = world.proxy.add(Rule(victim.client, proxy.TXN_OFFSET_COMMIT, "drop"))
+        await_that("a TxnOffsetCommit", lost.hit.is_set, pause=0.001)
+        begun = time.monotonic()
+        world.proxy.black_hole(victim.client, ["request"])
+        try:
+            await_that("it to be unready", lambda: victim.ready()[0] == 503, 30)
+            world.notes.append(f"unready after {time.monotonic() - begun:.1f} s")
+        finally:
+            world.proxy.remove(lost)
+            world.proxy.lift(victim.client)
+        begun = time.monotonic()
+        await_that("it to be ready again", lambda: victim.ready()[0] == 200)
+        world.recovered(begun)
+
+
 def refused(harm, running):
     """The ingress topic is harmed, while the process stands still or while none runs: a refusal must follow that says
     what happened, at the next start too, and nothing is skipped."""
@@ -406,6 +428,7 @@ FAULTS = [
     Fault("same-instance", same_instance),
     Fault("terminate", terminate),
     Fault("poison", poison.poison, settings=poison.SETTINGS, soak=20),
+    Fault("descriptors", descriptors.exhausted, settings=descriptors.SETTINGS, soak=20),
     Fault("topic-made-again-running", refused(_make_again, True), at_once=1),
     Fault("topic-made-again-away", refused(_make_again, False), at_once=1),
     Fault("retention-running", refused(_pass_position, True), at_once=1),
@@ -415,6 +438,8 @@ FAULTS = [
     Fault("unanswered-end-txn", unanswered_end_txn, test=0, proxied=True),
     *(Fault(f"cuts-{name}", cuts(api), test=0, proxied=True) for api, name in proxy.NAMES.items()),
     Fault("black-hole", black_hole, proxied=True),
+    # Not in the suites yet: librdkafka waits for ever there (confluentinc/librdkafka#5456), and pressline with it.
+    Fault("black-hole-at-offsets", black_hole_at_offsets, test=0, soak=0, proxied=True),
     Fault("registry-away", registry_away, alone=True),
     Fault("broker-kill", broker_kill, alone=True),
     Fault("broker-stop", broker_stop(12), soak=0, alone=True),

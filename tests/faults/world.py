@@ -150,14 +150,16 @@ def press(run, partition, sequence):
 class World:
     """Everything of one run; a context manager that leaves nothing running."""
 
-    def __init__(self, name, rate=1000, settings=None, proxied=False, mutant=None, binary=RELEASE):
+    def __init__(
+        self, name, rate=1000, settings=None, proxied=False, mutant=None, binary=RELEASE, partitions=PARTITIONS
+    ):
         self.run = int.from_bytes(os.urandom(4), "big")
         self.name = f"{name}-{self.run:08x}"
         self.bootstrap = service("PRESSLINE_TEST_BOOTSTRAP")
         self.raw, self.out = f"{self.name}-raw", f"{self.name}-out"
         self.dead = f"{self.raw}.dead"
         self.group = f"pressline.{self.name}"
-        self.rate, self.mutant = rate, mutant
+        self.rate, self.mutant, self.partitions = rate, mutant, partitions
         self.binary = BREAKABLE if mutant else binary
         self.settings = {**SHORT, **(settings or {})}
         self.proxied = proxied
@@ -192,8 +194,8 @@ class World:
                     pass
 
     def create_topics(self, *topics):
-        """Makes topics of `PARTITIONS` partitions."""
-        for topic, future in self.admin.create_topics([NewTopic(t, PARTITIONS, 1) for t in topics]).items():
+        """Makes topics of the world's number of partitions."""
+        for topic, future in self.admin.create_topics([NewTopic(t, self.partitions, 1) for t in topics]).items():
             try:
                 future.result(30)
             except Exception as error:  # noqa: BLE001
@@ -280,7 +282,7 @@ class World:
 
     def committed(self):
         """Committed offset of each partition."""
-        wanted = ConsumerGroupTopicPartitions(self.group, [TopicPartition(self.raw, p) for p in range(PARTITIONS)])
+        wanted = ConsumerGroupTopicPartitions(self.group, [TopicPartition(self.raw, p) for p in range(self.partitions)])
         future = self.admin.list_consumer_group_offsets([wanted])[self.group]
         try:
             return {p.partition: max(p.offset, 0) for p in future.result(10).topic_partitions}
@@ -293,7 +295,7 @@ class Load:
 
     def __init__(self, world):
         self._world = world
-        self.sent = dict.fromkeys(range(PARTITIONS), 0)
+        self.sent = dict.fromkeys(range(world.partitions), 0)
         self.failed, self.error = 0, None
         self._stop = threading.Event()
         self._producer = Producer(
@@ -309,11 +311,11 @@ class Load:
     def _send(self):
         begun, due = time.monotonic(), 0
         while not self._stop.is_set():
-            due = int((time.monotonic() - begun) * self._world.rate / PARTITIONS)
+            due = int((time.monotonic() - begun) * self._world.rate / self._world.partitions)
             # After a stall, not all that was missed at once.
             due = min(due, self.sent[0] + 200)
             while self.sent[0] < due:
-                for partition in range(PARTITIONS):
+                for partition in self.sent:
                     self.send_one(partition)
             self._producer.poll(0)
             time.sleep(0.005)
@@ -344,6 +346,8 @@ class Monitor:
         self._world = world
         self.tally = Tally(world.run, expected, lambda p, s: is_bad(p, s) or (p, s) in world.poisoned)
         self.newest = {}  # input partition → highest sequence seen
+        self.gaps = {}  # input partition → longest seconds between two outputs, since somebody cleared it
+        self._seen_at = {}
         self._schemas = {}
         self._stop = threading.Event()
         self._asked, self._ended = threading.Event(), threading.Event()
@@ -372,7 +376,7 @@ class Monitor:
             }
         )
         topics = (self._world.out, self._world.dead)
-        everything = [TopicPartition(t, p, OFFSET_BEGINNING) for t in topics for p in range(PARTITIONS)]
+        everything = [TopicPartition(t, p, OFFSET_BEGINNING) for t in topics for p in range(self._world.partitions)]
         consumer.assign(everything)
         at_end, ending = set(), False
         while not self._stop.is_set():
@@ -423,6 +427,12 @@ class Monitor:
             partition, sequence = seen
         if sequence > self.newest.get(partition, -1):
             self.newest[partition] = sequence
+        self._note_gap(partition)
+
+    def _note_gap(self, partition):
+        now = time.monotonic()
+        self.gaps[partition] = max(self.gaps.get(partition, 0), now - self._seen_at.get(partition, now))
+        self._seen_at[partition] = now
 
     def _decode(self, value):
         if not value or value[0] != 0:
@@ -525,18 +535,31 @@ class Instance:
         """Waits for a text in its log."""
         await_that(f"{text!r} in the log of {self.name}", lambda: text in self.log(), seconds)
 
+    def address(self):
+        """Host and port of its pages; None while there is no server."""
+        found = re.search(r"http://([0-9.]+):([0-9]+)/metrics", self.log())
+        return (found[1], int(found[2])) if found else None
+
     def ready(self):
         """Status and text of /readyz; (0, "") while there is no server."""
-        found = re.search(r"http://([0-9.:]+)/metrics", self.log())
-        if not found:
+        address = self.address()
+        if not address:
             return 0, ""
         try:
-            with urllib.request.urlopen(f"http://{found[1]}/readyz", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{address[0]}:{address[1]}/readyz", timeout=5) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
         except OSError:
             return 0, ""
+
+    def metric(self, name):
+        """Sum of a metric over its labels; 0 while there is no server."""
+        try:
+            with urllib.request.urlopen("http://{}:{}/metrics".format(*self.address()), timeout=5) as answer:
+                return sum(float(n) for n in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", answer.read().decode(), re.M))
+        except (OSError, TypeError):
+            return 0
 
     def memory_kb(self, what="VmRSS"):
         """Resident memory now, or VmHWM at most, in kB."""
