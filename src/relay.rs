@@ -353,7 +353,7 @@ fn write_and_commit(
         return Err(Failure::Rebalanced);
     }
     let offsets = source.offsets(open.offsets());
-    let committed = transaction.commit(&offsets, &group)?;
+    let committed = transaction.commit(&offsets, group)?;
     if config.delivery == Delivery::AtLeastOnce {
         source.commit(&offsets)?;
     }

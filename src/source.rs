@@ -256,8 +256,10 @@ impl Source {
                     }
                 }
                 GroupEvent::Revoked { partitions, lost } => {
-                    coordinator.revoked(&partitions);
-                    batch.forget(&partitions);
+                    if !crate::mutant::is("old_epoch_accepted") {
+                        coordinator.revoked(&partitions);
+                        batch.forget(&partitions);
+                    }
                     tracing::info!(topic = %self.topic, group = %self.group, ?partitions, lost, "partitions revoked");
                 }
                 GroupEvent::Failed(error) => return Err(error),
@@ -501,6 +503,8 @@ fn consumer_config(options: &SourceOptions<'_>) -> Result<ClientConfig, SourceEr
         kafka::client_config(kafka, Role::Consumer).map_err(|error| SourceError::Refused(error.to_string()))?;
     let defaults = [
         ("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string()),
+        // A member hears of a rebalance with its next heartbeat: partitions stand still for as long as this.
+        ("heartbeat.interval.ms", "1000".to_string()),
         ("partition.assignment.strategy", "cooperative-sticky".to_string()),
         // The default of a second would starve a worker each time its small queue was full.
         ("fetch.queue.backoff.ms", "10".to_string()),

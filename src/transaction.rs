@@ -8,8 +8,8 @@
 //! transaction. So a writer that saw a request time out or a connection break while a transaction was open is not used
 //! for another one, even when the commit was reported as done.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -30,6 +30,11 @@ pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(20);
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// `socket.timeout.ms` of the producer: below both, so that a lost request is seen in time.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A call into librdkafka gets at least so long.
+const SHORTEST_CALL: Duration = Duration::from_millis(100);
+/// How much longer than its time-out a call may take before its thread is left behind.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Why a transaction or the producer failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -165,7 +170,8 @@ pub struct Writer {
     /// `transaction.timeout.ms` as it is set.
     timeout: Duration,
     signs: Arc<Signs>,
-    producer: Option<InnerProducer>,
+    /// Shared with the thread that sends offsets.
+    producer: Option<Arc<InnerProducer>>,
 }
 
 impl Writer {
@@ -215,10 +221,10 @@ impl Writer {
         if self.delivery == Delivery::ExactlyOnce
             && let Err(error) = producer.init_transactions(timeout)
         {
-            retire(producer);
+            retire(Arc::new(producer));
             return Err(init_error(&error, &self.transactional_id));
         }
-        self.producer = Some(producer);
+        self.producer = Some(Arc::new(producer));
         Ok(())
     }
 
@@ -286,7 +292,7 @@ fn defaults(client: &mut ClientConfig, own: &crate::config::PropertyMap, both: &
 
 /// Drops a producer on a thread of its own: its destructor waits for librdkafka's threads, which can take seconds when
 /// a broker does not answer.
-fn retire(producer: InnerProducer) {
+fn retire(producer: Arc<InnerProducer>) {
     let spawned = std::thread::Builder::new().name("pressline-retire".into()).spawn(move || drop(producer));
     if let Err(error) = spawned {
         tracing::warn!(%error, "no thread to retire a producer on");
@@ -361,7 +367,7 @@ impl Transaction<'_> {
     pub fn commit(
         mut self,
         offsets: &TopicPartitionList,
-        group: &ConsumerGroupMetadata,
+        group: ConsumerGroupMetadata,
     ) -> Result<Committed, TransactionError> {
         if self.writer.delivery == Delivery::ExactlyOnce && !crate::mutant::is("auto_commit") {
             self.send_offsets(offsets, group)?;
@@ -393,39 +399,39 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn producer(&self) -> Result<&InnerProducer, TransactionError> {
+    fn producer(&self) -> Result<&Arc<InnerProducer>, TransactionError> {
         self.writer
             .producer
             .as_ref()
             .ok_or_else(|| TransactionError::Recover { cause: Cause::Transport, message: "no producer".into() })
     }
 
-    fn send_offsets(
-        &self,
-        offsets: &TopicPartitionList,
-        group: &ConsumerGroupMetadata,
-    ) -> Result<(), TransactionError> {
-        let producer = self.producer()?;
-        self.repeat(|timeout| producer.send_offsets_to_transaction(offsets, group, timeout))
+    /// On a thread of its own, which is left behind when it is late: librdkafka waits for the group's coordinator without
+    /// end when the broker falls silent (https://github.com/confluentinc/librdkafka/issues/5456), whatever the time-out.
+    fn send_offsets(&self, offsets: &TopicPartitionList, group: ConsumerGroupMetadata) -> Result<(), TransactionError> {
+        let (producer, offsets, limit) = (Arc::clone(self.producer()?), offsets.clone(), self.writer.timeout);
+        let left = limit.saturating_sub(self.began.elapsed()).max(SHORTEST_CALL);
+        let (done, sent) = mpsc::channel();
+        let sending = std::thread::Builder::new().name("pressline-offsets".into()).spawn(move || {
+            let call = |timeout| producer.send_offsets_to_transaction(&offsets, &group, timeout);
+            // Nobody listens any more when it was late.
+            let _ = done.send(repeat(left, call));
+        });
+        let late = |what: &str| TransactionError::Recover {
+            cause: Cause::Transport,
+            message: format!("the offsets were not taken: {what}"),
+        };
+        sending.map_err(|error| late(&format!("no thread ({error})")))?;
+        match sent.recv_timeout(left + GRACE) {
+            Ok(result) => result.map_err(|error| self.classify(&error)),
+            Err(_) => Err(late("no answer within the transaction's time-out")),
+        }
     }
 
     fn end(&self) -> Result<(), TransactionError> {
         let producer = self.producer()?;
-        self.repeat(|timeout| producer.commit_transaction(timeout))
-    }
-
-    /// Retriable errors: the same call with the same arguments, until the transaction's time is over.
-    fn repeat(&self, call: impl Fn(Duration) -> Result<(), KafkaError>) -> Result<(), TransactionError> {
-        loop {
-            let left = self.writer.timeout.saturating_sub(self.began.elapsed()).max(Duration::from_millis(100));
-            match call(left) {
-                Ok(()) => return Ok(()),
-                Err(error) if retriable(&error) && self.began.elapsed() < self.writer.timeout => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                Err(error) => return Err(self.classify(&error)),
-            }
-        }
+        let left = self.writer.timeout.saturating_sub(self.began.elapsed()).max(SHORTEST_CALL);
+        repeat(left, |timeout| producer.commit_transaction(timeout)).map_err(|error| self.classify(&error))
     }
 
     /// Waits until everything is delivered. Short polls: rdkafka's `flush` polls 100 ms at a time, and a poll blocks
@@ -472,6 +478,19 @@ pub struct Committed {
     /// The writer saw a time-out or a broken connection: it was closed and must be reopened before the next
     /// transaction. Positions are known all the same, since this transaction did commit.
     pub reopen: bool,
+}
+
+/// Retriable errors: the same call with the same arguments, until the time is over.
+fn repeat(limit: Duration, call: impl Fn(Duration) -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+    let began = Instant::now();
+    loop {
+        match call(limit.saturating_sub(began.elapsed()).max(SHORTEST_CALL)) {
+            Err(error) if retriable(&error) && began.elapsed() < limit => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            result => return result,
+        }
+    }
 }
 
 fn retriable(error: &KafkaError) -> bool {

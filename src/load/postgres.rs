@@ -218,10 +218,10 @@ impl PostgresSink {
 
     /// An error of the schema may only say that the table was altered: then the batch is tried again with new plans.
     async fn is_altered(&mut self) -> bool {
-        let Some(writer) = self.writer.take() else { return false };
         let before = self.table.clone();
-        let read = self.read_table(writer.connection()).await;
-        read.is_ok() && before != self.table
+        // The connection may be of no use after a COPY that failed at its start.
+        self.writer = None;
+        self.reconnect().await.is_ok() && before != self.table
     }
 }
 

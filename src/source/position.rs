@@ -108,7 +108,13 @@ fn sink_starts(
     let mut initial = BTreeMap::new();
     for found in &assigned {
         let Some(&offset) = starts.get(&found.partition) else { continue };
-        in_range(context, found.partition, offset, found.range.0, found.range.1)?;
+        // The topic has grown since its end was read: another owner may have loaded further meanwhile.
+        let high = if offset > found.range.1 {
+            watermarks(consumer, &context.topic, found.partition)?.1
+        } else {
+            found.range.1
+        };
+        in_range(context, found.partition, offset, found.range.0, high)?;
         if found.committed.is_none() {
             tracing::info!(topic = %context.topic, partition = found.partition, offset, "first start of this partition");
             initial.insert(found.partition, offset);
