@@ -438,7 +438,7 @@ FAULTS = [
     Fault("unanswered-end-txn", unanswered_end_txn, test=0, proxied=True),
     *(Fault(f"cuts-{name}", cuts(api), test=0, proxied=True) for api, name in proxy.NAMES.items()),
     Fault("black-hole", black_hole, proxied=True),
-    # Not in the suites yet: librdkafka waits for ever there (confluentinc/librdkafka#5456), and pressline with it.
+    # Where librdkafka alone waits for ever (confluentinc/librdkafka#5456).
     Fault("black-hole-at-offsets", black_hole_at_offsets, test=1, proxied=True),
     Fault("registry-away", registry_away, alone=True),
     Fault("broker-kill", broker_kill, alone=True),
