@@ -1,5 +1,6 @@
 //! `pressline run`: logs, HTTP, signals and the pipelines, from start to exit.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +11,12 @@ use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
 use crate::check;
-use crate::config::load::{self, Loaded, Sources};
+use crate::config::load::{Loaded, Sources};
+use crate::config::sink::LoadConfig;
 use crate::config::{LogConfig, LogFormat, PipelineConfig, ProcessConfig};
 use crate::finding::Finding;
 use crate::http::{self, Pages};
+use crate::load::{self, Kind};
 use crate::metrics;
 use crate::pipeline::{self, Library};
 use crate::status::Status;
@@ -26,7 +29,7 @@ const FENCED: u8 = 3;
 
 /// Runs every pipeline that can be run, until all have ended or a signal comes.
 pub fn run(sources: &Sources) -> ExitCode {
-    let loaded = match load::load(sources) {
+    let loaded = match crate::config::load::load(sources) {
         Ok(loaded) => loaded,
         Err(findings) => return refuse(&findings),
     };
@@ -79,33 +82,24 @@ pub fn init_log(config: &LogConfig) -> Result<(), String> {
 }
 
 async fn run_loaded(loaded: Loaded) -> u8 {
-    let Loaded { process, pipelines, loads: _ } = loaded;
-    let mut configs = Vec::new();
+    let Loaded { process, pipelines, loads } = loaded;
     let mut broken = Vec::new();
+    let mut relays = Vec::new();
     for (file, pipeline) in pipelines {
         let pipeline = pipeline.and_then(|config| match check::contradictions(&file, &config) {
             none if none.is_empty() => Ok(config),
             findings => Err(findings),
         });
-        match pipeline {
-            Ok(config) => configs.push(config),
-            Err(findings) => {
-                for finding in &findings {
-                    eprintln!("{finding}");
-                }
-                tracing::error!(file = %file.display(), "this pipeline is not started; see the findings above");
-                broken.push(format!(
-                    "{}: not started, {} finding(s); run `pressline check`",
-                    file.display(),
-                    findings.len()
-                ));
-            }
-        }
+        relays.extend(pipeline.map_err(|findings| broken.push(not_started(&file, &findings))));
     }
-    if configs.is_empty() {
+    let mut sinks = Vec::new();
+    for (file, load) in loads {
+        sinks.extend(load.map_err(|findings| broken.push(not_started(&file, &findings))));
+    }
+    if relays.is_empty() && sinks.is_empty() {
         return 1;
     }
-    match serve(&process, configs, broken).await {
+    match serve(&process, relays, sinks, broken).await {
         Ok(code) => code,
         Err(message) => {
             tracing::error!("{message}");
@@ -114,10 +108,28 @@ async fn run_loaded(loaded: Loaded) -> u8 {
     }
 }
 
-async fn serve(process: &ProcessConfig, configs: Vec<PipelineConfig>, broken: Vec<String>) -> Result<u8, String> {
+/// Prints why a pipeline is not started; gives the line for `/readyz`.
+fn not_started(file: &Path, findings: &[Finding]) -> String {
+    for finding in findings {
+        eprintln!("{finding}");
+    }
+    tracing::error!(file = %file.display(), "this pipeline is not started; see the findings above");
+    format!("{}: not started, {} finding(s); run `pressline check`", file.display(), findings.len())
+}
+
+async fn serve(
+    process: &ProcessConfig,
+    relays: Vec<PipelineConfig>,
+    loads: Vec<LoadConfig>,
+    broken: Vec<String>,
+) -> Result<u8, String> {
     let recorder = metrics::install().map_err(|error| error.to_string())?;
     let any_broken = !broken.is_empty();
-    let statuses: Vec<Arc<Status>> = configs.iter().map(|config| Arc::new(Status::new(&config.name))).collect();
+    let sinks: Vec<(LoadConfig, Kind)> =
+        loads.iter().flat_map(|load| Kind::of(load).into_iter().map(|kind| (load.clone(), kind))).collect();
+    let names = relays.iter().map(|relay| relay.name.clone());
+    let names = names.chain(sinks.iter().map(|(load, kind)| format!("{}.{}", load.name, kind.name())));
+    let statuses: Vec<Arc<Status>> = names.map(|name| Arc::new(Status::new(&name))).collect();
     let pages = Pages { metrics: recorder.clone(), pipelines: statuses.clone(), broken };
     let listener = http::bind(&process.http).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
@@ -126,14 +138,24 @@ async fn serve(process: &ProcessConfig, configs: Vec<PipelineConfig>, broken: Ve
     tokio::spawn(async move { http::serve(listener, &http_config, http::router(pages)).await });
     tokio::spawn(metrics::upkeep(recorder));
     let (stop, stopped) = watch::channel(false);
-    let workers: u64 = configs.iter().map(|config| config.workers as u64).sum::<u64>().max(1);
-    let fetch_kb = process.memory.fetch_mb * 1024 / workers;
+    let workers = relays.iter().map(|relay| relay.workers).chain(sinks.iter().map(|(load, kind)| kind.workers(load)));
+    let fetch_kb = process.memory.fetch_mb * 1024 / (workers.sum::<usize>() as u64).max(1);
     let library = Arc::new(Library::default());
     let mut running = JoinSet::new();
-    for (config, status) in configs.into_iter().zip(statuses) {
-        let name = config.name.clone();
+    let mut statuses = statuses.into_iter();
+    for (config, status) in relays.into_iter().zip(statuses.by_ref()) {
         let (library, stopped) = (Arc::clone(&library), stopped.clone());
-        running.spawn(async move { (name, pipeline::run(config, None, library, fetch_kb, status, stopped).await) });
+        running.spawn(async move {
+            let name = config.name.clone();
+            (name, pipeline::run(config, None, library, fetch_kb, status, stopped).await)
+        });
+    }
+    for ((config, kind), status) in sinks.into_iter().zip(statuses) {
+        let stopped = stopped.clone();
+        running.spawn(async move {
+            let name = status.name().to_string();
+            (name, load::run(config, kind, fetch_kb, status, stopped).await)
+        });
     }
     let code = wait(&mut running, &stop).await?;
     Ok(if code == 0 && any_broken { 1 } else { code })

@@ -35,6 +35,7 @@ pub mod metrics;
 pub mod mutant;
 pub mod pipeline;
 pub mod place;
+pub mod postgres;
 pub mod registry;
 pub mod relay;
 pub mod schema;

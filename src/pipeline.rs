@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::config::{Delivery, PipelineConfig};
 use crate::encode::Encoder;
 use crate::event::Actions;
-use crate::finding::Finding;
+use crate::finding::sentences;
 use crate::metrics;
 use crate::place::{FragmentCache, Places};
 use crate::registry::Registry;
@@ -134,10 +134,6 @@ async fn read_materials(config: &PipelineConfig, library: &Library, status: &Sta
     status.set("start", "reading the place databases");
     let places = library.open(config.place_files()).await?;
     Ok(Materials { schema, places })
-}
-
-fn sentences(findings: &[Finding]) -> String {
-    findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn announce(shared: &Shared) {

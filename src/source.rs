@@ -14,13 +14,16 @@ use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol};
+use rdkafka::consumer::{
+    BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
+};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
+use crate::config::sink::SinkStart;
 use crate::config::{KafkaConfig, StartPolicy};
 use crate::coordinator::{CommittedOffset, Coordinator, NextOffset, OffsetNote, Partition, Pending, Take};
 use crate::kafka::{self, METADATA_TIMEOUT, Probe, Role};
@@ -154,15 +157,31 @@ pub struct Assigned {
     pub range: (NextOffset, NextOffset),
 }
 
+/// Partitions that a sink is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Assignment<'a> {
+    /// Id of the topic.
+    pub topic_id: Option<&'a str>,
+    /// Partitions the topic had when the group first started: higher ones were added later.
+    pub first_partitions: i32,
+    /// The partitions.
+    pub partitions: &'a [Assigned],
+}
+
+impl Assignment<'_> {
+    /// Where a partition begins of which the sink knows nothing; one that was added later is loaded from its beginning.
+    pub fn first_offset(&self, assigned: &Assigned, start: SinkStart) -> NextOffset {
+        let (low, high) = assigned.range;
+        let skip = start == SinkStart::End && assigned.partition < self.first_partitions;
+        if skip { high } else { low }
+    }
+}
+
 /// Positions that are kept in a sink.
 pub trait SinkPositions: Send + Sync {
     /// Where each partition begins. Called in a rebalance, so it may block for seconds only. Errors: refused where going on
     /// would lose or double rows, transient where the sink does not answer.
-    fn claim(
-        &self,
-        topic_id: Option<&str>,
-        partitions: &[Assigned],
-    ) -> Result<BTreeMap<Partition, NextOffset>, SourceError>;
+    fn claim(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError>;
 }
 
 /// What a worker reads and as whom.
@@ -513,6 +532,14 @@ impl Source {
         }
         let note = OffsetNote { pending, ..note(self.consumer.context()) };
         commit(&self.consumer, &offsets_with_note(&self.topic, &BTreeMap::from([(partition, next)]), &note))
+    }
+
+    /// Commits offsets that nobody rests on, without waiting: they show tools how far a sink with positions of its own is.
+    pub fn show_progress(&self, next: impl Iterator<Item = (Partition, NextOffset)>) {
+        let list = offsets_with_note(&self.topic, &next.collect(), &note(self.consumer.context()));
+        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+            tracing::debug!(topic = %self.topic, %error, "the group's offsets are behind");
+        }
     }
 
     /// Id of the topic, as it was at the start.

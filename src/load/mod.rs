@@ -11,9 +11,11 @@
 mod batch;
 mod columns;
 mod letters;
+pub mod postgres;
 mod refusal;
 mod schemas;
 mod sink;
+mod start;
 pub mod worker;
 
 pub use batch::{Batch, Origin, Row, Span};
@@ -21,3 +23,4 @@ pub use columns::{Columns, Conversion, PlanLine};
 pub use letters::DeadLetters;
 pub use refusal::{Refusal, Why};
 pub use sink::{Class, Desk, LoadError, Sink, Written};
+pub use start::{Kind, run};

@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::{Assigned, Keeper, SinkPositions, SourceContext, SourceError};
+use super::{Assigned, Assignment, Keeper, SinkPositions, SourceContext, SourceError};
 use crate::config::StartPolicy;
 use crate::coordinator::{CommittedOffset, NextOffset, OffsetNote, Partition, Start, decide_start};
 use crate::kafka::{self, METADATA_TIMEOUT, TopicLayout};
@@ -97,13 +97,14 @@ fn sink_starts(
     positions: &dyn SinkPositions,
 ) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
     check_topic_id(context, &committed)?;
-    note_first_partitions(context, &committed, layout);
+    let first_partitions = note_first_partitions(context, &committed, layout);
     let mut assigned = Vec::with_capacity(partitions.len());
     for &partition in partitions {
         let range = watermarks(consumer, &context.topic, partition)?;
         assigned.push(Assigned { partition, committed: committed.remove(&partition), range });
     }
-    let starts = positions.claim(context.topic_id.as_ref().map(TopicId::as_str), &assigned)?;
+    let topic_id = context.topic_id.as_ref().map(TopicId::as_str);
+    let starts = positions.claim(&Assignment { topic_id, first_partitions, partitions: &assigned })?;
     let mut initial = BTreeMap::new();
     for found in &assigned {
         let Some(&offset) = starts.get(&found.partition) else { continue };
@@ -123,12 +124,13 @@ fn note_first_partitions(
     context: &SourceContext,
     committed: &BTreeMap<Partition, CommittedOffset>,
     layout: &TopicLayout,
-) {
+) -> i32 {
     let noted = committed.values().find_map(|c| c.note.partitions);
     let first = noted.unwrap_or_else(|| i32::try_from(layout.partitions.len()).unwrap_or(i32::MAX));
     if let Ok(mut slot) = context.first_partitions.lock() {
         *slot = Some(first);
     }
+    first
 }
 
 pub(super) fn no_offsets(context: &SourceContext) -> SourceError {

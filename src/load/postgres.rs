@@ -1,0 +1,293 @@
+//! The PostgreSQL sink: rows and positions in one database transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::worker::MakeSink;
+use super::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Sink, Written};
+use crate::avro::Shape;
+use crate::config::sink::{LoadConfig, PostgresConfig};
+use crate::coordinator::{NextOffset, Partition};
+use crate::finding::sentences;
+use crate::postgres::{
+    self, Advance, ClaimError, CommitError, Connection, Offsets, PgError, Plan, Table, TableName, Writer,
+};
+use crate::source::{Assignment, SinkPositions, SourceError};
+use crate::supervise::WorkerError;
+
+/// Where findings say that a setting stands.
+pub const SECTION: &str = "sink.postgres";
+/// At least so many rows of a batch may be refused before the search for them is given up: those that the brake looks
+/// back on.
+const WINDOW: usize = 10_000;
+
+/// What a worker's sink and the positions are made from.
+#[derive(Clone)]
+pub struct Target {
+    config: PostgresConfig,
+    pipeline: String,
+    topic: String,
+    runtime: Handle,
+}
+
+impl Target {
+    /// Of a pipeline's configuration; `None` if it has no such sink.
+    pub fn of(config: &LoadConfig, runtime: &Handle) -> Option<Self> {
+        let postgres = config.sink.postgres.clone()?;
+        let (pipeline, topic) = (config.name.clone(), config.topic().to_string());
+        Some(Self { config: postgres, pipeline, topic, runtime: runtime.clone() })
+    }
+
+    /// Makes the sinks of workers.
+    pub fn maker(self) -> Box<MakeSink> {
+        Box::new(move || Ok(Box::new(PostgresSink::connect(self.clone())?) as Box<dyn Sink>))
+    }
+
+    async fn connect(&self) -> Result<Connection, PgError> {
+        Connection::open(&self.config, &self.pipeline).await
+    }
+
+    fn offsets(&self, topic_id: Option<&str>) -> Result<Offsets, String> {
+        let table = &self.config.offsets_table;
+        Offsets::new(table, &self.pipeline, &self.topic, topic_id.unwrap_or_default())
+            .map_err(|what| format!("{SECTION}.offsets_table: {what}"))
+    }
+
+    async fn claim_rows(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
+        let offsets = self.offsets(assignment.topic_id).map_err(SourceError::Refused)?;
+        let connection = self.connect().await.map_err(|error| source_error(&error))?;
+        offsets.ensure_table(&connection).await.map_err(|error| source_error(&error))?;
+        let known = offsets.positions(&connection).await.map_err(claim_error)?;
+        let mut first = BTreeMap::new();
+        for assigned in assignment.partitions {
+            if let (None, Some(committed)) = (known.get(&assigned.partition), &assigned.committed) {
+                return Err(self.row_is_gone(assigned.partition, committed.next));
+            }
+            first.insert(assigned.partition, assignment.first_offset(assigned, self.config.consumer.start));
+        }
+        let claimed = offsets.claim(&connection, &first).await.map_err(claim_error)?;
+        Ok(claimed.into_iter().map(|(partition, position)| (partition, position.next_offset)).collect())
+    }
+
+    fn row_is_gone(&self, partition: Partition, committed: NextOffset) -> SourceError {
+        let Self { config, pipeline, topic, .. } = self;
+        SourceError::Refused(format!(
+            "{}: table {} has no position of pipeline {pipeline}, topic {topic}, partition {partition}, although the consumer \
+             group has loaded it up to {committed}: the row was deleted, or this is another database. Beginning anew could \
+             write rows twice. Find out which rows are in table {}, then: pressline offsets set --pipeline {pipeline} --sink \
+             postgres --partition {partition} --offset N",
+            postgres::place(config),
+            config.offsets_table,
+            config.table
+        ))
+    }
+}
+
+impl SinkPositions for Target {
+    fn claim(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
+        self.runtime.block_on(self.claim_rows(assignment))
+    }
+}
+
+fn source_error(error: &PgError) -> SourceError {
+    match error.class {
+        postgres::Class::Schema | postgres::Class::Data => SourceError::Refused(error.to_string()),
+        _ => SourceError::Transient(error.to_string()),
+    }
+}
+
+fn claim_error(error: ClaimError) -> SourceError {
+    match error {
+        ClaimError::Database(error) => source_error(&error),
+        other => SourceError::Refused(other.to_string()),
+    }
+}
+
+/// One worker's way into the table.
+struct PostgresSink {
+    target: Target,
+    table_name: TableName,
+    writer: Option<Writer>,
+    /// As it was read last; `None` while it is not there.
+    table: Option<Arc<Table>>,
+    shapes: BTreeMap<u32, Shape>,
+    plans: BTreeMap<u32, Plan>,
+}
+
+impl PostgresSink {
+    fn connect(target: Target) -> Result<Self, WorkerError> {
+        let table_name = TableName::parse(&target.config.table)
+            .map_err(|what| WorkerError::Refused(format!("{SECTION}.table: {what}")))?;
+        let runtime = target.runtime.clone();
+        let mut sink =
+            Self { target, table_name, writer: None, table: None, shapes: BTreeMap::new(), plans: BTreeMap::new() };
+        runtime.block_on(sink.reconnect()).map_err(|error| match load_error(&error) {
+            LoadError::Refused(message) => WorkerError::Refused(message),
+            LoadError::Again { message, .. } => WorkerError::Transient(message),
+        })?;
+        Ok(sink)
+    }
+
+    /// A new connection where there is none, and a fresh look at the table: it may have been altered meanwhile.
+    async fn reconnect(&mut self) -> Result<(), PgError> {
+        if self.writer.as_ref().is_some_and(|writer| !writer.connection().is_closed()) {
+            return Ok(());
+        }
+        let connection = self.target.connect().await?;
+        self.read_table(&connection).await?;
+        self.writer = Some(Writer::new(connection));
+        Ok(())
+    }
+
+    async fn read_table(&mut self, connection: &Connection) -> Result<(), PgError> {
+        let read = Table::read(connection, &self.table_name).await?.map(Arc::new);
+        if read != self.table {
+            self.table = read;
+            self.plans.clear();
+        }
+        Ok(())
+    }
+
+    /// Plans for all schemas met so far, against the table as it is now.
+    async fn compile(&mut self) -> Result<(), LoadError> {
+        self.reconnect().await.map_err(|error| load_error(&error))?;
+        let columns = Columns::new(&self.target.config.columns, SECTION);
+        for (id, shape) in &self.shapes {
+            if self.plans.contains_key(id) {
+                continue;
+            }
+            if self.table.is_none() {
+                self.table = Some(self.create(shape).await?);
+            }
+            let Some(table) = &self.table else { continue };
+            let plan = Plan::compile(shape, table, &columns).map_err(|findings| {
+                LoadError::Refused(format!(
+                    "records of schema {id} do not fit table {}:\n{}",
+                    table.title(),
+                    sentences(&findings)
+                ))
+            })?;
+            for warning in plan.warnings() {
+                tracing::warn!(pipeline = %self.target.pipeline, sink = "postgres", schema_id = id, "{warning}");
+            }
+            self.plans.insert(*id, plan);
+        }
+        Ok(())
+    }
+
+    /// The table that is not there: made where that is allowed, else told how.
+    async fn create(&self, shape: &Shape) -> Result<Arc<Table>, LoadError> {
+        let columns = Columns::new(&self.target.config.columns, SECTION);
+        let ddl = postgres::create_table_sql(shape, &self.table_name, &columns)
+            .map_err(|findings| LoadError::Refused(sentences(&findings)))?;
+        let place = postgres::place(&self.target.config);
+        if !self.target.config.auto_create {
+            return Err(LoadError::Refused(format!(
+                "{place}: there is no table {}. Make it, for example so, or set {SECTION}.auto_create = true:\n{ddl};",
+                self.table_name
+            )));
+        }
+        let Some(writer) = &self.writer else { return Err(no_connection()) };
+        postgres::create_table(writer.connection(), &ddl).await.map_err(|error| load_error(&error))?;
+        tracing::info!(pipeline = %self.target.pipeline, sink = "postgres", table = %self.table_name, "table made:\n{ddl}");
+        let made = Table::read(writer.connection(), &self.table_name).await.map_err(|error| load_error(&error))?;
+        made.map(Arc::new)
+            .ok_or_else(|| LoadError::Refused(format!("{place}: the table is not there after it was made")))
+    }
+
+    async fn write_batch(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
+        self.compile().await?;
+        let offsets = self.target.offsets(desk.source.topic_id()).map_err(LoadError::Refused)?;
+        let advances: Vec<Advance> = batch
+            .spans()
+            .iter()
+            .map(|(&partition, span)| Advance { partition, start: span.start, end: span.end })
+            .collect();
+        let most = (self.target.config.consumer.max_dead_share * batch.rows().len().max(WINDOW) as f64) as usize;
+        let Some(writer) = &mut self.writer else { return Err(no_connection()) };
+        let plans = &self.plans;
+        let mut transaction = writer.begin().await.map_err(|error| load_error(&error))?;
+        let refused = transaction.copy(batch, |id| plans.get(&id), most).await.map_err(|error| load_error(&error))?;
+        let rows = batch.rows();
+        let mut letters: Vec<(Origin, Refusal)> = batch.refused().to_vec();
+        letters.extend(refused.into_iter().filter_map(|(index, refusal)| Some((rows.get(index)?.origin(), refusal))));
+        desk.letters.settle(rows.len() + batch.refused().len(), &letters)?;
+        transaction.commit(&offsets, &advances).await.map_err(|error| commit_error(&error))?;
+        let written = rows.len() + batch.refused().len() - letters.len();
+        Ok(Written { rows: written as u64, bytes: crate::source::Intake::bytes(batch) as u64, found: 0 })
+    }
+
+    /// An error of the schema may only say that the table was altered: then the batch is tried again with new plans.
+    async fn is_altered(&mut self) -> bool {
+        let Some(writer) = self.writer.take() else { return false };
+        let before = self.table.clone();
+        let read = self.read_table(writer.connection()).await;
+        read.is_ok() && before != self.table
+    }
+}
+
+impl Sink for PostgresSink {
+    fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError> {
+        self.shapes.insert(schema_id, shape.clone());
+        let runtime = self.target.runtime.clone();
+        let learnt = runtime.block_on(self.compile());
+        if learnt.is_err() {
+            self.shapes.remove(&schema_id);
+        }
+        learnt
+    }
+
+    fn write(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
+        let runtime = self.target.runtime.clone();
+        let result = runtime.block_on(self.write_batch(batch, desk));
+        match result {
+            Ok(written) => {
+                // Positions are in the table; the group's offsets only show others how far we are.
+                desk.source.show_progress(batch.spans().iter().map(|(&partition, span)| (partition, span.end)));
+                Ok(written)
+            }
+            Err(LoadError::Refused(message)) => {
+                if runtime.block_on(self.is_altered()) {
+                    let message = format!("table {} was altered; new plans are made: {message}", self.table_name);
+                    return Err(LoadError::Again { class: Class::Moved, message });
+                }
+                Err(LoadError::Refused(message))
+            }
+            Err(error) => {
+                if matches!(
+                    error,
+                    LoadError::Again { class: Class::Transient | Class::Unknown | Class::Authentication, .. }
+                ) {
+                    self.writer = None;
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+fn no_connection() -> LoadError {
+    LoadError::Again { class: Class::Transient, message: "PostgreSQL: no connection".into() }
+}
+
+fn load_error(error: &PgError) -> LoadError {
+    let class = match error.class {
+        postgres::Class::Transient => Class::Transient,
+        postgres::Class::Authentication => Class::Authentication,
+        postgres::Class::Resource => Class::Resource,
+        postgres::Class::Data | postgres::Class::Schema => return LoadError::Refused(error.to_string()),
+    };
+    LoadError::Again { class, message: error.to_string() }
+}
+
+fn commit_error(error: &CommitError) -> LoadError {
+    match error {
+        CommitError::Missed => LoadError::Again { class: Class::Moved, message: error.to_string() },
+        // The position that the recovery reads is the answer; it may be the old one while the old connection still
+        // commits, and then the next batch waits for its lock and misses.
+        CommitError::Unknown(_) => LoadError::Again { class: Class::Unknown, message: error.to_string() },
+        CommitError::Failed(error) => load_error(error),
+    }
+}

@@ -1,0 +1,145 @@
+//! Starts a sink: everything that can be wrong before the first row, then its workers.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::postgres;
+use super::worker::{MakeSink, Shared, Worker};
+use crate::config::sink::{LoadConfig, SinkBatchConfig, SinkConsumerConfig};
+use crate::pipeline::CLOSE_TIMEOUT;
+use crate::registry::Registry;
+use crate::source::{BatchLimits, SinkPositions};
+use crate::status::Status;
+use crate::supervise::{Ending, Team, WorkerError, supervise};
+
+/// A kind of database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// PostgreSQL.
+    Postgres,
+    /// ClickHouse.
+    ClickHouse,
+}
+
+impl Kind {
+    /// Its name in configuration, ids and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::ClickHouse => "clickhouse",
+        }
+    }
+
+    /// The sinks that a pipeline has.
+    pub fn of(config: &LoadConfig) -> Vec<Self> {
+        let postgres = config.sink.postgres.as_ref().map(|_| Self::Postgres);
+        let clickhouse = config.sink.clickhouse.as_ref().map(|_| Self::ClickHouse);
+        postgres.into_iter().chain(clickhouse).collect()
+    }
+
+    /// Its workers.
+    pub fn workers(self, config: &LoadConfig) -> usize {
+        let consumer = match self {
+            Self::Postgres => config.sink.postgres.as_ref().map(|sink| &sink.consumer),
+            Self::ClickHouse => config.sink.clickhouse.as_ref().map(|sink| &sink.consumer),
+        };
+        consumer.map_or(0, |consumer| consumer.workers)
+    }
+}
+
+/// What is particular to a kind of database.
+struct Parts {
+    consumer: SinkConsumerConfig,
+    limits: BatchLimits,
+    positions: Arc<dyn SinkPositions>,
+    make_sink: Box<MakeSink>,
+}
+
+/// Runs one sink of a pipeline until it is told to stop or must. `fetch_kb` is what each worker may prefetch.
+pub async fn run(
+    config: LoadConfig,
+    kind: Kind,
+    fetch_kb: u64,
+    status: Arc<Status>,
+    stop: watch::Receiver<bool>,
+) -> Ending {
+    let stop_workers = Arc::new(AtomicBool::new(false));
+    let prepared = prepare(config, kind, fetch_kb, &status, &stop_workers);
+    let shared = match prepared {
+        Ok(shared) => Arc::new(shared),
+        Err(message) => {
+            status.set("start", &message);
+            return Ending::Refused(message);
+        }
+    };
+    let (name, consumer) = (status.name().to_string(), &shared.consumer);
+    tracing::info!(
+        pipeline = %shared.config.name, sink = kind.name(), from = %shared.config.topic(),
+        group = %shared.config.group(kind.name(), consumer), workers = consumer.workers, "loading"
+    );
+    let team = Team { name, workers: consumer.workers, status, stop_workers };
+    supervise(team, stop, move |slot| run_once(&shared, slot)).await
+}
+
+fn run_once(shared: &Arc<Shared>, slot: usize) -> Result<(), WorkerError> {
+    let mut worker = Worker::open(Arc::clone(shared), slot)?;
+    let result = worker.run();
+    worker.close(CLOSE_TIMEOUT);
+    result
+}
+
+fn prepare(
+    config: LoadConfig,
+    kind: Kind,
+    fetch_kb: u64,
+    status: &Arc<Status>,
+    stop: &Arc<AtomicBool>,
+) -> Result<Shared, String> {
+    let registry = Arc::new(Registry::new(&config.registry).map_err(|e| e.to_string())?);
+    let runtime = Handle::current();
+    let parts = match kind {
+        Kind::Postgres => postgres_parts(&config, &runtime)?,
+        Kind::ClickHouse => return Err(no_sink(kind)),
+    };
+    Ok(Shared {
+        sink: kind.name(),
+        consumer: parts.consumer,
+        limits: parts.limits,
+        positions: parts.positions,
+        make_sink: parts.make_sink,
+        registry,
+        runtime,
+        fetch_kb,
+        stop: Arc::clone(stop),
+        status: Arc::clone(status),
+        config,
+    })
+}
+
+fn limits(batch: &SinkBatchConfig, default_wait_ms: u64) -> BatchLimits {
+    BatchLimits {
+        records: batch.max_rows,
+        bytes: batch.max_bytes,
+        wait: Duration::from_millis(batch.max_wait_ms.unwrap_or(default_wait_ms)),
+    }
+}
+
+fn no_sink(kind: Kind) -> String {
+    format!("sink.{}: not configured", kind.name())
+}
+
+fn postgres_parts(config: &LoadConfig, runtime: &Handle) -> Result<Parts, String> {
+    let missing = || no_sink(Kind::Postgres);
+    let sink = config.sink.postgres.as_ref().ok_or_else(missing)?;
+    let target = postgres::Target::of(config, runtime).ok_or_else(missing)?;
+    Ok(Parts {
+        consumer: sink.consumer.clone(),
+        limits: limits(&sink.batch, 200),
+        positions: Arc::new(target.clone()),
+        make_sink: target.maker(),
+    })
+}

@@ -1,0 +1,223 @@
+//! A connection with every time-out set: none of tokio-postgres's and PostgreSQL's own defaults ends a wait.
+
+use std::future::{Future, poll_fn};
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_postgres::config::SslMode as Negotiation;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow, Socket};
+
+use super::error::{Class, PgError, source};
+use super::password;
+use super::tls::{self, Tls};
+use crate::config::sink::{PostgresConfig, SslMode};
+
+/// What the server may be late beyond its own statement time-out before the connection is given up: it is stopped or
+/// unreachable, not slow.
+const GRACE: Duration = Duration::from_secs(5);
+/// Longest wait for a lock: somebody's ALTER TABLE. The batch is tried again after it.
+const MAX_LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// A connection to the server.
+pub struct Connection {
+    client: Client,
+    /// Reads and writes the socket; ends with the connection.
+    task: JoinHandle<()>,
+    place: String,
+    patience: Duration,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// `PostgreSQL host:port/database`, as errors and findings name it.
+pub fn place(config: &PostgresConfig) -> String {
+    format!("PostgreSQL {}:{}/{}", config.host, config.port, config.database)
+}
+
+impl Connection {
+    /// Connects; the server knows us as `pressline/<pipeline>`. Errors: not reachable ([`Class::Transient`]), refused
+    /// password, user or certificate ([`Class::Authentication`]), no such database ([`Class::Schema`]).
+    pub async fn open(config: &PostgresConfig, pipeline: &str) -> Result<Self, PgError> {
+        let place = place(config);
+        let limit = Duration::from_millis(config.connect_timeout_ms.max(1));
+        let connecting = negotiate(config, pipeline, &place);
+        let (client, task) = tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| {
+            Err(PgError::new(Class::Transient, &place, format!("no connection within {} ms", limit.as_millis())))
+        })?;
+        let statement = Duration::from_millis(config.statement_timeout_ms.max(1));
+        let connection = Self { client, task, place, patience: statement + GRACE };
+        let settings = format!(
+            "SET standard_conforming_strings = on; SET client_min_messages = error; SET statement_timeout = {0}; \
+             SET lock_timeout = {1}; SET idle_in_transaction_session_timeout = {0}",
+            statement.as_millis(),
+            statement.min(MAX_LOCK_WAIT).as_millis(),
+        );
+        connection.run(&settings).await?;
+        Ok(connection)
+    }
+
+    /// The server and database, for messages.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Whether it is of no use any more.
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Runs statements without parameters.
+    pub(super) async fn run(&self, sql: &str) -> Result<(), PgError> {
+        self.rows(sql).await.map(drop)
+    }
+
+    /// Runs statements without parameters; the rows of all of them.
+    pub(super) async fn rows(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, PgError> {
+        let messages = self.within(self.client.simple_query(sql)).await?;
+        let row = |message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        };
+        Ok(messages.into_iter().filter_map(row).collect())
+    }
+
+    /// Waits no longer than a statement may take. After a time-out nobody knows what the server will still do: the
+    /// connection is given up.
+    pub(super) async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, PgError> {
+        match tokio::time::timeout(self.patience, work).await {
+            Ok(result) => result.map_err(|error| PgError::of(&self.place, &error)),
+            Err(_) => {
+                self.task.abort();
+                let what = format!("no answer within {} s, the connection is given up", self.patience.as_secs());
+                Err(PgError::lost(&self.place, what))
+            }
+        }
+    }
+
+    /// An error of our own about this database.
+    pub(super) fn error(&self, class: Class, what: impl Into<String>) -> PgError {
+        PgError::new(class, &self.place, what)
+    }
+}
+
+type Connected = (Client, JoinHandle<()>);
+
+/// libpq's `sslmode`: `prefer` goes on without TLS where the server has none, the handshake fails, or the server refuses
+/// this user over TLS (pg_hba.conf's `hostnossl`).
+async fn negotiate(config: &PostgresConfig, pipeline: &str, place: &str) -> Result<Connected, PgError> {
+    let mut settings = settings(config, pipeline, place)?;
+    if config.sslmode == SslMode::Disable || Path::new(&config.host).is_absolute() {
+        settings.ssl_mode(Negotiation::Disable);
+        return connect(&settings, NoTls).await.map_err(|error| refused(place, &error));
+    }
+    let tls: Tls = tls::settings(config)
+        .map_err(|what| PgError::new(Class::Authentication, place, format!("TLS of sink.postgres: {what}")))?;
+    let prefer = config.sslmode == SslMode::Prefer;
+    settings.ssl_mode(if prefer { Negotiation::Prefer } else { Negotiation::Require });
+    match connect(&settings, tls).await {
+        Err(error) if prefer && may_do_without_tls(&error) => {
+            settings.ssl_mode(Negotiation::Disable);
+            connect(&settings, NoTls).await.map_err(|error| refused(place, &error))
+        }
+        other => other.map_err(|error| refused(place, &error)),
+    }
+}
+
+fn settings(config: &PostgresConfig, pipeline: &str, place: &str) -> Result<Config, PgError> {
+    let limit = Duration::from_millis(config.connect_timeout_ms.max(1));
+    let mut settings = Config::new();
+    settings
+        .host(&config.host)
+        .port(config.port)
+        .dbname(&config.database)
+        .user(&config.user)
+        .application_name(format!("pressline/{pipeline}"))
+        .connect_timeout(limit)
+        // A server that is gone is noticed while data is under way as fast as when connecting.
+        .tcp_user_timeout(limit)
+        .keepalives(true)
+        .keepalives_idle(Duration::from_secs(10))
+        .keepalives_interval(Duration::from_secs(5))
+        .keepalives_retries(3);
+    if let Some(password) = password::find(config, place)? {
+        settings.password(password.expose());
+    }
+    Ok(settings)
+}
+
+async fn connect<T>(settings: &Config, tls: T) -> Result<Connected, tokio_postgres::Error>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, mut connection) = settings.connect(tls).await?;
+    // The server's notices are dropped here: tokio-postgres would log them, and triggers put values into them.
+    let task = tokio::spawn(async move { while let Some(Ok(_)) = poll_fn(|cx| connection.poll_message(cx)).await {} });
+    Ok((client, task))
+}
+
+fn is_tls(error: &tokio_postgres::Error) -> bool {
+    // tokio-postgres keeps the kind to itself, but each has its text.
+    error.to_string().starts_with("error performing TLS handshake")
+}
+
+fn may_do_without_tls(error: &tokio_postgres::Error) -> bool {
+    is_tls(error) || error.code().is_some_and(|code| code.code() == "28000")
+}
+
+/// Why there is no connection.
+fn refused(place: &str, error: &tokio_postgres::Error) -> PgError {
+    if let Some(refused) = error.as_db_error() {
+        return PgError::of_server(place, refused);
+    }
+    let cause = source::<std::io::Error>(error);
+    if is_tls(error) {
+        return match cause.and_then(|io| io.get_ref()).and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(tls) => PgError::new(Class::Authentication, place, format!("TLS: {tls}{}", cure_of(tls))),
+            None if cause.is_some() => PgError::new(Class::Transient, place, "the TLS handshake broke off"),
+            None => PgError::new(
+                Class::Authentication,
+                place,
+                "the server does not offer TLS, or the host's name cannot stand in a certificate; sslmode demands it",
+            ),
+        };
+    }
+    if error.to_string().starts_with("authentication error") {
+        let what = "authentication failed: no password (sink.postgres.password_file), the server did not prove that it \
+                    knows it, or it asks for a method that is not supported (password, md5 and SCRAM are)";
+        return PgError::new(Class::Authentication, place, what);
+    }
+    match cause {
+        Some(io) => PgError::new(Class::Transient, place, format!("cannot connect: {io}")),
+        None => PgError::new(Class::Transient, place, "the server closed the connection while it was made"),
+    }
+}
+
+fn cure_of(error: &rustls::Error) -> &'static str {
+    use rustls::CertificateError as Bad;
+    match error {
+        rustls::Error::InvalidCertificate(Bad::UnknownIssuer) => {
+            "; set sink.postgres.ca to the authority that signed the server's certificate"
+        }
+        rustls::Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            "; connect by a name in the certificate's subjectAltName, or use sslmode = \"verify-ca\""
+        }
+        rustls::Error::InvalidCertificate(Bad::Other(_)) => {
+            "; a certificate that is its own authority (CA:TRUE) is not taken: sign the server's with another one"
+        }
+        _ => "",
+    }
+}

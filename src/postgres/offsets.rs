@@ -1,0 +1,297 @@
+//! Positions: how far each partition is loaded, in the same database as the rows, moved in the same transaction.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::catalogue::{ColumnType, Table};
+use super::connection::Connection;
+use super::copy::Transaction;
+use super::error::{Class, PgError};
+use super::name::{TableName, quote_name, quote_text};
+use crate::coordinator::Partition;
+use crate::fail_point;
+
+/// The positions of one pipeline in one topic.
+#[derive(Clone, Debug)]
+pub struct Offsets {
+    table: TableName,
+    pipeline: String,
+    topic: String,
+    topic_id: String,
+}
+
+/// A partition's way in one transaction: from where the table says, to after the batch's last record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advance {
+    /// Partition.
+    pub partition: Partition,
+    /// Position before.
+    pub start: i64,
+    /// Position after.
+    pub end: i64,
+}
+
+/// A partition's position in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Next offset to load.
+    pub next_offset: i64,
+    /// The row was made just now.
+    pub is_new: bool,
+}
+
+/// Why a commit did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// A position is not where this batch began: another owner moved it. Nothing is written.
+    #[error("a position is not where the batch began: another process loads this partition; nothing is written")]
+    Missed,
+    /// The connection gave out during COMMIT: written or not, [`Offsets::settle`] tells.
+    #[error("it is not known whether the commit succeeded: {0}")]
+    Unknown(PgError),
+    /// The server refused. Nothing is written.
+    #[error("the commit failed: {0}")]
+    Failed(PgError),
+}
+
+/// What became of a commit whose result was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// All positions are at the batch's end: it is written.
+    Committed,
+    /// All are at its start: it is not.
+    NotCommitted,
+    /// Neither: another owner moved on. Take the positions from the table.
+    Moved,
+}
+
+/// Why positions cannot be taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimError {
+    /// The table's positions are of another topic of that name.
+    #[error(
+        "{table}: the positions of pipeline {pipeline} in topic {topic} (partition {partition}) belong to the topic with id \
+         {stored}, but the topic's id is now {actual}: it was deleted and made again. Delete those rows, once the new topic is \
+         to be loaded from where `start` says"
+    )]
+    AnotherTopic {
+        /// Table of positions.
+        table: String,
+        /// Pipeline.
+        pipeline: String,
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: Partition,
+        /// Id in the table.
+        stored: String,
+        /// Id in Kafka.
+        actual: String,
+    },
+    /// The database's.
+    #[error(transparent)]
+    Database(#[from] PgError),
+}
+
+impl Offsets {
+    /// Positions of a pipeline in a topic. Errors, in words: `table` is no name.
+    pub fn new(table: &str, pipeline: &str, topic: &str, topic_id: &str) -> Result<Self, String> {
+        Ok(Self {
+            table: TableName::parse(table)?,
+            pipeline: pipeline.into(),
+            topic: topic.into(),
+            topic_id: topic_id.into(),
+        })
+    }
+
+    /// The statement that makes the table.
+    pub fn ddl(&self) -> String {
+        // Room on each page lets an update stay on it (HOT), so the table does not grow.
+        format!(
+            "CREATE TABLE IF NOT EXISTS {} (\n    pipeline text NOT NULL,\n    topic text NOT NULL,\n    topic_id text NOT \
+             NULL,\n    \"partition\" integer NOT NULL,\n    next_offset bigint NOT NULL,\n    updated_at timestamptz NOT \
+             NULL DEFAULT now(),\n    PRIMARY KEY (pipeline, topic, \"partition\")\n) WITH (fillfactor = 50)",
+            self.table
+        )
+    }
+
+    /// Makes the table where it is missing. Errors: it cannot be made, or is another one; the sentence holds the statement
+    /// that an administrator has to run.
+    pub async fn ensure_table(&self, connection: &Connection) -> Result<(), PgError> {
+        if Table::read(connection, &self.table).await?.is_none() {
+            match connection.run(&self.ddl()).await {
+                Ok(()) => {}
+                // Another worker made it at the same time.
+                Err(error) if error.is("23505") || error.is("42P07") => {}
+                Err(error) if error.is("42501") => {
+                    let what = format!("the user may not create {}; let its owner run:\n{}", self.table, self.ddl());
+                    return Err(PgError { what, ..error });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.check_table(connection).await
+    }
+
+    async fn check_table(&self, connection: &Connection) -> Result<(), PgError> {
+        let wrong = |what: &str| {
+            let what = format!("table {} {what}; expected:\n{}", self.table, self.ddl());
+            connection.error(Class::Schema, what)
+        };
+        let table = Table::read(connection, &self.table).await?.ok_or_else(|| wrong("is missing"))?;
+        let expected = [
+            ("pipeline", ColumnType::Text),
+            ("topic", ColumnType::Text),
+            ("topic_id", ColumnType::Text),
+            ("partition", ColumnType::Int4),
+            ("next_offset", ColumnType::Int8),
+            ("updated_at", ColumnType::TimestampTz(6)),
+        ];
+        for (name, kind) in expected {
+            if table.column(name).is_none_or(|column| column.kind != kind) {
+                return Err(wrong(&format!("has no column {name} of the right type")));
+            }
+        }
+        if table.unlogged {
+            return Err(wrong("is UNLOGGED, so a crash of the server would empty it"));
+        }
+        Ok(())
+    }
+
+    /// The positions that the table has, without making any. Errors: those of another topic; the server's.
+    pub async fn positions(&self, connection: &Connection) -> Result<BTreeMap<Partition, i64>, ClaimError> {
+        self.read(connection, "").await
+    }
+
+    /// Makes rows for partitions that have none, at the offsets given, and returns what the table then says of each: that is
+    /// where the load begins. Errors: positions of another topic; the server's.
+    pub async fn claim(
+        &self,
+        connection: &Connection,
+        first: &BTreeMap<Partition, i64>,
+    ) -> Result<BTreeMap<Partition, Position>, ClaimError> {
+        if first.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let (pipeline, topic, id) = self.literals();
+        let values: Vec<String> = first
+            .iter()
+            .map(|(partition, offset)| format!("({pipeline}, {topic}, {id}, {partition}, {offset})"))
+            .collect();
+        let insert = format!(
+            "INSERT INTO {} (pipeline, topic, topic_id, \"partition\", next_offset) VALUES {} ON CONFLICT DO NOTHING \
+             RETURNING \"partition\"",
+            self.table,
+            values.join(", ")
+        );
+        let made: Vec<Partition> =
+            connection.rows(&insert).await?.iter().filter_map(|row| row.get(0)?.parse().ok()).collect();
+        let known = self.read(connection, "").await?;
+        Ok(first
+            .keys()
+            .filter_map(|partition| {
+                let next_offset = *known.get(partition)?;
+                Some((*partition, Position { next_offset, is_new: made.contains(partition) }))
+            })
+            .collect())
+    }
+
+    /// After [`CommitError::Unknown`], on a new connection: waits until the old one's transaction is over, then tells what
+    /// became of it. Errors: positions of another topic; the server's, among them a lock that was not granted in time
+    /// (ask again).
+    pub async fn settle(&self, connection: &Connection, advances: &[Advance]) -> Result<Settled, ClaimError> {
+        // The old server process may still be committing: its row locks end with it.
+        let known = self.read(connection, " FOR UPDATE").await?;
+        let at = |position: fn(&Advance) -> i64| {
+            let mut moved = advances.iter().filter(|advance| advance.start != advance.end);
+            moved.all(|advance| known.get(&advance.partition) == Some(&position(advance)))
+        };
+        Ok(if at(|advance| advance.end) {
+            Settled::Committed
+        } else if at(|advance| advance.start) {
+            Settled::NotCommitted
+        } else {
+            Settled::Moved
+        })
+    }
+
+    async fn read(&self, connection: &Connection, lock: &str) -> Result<BTreeMap<Partition, i64>, ClaimError> {
+        let (pipeline, topic, _) = self.literals();
+        let sql = format!(
+            "SELECT \"partition\", next_offset, topic_id FROM {} WHERE pipeline = {pipeline} AND topic = {topic} \
+             ORDER BY \"partition\"{lock}",
+            self.table
+        );
+        let mut positions = BTreeMap::new();
+        for row in connection.rows(&sql).await? {
+            let number = |index: usize| row.get(index).and_then(|text| text.parse::<i64>().ok());
+            let (Some(partition), Some(offset)) = (number(0), number(1)) else { continue };
+            let partition = Partition::try_from(partition).unwrap_or(-1);
+            let stored = row.get(2).unwrap_or_default();
+            if stored != self.topic_id {
+                return Err(ClaimError::AnotherTopic {
+                    table: self.table.to_string(),
+                    pipeline: self.pipeline.clone(),
+                    topic: self.topic.clone(),
+                    partition,
+                    stored: stored.into(),
+                    actual: self.topic_id.clone(),
+                });
+            }
+            positions.insert(partition, offset);
+        }
+        Ok(positions)
+    }
+
+    fn literals(&self) -> (String, String, String) {
+        (quote_text(&self.pipeline), quote_text(&self.topic), quote_text(&self.topic_id))
+    }
+
+    /// Compares, sets and raises when it misses, then commits, all in one message: a bare UPDATE that hits nothing would let
+    /// COMMIT write the rows. One statement a partition, ascending, so that two owners cannot wait for each other.
+    fn commit_statement(&self, advances: &[Advance]) -> String {
+        let (pipeline, topic, id) = self.literals();
+        let mut ascending: Vec<&Advance> = advances.iter().filter(|advance| advance.start != advance.end).collect();
+        ascending.sort_by_key(|advance| advance.partition);
+        let mut sql = String::new();
+        for Advance { partition, start, end } in ascending {
+            let _ = write!(
+                sql,
+                "WITH moved AS (UPDATE {} SET next_offset = {end}, updated_at = now() WHERE pipeline = {pipeline} AND topic = \
+                 {topic} AND topic_id = {id} AND {} = {partition} AND next_offset = {start} RETURNING 1) SELECT 1 / \
+                 (count(*) = 1)::int FROM moved; ",
+                self.table,
+                quote_name("partition"),
+            );
+        }
+        sql.push_str("COMMIT");
+        sql
+    }
+}
+
+impl Transaction<'_> {
+    /// Moves the positions from where the batch began to its end, and commits them with the rows. Errors: see
+    /// [`CommitError`].
+    pub async fn commit(mut self, offsets: &Offsets, advances: &[Advance]) -> Result<(), CommitError> {
+        let sql = offsets.commit_statement(advances);
+        fail_point::hit("pg_before_commit");
+        fail_point::soon("pg_during_commit");
+        let result = self.connection().run(&sql).await;
+        fail_point::hit("pg_after_commit");
+        let error = match result {
+            Ok(()) => {
+                self.finish();
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        if error.connection_lost {
+            return Err(CommitError::Unknown(error));
+        }
+        // The server has given the transaction up; its connection can be used again once it is told so.
+        if self.connection().run("ROLLBACK").await.is_ok() {
+            self.finish();
+        }
+        Err(if error.is("22012") { CommitError::Missed } else { CommitError::Failed(error) })
+    }
+}
