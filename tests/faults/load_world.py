@@ -30,7 +30,7 @@ class LoadWorld(World):
     ):
         super().__init__(name, rate=rate, **more)
         self.rows = Rows(self.run, dense, padding)
-        self.tables = {database: TABLES[database](self.run) for database in databases}
+        self.tables = {database: TABLES[database](self.run) for database in databases if database in TABLES}
         self.group = f"pressline.{self.name}"
         self.letters = f"{self.out}.dead"
         self.linked, self.links = linked, {}

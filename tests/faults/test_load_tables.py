@@ -80,8 +80,8 @@ class Planted(unittest.TestCase):
         run = self.world.tables["postgres"].run_sql
         for sql, seen in (
             (f"UPDATE {table} SET \"timestamp\" = \"timestamp\" + interval '1 microsecond' WHERE {only}", "wrong"),
-            (f"INSERT INTO {table} SELECT * FROM {table} WHERE {only}", "doubled"),
             (f"DELETE FROM {table} WHERE {only}", "lost"),
+            (f"INSERT INTO {table} SELECT * FROM {table} WHERE {only}", "doubled"),
         ):
             before = self.verdict("postgres")
             run(sql)
