@@ -242,10 +242,14 @@ def main():
     parser.add_argument("--fresh", action="store_true", help="soak: forget what was done")
     arguments = parser.parse_args()
     arguments.catalogue = load_faults if arguments.suite.startswith("load-") else faults
-    known = arguments.catalogue.BY_NAME
-    unknown = set(arguments.only or ()) - set(known) - set(arguments.catalogue.MUTANTS)
+    known = {*faults.BY_NAME, *faults.MUTANTS, *load_faults.BY_NAME, *load_faults.MUTANTS}
+    unknown = set(arguments.only or ()) - known
     if unknown:
-        parser.error(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+        here = ", ".join(arguments.catalogue.BY_NAME)
+        parser.error(f"no such fault: {', '.join(sorted(unknown))}; in this suite there are {here}")
+    if arguments.only and not set(arguments.only) & {*arguments.catalogue.BY_NAME, *arguments.catalogue.MUTANTS}:
+        print(f"{arguments.suite}: none of these are in this suite")
+        return 0
     for binary in (RELEASE, BREAKABLE):
         if not binary.exists():
             parser.error(f"{binary} is missing: make build-faults")
