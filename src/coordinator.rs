@@ -94,6 +94,11 @@ impl Coordinator {
         &self.positions
     }
 
+    /// Where each partition stands after the batch that is being taken.
+    pub fn batch_ends(&self) -> &BTreeMap<Partition, NextOffset> {
+        &self.batch
+    }
+
     /// Partitions were given to us, to be read from these offsets.
     pub fn assigned(&mut self, starts: &BTreeMap<Partition, NextOffset>) {
         self.epoch += 1;

@@ -14,6 +14,7 @@
 pub mod avro;
 pub mod brake;
 pub mod check;
+pub mod clickhouse;
 pub mod config;
 pub mod connection;
 pub mod consume;

@@ -9,6 +9,7 @@
 //! [`worker`] is the loop; a [`Sink`] is one kind of database, which keeps the positions too.
 
 mod batch;
+pub mod clickhouse;
 mod columns;
 mod letters;
 pub mod postgres;

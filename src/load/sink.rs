@@ -1,7 +1,10 @@
 //! What the load's loop asks of a database.
 
+use std::collections::BTreeMap;
+
 use super::{Batch, DeadLetters};
 use crate::avro::Shape;
+use crate::coordinator::{NextOffset, Partition};
 use crate::source::Source;
 
 /// What kind of thing went wrong, which decides what is done about it.
@@ -75,6 +78,12 @@ pub struct Written {
 pub trait Sink: Send {
     /// Prepares for rows of a schema. Errors: the schema does not fit the table, with all findings.
     fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError>;
+
+    /// Whether a batch that goes up to these offsets ends before a range that was begun earlier and must be written again as a
+    /// whole.
+    fn wants_more(&self, _ends: &BTreeMap<Partition, NextOffset>) -> bool {
+        false
+    }
 
     /// Writes the batch's rows and moves its positions from the start to the end of each of the batch's spans, such that
     /// either both happen or, after [`LoadError::Again`], the positions tell what to read again. Rows that cannot be

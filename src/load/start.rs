@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::postgres;
 use super::worker::{MakeSink, Shared, Worker};
+use super::{clickhouse, postgres};
 use crate::config::sink::{LoadConfig, SinkBatchConfig, SinkConsumerConfig};
 use crate::pipeline::CLOSE_TIMEOUT;
 use crate::registry::Registry;
@@ -103,7 +103,7 @@ fn prepare(
     let runtime = Handle::current();
     let parts = match kind {
         Kind::Postgres => postgres_parts(&config, &runtime)?,
-        Kind::ClickHouse => return Err(no_sink(kind)),
+        Kind::ClickHouse => clickhouse_parts(&config, &runtime)?,
     };
     Ok(Shared {
         sink: kind.name(),
@@ -139,6 +139,18 @@ fn postgres_parts(config: &LoadConfig, runtime: &Handle) -> Result<Parts, String
     Ok(Parts {
         consumer: sink.consumer.clone(),
         limits: limits(&sink.batch, 200),
+        positions: Arc::new(target.clone()),
+        make_sink: target.maker(),
+    })
+}
+
+fn clickhouse_parts(config: &LoadConfig, runtime: &Handle) -> Result<Parts, String> {
+    let missing = || no_sink(Kind::ClickHouse);
+    let sink = config.sink.clickhouse.as_ref().ok_or_else(missing)?;
+    let target = clickhouse::Target::of(config, runtime).ok_or_else(missing)?;
+    Ok(Parts {
+        consumer: sink.consumer.clone(),
+        limits: limits(&sink.batch, 1_000),
         positions: Arc::new(target.clone()),
         make_sink: target.maker(),
     })

@@ -14,7 +14,7 @@ use crate::config::sink::{LoadConfig, SinkConsumerConfig};
 use crate::coordinator::{Coordinator, NextOffset, Partition, Phase};
 use crate::metrics::SinkMetrics;
 use crate::registry::Registry;
-use crate::source::{BatchLimits, Keeper, SinkPositions, Source, SourceError, SourceOptions, Trigger};
+use crate::source::{BatchLimits, Intake, Keeper, SinkPositions, Source, SourceError, SourceOptions, Trigger};
 use crate::status::Status;
 use crate::supervise::{Pause, WorkerError};
 
@@ -121,6 +121,7 @@ impl Worker {
                     self.source.same_topic()?;
                 }
                 self.heard = Instant::now();
+                self.fill_up()?;
                 self.load_batch(trigger)?;
             }
             self.observe()?;
@@ -131,6 +132,21 @@ impl Worker {
     /// Leaves the group.
     pub fn close(self, timeout: Duration) {
         self.source.close(timeout);
+    }
+
+    /// Reads on to the end of a range that must be written again as a whole; as long as more comes.
+    fn fill_up(&mut self) -> Result<(), WorkerError> {
+        let mut limits = self.shared.limits;
+        while self.sink.wants_more(self.coordinator.batch_ends()) {
+            limits.records += self.shared.limits.records;
+            limits.bytes += self.shared.limits.bytes;
+            let before = self.batch.len();
+            self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut self.batch)?;
+            if self.batch.len() == before {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// One batch, written with its positions or given up.

@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -27,6 +28,8 @@ pub struct Connection {
     task: JoinHandle<()>,
     place: String,
     patience: Duration,
+    /// Not to be used again. The task ends a moment after it is told to.
+    given_up: AtomicBool,
 }
 
 impl Drop for Connection {
@@ -51,7 +54,7 @@ impl Connection {
             Err(PgError::new(Class::Transient, &place, format!("no connection within {} ms", limit.as_millis())))
         })?;
         let statement = Duration::from_millis(config.statement_timeout_ms.max(1));
-        let connection = Self { client, task, place, patience: statement + GRACE };
+        let connection = Self { client, task, place, patience: statement + GRACE, given_up: AtomicBool::new(false) };
         let settings = format!(
             "SET standard_conforming_strings = on; SET client_min_messages = error; SET statement_timeout = {0}; \
              SET lock_timeout = {1}; SET idle_in_transaction_session_timeout = {0}",
@@ -69,7 +72,7 @@ impl Connection {
 
     /// Whether it is of no use any more.
     pub fn is_closed(&self) -> bool {
-        self.client.is_closed()
+        self.given_up.load(Ordering::Relaxed) || self.client.is_closed()
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -97,14 +100,23 @@ impl Connection {
         &self,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, PgError> {
+        if self.is_closed() {
+            return Err(PgError::lost(&self.place, "the connection was closed"));
+        }
         match tokio::time::timeout(self.patience, work).await {
             Ok(result) => result.map_err(|error| PgError::of(&self.place, &error)),
             Err(_) => {
-                self.task.abort();
+                self.give_up();
                 let what = format!("no answer within {} s, the connection is given up", self.patience.as_secs());
                 Err(PgError::lost(&self.place, what))
             }
         }
+    }
+
+    /// Ends the connection here and now; what is under way fails.
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+        self.task.abort();
     }
 
     /// An error of our own about this database.

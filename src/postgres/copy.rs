@@ -44,6 +44,8 @@ pub struct Transaction<'w> {
     finished: bool,
     /// COPY statements that were run.
     copies: usize,
+    /// One is under way.
+    copying: bool,
 }
 
 impl Writer {
@@ -64,7 +66,7 @@ impl Writer {
         }
         self.in_doubt = true;
         self.connection.run(BEGIN).await?;
-        Ok(Transaction { writer: self, finished: false, copies: 0 })
+        Ok(Transaction { writer: self, finished: false, copies: 0, copying: false })
     }
 
     async fn statement(&mut self, sql: &str) -> Result<Statement, PgError> {
@@ -97,7 +99,8 @@ impl<'w> Transaction<'w> {
     /// under savepoints until they stand alone, at most 2 log2(n) + 1 statements for each of n rows' bad ones.
     ///
     /// Errors: the server's. [`Class::Schema`] where the table is not what the plans were compiled for (read it again and
-    /// compile anew), or more than `most_refused` rows are refused. The transaction cannot go on after an error.
+    /// compile anew), or more than `most_refused` rows are refused. The transaction cannot go on after an error; after one
+    /// with `connection_lost`, neither can the connection.
     pub async fn copy<'p>(
         &mut self,
         batch: &Batch,
@@ -228,9 +231,19 @@ impl<'w> Transaction<'w> {
         };
         let statement = self.writer.statement(plan.copy_statement()).await?;
         self.copies += 1;
+        self.copying = true;
         let connection = &self.writer.connection;
+        let sink = match connection.within(connection.client().copy_in::<_, Bytes>(&statement)).await {
+            Ok(sink) => sink,
+            // tokio-postgres has sent two Syncs then, and would take the second's answer for the next request's: the
+            // connection must not be used again.
+            Err(error) => {
+                connection.give_up();
+                let class = if error.class == Class::Data { Class::Schema } else { error.class };
+                return Err(PgError { connection_lost: true, class, ..error });
+            }
+        };
         let sending = async {
-            let sink = connection.client().copy_in::<_, Bytes>(&statement).await?;
             let mut sink = pin!(sink);
             let mut chunk = Vec::with_capacity(CHUNK + SLACK);
             chunk.extend_from_slice(HEADER);
@@ -247,7 +260,9 @@ impl<'w> Transaction<'w> {
             sink.send(Bytes::from(chunk)).await?;
             sink.finish().await
         };
-        connection.within(sending).await.map(drop)
+        let written = connection.within(sending).await.map(drop);
+        self.copying = false;
+        written
     }
 }
 
@@ -256,6 +271,10 @@ impl Drop for Transaction<'_> {
         // A rollback needs the server's answer, which cannot be awaited here: the next `begin` asks for it.
         if !self.finished {
             self.writer.in_doubt = true;
+        }
+        // Given up in the midst of a COPY: what the server still answers could be taken for the next one's.
+        if self.copying {
+            self.writer.connection.give_up();
         }
     }
 }

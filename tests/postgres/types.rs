@@ -171,7 +171,7 @@ async fn floats() {
         refused(Value::Double(1e300), "out_of_range"),
     ];
     check_with(&server, "\"double\"", "float4", &lossy(&["value"]), narrow).await;
-    let big = vec![is(Value::Long((1 << 53) + 1), "9007199254740992")];
+    let big = vec![is(Value::Long((1 << 53) + 1), "9.007199254740992e+15")];
     check_with(&server, "\"long\"", "float8", &lossy(&["value"]), big).await;
 }
 
@@ -437,7 +437,7 @@ async fn dates_and_local_times() {
         vec![
             is(Value::LocalTimestampMicros(Y1900), "1900-01-01 00:00:00"),
             is(Value::LocalTimestampMicros(Y2200 - 1), "2199-12-31 23:59:59.999999"),
-            refused(Value::LocalTimestampMicros(i64::MAX), "out_of_range"),
+            refused(Value::LocalTimestampMicros(i64::MIN), "out_of_range"),
         ],
     )
     .await;
@@ -496,13 +496,7 @@ async fn json() {
     let items = r#"{"type": "array", "items": ["null", "string"]}"#;
     check(&server, items, "jsonb", vec![is(Value::Array(vec![some(text("a")), null()]), r#"["a", null]"#)]).await;
     let union = r#"["null", "int", "string"]"#;
-    check(
-        &server,
-        union,
-        "jsonb",
-        vec![is(null(), "null"), is(Value::Union(2, Box::new(text("a"))), "\"a\"")],
-    )
-    .await;
+    check(&server, union, "jsonb", vec![is(null(), "null"), is(Value::Union(2, Box::new(text("a"))), "\"a\"")]).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,546 @@
+//! The ClickHouse sink: each partition's rows as one insert, between two commits of the group's offset.
+//!
+//! The first commit stands at the range's start and names the range that is about to be written, the second one at its end.
+//! Whoever finds a named range waits until its insert has ended on the server, reads from the table which of its offsets are
+//! there, and writes only the others: what is in the table decides. If none is there, the range is written again with the same
+//! deduplication token, so that the first insert, should it still arrive, is dropped as a duplicate; and since the first one
+//! may have arrived in between, in which case ours was dropped, the table is read once more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use tokio::runtime::Handle;
+
+use super::worker::MakeSink;
+use super::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Row, Sink, Span, Why, Written};
+use crate::avro::Shape;
+use crate::clickhouse::{self, Block, ChError, Client, Plan, Table};
+use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig};
+use crate::coordinator::{NextOffset, Partition, Pending};
+use crate::finding::{Severity, sentences};
+use crate::source::{Assignment, SinkPositions, Source, SourceError};
+use crate::supervise::WorkerError;
+
+/// Where findings say that a setting stands.
+pub const SECTION: &str = "sink.clickhouse";
+
+/// A range that somebody began to write: what is known of it.
+#[derive(Clone, Debug, Default)]
+struct Recovery {
+    /// After its last offset.
+    end: NextOffset,
+    /// Number of the next attempt to write from its start.
+    attempt: u32,
+    /// Its offsets that are in the table.
+    present: BTreeSet<i64>,
+    /// The table is read again after the insert, whose token may have been used before.
+    verify: bool,
+}
+
+/// What a worker's sink and the positions are made from.
+#[derive(Clone)]
+pub struct Target {
+    config: ClickHouseConfig,
+    pipeline: String,
+    topic: String,
+    runtime: Handle,
+    /// Found when partitions were assigned, used when they are written.
+    recoveries: Arc<Mutex<BTreeMap<Partition, Recovery>>>,
+}
+
+impl Target {
+    /// Of a pipeline's configuration; `None` if it has no such sink.
+    pub fn of(config: &LoadConfig, runtime: &Handle) -> Option<Self> {
+        let clickhouse = config.sink.clickhouse.clone()?;
+        let (pipeline, topic) = (config.name.clone(), config.topic().to_string());
+        Some(Self { config: clickhouse, pipeline, topic, runtime: runtime.clone(), recoveries: Arc::default() })
+    }
+
+    /// Makes the sinks of workers.
+    pub fn maker(self) -> Box<MakeSink> {
+        Box::new(move || Ok(Box::new(ClickHouseSink::connect(self.clone())?) as Box<dyn Sink>))
+    }
+
+    async fn read_table(&self, client: &Client) -> Result<Option<Table>, ChError> {
+        Table::describe(client, &self.config.database, &self.config.table).await
+    }
+
+    async fn find_starts(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
+        let exactly_once = self.config.delivery == ClickHouseDelivery::ExactlyOnce;
+        let client = Client::open(&self.config).await.map_err(|error| source_error(&error))?;
+        let table = self.read_table(&client).await.map_err(|error| source_error(&error))?;
+        let mut starts = BTreeMap::new();
+        for assigned in assignment.partitions {
+            let partition = assigned.partition;
+            let start = match &assigned.committed {
+                Some(committed) => {
+                    let range =
+                        Span { start: committed.next, end: committed.note.pending.map_or(committed.next, |p| p.end) };
+                    let recovery = match (committed.note.pending, &table) {
+                        (Some(pending), Some(table)) if exactly_once => {
+                            Some(self.recovery(&client, table, assignment.topic_id, partition, pending, range).await?)
+                        }
+                        // Told apart from its first attempt by nothing: the same token must meet the same rows.
+                        (Some(Pending { end, attempt }), _) => Some(Recovery { end, attempt, ..Recovery::default() }),
+                        (None, _) => None,
+                    };
+                    self.remember(partition, recovery);
+                    committed.next
+                }
+                None => {
+                    if let (true, Some(table)) = (exactly_once, &table) {
+                        self.refuse_rows(&client, table, partition).await?;
+                    }
+                    self.remember(partition, None);
+                    assignment.first_offset(assigned, self.config.consumer.start)
+                }
+            };
+            starts.insert(partition, start);
+        }
+        Ok(starts)
+    }
+
+    /// Reads which offsets of a range that was begun are in the table.
+    async fn recovery(
+        &self,
+        client: &Client,
+        table: &Table,
+        topic_id: Option<&str>,
+        partition: Partition,
+        pending: Pending,
+        range: Span,
+    ) -> Result<Recovery, SourceError> {
+        let begun = self.token(topic_id, partition, range, pending.attempt);
+        client.await_end(&begun).await.map_err(|error| source_error(&error))?;
+        let found = if crate::mutant::is("recovery_without_reading") {
+            Vec::new()
+        } else {
+            let present = client.offsets_present(table, &self.topic, partition, range.start, range.end);
+            present.await.map_err(|error| source_error(&error))?
+        };
+        tracing::info!(
+            pipeline = %self.pipeline, sink = "clickhouse", partition, start = range.start, end = range.end,
+            attempt = pending.attempt, found = found.len(), "a range was begun; what of it is in the table is not written again"
+        );
+        let attempt = if found.is_empty() { pending.attempt } else { pending.attempt + 1 };
+        Ok(Recovery { end: pending.end, attempt, present: found.into_iter().collect(), verify: true })
+    }
+
+    /// The table must not have rows of a partition of which the group knows nothing.
+    async fn refuse_rows(&self, client: &Client, table: &Table, partition: Partition) -> Result<(), SourceError> {
+        let present = client.last_offset(table, &self.topic, partition).await.map_err(|error| source_error(&error))?;
+        let Some(last) = present else { return Ok(()) };
+        Err(SourceError::Refused(format!(
+            "{}: the table has rows of topic {}, partition {partition}, up to offset {last}, but the consumer group has no offset \
+             of it: it expired or was deleted, or the rows are of a topic of the same name before it was made again. Beginning \
+             now could write rows twice. Decide: pressline offsets set --pipeline {} --sink clickhouse --partition {partition} \
+             --offset {}",
+            table.place(),
+            self.topic,
+            self.pipeline,
+            last + 1
+        )))
+    }
+
+    fn remember(&self, partition: Partition, recovery: Option<Recovery>) {
+        if let Ok(mut recoveries) = self.recoveries.lock() {
+            match recovery {
+                Some(recovery) => recoveries.insert(partition, recovery),
+                None => recoveries.remove(&partition),
+            };
+        }
+    }
+
+    fn recovery_of(&self, partition: Partition) -> Option<Recovery> {
+        self.recoveries.lock().ok().and_then(|recoveries| recoveries.get(&partition).cloned())
+    }
+
+    /// What the server tells a repeated insert by, and the id of its query.
+    fn token(&self, topic_id: Option<&str>, partition: Partition, range: Span, attempt: u32) -> String {
+        let Self { pipeline, topic, .. } = self;
+        let (id, Span { start, end }) = (topic_id.unwrap_or_default(), range);
+        format!("pressline/{pipeline}/{topic}/{id}/{partition}/{start}-{end}/{attempt}")
+    }
+}
+
+impl SinkPositions for Target {
+    fn claim(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
+        self.runtime.block_on(self.find_starts(assignment))
+    }
+}
+
+fn source_error(error: &ChError) -> SourceError {
+    match error.class {
+        clickhouse::Class::Schema | clickhouse::Class::Data | clickhouse::Class::Configuration => {
+            SourceError::Refused(error.to_string())
+        }
+        _ => SourceError::Transient(error.to_string()),
+    }
+}
+
+/// One worker's way into the table.
+struct ClickHouseSink {
+    target: Target,
+    client: Client,
+    table: Option<Table>,
+    shapes: BTreeMap<u32, Shape>,
+    plans: BTreeMap<u32, Plan>,
+    block: Option<Block>,
+    native: Vec<u8>,
+}
+
+/// Rows of one partition that go into one insert.
+#[derive(Clone, Debug)]
+struct Piece {
+    partition: Partition,
+    span: Span,
+    /// Indexes in the batch.
+    rows: Vec<usize>,
+}
+
+impl ClickHouseSink {
+    fn connect(target: Target) -> Result<Self, WorkerError> {
+        let runtime = target.runtime.clone();
+        let opened = runtime.block_on(async {
+            let client = Client::open(&target.config).await?;
+            let table = target.read_table(&client).await?;
+            Ok((client, table))
+        });
+        let (client, table) = opened.map_err(|error: ChError| match load_error(&error) {
+            LoadError::Refused(message) => WorkerError::Refused(message),
+            LoadError::Again { message, .. } => WorkerError::Transient(message),
+        })?;
+        let (shapes, plans) = (BTreeMap::new(), BTreeMap::new());
+        let sink = Self { target, client, table, shapes, plans, block: None, native: Vec::new() };
+        sink.judge().map_err(WorkerError::Refused)?;
+        Ok(sink)
+    }
+
+    /// Refuses a table that cannot keep what is promised.
+    fn judge(&self) -> Result<(), String> {
+        let Some(table) = &self.table else { return Ok(()) };
+        let findings = table.refusals(self.target.config.delivery);
+        if findings.iter().any(|finding| finding.severity == Severity::Error) {
+            return Err(sentences(&findings));
+        }
+        for finding in findings {
+            tracing::warn!(pipeline = %self.target.pipeline, sink = "clickhouse", "{finding}");
+        }
+        Ok(())
+    }
+
+    async fn compile(&mut self) -> Result<(), LoadError> {
+        let columns = Columns::new(&self.target.config.columns, SECTION);
+        for (id, shape) in &self.shapes {
+            if self.plans.contains_key(id) {
+                continue;
+            }
+            if self.table.is_none() {
+                self.table = Some(self.create(shape).await?);
+                self.judge().map_err(LoadError::Refused)?;
+            }
+            let Some(table) = &self.table else { continue };
+            let plan = Plan::compile(shape, table, &columns, &self.target.topic).map_err(|findings| {
+                let place = table.place();
+                LoadError::Refused(format!("records of schema {id} do not fit {place}:\n{}", sentences(&findings)))
+            })?;
+            for warning in plan.warnings() {
+                tracing::warn!(pipeline = %self.target.pipeline, sink = "clickhouse", schema_id = id, "{warning}");
+            }
+            self.plans.insert(*id, plan);
+        }
+        Ok(())
+    }
+
+    /// The table that is not there: made where that is allowed, else told how.
+    async fn create(&self, shape: &Shape) -> Result<Table, LoadError> {
+        if let Some(table) = self.target.read_table(&self.client).await.map_err(|error| load_error(&error))? {
+            return Ok(table);
+        }
+        let config = &self.target.config;
+        let (database, name) = (&config.database, &config.table);
+        let ddl = clickhouse::create_table(shape, database, name, &config.order_by, &config.partition_by)
+            .map_err(LoadError::Refused)?;
+        let place = format!("ClickHouse {}", self.client.address());
+        if !config.auto_create {
+            return Err(LoadError::Refused(format!(
+                "{place}: there is no table {database}.{name}. Make it, for example so, or set {SECTION}.auto_create = \
+                 true:\n{ddl};"
+            )));
+        }
+        self.client.execute(&ddl).await.map_err(|error| load_error(&error))?;
+        tracing::info!(pipeline = %self.target.pipeline, sink = "clickhouse", "table made:\n{ddl}");
+        let made = self.target.read_table(&self.client).await.map_err(|error| load_error(&error))?;
+        made.ok_or_else(|| LoadError::Refused(format!("{place}: the table is not there after it was made")))
+    }
+
+    async fn write_batch(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
+        self.compile().await?;
+        let mut written = Written::default();
+        for (&partition, &span) in batch.spans() {
+            let recovery = self.target.recovery_of(partition);
+            let mut open = self.pieces(batch, partition, span, recovery.as_ref());
+            // The last is popped first: rows keep their order, and the position moves piece by piece.
+            open.reverse();
+            while let Some(piece) = open.pop() {
+                match self.write_piece(batch, &piece, desk, &mut written).await? {
+                    Outcome::Settled => {}
+                    Outcome::Halve => open.extend(halves(batch, piece)),
+                    Outcome::Again => open.push(piece),
+                }
+            }
+            self.target.remember(partition, None);
+        }
+        Ok(written)
+    }
+
+    /// The partition's rows, cut where one insert cannot take them together: at the end of a range that was begun before, and
+    /// where records of another schema fill other columns.
+    fn pieces(&self, batch: &Batch, partition: Partition, span: Span, recovery: Option<&Recovery>) -> Vec<Piece> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        let mut start = span.start;
+        let mut rows: Vec<usize> = Vec::new();
+        let mut layout = None;
+        let cut = recovery.map(|recovery| recovery.end).filter(|end| (span.start + 1..span.end).contains(end));
+        let mut cut_due = cut;
+        for (index, row) in batch.rows().iter().enumerate().filter(|(_, row)| row.partition == partition) {
+            let of_row = self.plans.get(&row.schema_id).map(Plan::layout);
+            let at_cut = cut_due.filter(|end| row.offset >= *end);
+            let other_columns = layout.is_some() && of_row.is_some() && layout != of_row;
+            if let Some(end) = at_cut.or((other_columns && !rows.is_empty()).then_some(row.offset)) {
+                pieces.push(Piece { partition, span: Span { start, end }, rows: std::mem::take(&mut rows) });
+                start = end;
+                cut_due = cut_due.filter(|due| *due > end);
+            }
+            layout = of_row.or(layout);
+            rows.push(index);
+        }
+        pieces.push(Piece { partition, span: Span { start, end: span.end }, rows });
+        pieces
+    }
+
+    /// One insert between its two commits. Rows that cannot be encoded are dead letters; what the server refuses for its data
+    /// is halved until the bad rows stand alone.
+    async fn write_piece(
+        &mut self,
+        batch: &Batch,
+        piece: &Piece,
+        desk: &mut Desk<'_>,
+        written: &mut Written,
+    ) -> Result<Outcome, LoadError> {
+        let (partition, span) = (piece.partition, piece.span);
+        let recovery = self.target.recovery_of(partition).unwrap_or_default();
+        let mut letters: Vec<(Origin, Refusal)> =
+            batch.refused().iter().filter(|(o, _)| inside(o, piece)).cloned().collect();
+        let total = piece.rows.len() + letters.len();
+        let found = self.fill(batch, piece, &recovery.present, &mut letters);
+        let rows = self.block.as_ref().map_or(0, Block::rows);
+        if rows > 0 {
+            let pending = Pending { end: span.end, attempt: recovery.attempt.max(1) };
+            match self.insert(partition, span, pending, desk.source).await? {
+                Ok(()) if recovery.verify && self.lacks_rows(batch, piece, &letters).await? => {
+                    return Ok(Outcome::Again);
+                }
+                Ok(()) => {}
+                Err(error) if piece.rows.len() > 1 => {
+                    tracing::debug!(partition, rows, %error, "searching an insert for bad rows");
+                    return self.halve(piece, recovery).await;
+                }
+                Err(error) => {
+                    let origin = piece.rows.first().and_then(|index| batch.rows().get(*index)).map(Row::origin);
+                    let code = error.code.map_or_else(String::new, |code| code.to_string());
+                    letters.extend(origin.map(|origin| (origin, Refusal::row(Why::Database(code)))));
+                }
+            }
+        }
+        desk.letters.settle(total, &letters)?;
+        self.commit(desk.source, partition, span.end, None)?;
+        written.rows += (total - letters.len()) as u64 - found;
+        written.found += found;
+        written.bytes += self.native.len() as u64;
+        Ok(Outcome::Settled)
+    }
+
+    /// Encodes the piece's rows that are not in the table; how many are.
+    fn fill(
+        &mut self,
+        batch: &Batch,
+        piece: &Piece,
+        present: &BTreeSet<i64>,
+        letters: &mut Vec<(Origin, Refusal)>,
+    ) -> u64 {
+        let mut found = 0;
+        self.native.clear();
+        if let Some(block) = &mut self.block {
+            block.clear();
+        }
+        for row in piece.rows.iter().filter_map(|index| batch.rows().get(*index)) {
+            if present.contains(&row.offset) {
+                found += 1;
+                continue;
+            }
+            let Some(plan) = self.plans.get(&row.schema_id) else {
+                letters.push((row.origin(), Refusal::row(Why::UnknownSchema)));
+                continue;
+            };
+            if !self.block.as_ref().is_some_and(|block| block.takes(plan)) {
+                self.block = Some(plan.block());
+            }
+            let Some(block) = &mut self.block else { continue };
+            if let Err(refusal) = block.push(plan, batch.datum(row), row.partition, row.offset) {
+                letters.push((row.origin(), refusal));
+            }
+        }
+        found
+    }
+
+    /// The request is begun, the range is named, the body is sent: so the server's time-out for a body runs while we stand
+    /// still between the two, and drops what a zombie would send late. Inner error: refused for its data.
+    async fn insert(
+        &mut self,
+        partition: Partition,
+        span: Span,
+        pending: Pending,
+        source: &Source,
+    ) -> Result<Result<(), ChError>, LoadError> {
+        let (Some(table), Some(block)) = (&self.table, &self.block) else { return Ok(Ok(())) };
+        let token = self.target.token(source.topic_id(), partition, span, pending.attempt);
+        block.native(&mut self.native);
+        let begun = self.client.begin_insert(table, block.layout(), &token).await;
+        let mut insert = begun.map_err(|error| load_error(&error))?;
+        if crate::mutant::is("offsets_before_rows") {
+            self.commit(source, partition, span.end, None)?;
+        } else {
+            self.commit(source, partition, span.start, Some(pending))?;
+        }
+        crate::fail_point::hit("ch_after_pending");
+        let sent = match insert.send(&self.native).await {
+            Ok(()) => insert.finish().await,
+            Err(error) => Err(error),
+        };
+        match sent {
+            Ok(()) => Ok(Ok(())),
+            Err(error) if error.class == clickhouse::Class::Data => Ok(Err(error)),
+            Err(error) => Err(load_error(&error)),
+        }
+    }
+
+    /// After an insert whose token may have been used before: whether rows of the piece are not in the table. Then the first
+    /// insert has won, with fewer rows than ours; the others go with another token.
+    async fn lacks_rows(&self, batch: &Batch, piece: &Piece, letters: &[(Origin, Refusal)]) -> Result<bool, LoadError> {
+        let Some(table) = &self.table else { return Ok(false) };
+        let Span { start, end } = piece.span;
+        let read = self.client.offsets_present(table, &self.target.topic, piece.partition, start, end);
+        let present: BTreeSet<i64> = read.await.map_err(|error| load_error(&error))?.into_iter().collect();
+        let dead = |row: &Row| letters.iter().any(|(origin, _)| *origin == row.origin());
+        let mut rows = piece.rows.iter().filter_map(|index| batch.rows().get(*index));
+        let lacks = rows.any(|row| !present.contains(&row.offset) && !dead(row));
+        if lacks {
+            let mut recovery = self.target.recovery_of(piece.partition).unwrap_or_default();
+            recovery.attempt += 1;
+            recovery.present = present;
+            self.target.remember(piece.partition, Some(recovery));
+        }
+        Ok(lacks)
+    }
+
+    /// Before halves are written, the table is asked: a materialized view that failed leaves rows behind.
+    async fn halve(&mut self, piece: &Piece, mut recovery: Recovery) -> Result<Outcome, LoadError> {
+        let (Some(table), Span { start, end }) = (&self.table, piece.span) else { return Ok(Outcome::Halve) };
+        if self.target.config.delivery == ClickHouseDelivery::ExactlyOnce {
+            let present = self.client.offsets_present(table, &self.target.topic, piece.partition, start, end);
+            recovery.present.extend(present.await.map_err(|error| load_error(&error))?);
+        }
+        recovery.attempt = recovery.attempt.max(1) + 1;
+        self.target.remember(piece.partition, Some(recovery));
+        Ok(Outcome::Halve)
+    }
+
+    fn commit(
+        &self,
+        source: &Source,
+        partition: Partition,
+        next: NextOffset,
+        pending: Option<Pending>,
+    ) -> Result<(), LoadError> {
+        source.commit_for_sink(partition, next, pending).map_err(|error| match error {
+            SourceError::Refused(message) => LoadError::Refused(message),
+            SourceError::Transient(message) => LoadError::Again { class: Class::Moved, message },
+        })
+    }
+}
+
+/// What became of a piece.
+enum Outcome {
+    /// Written or dead, its position moved.
+    Settled,
+    /// To be tried again in halves.
+    Halve,
+    /// To be tried again as it is.
+    Again,
+}
+
+fn inside(origin: &Origin, piece: &Piece) -> bool {
+    origin.partition == piece.partition && (piece.span.start..piece.span.end).contains(&origin.offset)
+}
+
+/// The right half first, since the last is popped first.
+fn halves(batch: &Batch, mut piece: Piece) -> [Piece; 2] {
+    let right = piece.rows.split_off(piece.rows.len() / 2);
+    let cut = right.first().and_then(|index| batch.rows().get(*index)).map_or(piece.span.end, |row| row.offset);
+    let Span { start, end } = piece.span;
+    [
+        Piece { partition: piece.partition, span: Span { start: cut, end }, rows: right },
+        Piece { partition: piece.partition, span: Span { start, end: cut }, rows: piece.rows },
+    ]
+}
+
+impl Sink for ClickHouseSink {
+    fn wants_more(&self, ends: &BTreeMap<Partition, NextOffset>) -> bool {
+        let short = |(partition, end): (&Partition, &NextOffset)| {
+            self.target.recovery_of(*partition).is_some_and(|recovery| *end < recovery.end)
+        };
+        ends.iter().any(short)
+    }
+
+    fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError> {
+        self.shapes.insert(schema_id, shape.clone());
+        let runtime = self.target.runtime.clone();
+        let learnt = runtime.block_on(self.compile());
+        if learnt.is_err() {
+            self.shapes.remove(&schema_id);
+        }
+        learnt
+    }
+
+    fn write(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
+        let runtime = self.target.runtime.clone();
+        let written = runtime.block_on(self.write_batch(batch, desk));
+        let Err(LoadError::Refused(message)) = written else { return written };
+        // An error of the schema may only say that the table was altered: then the batch is tried again with new plans.
+        match runtime.block_on(self.target.read_table(&self.client)) {
+            Ok(read) if read != self.table => {
+                self.table = read;
+                self.plans.clear();
+                self.block = None;
+                self.judge().map_err(LoadError::Refused)?;
+                let message = format!("the table was altered; new plans are made: {message}");
+                Err(LoadError::Again { class: Class::Moved, message })
+            }
+            _ => Err(LoadError::Refused(message)),
+        }
+    }
+}
+
+fn load_error(error: &ChError) -> LoadError {
+    let class = match error.class {
+        clickhouse::Class::Transient => Class::Transient,
+        clickhouse::Class::Authentication => Class::Authentication,
+        clickhouse::Class::Resource => Class::Resource,
+        clickhouse::Class::Unknown => Class::Unknown,
+        clickhouse::Class::Data | clickhouse::Class::Schema | clickhouse::Class::Configuration => {
+            return LoadError::Refused(error.to_string());
+        }
+    };
+    LoadError::Again { class, message: error.to_string() }
+}

@@ -1,0 +1,182 @@
+//! What does not fit is refused before the first row, all at once, with its cure.
+
+use pressline::avro::Shape;
+use pressline::config::sink::ColumnsConfig;
+use pressline::finding::{Finding, Severity};
+use pressline::load::Columns;
+use pressline::postgres::Plan;
+
+use crate::support::{record, server};
+
+/// Simple Avro types, and the columns that each goes into without a word.
+const MAP: &[(&str, &[&str])] = &[
+    ("\"boolean\"", &["boolean"]),
+    ("\"int\"", &["smallint", "integer", "bigint", "double precision", "numeric", "numeric(5,2)"]),
+    ("\"long\"", &["smallint", "integer", "bigint", "numeric", "numeric(5,2)"]),
+    ("\"float\"", &["real", "double precision"]),
+    ("\"double\"", &["double precision"]),
+    ("\"bytes\"", &["bytea", "uuid"]),
+    ("\"string\"", &["text", "varchar(3)", "char(3)", "uuid", "json", "jsonb", "mood"]),
+    (r#"{"type":"fixed","name":"f","size":16}"#, &["bytea", "uuid"]),
+    (r#"{"type":"fixed","name":"g","size":5}"#, &["bytea"]),
+    (r#"{"type":"enum","name":"e","symbols":["sad","ok"]}"#, &["text", "varchar(3)", "char(3)", "mood"]),
+    (r#"{"type":"bytes","logicalType":"decimal","precision":5,"scale":2}"#, &["numeric", "numeric(5,2)"]),
+    (r#"{"type":"string","logicalType":"uuid"}"#, &["text", "varchar(3)", "char(3)", "uuid"]),
+    (r#"{"type":"fixed","name":"h","size":16,"logicalType":"uuid"}"#, &["text", "uuid"]),
+    (r#"{"type":"int","logicalType":"date"}"#, &["date", "integer", "bigint"]),
+    (r#"{"type":"int","logicalType":"time-millis"}"#, &["time", "integer", "bigint"]),
+    (r#"{"type":"long","logicalType":"time-micros"}"#, &["time", "bigint"]),
+    (r#"{"type":"long","logicalType":"timestamp-millis"}"#, &["timestamptz", "timestamptz(3)", "bigint"]),
+    (r#"{"type":"long","logicalType":"timestamp-micros"}"#, &["timestamptz", "bigint"]),
+    (r#"{"type":"long","logicalType":"timestamp-nanos"}"#, &["bigint"]),
+    (r#"{"type":"long","logicalType":"local-timestamp-millis"}"#, &["timestamp", "bigint"]),
+    (r#"{"type":"long","logicalType":"local-timestamp-micros"}"#, &["timestamp", "bigint"]),
+    (r#"{"type":"long","logicalType":"local-timestamp-nanos"}"#, &["bigint"]),
+    (r#"{"type":"array","items":"string"}"#, &["text[]", "json", "jsonb"]),
+    (r#"{"type":"array","items":"int"}"#, &["integer[]", "json", "jsonb"]),
+    (r#"{"type":"array","items":{"type":"array","items":"int"}}"#, &["json", "jsonb"]),
+    (r#"{"type":"map","values":"int"}"#, &["json", "jsonb"]),
+    (r#"{"type":"record","name":"r","fields":[]}"#, &["json", "jsonb"]),
+    (r#"["null","int","string"]"#, &["json", "jsonb"]),
+    ("\"null\"", &[]),
+];
+
+const COLUMNS: &[&str] = &[
+    "boolean",
+    "smallint",
+    "integer",
+    "bigint",
+    "real",
+    "double precision",
+    "numeric",
+    "numeric(5,2)",
+    "text",
+    "varchar(3)",
+    "char(3)",
+    "bytea",
+    "uuid",
+    "date",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "timestamptz(3)",
+    "json",
+    "jsonb",
+    "mood",
+    "text[]",
+    "integer[]",
+    "inet",
+    "cidr",
+    "interval",
+    "xml",
+    "money",
+    "point",
+    "bit(3)",
+    "int4range",
+    "oid",
+    "timetz",
+    "int2vector",
+];
+
+#[tokio::test]
+async fn every_pair_outside_the_map_is_refused() {
+    let Some(server) = server("pairs").await else { return };
+    server.sql(&format!("CREATE TYPE {}.mood AS ENUM ('ok', 'sad')", server.schema)).await;
+    let connection = server.connect().await;
+    let settings = ColumnsConfig::default();
+    let columns = Columns::new(&settings, "sink.postgres");
+    for (avro, takes) in MAP {
+        for column in COLUMNS {
+            let kind = if *column == "mood" { format!("{}.mood", server.schema) } else { column.to_string() };
+            server.sql(&format!("DROP TABLE IF EXISTS {0}.t; CREATE TABLE {0}.t (value {kind})", server.schema)).await;
+            let table = server.table(&connection, "t").await;
+            match Plan::compile(&Shape::parse(&record(&[("value", avro)])).unwrap(), &table, &columns) {
+                Ok(plan) => assert!(takes.contains(column), "{avro} into {column}: {:?}", plan.lines()),
+                Err(findings) => {
+                    assert!(!takes.contains(column), "{avro} into {column}: {}", findings[0]);
+                    let [finding] = findings.as_slice() else { panic!("one finding: {findings:?}") };
+                    assert!(finding.subject.contains("column value") && finding.subject.contains("field value"));
+                    assert!(!finding.what.is_empty() && !finding.cure.is_empty(), "{finding}");
+                }
+            }
+        }
+    }
+}
+
+fn about<'f>(findings: &'f [Finding], text: &str) -> &'f Finding {
+    findings
+        .iter()
+        .find(|finding| finding.to_string().contains(text))
+        .unwrap_or_else(|| panic!("no finding about {text}: {findings:#?}"))
+}
+
+#[tokio::test]
+async fn all_findings_come_at_once() {
+    let Some(server) = server("findings").await else { return };
+    server
+        .sql(&format!(
+            "CREATE TYPE {0}.mood AS ENUM ('ok'); CREATE TABLE {0}.t (id bigint GENERATED ALWAYS AS IDENTITY, twice int \
+             GENERATED ALWAYS AS (2) STORED, address inet, mood {0}.mood, ratio real, needed text NOT NULL, at timestamp)",
+            server.schema
+        ))
+        .await;
+    let schema = record(&[
+        ("id", "\"long\""),
+        ("twice", "\"int\""),
+        ("address", "\"string\""),
+        ("mood", r#"{"type":"enum","name":"e","symbols":["sad","ok","glad"]}"#),
+        ("ratio", "\"double\""),
+        ("at", r#"{"type":"long","logicalType":"timestamp-micros"}"#),
+    ]);
+    let findings = server.plan("t", &schema, &ColumnsConfig::default()).await.unwrap_err();
+    assert_eq!(findings.len(), 7, "{findings:#?}");
+    assert!(about(&findings, "identity").cure.contains("SET GENERATED BY DEFAULT"));
+    assert!(about(&findings, "column twice").what.contains("generated"));
+    assert!(about(&findings, "column address").what.contains("IP addresses"));
+    assert_eq!(
+        about(&findings, "column mood").cure,
+        format!("ALTER TYPE {0}.mood ADD VALUE 'sad'; ALTER TYPE {0}.mood ADD VALUE 'glad'", server.schema)
+    );
+    let ratio = about(&findings, "column ratio");
+    assert_eq!(
+        ratio.cure,
+        format!(
+            "ALTER TABLE \"{}\".\"t\" ALTER \"ratio\" TYPE double precision; or allow it: columns.lossy = [\"ratio\"]",
+            server.schema
+        )
+    );
+    assert!(about(&findings, "column needed").what.contains("takes no null"));
+    assert!(about(&findings, "column at").cure.contains("TYPE timestamptz"));
+    // The exact ALTERs do cure it.
+    server.sql(ratio.cure.split(';').next().unwrap()).await;
+    let findings = server.plan("t", &schema, &ColumnsConfig::default()).await.unwrap_err();
+    assert!(!findings.iter().any(|finding| finding.subject.contains("ratio")));
+}
+
+#[tokio::test]
+async fn fields_without_a_column_and_relations_that_are_no_tables_are_refused() {
+    let Some(server) = server("relations").await else { return };
+    server
+        .sql(&format!(
+            "CREATE TABLE {0}.t (a int) PARTITION BY RANGE (a); CREATE VIEW {0}.v AS SELECT 1 AS a; CREATE UNLOGGED TABLE {0}.u \
+             (a int); CREATE TABLE {0}.\"Mixed.Case\" (a int)",
+            server.schema
+        ))
+        .await;
+    let schema = record(&[("a", "\"int\"")]);
+    let none = ColumnsConfig::default();
+    server.plan("t", &schema, &none).await.unwrap();
+    server.plan("Mixed.Case", &schema, &none).await.unwrap();
+    let findings = server.plan("v", &schema, &none).await.unwrap_err();
+    assert!(about(&findings, "a view").place.ends_with(".v"));
+    let plan = server.plan("u", &schema, &none).await.unwrap();
+    assert_eq!(plan.warnings()[0].severity, Severity::Warning);
+    let findings = server.plan("t", &record(&[("a", "\"int\""), ("b", "\"int\"")]), &none).await.unwrap_err();
+    assert!(about(&findings, "no column b").cure.contains("columns.ignore = [\"b\"]"));
+    let dropped = ColumnsConfig { ignore: vec!["b".into()], ..ColumnsConfig::default() };
+    let nested = r#"{"type":"map","values":{"type":"array","items":["null","string"]}}"#;
+    server.plan("t", &record(&[("b", nested), ("a", "\"int\"")]), &dropped).await.unwrap();
+    let connection = server.connect().await;
+    let missing = pressline::postgres::Table::read(&connection, &server.name("missing")).await.unwrap();
+    assert_eq!(missing, None);
+}

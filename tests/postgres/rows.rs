@@ -1,0 +1,178 @@
+//! Bad rows are found and the good ones written, in their order.
+
+use apache_avro::types::Value;
+use pressline::avro::Shape;
+use pressline::config::sink::ColumnsConfig;
+use pressline::load::{Batch, Columns};
+use pressline::postgres::{Class, Offsets, Plan};
+
+use crate::support::{Server, batch, datum, record, server};
+
+fn schema() -> String {
+    record(&[("number", "\"long\""), ("note", "\"string\"")])
+}
+
+fn row(number: i64) -> Vec<u8> {
+    datum(&schema(), vec![("number", Value::Long(number)), ("note", Value::String(format!("secret-{number}")))])
+}
+
+fn rows(count: i64) -> Vec<Vec<u8>> {
+    (0..count).map(row).collect()
+}
+
+fn nowhere() -> Offsets {
+    Offsets::new("unused", "p", "t", "i").unwrap()
+}
+
+async fn table(server: &Server, more: &str) -> Plan {
+    server
+        .sql(&format!(
+            "CREATE TABLE {}.t (place bigint GENERATED ALWAYS AS IDENTITY, number bigint, note text{more})",
+            server.schema
+        ))
+        .await;
+    server.plan("t", &schema(), &ColumnsConfig::default()).await.unwrap()
+}
+
+async fn numbers(server: &Server) -> Vec<i64> {
+    let rows = server.sql(&format!("SELECT number FROM {}.t ORDER BY place", server.schema)).await;
+    rows.iter().map(|row| row[0].as_ref().unwrap().parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn three_bad_rows_of_a_thousand_are_found() {
+    let Some(server) = server("halving").await else { return };
+    let plan = table(&server, ", CONSTRAINT not_these CHECK (number NOT IN (0, 500, 999))").await;
+    let mut writer = server.writer().await;
+    let mut transaction = writer.begin().await.unwrap();
+    let refused = transaction.copy(&batch(&rows(1_000)), |_| Some(&plan), 10).await.unwrap();
+    // One at once, then two for each halving: at most 2 log2(1,000) + 1 for each bad row.
+    let copies = transaction.copies();
+    assert!(copies <= 1 + 3 * 21, "{copies} statements");
+    transaction.commit(&nowhere(), &[]).await.unwrap();
+    assert_eq!(refused.keys().copied().collect::<Vec<_>>(), [0, 500, 999]);
+    for refusal in refused.values() {
+        assert_eq!(refusal.to_string(), "column : the database refuses the row (code 23514, constraint not_these)");
+    }
+    let expected: Vec<i64> = (0..1_000).filter(|number| ![0, 500, 999].contains(number)).collect();
+    assert_eq!(numbers(&server).await, expected);
+}
+
+#[tokio::test]
+async fn a_sound_batch_is_one_statement() {
+    let Some(server) = server("sound").await else { return };
+    let plan = table(&server, "").await;
+    let mut writer = server.writer().await;
+    let mut transaction = writer.begin().await.unwrap();
+    // Enough for several chunks.
+    assert!(transaction.copy(&batch(&rows(50_000)), |_| Some(&plan), 0).await.unwrap().is_empty());
+    assert_eq!(transaction.copies(), 1);
+    transaction.commit(&nowhere(), &[]).await.unwrap();
+    assert_eq!(numbers(&server).await, (0..50_000).collect::<Vec<i64>>());
+}
+
+#[tokio::test]
+async fn keys_that_are_taken_are_refused_whether_deferred_or_not() {
+    let Some(server) = server("keys").await else { return };
+    let plan = table(&server, ", UNIQUE (number) DEFERRABLE INITIALLY DEFERRED").await;
+    let mut writer = server.writer().await;
+    let mut transaction = writer.begin().await.unwrap();
+    let datums: Vec<_> = [1, 2, 1, 3, 2].into_iter().map(row).collect();
+    let refused = transaction.copy(&batch(&datums), |_| Some(&plan), 5).await.unwrap();
+    transaction.commit(&nowhere(), &[]).await.unwrap();
+    assert_eq!(refused.keys().copied().collect::<Vec<_>>(), [2, 4]);
+    assert_eq!(numbers(&server).await, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn more_bad_rows_than_the_limit_are_a_matter_of_schema() {
+    let Some(server) = server("limit").await else { return };
+    let plan = table(&server, ", CHECK (number < 0)").await;
+    let mut writer = server.writer().await;
+    let mut transaction = writer.begin().await.unwrap();
+    let error = transaction.copy(&batch(&rows(1_000)), |_| Some(&plan), 10).await.unwrap_err();
+    assert_eq!(error.class, Class::Schema);
+    assert!(error.to_string().contains("more than 10 rows") && error.to_string().contains("t_number_check"), "{error}");
+    assert!(!error.to_string().contains("secret"), "{error}");
+    drop(transaction);
+    // The dropped one is rolled back by the next.
+    let transaction = writer.begin().await.unwrap();
+    transaction.commit(&nowhere(), &[]).await.unwrap();
+    assert_eq!(numbers(&server).await, [0i64; 0]);
+}
+
+#[tokio::test]
+async fn a_table_altered_meanwhile_is_not_bad_data() {
+    let Some(server) = server("altered").await else { return };
+    let plan = table(&server, "").await;
+    server.sql(&format!("ALTER TABLE {}.t ALTER number TYPE int", server.schema)).await;
+    let mut writer = server.writer().await;
+    let mut transaction = writer.begin().await.unwrap();
+    let error = transaction.copy(&batch(&rows(10)), |_| Some(&plan), 10).await.unwrap_err();
+    assert_eq!(error.class, Class::Schema, "{error}");
+    assert!(error.what.contains("was altered"), "{error}");
+    transaction.rollback().await.unwrap();
+    assert_eq!(numbers(&server).await, [0i64; 0]);
+    server.sql(&format!("ALTER TABLE {}.t DROP note", server.schema)).await;
+    let mut transaction = writer.begin().await.unwrap();
+    let error = transaction.copy(&batch(&rows(10)), |_| Some(&plan), 10).await.unwrap_err();
+    assert_eq!((error.class, error.is("42703")), (Class::Schema, true), "{error}");
+    assert!(error.connection_lost && transaction.rollback().await.is_err());
+    assert_eq!(numbers(&server).await, [0i64; 0]);
+}
+
+#[tokio::test]
+async fn runs_of_schemas_keep_the_order() {
+    let Some(server) = server("runs").await else { return };
+    let old = table(&server, ", CHECK (number <> 3)").await;
+    let newer = record(&[("number", "\"int\""), ("extra", "\"double\""), ("note", "\"string\"")]);
+    let ignore = ColumnsConfig { ignore: vec!["extra".into()], ..ColumnsConfig::default() };
+    let shape = Shape::parse(&newer).unwrap();
+    let new = Plan::compile(&shape, old.table(), &Columns::new(&ignore, "sink.postgres")).unwrap();
+    let mut batch = Batch::default();
+    for number in 0..8i64 {
+        if number % 4 < 2 {
+            batch.push(0, number, None, 1, &row(number));
+        } else {
+            let values = vec![
+                ("number", Value::Int(number as i32)),
+                ("extra", Value::Double(0.5)),
+                ("note", Value::String(String::new())),
+            ];
+            batch.push(0, number, None, 2, &datum(&newer, values));
+        }
+    }
+    batch.push(0, 8, None, 3, &[]);
+    let plan_of = |id| match id {
+        1 => Some(&old),
+        2 => Some(&new),
+        _ => None,
+    };
+    let mut writer = server.writer().await;
+    let mut transaction = writer.begin().await.unwrap();
+    let refused = transaction.copy(&batch, plan_of, 5).await.unwrap();
+    transaction.commit(&nowhere(), &[]).await.unwrap();
+    let codes: Vec<_> = refused.iter().map(|(index, refusal)| (*index, refusal.why.code())).collect();
+    assert_eq!(codes, [(3, "database"), (8, "unknown_schema")]);
+    assert_eq!(numbers(&server).await, [0, 1, 2, 4, 5, 6, 7]);
+}
+
+#[tokio::test]
+async fn triggers_texts_and_values_stay_with_the_server() {
+    let Some(server) = server("trigger").await else { return };
+    let plan = table(&server, "").await;
+    server
+        .sql(&format!(
+            "CREATE FUNCTION {0}.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE '%', NEW.note; IF NEW.number \
+             = 2 THEN RAISE EXCEPTION 'not %', NEW.note; END IF; RETURN NEW; END $$; CREATE TRIGGER refuse BEFORE INSERT ON {0}.t \
+             FOR EACH ROW EXECUTE FUNCTION {0}.refuse()",
+            server.schema
+        ))
+        .await;
+    let mut writer = server.writer().await;
+    let mut transaction = writer.begin().await.unwrap();
+    let refused = transaction.copy(&batch(&rows(4)), |_| Some(&plan), 5).await.unwrap();
+    transaction.commit(&nowhere(), &[]).await.unwrap();
+    assert_eq!(refused[&2].to_string(), "column : the database refuses the row (code P0001)");
+    assert_eq!(numbers(&server).await, [0, 1, 3]);
+}
