@@ -47,10 +47,9 @@ def kill_server(world, times, random):
     world.start_pair()
     for _ in range(times):
         time.sleep(random.uniform(0, 1))
-        begun = time.monotonic()
         stack("kill", "clickhouse", "-9")
         stack("restart", "clickhouse")
-        world.recovered(begun)
+        world.recovered(time.monotonic())
 
 
 def lost_answer(world, times, random):

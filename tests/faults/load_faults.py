@@ -19,6 +19,7 @@ _POINTS = {
     "pg_before_commit": _IN["postgres"],
     "pg_during_commit": _IN["postgres"],
     "pg_after_commit": _IN["postgres"],
+    "ch_after_pending": _IN["clickhouse"],
     "ch_mid_body": _FAT,
     "ch_after_insert": _IN["clickhouse"],
 }
@@ -82,5 +83,5 @@ MUTANTS = {
     "compare_without_raise": "late-write-postgres",
     "recovery_without_reading": "kill-ch-after-insert",
     "old_epoch_accepted": "churn-cooperative",
-    "offsets_before_rows": "kill-pg-after-copy",
+    "offsets_before_rows": "kill-ch-after-pending",
 }

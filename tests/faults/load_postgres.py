@@ -46,13 +46,12 @@ def kill_in_commit(world, times, random):
     try:
         world.start_pair()
         for _ in range(times):
-            begun = time.monotonic()
             await_that("a COMMIT", lambda: _commits(world), pause=0.002)
             time.sleep(random.uniform(0, 0.05))
             _server().kill()
             world.notes.append("killed with a COMMIT under way")
             stack("restart", "postgres")
-            world.recovered(begun)
+            world.recovered(time.monotonic())
     finally:
         for name in settings:
             patiently(lambda: table.run_sql(f"ALTER DATABASE {table.database} RESET {name}"), "PostgreSQL")
@@ -63,11 +62,10 @@ def kill_server(world, times, random):
     world.start_pair()
     for _ in range(times):
         time.sleep(random.uniform(0, 0.5))
-        begun = time.monotonic()
         _server().kill()
         time.sleep(random.uniform(0, 1))
         stack("restart", "postgres")
-        world.recovered(begun)
+        world.recovered(time.monotonic())
 
 
 def restored(world, times, random):
