@@ -62,6 +62,7 @@ FAULTS = [
     _on("postgres", "lost-commit-answer", load_postgres.lost_commit_answer),
     _on("postgres", "restored", load_postgres.restored),
     _on("postgres", "column-added", load_postgres.column_added),
+    _on("postgres", "column-altered", load_postgres.column_altered),
     Fault("column-dropped", load_postgres.column_dropped, at_once=1, world=ChainWorld),
     _on("clickhouse", "lost-answer", load_clickhouse.lost_answer),
     *(

@@ -112,6 +112,18 @@ def column_added(world, times, random):
         world.recovered(begun)
 
 
+def column_altered(world, times, random):
+    """A column's type is changed under load to one that fits as well but is written otherwise: the sink goes on."""
+    world.start_pair()
+    table = world.tables["postgres"]
+    for _ in range(times):
+        for kind in ("integer", "smallint"):
+            time.sleep(random.uniform(0, 0.5))
+            begun = time.monotonic()
+            table.run_sql(f"ALTER TABLE {table.table} ALTER COLUMN cohort TYPE {kind}")
+            world.recovered(begun)
+
+
 def column_dropped(world, times, random):
     """A column that is loaded is dropped under load: this sink stops and says so, relay and the other sink go on. With
     the column back, a new start loads all the rest."""

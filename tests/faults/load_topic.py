@@ -8,7 +8,7 @@ from confluent_kafka import TopicPartition
 from load_kills import ends_refusing
 from world import PARTITIONS, Failure, await_that
 
-_SAYS = ("was deleted and made again", "has no committed offsets", "lies past the topic's end", "topic id")
+_SAYS = ("made again", "has no committed offsets", "lies past the topic's end")
 
 
 def made_again(running):
@@ -30,6 +30,7 @@ def made_again(running):
             one.await_exit(10, 0)
         _make_again(world)
         begun = time.monotonic()
+        world.refused = True
         if running:
             one.send(signal.SIGCONT)
         else:
@@ -37,7 +38,6 @@ def made_again(running):
         _refuses(world, one)
         world.recoveries.append(time.monotonic() - begun)
         _refuses(world, world.start("a"))
-        world.refused = True
 
     return fault
 
@@ -88,7 +88,7 @@ def retention(world, times, random):
     parts = [TopicPartition(world.out, p, before[p] + 10) for p in range(PARTITIONS)]
     for future in world.admin.delete_records(parts).values():
         future.result(20)
+    world.refused = True
     begun = time.monotonic()
     ends_refusing(world.start("a"), ("were deleted by retention",))
     world.recoveries.append(time.monotonic() - begun)
-    world.refused = True
