@@ -3,13 +3,15 @@
 //! The callbacks change no state of the worker: they decide start positions ([`position`]) and send [`GroupEvent`]s,
 //! which the worker applies to its [`Coordinator`].
 
+mod intake;
+mod keeper;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod position;
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -18,16 +20,17 @@ use rdkafka::consumer::{
     BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
 };
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::Message;
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::config::sink::SinkStart;
-use crate::config::{KafkaConfig, StartPolicy};
-use crate::coordinator::{CommittedOffset, Coordinator, NextOffset, OffsetNote, Partition, Pending, Take};
+use crate::config::KafkaConfig;
+use crate::coordinator::{Coordinator, NextOffset, OffsetNote, Partition, Pending, Take};
 use crate::kafka::{self, METADATA_TIMEOUT, Probe, Role};
 use crate::topic_id::{self, TopicId, TopicIdError};
+pub use intake::{Batch, BatchLimits, Intake, Trigger};
+pub use keeper::{Assigned, Assignment, Keeper, SinkPositions};
 use position::{
     another_topic, assignment, commit, committed, in_range, layout, no_offsets, note, offsets_with_note, starts,
     transient, watermarks,
@@ -132,58 +135,6 @@ impl ConsumerContext for SourceContext {
     }
 }
 
-/// Who keeps the positions, and so decides where a partition begins.
-#[derive(Clone)]
-pub enum Keeper {
-    /// The consumer group, with offsets that are committed in the same transaction as the output.
-    Group {
-        /// Where to begin without offsets.
-        policy: StartPolicy,
-        /// Where what was read is written: if anything is there, a lost position must not become a new beginning.
-        output_topic: String,
-    },
-    /// The database that is loaded.
-    Sink(Arc<dyn SinkPositions>),
-}
-
-/// A partition at its assignment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Assigned {
-    /// The partition.
-    pub partition: Partition,
-    /// What the group has of it.
-    pub committed: Option<CommittedOffset>,
-    /// Its first offset and the one after its last.
-    pub range: (NextOffset, NextOffset),
-}
-
-/// Partitions that a sink is asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Assignment<'a> {
-    /// Id of the topic.
-    pub topic_id: Option<&'a str>,
-    /// Partitions the topic had when the group first started: higher ones were added later.
-    pub first_partitions: i32,
-    /// The partitions.
-    pub partitions: &'a [Assigned],
-}
-
-impl Assignment<'_> {
-    /// Where a partition begins of which the sink knows nothing; one that was added later is loaded from its beginning.
-    pub fn first_offset(&self, assigned: &Assigned, start: SinkStart) -> NextOffset {
-        let (low, high) = assigned.range;
-        let skip = start == SinkStart::End && assigned.partition < self.first_partitions;
-        if skip { high } else { low }
-    }
-}
-
-/// Positions that are kept in a sink.
-pub trait SinkPositions: Send + Sync {
-    /// Where each partition begins. Called in a rebalance, so it may block for seconds only. Errors: refused where going on
-    /// would lose or double rows, transient where the sink does not answer.
-    fn claim(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError>;
-}
-
 /// What a worker reads and as whom.
 pub struct SourceOptions<'a> {
     /// Brokers.
@@ -200,86 +151,6 @@ pub struct SourceOptions<'a> {
     pub fetch_kb: u64,
     /// Who keeps the positions.
     pub keeper: Keeper,
-}
-
-/// Where polled records go: the relay keeps them in librdkafka's memory, the load copies their bytes.
-pub trait Intake<'s> {
-    /// Takes a record that belongs to the batch.
-    fn take(&mut self, record: BorrowedMessage<'s>);
-    /// Drops the records of partitions that went away.
-    fn forget(&mut self, partitions: &[Partition]);
-    /// Records taken.
-    fn len(&self) -> usize;
-    /// Nothing taken.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-    /// Bytes of their values.
-    fn bytes(&self) -> usize;
-}
-
-/// Limits of one batch.
-#[derive(Clone, Copy, Debug)]
-pub struct BatchLimits {
-    /// Records.
-    pub records: usize,
-    /// Bytes of values.
-    pub bytes: usize,
-    /// From the first record on.
-    pub wait: Duration,
-}
-
-/// Records of one batch, in the order they were polled: within a partition by offset.
-#[derive(Default)]
-pub struct Batch<'s> {
-    /// The records, still in librdkafka's memory.
-    pub records: Vec<BorrowedMessage<'s>>,
-    /// Bytes of their values.
-    pub bytes: usize,
-}
-
-impl<'s> Intake<'s> for Batch<'s> {
-    fn take(&mut self, record: BorrowedMessage<'s>) {
-        self.bytes += record.payload_len();
-        self.records.push(record);
-    }
-
-    fn forget(&mut self, partitions: &[Partition]) {
-        self.records.retain(|record| !partitions.contains(&record.partition()));
-    }
-
-    fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    fn bytes(&self) -> usize {
-        self.bytes
-    }
-}
-
-/// What ended a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trigger {
-    /// `batch.max_records`.
-    Records,
-    /// `batch.max_bytes`.
-    Bytes,
-    /// `batch.max_wait_ms`.
-    Time,
-}
-
-impl Trigger {
-    /// All triggers, for the metric's labels.
-    pub const ALL: [Trigger; 3] = [Self::Records, Self::Bytes, Self::Time];
-
-    /// Label of the metric.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Records => "records",
-            Self::Bytes => "bytes",
-            Self::Time => "time",
-        }
-    }
 }
 
 /// One worker's consumer.

@@ -86,8 +86,9 @@ impl Client {
         self.address.strip_prefix("ClickHouse ").unwrap_or(&self.address)
     }
 
-    /// How long the server waits for the next bytes of an insert's body: `http_receive_timeout` of the server's default
-    /// profile. It is read from there, for the one in a request does not count for the request's own body.
+    /// How long the server waits for the next bytes of an insert's body: `http_receive_timeout`, as our user's profile has
+    /// it. The server itself takes it from its default profile (`HTTPContext`, `Server.cpp` in its source), so that one in
+    /// the request would not count, and a profile of the user's own may show another number here.
     pub fn body_timeout(&self) -> Option<Duration> {
         self.body_timeout
     }

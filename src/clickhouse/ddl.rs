@@ -129,6 +129,7 @@ fn item_type(shape: &Shape) -> Option<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

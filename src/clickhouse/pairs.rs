@@ -163,10 +163,7 @@ fn value(shape: &Shape, column: &Type, lossy: bool) -> Found {
         Type::DateTime64(digits) => date_time64(shape, *digits, lossy),
         Type::Enum { wide, labels } => label(shape, *wide, labels),
         Type::LowCardinality(_) | Type::Nullable(_) | Type::Array(_) | Type::Map(..) | Type::Ip | Type::Other => {
-            misfit(
-                "pressline does not write this type",
-                "use a type of the map in docs/clickhouse.md; String takes JSON text",
-            )
+            misfit("pressline does not write this type", "use another type; String takes JSON text")
         }
     }
 }
@@ -216,7 +213,7 @@ fn integer(shape: &Shape, bits: u16, signed: bool) -> Found {
 
 fn float32(shape: &Shape, lossy: bool) -> Found {
     let from = match shape {
-        Shape::Float => return Ok((Codec::Float32(Float::Float), "exact".into())),
+        Shape::Float => return Ok((Codec::Float32(Float::Single), "exact".into())),
         Shape::Double => Float::Double,
         other => Float::Whole(whole(other).ok_or_else(not_a_number)?),
     };
@@ -230,7 +227,7 @@ fn float32(shape: &Shape, lossy: bool) -> Found {
 
 fn float64(shape: &Shape, lossy: bool) -> Found {
     let from = match shape {
-        Shape::Float => Float::Float,
+        Shape::Float => Float::Single,
         Shape::Double => Float::Double,
         Shape::Int => Float::Whole(Whole::Int),
         Shape::Long if lossy => return Ok((Codec::Float64(Float::Whole(Whole::Long)), "rounded to 53 bits".into())),

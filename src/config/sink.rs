@@ -313,6 +313,14 @@ impl LoadConfig {
         }
     }
 
+    /// Subject of the topic's values in the registry.
+    pub fn subject(&self) -> String {
+        match &self.output {
+            Some(output) if self.sink.topic.is_empty() && !output.subject.is_empty() => output.subject.clone(),
+            _ => format!("{}-value", self.topic()),
+        }
+    }
+
     /// Consumer group of a sink (`postgres` or `clickhouse`).
     pub fn group(&self, sink: &str, consumer: &SinkConsumerConfig) -> String {
         super::or_default(&consumer.group, || format!("pressline.{}.{sink}", self.name))

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Handle;
 
-use super::worker::MakeSink;
+use super::worker::{MakeSink, worker_error};
 use super::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Row, Sink, Span, Why, Written};
 use crate::avro::Shape;
 use crate::clickhouse::{self, Block, ChError, Client, Plan, Table};
@@ -206,10 +206,7 @@ impl ClickHouseSink {
             let table = target.read_table(&client).await?;
             Ok((client, table))
         });
-        let (client, table) = opened.map_err(|error: ChError| match load_error(&error) {
-            LoadError::Refused(message) => WorkerError::Refused(message),
-            LoadError::Again { message, .. } => WorkerError::Transient(message),
-        })?;
+        let (client, table) = opened.map_err(|error: ChError| worker_error(load_error(&error)))?;
         let (shapes, plans) = (BTreeMap::new(), BTreeMap::new());
         let sink = Self { target, client, table, shapes, plans, block: None, native: Vec::new() };
         sink.judge().map_err(WorkerError::Refused)?;
@@ -244,7 +241,7 @@ impl ClickHouseSink {
                 let place = table.place();
                 LoadError::Refused(format!("records of schema {id} do not fit {place}:\n{}", sentences(&findings)))
             })?;
-            for warning in plan.warnings() {
+            for warning in columns.strangers(shape, &table.place()).iter().chain(plan.warnings()) {
                 tracing::warn!(pipeline = %self.target.pipeline, sink = "clickhouse", schema_id = id, "{warning}");
             }
             self.plans.insert(*id, plan);

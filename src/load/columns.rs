@@ -49,8 +49,7 @@ impl<'a> Columns<'a> {
     }
 
     /// The fields of the record, in their order, each with what becomes of it; `has_column` tells whether the table has a
-    /// column of a name. Errors: the schema is no record; fields without a column; two fields for one column; names in
-    /// the configuration that no field has.
+    /// column of a name. Errors: the schema is no record; fields without a column; two fields for one column.
     pub fn assign<'f>(
         &self,
         shape: &'f Shape,
@@ -80,18 +79,19 @@ impl<'a> Columns<'a> {
                 assigned.push((field, Conversion::Column(column)));
             }
         }
-        let known = |name: &String| fields.iter().any(|field| field.name == *name);
+        if findings.is_empty() { Ok(assigned) } else { Err(findings) }
+    }
+
+    /// Names in the configuration that no field of the record has: mistyped, or left over.
+    pub fn strangers(&self, shape: &Shape, table: &str) -> Vec<Finding> {
+        let Shape::Record(fields) = shape else { return Vec::new() };
         let named = self.config.rename.keys().chain(&self.config.ignore).chain(&self.config.lossy);
-        for name in named.filter(|name| !known(name)) {
-            findings.push(Finding::warning(
-                table,
-                name,
-                format!("{}.columns names a field that the schema does not have", self.section),
-                "remove it, or mend its spelling",
-            ));
-        }
-        let stop = findings.iter().any(|finding| finding.severity == crate::finding::Severity::Error);
-        if stop { Err(findings) } else { Ok(assigned) }
+        let unknown = named.filter(|name| !fields.iter().any(|field| field.name == **name));
+        let finding = |name: &String| {
+            let what = format!("{}.columns names a field that the schema does not have", self.section);
+            Finding::warning(table, name, what, "remove it, or mend its spelling")
+        };
+        unknown.map(finding).collect()
     }
 
     fn without_column(&self, field: &Field, column: &str, table: &str) -> Finding {

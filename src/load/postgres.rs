@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::worker::MakeSink;
+use super::worker::{MakeSink, worker_error};
 use super::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Sink, Written};
 use crate::avro::Shape;
 use crate::config::sink::{LoadConfig, PostgresConfig};
@@ -123,10 +123,7 @@ impl PostgresSink {
         let runtime = target.runtime.clone();
         let mut sink =
             Self { target, table_name, writer: None, table: None, shapes: BTreeMap::new(), plans: BTreeMap::new() };
-        runtime.block_on(sink.reconnect()).map_err(|error| match load_error(&error) {
-            LoadError::Refused(message) => WorkerError::Refused(message),
-            LoadError::Again { message, .. } => WorkerError::Transient(message),
-        })?;
+        runtime.block_on(sink.reconnect()).map_err(|error| worker_error(load_error(&error)))?;
         Ok(sink)
     }
 
@@ -169,7 +166,7 @@ impl PostgresSink {
                     sentences(&findings)
                 ))
             })?;
-            for warning in plan.warnings() {
+            for warning in columns.strangers(shape, &table.title()).iter().chain(plan.warnings()) {
                 tracing::warn!(pipeline = %self.target.pipeline, sink = "postgres", schema_id = id, "{warning}");
             }
             self.plans.insert(*id, plan);

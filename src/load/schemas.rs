@@ -53,6 +53,22 @@ impl Schemas {
         }
     }
 
+    /// The newest schema of a subject and its id, if the registry has one and answers. Errors: one that no table can take.
+    pub fn latest(&self, subject: &str) -> Result<Option<(u32, Shape)>, LoadError> {
+        match self.runtime.block_on(self.registry.latest(subject)) {
+            Ok(Some(version)) => {
+                Shape::parse(&version.schema).map(|shape| Some((version.id.0, shape))).map_err(|why| {
+                    LoadError::Refused(format!("subject {subject} of the registry cannot be loaded: {why}"))
+                })
+            }
+            Ok(None) => Ok(None),
+            Err(error) => {
+                tracing::debug!(subject, %error, "the newest schema is not known yet");
+                Ok(None)
+            }
+        }
+    }
+
     /// The sink can take rows of this schema.
     pub fn learnt(&mut self, id: u32) {
         self.learnt.insert(id);

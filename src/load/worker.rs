@@ -77,7 +77,9 @@ impl Worker {
     /// Connects a worker: the database first, so that one that cannot write takes no partitions.
     pub fn open(shared: Arc<Shared>, slot: usize) -> Result<Self, WorkerError> {
         let (config, consumer) = (&shared.config, &shared.consumer);
-        let sink = (shared.make_sink)()?;
+        let mut sink = (shared.make_sink)()?;
+        let mut schemas = Schemas::new(Arc::clone(&shared.registry), shared.runtime.clone());
+        learn_latest(&mut schemas, sink.as_mut(), &config.subject())?;
         let letters = DeadLetters::new(config, shared.sink, consumer).map_err(WorkerError::Refused)?;
         let source = Source::open(SourceOptions {
             kafka: &config.kafka,
@@ -93,7 +95,7 @@ impl Worker {
             source,
             sink,
             letters,
-            schemas: Schemas::new(Arc::clone(&shared.registry), shared.runtime.clone()),
+            schemas,
             coordinator: Coordinator::new(),
             batch: Batch::default(),
             pause: Pause::default(),
@@ -246,6 +248,22 @@ impl Worker {
             self.source.same_topic()?;
         }
         Ok(())
+    }
+}
+
+/// Has the sink prepare for the subject's newest schema, so that a table that does not fit is told of before the first row.
+/// A registry that does not answer, or does not know the subject yet, is no reason to wait.
+fn learn_latest(schemas: &mut Schemas, sink: &mut dyn Sink, subject: &str) -> Result<(), WorkerError> {
+    let Some((id, shape)) = schemas.latest(subject).map_err(worker_error)? else { return Ok(()) };
+    sink.learn(id, &shape).map_err(worker_error)?;
+    schemas.learnt(id);
+    Ok(())
+}
+
+pub(super) fn worker_error(error: LoadError) -> WorkerError {
+    match error {
+        LoadError::Refused(message) => WorkerError::Refused(message),
+        LoadError::Again { message, .. } => WorkerError::Transient(message),
     }
 }
 

@@ -27,5 +27,4 @@ pub use ddl::{create_table, create_table_sql};
 pub use error::{Class, PgError};
 pub use name::{TableName, quote_name, quote_text};
 pub use offsets::{Advance, ClaimError, CommitError, Offsets, Position, Settled};
-pub use password::POSTGRES_PASSWORD;
 pub use plan::Plan;

@@ -4,11 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::error::{Class, PgError};
-use crate::config::secret;
+use crate::config::secret::{self, POSTGRES_PASSWORD};
 use crate::config::sink::{PostgresConfig, path};
-
-/// Environment variable that holds the password of `[sink.postgres]`.
-pub const POSTGRES_PASSWORD: &str = "PRESSLINE__SINK__POSTGRES__PASSWORD";
 
 /// Text that is handed to the server and to nobody else. No Debug, no Display.
 pub(super) struct Password(String);

@@ -4,4 +4,7 @@
 
 mod support;
 
+mod inserts;
+mod matrix;
 mod presses;
+mod refused;

@@ -134,7 +134,7 @@ pub enum Digits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Float {
     /// Four bytes.
-    Float,
+    Single,
     /// Eight bytes.
     Double,
     /// An int or long.
@@ -184,7 +184,7 @@ impl Float {
     #[inline]
     fn read(self, cursor: &mut Cursor<'_>) -> Result<f64, Why> {
         Ok(match self {
-            Self::Float => f64::from(cursor.float()?),
+            Self::Single => f64::from(cursor.float()?),
             Self::Double => cursor.double()?,
             Self::Whole(from) => from.read(cursor)? as f64,
         })

@@ -140,6 +140,7 @@ pub fn bytes_of(precision: u8) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -1,0 +1,87 @@
+//! Where polled records go, how many of them, and what ended a batch.
+
+use std::time::Duration;
+
+use rdkafka::message::{BorrowedMessage, Message};
+
+use crate::coordinator::Partition;
+
+/// Where polled records go: the relay keeps them in librdkafka's memory, the load copies their bytes.
+pub trait Intake<'s> {
+    /// Takes a record that belongs to the batch.
+    fn take(&mut self, record: BorrowedMessage<'s>);
+    /// Drops the records of partitions that went away.
+    fn forget(&mut self, partitions: &[Partition]);
+    /// Records taken.
+    fn len(&self) -> usize;
+    /// Nothing taken.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Bytes of their values.
+    fn bytes(&self) -> usize;
+}
+
+/// Limits of one batch.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchLimits {
+    /// Records.
+    pub records: usize,
+    /// Bytes of values.
+    pub bytes: usize,
+    /// From the first record on.
+    pub wait: Duration,
+}
+
+/// Records of one batch, in the order they were polled: within a partition by offset.
+#[derive(Default)]
+pub struct Batch<'s> {
+    /// The records, still in librdkafka's memory.
+    pub records: Vec<BorrowedMessage<'s>>,
+    /// Bytes of their values.
+    pub bytes: usize,
+}
+
+impl<'s> Intake<'s> for Batch<'s> {
+    fn take(&mut self, record: BorrowedMessage<'s>) {
+        self.bytes += record.payload_len();
+        self.records.push(record);
+    }
+
+    fn forget(&mut self, partitions: &[Partition]) {
+        self.records.retain(|record| !partitions.contains(&record.partition()));
+    }
+
+    fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// What ended a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// `batch.max_records`.
+    Records,
+    /// `batch.max_bytes`.
+    Bytes,
+    /// `batch.max_wait_ms`.
+    Time,
+}
+
+impl Trigger {
+    /// All triggers, for the metric's labels.
+    pub const ALL: [Trigger; 3] = [Self::Records, Self::Bytes, Self::Time];
+
+    /// Label of the metric.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Records => "records",
+            Self::Bytes => "bytes",
+            Self::Time => "time",
+        }
+    }
+}
