@@ -119,12 +119,13 @@ _POSTGRES_READS = {
 
 
 class ClickHouseTable:
-    """A table of its own, like the recommended one."""
+    """A table of its own, like the recommended one; `window`: inserts whose tokens the engine remembers, if not as many
+    as there."""
 
     name = "clickhouse"
 
-    def __init__(self, run):
-        self.run = run
+    def __init__(self, run, window=None):
+        self.run, self.window = run, window
         self.address = service("PRESSLINE_TEST_CLICKHOUSE")
         self.database = service("PRESSLINE_TEST_CLICKHOUSE_DATABASE")
         self.user = service("PRESSLINE_TEST_CLICKHOUSE_USER")
@@ -169,6 +170,8 @@ class ClickHouseTable:
         """Makes the table."""
         text = (ROOT / "sql" / "clickhouse" / "button_presses.sql").read_text()
         statement = re.search(r"^CREATE TABLE button_presses$.*?;$", text, re.DOTALL | re.MULTILINE)[0]
+        if self.window is not None:
+            statement = re.sub(r"deduplication_window = \d+", f"deduplication_window = {self.window}", statement)
         self.run_sql(statement.rstrip(";").replace("button_presses", self.table, 1))
         check = f"ifNull(cohort, 0) < {COHORT_LIMIT}"
         self.run_sql(f"ALTER TABLE {self.table} ADD CONSTRAINT known_cohort CHECK {check}")

@@ -23,14 +23,17 @@ CLICKHOUSE_TIMEOUT_MS = 3000
 class LoadWorld(World):
     """Everything of one run; a context manager that leaves nothing running.
 
-    `linked`: each process reaches its databases through links of its own (`links[instance][database]`)."""
+    `linked`: each process reaches its databases through links of its own (`links[instance][database]`). `dense` and
+    `padding`: see `Rows`; `batch`: milliseconds by database; `window`: see `ClickHouseTable`."""
 
     def __init__(
-        self, name, databases=tuple(TABLES), dense=False, padding=0, linked=False, batch=None, rate=500, **more
+        self, name, databases=tuple(TABLES), dense=False, padding=0, linked=False, batch=None, rate=500, window=None, **more
     ):
         super().__init__(name, rate=rate, **more)
         self.rows = Rows(self.run, dense, padding)
         self.tables = {database: TABLES[database](self.run) for database in databases if database in TABLES}
+        if "clickhouse" in self.tables:
+            self.tables["clickhouse"].window = window
         self.group = f"pressline.{self.name}"
         self.letters = f"{self.out}.dead"
         self.linked, self.links = linked, {}
