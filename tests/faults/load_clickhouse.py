@@ -78,6 +78,8 @@ ANSWERS = {
     "lose-response": answers("lose_response", lambda entry: entry.get("response") == "lost"),
     "lose-request": answers("lose_request", lambda entry: entry["result"] == "lost"),
     "slow-answer": answers("slow_answer", ran, ms=CLICKHOUSE_TIMEOUT_MS + 1500),
+    # Begun only after its sender gave it up and has written the range again: its token tells.
+    "slow-insert": answers("slow", ran, ms=CLICKHOUSE_TIMEOUT_MS + 1500),
     "too-many-parts": answers("too_many_parts", refused_with(252)),
     "read-only-disk": answers("read_only_disk", refused_with(164)),
 }

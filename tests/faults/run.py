@@ -216,6 +216,7 @@ def hunt(mutant, fault, seeds):
         result = do(fault, fault.test or 2, seeds.randrange(1 << 32), mutant)
         caught = evidence(mutant, result)
         if caught:
+            print(f"{mutant} is caught by {fault.name}, run {run}: {caught}", flush=True)
             shutil.rmtree(result["folder"], ignore_errors=True)
             break
         print(f"{mutant} got past {fault.name}, run {run}: {result['failures']}", flush=True)
