@@ -1,6 +1,6 @@
-"""A load's world: an Avro topic that is filled at a steady rate, tables of its own, and processes that load the one into the
-others. A `LoadWorld` writes the Avro topic itself, so a record's offset is its sequence; in a `ChainWorld` pressline's own
-relay fills it from raw presses."""
+"""A load's world: an Avro topic that is filled at a steady rate, tables of its own, and processes that load the one into
+the others. A `LoadWorld` writes the Avro topic itself, so a record's offset is its sequence; in a `ChainWorld` pressline's
+own relay fills it from raw presses."""
 
 import functools
 import ipaddress
@@ -16,7 +16,7 @@ from places import Names
 from world import ADDRESSES, PARTITIONS, PATIENCE, PLACES, ROOT, Failure, Load, World, await_that, service
 from world import expected as expected_press
 
-# What a sink's request may take; below the session's time-out, so that a stopped owner's insert is over before the next begins.
+# What a request may take; below the session's time-out, so that a stopped owner's insert is over before the next begins.
 CLICKHOUSE_TIMEOUT_MS = 3000
 
 
@@ -27,7 +27,16 @@ class LoadWorld(World):
     `padding`: see `Rows`; `batch`: milliseconds by database; `window`: see `ClickHouseTable`."""
 
     def __init__(
-        self, name, databases=tuple(TABLES), dense=False, padding=0, linked=False, batch=None, rate=500, window=None, **more
+        self,
+        name,
+        databases=tuple(TABLES),
+        dense=False,
+        padding=0,
+        linked=False,
+        batch=None,
+        rate=500,
+        window=None,
+        **more,
     ):
         super().__init__(name, rate=rate, **more)
         self.rows = Rows(self.run, dense, padding)

@@ -169,15 +169,14 @@ def table(rows, catalogue):
     if has_databases:  # the order cannot be seen in a table, and there are no aborted records
         head = [name for name in head if name not in ("out of order", "aborted")]
         head.insert(1, "checked")
-    lines = ["| " + " | ".join(head) + " |", "|---" * (1 + has_databases) + "|---:" * (len(head) - 1 - has_databases) + "|"]
+    texts = 1 + has_databases
+    lines = ["| " + " | ".join(head) + " |", "|---" * texts + "|---:" * (len(head) - texts) + "|"]
+    keys = [key for key in (*_COUNTS, "aborted") if not has_databases or key not in ("disordered", "aborted")]
     for name in [fault.name for fault in catalogue.FAULTS]:
         own = [row for row in rows if row["fault"] == name]
         for checked in dict.fromkeys(part for row in own for part in row.get("each", {"": 0})):
-            counts = [_cell(own, key, checked) for key in (*_COUNTS, "aborted")]
-            if has_databases:
-                counts = [count for key, count in zip((*_COUNTS, "aborted"), counts) if key not in ("disordered", "aborted")]
-            times = sum(row["times"] for row in own)
-            cells = [times, *counts, max(row.get("recovery", 0) for row in own), sum(bool(row["failures"]) for row in own)]
+            cells = [sum(row["times"] for row in own), *(_cell(own, key, checked) for key in keys)]
+            cells += [max(row.get("recovery", 0) for row in own), sum(bool(row["failures"]) for row in own)]
             names = f"{name} | {checked}" if has_databases else name
             lines.append(f"| {names} | " + " | ".join(f"{cell:,}" for cell in cells) + " |")
     return "\n".join(lines)
