@@ -7,7 +7,7 @@ FAULTS = $(STACK) run -- python3 tests/faults/run.py
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench clean-stack stack-test build-faults faults soak mutants fuzz scaling profile instructions
+.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench clean-stack stack-test build-faults faults load-faults soak mutants fuzz scaling profile instructions
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,7 +19,9 @@ test: prerequisites build build-faults ## all tests, with a real Kafka and schem
 	$(CARGO) test --release --locked --no-run
 	$(STACK) run -- $(CARGO) test --release --locked --no-fail-fast
 	python3 tests/faults/test_checker.py
+	$(STACK) run -- python3 tests/faults/test_load_tables.py
 	$(FAULTS) --suite test
+	$(FAULTS) --suite load-test
 
 build-faults: ## the same with fail points and mutants beside it, for the fault harness
 	$(CARGO) build --release --locked --features fail-points,mutants --bin pressline
@@ -30,8 +32,13 @@ faults: prerequisites build-faults ## kills, stops, rebalances and broken networ
 	python3 tests/faults/test_checker.py
 	$(FAULTS) --suite test $(FAULTS_ARGS)
 
+load-faults: prerequisites build-faults ## the same for the sinks: kills, stops, broken databases; no row lost or doubled in either table
+	$(STACK) run -- python3 tests/faults/test_load_tables.py
+	$(FAULTS) --suite load-test $(FAULTS_ARGS)
+
 soak: prerequisites build-faults ## the same a thousand times, goes on where it was left; FAULTS_ARGS="--kills 100 --times 20"
 	$(FAULTS) --suite soak $(FAULTS_ARGS)
+	$(FAULTS) --suite load-soak $(FAULTS_ARGS)
 	fuzz/run $(FUZZ_SECONDS)
 
 fuzz: ## arbitrary bytes for every decoder, each for FUZZ_SECONDS=60
@@ -42,6 +49,7 @@ scaling: prerequisites build ## 1, 2 and 3 processes on 6 partitions: shares, an
 
 mutants: prerequisites build-faults ## guarantees broken on purpose, each of which the faults must catch
 	$(FAULTS) --suite mutants $(FAULTS_ARGS)
+	$(FAULTS) --suite load-mutants $(FAULTS_ARGS)
 
 unit: ## the tests that need no services
 	$(CARGO) test --release --locked --lib --bins

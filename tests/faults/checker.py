@@ -69,15 +69,15 @@ class Tally:
         """An output record, decoded; returns its (partition, sequence), or None."""
         where = origin(fields["session_id"])
         if where is None or where[0] != self._run:
-            self._wrong(f"{topic_partition}: session {fields['session_id']} was never sent in this run")
+            self.wrong(f"{topic_partition}: session {fields['session_id']} was never sent in this run")
             return None
         _, partition, sequence = where
         self._counts["written"] += 1
         if self._is_bad(partition, sequence):
-            self._wrong(f"input {partition}/{sequence} was written but is bad")
+            self.wrong(f"input {partition}/{sequence} was written but is bad")
         for name, value in self._expected(partition, sequence).items():
             if fields.get(name) != value:
-                self._wrong(f"input {partition}/{sequence}: {name} is {fields.get(name)!r}, not {value!r}")
+                self.wrong(f"input {partition}/{sequence}: {name} is {fields.get(name)!r}, not {value!r}")
         self._see(partition, sequence, topic_partition)
         return partition, sequence
 
@@ -85,13 +85,13 @@ class Tally:
         """A dead letter of this input."""
         self._counts["dead"] += 1
         if not self._is_bad(partition, sequence):
-            self._wrong(f"input {partition}/{sequence} is a dead letter but is sound")
+            self.wrong(f"input {partition}/{sequence} is a dead letter but is sound")
         self._see(partition, sequence, topic_partition)
 
     def undecodable(self, why):
         """An output or dead letter that nobody can read."""
         self._counts["written"] += 1
-        self._wrong(why)
+        self.wrong(why)
 
     @property
     def distinct(self):
@@ -146,7 +146,8 @@ class Tally:
             self._examples,
         )
 
-    def _wrong(self, text):
+    def wrong(self, text):
+        """Something about an output that is not as it must be."""
         self._counts["wrong"] += 1
         self._example(text)
 

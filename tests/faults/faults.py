@@ -12,7 +12,7 @@ import descriptors
 import poison
 import proxy
 from proxy import Rule
-from world import BREAKABLE, PARTITIONS, PAST_TIMEOUTS, RELEASE, Failure, await_that, stack
+from world import BREAKABLE, PARTITIONS, PAST_TIMEOUTS, RELEASE, Failure, World, await_that, stack
 
 EAGER = {"kafka.consumer.partition.assignment.strategy": "range"}
 COOPERATIVE = {"kafka.consumer.partition.assignment.strategy": "cooperative-sticky"}
@@ -406,6 +406,7 @@ class Fault:
     proxied: bool = False
     breakable: bool = False
     settings: dict = field(default_factory=dict)
+    world: object = World  # makes the world it is done to
 
     @property
     def binary(self):

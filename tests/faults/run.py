@@ -5,6 +5,7 @@
     ... --suite soak --times 50 --kills 200        fewer; goes on where target/faults/soak.jsonl ends
     ... --suite soak --only kill --seed 7          one fault
     ... --suite mutants                            each guarantee broken on purpose must be caught
+    ... --suite load-test, load-soak, load-mutants the same for the sinks
 
 Ends with a table in Markdown and `N passed, M failed`; exit code 1 when anything failed.
 """
@@ -25,11 +26,13 @@ from concurrent.futures import ThreadPoolExecutor
 if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
     os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
 
-from faults import BY_NAME, FAULTS, MUTANTS  # noqa: E402
+import faults  # noqa: E402
+import load_faults  # noqa: E402
 from proxy import Proxy  # noqa: E402
-from world import BREAKABLE, FOLDER, RELEASE, Failure, World, count_uncommitted, service  # noqa: E402
+from world import BREAKABLE, FOLDER, RELEASE, Failure, count_uncommitted, service  # noqa: E402
 
 _COUNTS = ("inputs", "written", "dead", "lost", "doubled", "disordered", "wrong")
+SUITES = ["test", "soak", "mutants", "load-test", "load-soak", "load-mutants"]
 _lock = threading.Lock()
 
 
@@ -45,18 +48,24 @@ def do(fault, times, seed, mutant=None):
     result = {"fault": fault.name, "times": times, "seed": seed, "mutant": mutant, "failures": []}
     world = None
     try:
-        with World(
+        with fault.world(
             mutant or fault.name, settings=fault.settings, proxied=fault.proxied, mutant=mutant, binary=fault.binary
         ) as world:
-            world.refused = world.may_go_on = False
             if fault.proxied:
                 with _lock:
                     world.proxy = the_proxy()
-            verdict = _run(fault, world, times, seed, result)
-            result |= {name: getattr(verdict, name) for name in _COUNTS}
-            result["aborted"] = count_uncommitted(world.bootstrap, world.out) - verdict.written
-            if not verdict.sound:
-                world.fail("; ".join(verdict.examples[:5]) or "inputs are not written + dead")
+            found = _run(fault, world, times, seed, result)
+            verdicts = found if isinstance(found, dict) else {"": found}
+            for name in _COUNTS:
+                result[name] = sum(getattr(verdict, name) for verdict in verdicts.values())
+            if isinstance(found, dict):
+                result["each"] = {name: {c: getattr(v, c) for c in _COUNTS} for name, v in found.items()}
+            else:
+                result["aborted"] = count_uncommitted(world.bootstrap, world.out) - found.written
+            for name, verdict in verdicts.items():
+                if not verdict.sound:
+                    what = "; ".join(verdict.examples[:5]) or "inputs are not written + dead"
+                    world.fail(f"{name}: {what}" if name else what)
             result["failures"] += world.failures
             world.failures = list(result["failures"])  # keeps the folder
     except Exception as error:  # noqa: BLE001 - every failure is a result
@@ -69,6 +78,7 @@ def do(fault, times, seed, mutant=None):
 
 
 def _run(fault, world, times, seed, result):
+    """The verdict; of a world with databases, one for each."""
     try:
         fault.do(world, times, random.Random(seed))
     except Failure as failure:
@@ -77,29 +87,24 @@ def _run(fault, world, times, seed, result):
         for instance in world.instances:
             if instance.process.poll() is None:
                 instance.send(18)  # SIGCONT
-    if world.refused:  # nothing runs any more; what was relayed before must be all there is
-        world.monitor.read_to_end()
-        sent = dict(world.load.sent)
-        if world.may_go_on:
-            sent = {p: max(count, world.monitor.newest.get(p, -1) + 1) for p, count in sent.items()}
-        return world.monitor.tally.verdict(sent)
-    return world.finish()
+    return world.left() if world.refused else world.finish()
 
 
 def work(arguments):
     """(fault, times) still to do, from the suite and what the file holds."""
     file = FOLDER / f"{arguments.suite}.jsonl"
-    if arguments.suite == "test" or arguments.fresh:
+    is_test = arguments.suite.endswith("test")
+    if is_test or arguments.fresh:
         file.unlink(missing_ok=True)
     done = {}
     for row in results(file):
         if not row["failures"]:
             done[row["fault"]] = done.get(row["fault"], 0) + row["times"]
     todo = []
-    for fault in FAULTS:
+    for fault in arguments.catalogue.FAULTS:
         if arguments.only and fault.name not in arguments.only:
             continue
-        wanted = fault.test if arguments.suite == "test" else fault.soak
+        wanted = fault.test if is_test else fault.soak
         if fault.name == "kill" and arguments.kills is not None:
             wanted = arguments.kills
         elif fault.name != "kill" and arguments.times is not None and (wanted or arguments.only):
@@ -156,37 +161,38 @@ def say(count, total, result):
         print(f"    seed {result['seed']}, logs in {result.get('folder')}", flush=True)
 
 
-def table(rows):
-    """Sums by fault, in Markdown."""
-    head = [
-        "fault",
-        "times",
-        "inputs",
-        "written",
-        "dead",
-        "lost",
-        "doubled",
-        "out of order",
-        "wrong content",
-        "aborted",
-        "recovery s, max",
-        "failed runs",
-    ]
-    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
-    for name in [fault.name for fault in FAULTS]:
+def table(rows, catalogue):
+    """Sums by fault, and of worlds with databases by database, in Markdown."""
+    has_databases = catalogue is load_faults
+    head = ["fault", "times", "inputs", "written", "dead", "lost", "doubled", "out of order", "wrong content"]
+    head += ["aborted", "recovery s, max", "failed runs"]
+    if has_databases:  # the order cannot be seen in a table, and there are no aborted records
+        head = [name for name in head if name not in ("out of order", "aborted")]
+        head.insert(1, "checked")
+    texts = 1 + has_databases
+    lines = ["| " + " | ".join(head) + " |", "|---" * texts + "|---:" * (len(head) - texts) + "|"]
+    keys = [key for key in (*_COUNTS, "aborted") if not has_databases or key not in ("disordered", "aborted")]
+    for name in [fault.name for fault in catalogue.FAULTS]:
         own = [row for row in rows if row["fault"] == name]
-        if own:
-            sums = [sum(row.get(key, 0) for row in own) for key in ("times", *_COUNTS, "aborted")]
-            cells = [*sums, max(row.get("recovery", 0) for row in own), sum(bool(row["failures"]) for row in own)]
-            lines.append(f"| {name} | " + " | ".join(f"{cell:,}" for cell in cells) + " |")
+        for checked in dict.fromkeys(part for row in own for part in row.get("each", {"": 0})):
+            cells = [sum(row["times"] for row in own), *(_cell(own, key, checked) for key in keys)]
+            cells += [max(row.get("recovery", 0) for row in own), sum(bool(row["failures"]) for row in own)]
+            names = f"{name} | {checked}" if has_databases else name
+            lines.append(f"| {names} | " + " | ".join(f"{cell:,}" for cell in cells) + " |")
     return "\n".join(lines)
+
+
+def _cell(rows, key, checked):
+    return sum((row.get("each", {}).get(checked, {}) if checked else row).get(key, 0) for row in rows)
 
 
 def mutants(arguments, seeds):
     """Each mutant must be caught by its fault, and the same build without a mutant must pass it."""
-    chosen = {m: BY_NAME[name] for m, name in MUTANTS.items() if not arguments.only or m in arguments.only}
+    by_name = arguments.catalogue.BY_NAME
+    hunted = arguments.catalogue.MUTANTS.items()
+    chosen = {m: by_name[name] for m, name in hunted if not arguments.only or m in arguments.only}
     sound = [
-        dataclasses.replace(BY_NAME[name], breakable=True) for name in dict.fromkeys(f.name for f in chosen.values())
+        dataclasses.replace(by_name[name], breakable=True) for name in dict.fromkeys(f.name for f in chosen.values())
     ]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         passes = [pool.submit(do, fault, fault.test or 2, seeds.randrange(1 << 32)) for fault in sound]
@@ -209,6 +215,7 @@ def hunt(mutant, fault, seeds):
         result = do(fault, fault.test or 2, seeds.randrange(1 << 32), mutant)
         caught = evidence(mutant, result)
         if caught:
+            print(f"{mutant} is caught by {fault.name}, run {run}: {caught}", flush=True)
             shutil.rmtree(result["folder"], ignore_errors=True)
             break
         print(f"{mutant} got past {fault.name}, run {run}: {result['failures']}", flush=True)
@@ -226,7 +233,7 @@ def evidence(mutant, result):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--suite", choices=["test", "soak", "mutants"], default="test")
+    parser.add_argument("--suite", choices=SUITES, default="test")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="faults (or mutants) by name")
     parser.add_argument("--times", type=int, default=_number("PRESSLINE_SOAK_TIMES"), help="of each fault but kill")
     parser.add_argument("--kills", type=int, default=_number("PRESSLINE_SOAK_KILLS"), help="random kills")
@@ -234,22 +241,28 @@ def main():
     parser.add_argument("--jobs", type=int, default=4, help="faults side by side")
     parser.add_argument("--fresh", action="store_true", help="soak: forget what was done")
     arguments = parser.parse_args()
-    unknown = set(arguments.only or ()) - set(BY_NAME) - set(MUTANTS)
+    arguments.catalogue = load_faults if arguments.suite.startswith("load-") else faults
+    known = {*faults.BY_NAME, *faults.MUTANTS, *load_faults.BY_NAME, *load_faults.MUTANTS}
+    unknown = set(arguments.only or ()) - known
     if unknown:
-        parser.error(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(BY_NAME)}")
+        here = ", ".join(arguments.catalogue.BY_NAME)
+        parser.error(f"no such fault: {', '.join(sorted(unknown))}; in this suite there are {here}")
+    if arguments.only and not set(arguments.only) & {*arguments.catalogue.BY_NAME, *arguments.catalogue.MUTANTS}:
+        print(f"{arguments.suite}: none of these are in this suite")
+        return 0
     for binary in (RELEASE, BREAKABLE):
         if not binary.exists():
-            parser.error(f"{binary} is missing: make build faults-build")
+            parser.error(f"{binary} is missing: make build-faults")
     FOLDER.mkdir(parents=True, exist_ok=True)
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}", flush=True)
     seeds = random.Random(seed)
     begun = time.monotonic()
-    if arguments.suite == "mutants":
+    if arguments.suite.endswith("mutants"):
         text, passed, failed = mutants(arguments, seeds)
     else:
         rows = suite(arguments, seeds)
-        text = table(rows)
+        text = table(rows, arguments.catalogue)
         failed = sum(bool(row["failures"]) for row in rows)
         passed = len(rows) - failed
     print(f"\n{text}\n\n{time.monotonic() - begun:.0f} s\n{passed} passed, {failed} failed", flush=True)

@@ -1,0 +1,90 @@
+"""The faults that both sinks must stand, and the mutants that they must catch."""
+
+from functools import partial
+
+import load_clickhouse
+import load_kills
+import load_postgres
+import load_topic
+from faults import COOPERATIVE, EAGER, Fault, broker_kill, broker_stop, churn, kill, kill_at, terminate
+from load_world import ChainWorld, LoadWorld
+
+POSTGRES, CLICKHOUSE = ("postgres",), ("clickhouse",)
+_IN = {"postgres": partial(LoadWorld, databases=POSTGRES), "clickhouse": partial(LoadWorld, databases=CLICKHOUSE)}
+_LINKED = partial(LoadWorld, linked=True)
+# A body is sent in pieces of a mebibyte: rows so large and batches so long that an insert has several.
+_FAT = partial(LoadWorld, databases=CLICKHOUSE, padding=8000, rate=600, batch={"clickhouse": 1200})
+# The engine remembers no tokens: nothing but what is in the table tells that an insert was done.
+_FORGETFUL = partial(LoadWorld, databases=CLICKHOUSE, window=0)
+_POINTS = {
+    "pg_after_copy": _IN["postgres"],
+    "pg_before_commit": _IN["postgres"],
+    "pg_during_commit": _IN["postgres"],
+    "pg_after_commit": _IN["postgres"],
+    "ch_after_pending": _IN["clickhouse"],
+    "ch_mid_body": _FAT,
+    "ch_after_insert": _FORGETFUL,
+}
+
+
+def _on(database, name, do, **more):
+    """A fault of one database, with that one's sink alone."""
+    return Fault(f"{name}-{database}", do, world=partial(_IN[database], linked=True), **more)
+
+
+FAULTS = [
+    Fault("load", load_kills.load_all(200_000), test=1, soak=1, world=partial(ChainWorld, rate=100_000)),
+    Fault("kill", kill, test=10, soak=1000, at_once=10, world=LoadWorld),
+    *(Fault(f"kill-{point.replace('_', '-')}", kill_at(point), world=world) for point, world in _POINTS.items()),
+    Fault("stop-and-continue", load_kills.stop_and_continue, world=_LINKED),
+    *(_on(database, "late-write", load_kills.late_write) for database in _IN),
+    Fault("churn-eager", churn, settings=EAGER, world=LoadWorld),
+    Fault("churn-cooperative", churn, settings=COOPERATIVE, world=LoadWorld),
+    Fault("terminate", terminate, world=LoadWorld),
+    Fault("first-start", load_kills.first_start, at_once=2, world=partial(LoadWorld, rate=2000)),
+    *(
+        Fault(f"bad-rows-{database}", load_postgres.bad_rows, world=partial(_IN[database], dense=True, rate=200))
+        for database in _IN
+    ),
+    Fault("topic-made-again-running", load_topic.made_again(True), at_once=1, world=LoadWorld),
+    Fault("topic-made-again-away", load_topic.made_again(False), at_once=1, world=LoadWorld),
+    Fault("retention", load_topic.retention, at_once=1, world=LoadWorld),
+    *(
+        Fault(
+            f"outage-{database}",
+            load_kills.outage(database),
+            test=1,
+            soak=5,
+            at_once=1,
+            world=partial(ChainWorld, linked=True, rate=2200),
+        )
+        for database in _IN
+    ),
+    _on("postgres", "terminate-backends", load_postgres.terminate_backends),
+    _on("postgres", "lost-commit-answer", load_postgres.lost_commit_answer),
+    _on("postgres", "restored", load_postgres.restored),
+    _on("postgres", "column-added", load_postgres.column_added),
+    _on("postgres", "column-altered", load_postgres.column_altered),
+    Fault("column-dropped", load_postgres.column_dropped, at_once=1, world=ChainWorld),
+    _on("clickhouse", "lost-answer", load_clickhouse.lost_answer),
+    *(
+        Fault(f"{name}-clickhouse", do, alone=True, world=_IN["clickhouse"])
+        for name, do in load_clickhouse.ANSWERS.items()
+    ),
+    Fault("down-clickhouse", load_clickhouse.down, alone=True, world=_IN["clickhouse"]),
+    Fault("kill-clickhouse", load_clickhouse.kill_server, alone=True, world=LoadWorld),
+    Fault("kill-postgres", load_postgres.kill_server, alone=True, world=LoadWorld),
+    Fault("kill-in-commit-postgres", load_postgres.kill_in_commit, alone=True, world=_IN["postgres"]),
+    Fault("broker-kill", broker_kill, alone=True, world=LoadWorld),
+    Fault("broker-stop", broker_stop(12), test=0, alone=True, world=LoadWorld),
+]
+BY_NAME = {fault.name: fault for fault in FAULTS}
+
+# Mutant → the fault that must catch it.
+MUTANTS = {
+    "no_compare_and_set": "late-write-postgres",
+    "compare_without_raise": "late-write-postgres",
+    "recovery_without_reading": "kill-ch-after-insert",
+    "old_epoch_accepted": "churn-cooperative",
+    "offsets_before_rows": "kill-ch-after-pending",
+}
