@@ -132,13 +132,13 @@ impl Target {
         let Some(last) = present else { return Ok(()) };
         Err(SourceError::Refused(format!(
             "{}: the table has rows of topic {}, partition {partition}, up to offset {last}, but the consumer group has no offset \
-             of it: it expired or was deleted, or the rows are of a topic of the same name before it was made again. Beginning \
-             now could write rows twice. Decide: pressline offsets set --pipeline {} --sink clickhouse --partition {partition} \
-             --offset {}",
+             of it. If it expired or was deleted, beginning now could write rows twice: set it to {} (kafka-consumer-groups \
+             --reset-offsets --group pressline.{}.clickhouse). If the topic was made again under its old name, load it into \
+             another table, because its offsets are those of the old rows",
             table.place(),
             self.topic,
-            self.pipeline,
-            last + 1
+            last + 1,
+            self.pipeline
         )))
     }
 

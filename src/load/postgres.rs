@@ -76,11 +76,12 @@ impl Target {
         SourceError::Refused(format!(
             "{}: table {} has no position of pipeline {pipeline}, topic {topic}, partition {partition}, although the consumer \
              group has loaded it up to {committed}: the row was deleted, or this is another database. Beginning anew could \
-             write rows twice. Find out which rows are in table {}, then: pressline offsets set --pipeline {pipeline} --sink \
-             postgres --partition {partition} --offset N",
+             write rows twice. Find out which rows are in table {}, then: INSERT INTO {} (pipeline, topic, topic_id, \
+             \"partition\", next_offset) VALUES (…, …, …, {partition}, N), with the topic_id of the other rows",
             postgres::place(config),
             config.offsets_table,
-            config.table
+            config.table,
+            config.offsets_table
         ))
     }
 }
@@ -216,12 +217,14 @@ impl PostgresSink {
         Ok(Written { rows: written as u64, bytes: crate::source::Intake::bytes(batch) as u64, found: 0 })
     }
 
-    /// An error of the schema may only say that the table was altered: then the batch is tried again with new plans.
-    async fn is_altered(&mut self) -> bool {
+    /// An error of the schema may only say that the table was altered: then the batch is tried again with new plans. Errors:
+    /// the database cannot be asked now.
+    async fn is_altered(&mut self) -> Result<bool, LoadError> {
         let before = self.table.clone();
         // The connection may be of no use after a COPY that failed at its start.
         self.writer = None;
-        self.reconnect().await.is_ok() && before != self.table
+        self.reconnect().await.map_err(|error| load_error(&error))?;
+        Ok(before != self.table)
     }
 }
 
@@ -246,7 +249,7 @@ impl Sink for PostgresSink {
                 Ok(written)
             }
             Err(LoadError::Refused(message)) => {
-                if runtime.block_on(self.is_altered()) {
+                if runtime.block_on(self.is_altered())? {
                     let message = format!("table {} was altered; new plans are made: {message}", self.table_name);
                     return Err(LoadError::Again { class: Class::Moved, message });
                 }

@@ -164,7 +164,8 @@ mod tests {
             decimal(&bytes, scale, 97, None, &mut out).unwrap();
             assert_eq!(read(&out), decimal_text(&bytes, scale));
         }
-        bytes.insert(0, 1);
+        // 99 digits.
+        bytes.insert(0, 0x7f);
         assert_eq!(decimal(&bytes, 0, 97, None, &mut Vec::new()), Err(Why::OutOfRange));
         assert_eq!(decimal(&vec![0x7f; 1 << 20], 0, 97, None, &mut Vec::new()), Err(Why::OutOfRange));
     }

@@ -52,7 +52,7 @@ async fn three_bad_rows_of_a_thousand_are_found() {
     transaction.commit(&nowhere(), &[]).await.unwrap();
     assert_eq!(refused.keys().copied().collect::<Vec<_>>(), [0, 500, 999]);
     for refusal in refused.values() {
-        assert_eq!(refusal.to_string(), "column : the database refuses the row (code 23514, constraint not_these)");
+        assert_eq!(refusal.to_string(), "the database refuses the row (code 23514, constraint not_these)");
     }
     let expected: Vec<i64> = (0..1_000).filter(|number| ![0, 500, 999].contains(number)).collect();
     assert_eq!(numbers(&server).await, expected);
@@ -173,6 +173,6 @@ async fn triggers_texts_and_values_stay_with_the_server() {
     let mut transaction = writer.begin().await.unwrap();
     let refused = transaction.copy(&batch(&rows(4)), |_| Some(&plan), 5).await.unwrap();
     transaction.commit(&nowhere(), &[]).await.unwrap();
-    assert_eq!(refused[&2].to_string(), "column : the database refuses the row (code P0001)");
+    assert_eq!(refused[&2].to_string(), "the database refuses the row (code P0001)");
     assert_eq!(numbers(&server).await, [0, 1, 3]);
 }

@@ -64,8 +64,8 @@ async fn sslmodes_are_libpqs() {
     let wrong = server.path("wrong.pem");
     std::fs::write(&wrong, OTHER_AUTHORITY).unwrap();
     let none = PathBuf::new();
-    // The certificate is for localhost, not for 127.0.0.1.
-    let (named, address) = ("localhost", "127.0.0.1");
+    // The certificate is for localhost and 127.0.0.1; the server listens on 127.0.0.2 too.
+    let (named, address) = ("localhost", "127.0.0.2");
     for (mode, host, ca, expected) in [
         ("disable", named, &none, Ok(false)),
         ("prefer", address, &none, Ok(true)),

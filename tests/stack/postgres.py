@@ -20,7 +20,8 @@ DATABASE = "pressline"
 _LONGEST_SOCKET = 107
 
 _SETTINGS = """
-listen_addresses = '{loopback}'
+# The second one is not in the certificate: for tests of its name.
+listen_addresses = '{loopback}, 127.0.0.2'
 port = {port}
 unix_socket_directories = '{sockets}'
 max_connections = 100
@@ -35,7 +36,7 @@ log_line_prefix = '%m [%p] '
 
 _ACCESS = """
 local all all scram-sha-256
-host all all 127.0.0.1/32 scram-sha-256
+host all all 127.0.0.0/8 scram-sha-256
 host replication all 127.0.0.1/32 scram-sha-256
 """
 
