@@ -101,6 +101,15 @@ pub fn invalid_property(config: &ClientConfig) -> Option<(String, String)> {
     }
 }
 
+/// Drops a client on a thread of its own: its destructor waits for librdkafka's threads, which can take seconds, or for ever,
+/// when a broker does not answer.
+pub fn retire(client: impl Send + 'static) {
+    let spawned = std::thread::Builder::new().name("pressline-retire".into()).spawn(move || drop(client));
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "no thread to retire a Kafka client on");
+    }
+}
+
 /// What a client's topic looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicLayout {

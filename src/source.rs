@@ -485,7 +485,7 @@ fn current_topic_id(client: &ClientConfig, topic: &str) -> Result<Option<TopicId
     client.remove("group.instance.id");
     let probe = BaseConsumer::from_config_and_context(&client, Probe::default())
         .map_err(|error| SourceError::Refused(format!("cannot make a consumer: {error}")))?;
-    match topic_id::topic_id(probe.client(), topic, METADATA_TIMEOUT) {
+    let current = match topic_id::topic_id(probe.client(), topic, METADATA_TIMEOUT) {
         Ok(id) => Ok(id),
         Err(TopicIdError::NoSuchTopic) => Err(SourceError::Transient(format!(
             "topic {topic} does not exist: create it (pressline generate --create-topics makes a small one)"
@@ -494,7 +494,9 @@ fn current_topic_id(client: &ClientConfig, topic: &str) -> Result<Option<TopicId
             let cause = kafka::complaint(&probe).map(|complaint| format!("; {complaint}")).unwrap_or_default();
             Err(SourceError::Transient(format!("topic {topic}: {error}{cause}")))
         }
-    }
+    };
+    kafka::retire(probe);
+    current
 }
 
 fn consumer_config(options: &SourceOptions<'_>) -> Result<ClientConfig, SourceError> {

@@ -221,7 +221,7 @@ impl Writer {
         if self.delivery == Delivery::ExactlyOnce
             && let Err(error) = producer.init_transactions(timeout)
         {
-            retire(Arc::new(producer));
+            kafka::retire(producer);
             return Err(init_error(&error, &self.transactional_id));
         }
         self.producer = Some(Arc::new(producer));
@@ -236,7 +236,7 @@ impl Writer {
     /// Lets the producer go. What it left open is ended by the next [`Self::reopen`] or the broker's time-out.
     pub fn close(&mut self) {
         if let Some(producer) = self.producer.take() {
-            retire(producer);
+            kafka::retire(producer);
         }
     }
 
@@ -287,15 +287,6 @@ fn defaults(client: &mut ClientConfig, own: &crate::config::PropertyMap, both: &
         if !own.contains_key(name) && !both.contains_key(name) {
             client.set(name, value);
         }
-    }
-}
-
-/// Drops a producer on a thread of its own: its destructor waits for librdkafka's threads, which can take seconds when
-/// a broker does not answer.
-fn retire(producer: Arc<InnerProducer>) {
-    let spawned = std::thread::Builder::new().name("pressline-retire".into()).spawn(move || drop(producer));
-    if let Err(error) = spawned {
-        tracing::warn!(%error, "no thread to retire a producer on");
     }
 }
 
