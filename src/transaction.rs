@@ -398,7 +398,7 @@ impl Transaction<'_> {
     }
 
     /// On a thread of its own, which is left behind when it is late: librdkafka waits for the group's coordinator without
-    /// end when the broker falls silent (https://github.com/confluentinc/librdkafka/issues/5456), whatever the time-out.
+    /// end when the broker falls silent (<https://github.com/confluentinc/librdkafka/issues/5456>), whatever the time-out.
     fn send_offsets(&self, offsets: &TopicPartitionList, group: ConsumerGroupMetadata) -> Result<(), TransactionError> {
         let (producer, offsets, limit) = (Arc::clone(self.producer()?), offsets.clone(), self.writer.timeout);
         let left = limit.saturating_sub(self.began.elapsed()).max(SHORTEST_CALL);

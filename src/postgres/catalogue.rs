@@ -1,4 +1,4 @@
-//! What a table looks like, from PostgreSQL's catalogue (https://www.postgresql.org/docs/current/catalogs.html).
+//! What a table looks like, from PostgreSQL's catalogue (<https://www.postgresql.org/docs/current/catalogs.html>).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;

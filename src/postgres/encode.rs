@@ -1,5 +1,5 @@
 //! Values in the form of binary COPY: a length of four bytes, then the bytes that the type's receive function reads
-//! (https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"), straight from the datum's bytes.
+//! (<https://www.postgresql.org/docs/current/sql-copy.html>, "Binary Format"), straight from the datum's bytes.
 
 use serde::de::IgnoredAny;
 use uuid::Uuid;

@@ -2,7 +2,7 @@
 //!
 //! The server's own texts (message, detail, context) quote values of the row they complain about, so none of them is
 //! passed on: an error is told by its SQLSTATE and by the names of table, column and constraint
-//! (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+//! (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
 //! The password: from the environment, our own file, or libpq's password file
-//! (https://www.postgresql.org/docs/current/libpq-pgpass.html).
+//! (<https://www.postgresql.org/docs/current/libpq-pgpass.html>).
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! TLS as libpq's `sslmode` means it (https://www.postgresql.org/docs/current/libpq-ssl.html), by rustls.
+//! TLS as libpq's `sslmode` means it (<https://www.postgresql.org/docs/current/libpq-ssl.html>), by rustls.
 //!
 //! Two differences: without `ca`, the verifying modes trust the system's authorities (libpq's `sslrootcert=system`); and a
 //! certificate is valid for the names in its subjectAltName only, never for its common name.
