@@ -158,7 +158,8 @@ def bad_rows(world, times, random):
         begun = time.monotonic()
         pair[name].kill()
         pair[name] = world.start(name)
-        world.recovered(begun, 120)
+        # Each bad row costs ClickHouse a dozen inserts and commits to find.
+        world.recovered(begun, 400)
 
 
 def _says(instance, word):

@@ -173,7 +173,7 @@ class LoadWorld(World):
         if self.load.failed:
             raise Failure(f"the harness could not send {self.load.failed} records: {self.load.error}")
         try:
-            self._await_sent(sent, 2 * PATIENCE)
+            self._await_sent(sent, 5 * PATIENCE)
             self._await_positions(sent)
         except Failure as failure:
             self.fail(str(failure))
