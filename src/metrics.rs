@@ -3,6 +3,7 @@
 //! Workers count locally and emit once per batch. Labels are bounded: pipelines and partitions come from the
 //! configuration and the topic, reasons and outcomes from enums.
 
+mod lag;
 mod sink;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::enrich::LookupOutcome;
 use crate::source::Trigger;
 use crate::transaction::Cause;
 
+use lag::LagGauges;
 pub use sink::SinkMetrics;
 
 /// Upper bounds, in seconds, of the delay and duration histograms.
@@ -218,8 +220,7 @@ pub struct WorkerMetrics {
     rebalances: Counter,
     assigned: Gauge,
     cache_entries: Gauge,
-    /// Partitions with lag gauges, so that those of revoked ones can be set to nothing.
-    shown: BTreeMap<Partition, (Gauge, Gauge)>,
+    lag: LagGauges,
 }
 
 impl WorkerMetrics {
@@ -251,7 +252,7 @@ impl WorkerMetrics {
             rebalances: counter!(REBALANCES, p()),
             assigned: gauge!(ASSIGNED, "pipeline" => pipeline.to_string(), "worker" => worker.clone()),
             cache_entries: gauge!(CACHE_ENTRIES, p()),
-            shown: BTreeMap::new(),
+            lag: LagGauges::new(LAG_RECORDS, LAG_SECONDS, p()),
             pipeline: pipeline.to_string(),
             worker,
         }
@@ -308,15 +309,7 @@ impl WorkerMetrics {
     pub fn rebalanced(&mut self, positions: &BTreeMap<Partition, NextOffset>) {
         self.rebalances.increment(1);
         self.assigned.set(positions.len() as f64);
-        // The new owner shows the lag now; ours would stand still at its last value.
-        self.shown.retain(|partition, (records, seconds)| {
-            let ours = positions.contains_key(partition);
-            if !ours {
-                records.set(0.0);
-                seconds.set(0.0);
-            }
-            ours
-        });
+        self.lag.keep(positions);
     }
 
     /// Places in the cache.
@@ -340,38 +333,8 @@ impl WorkerMetrics {
         let queued = |of: fn(&rdkafka::statistics::Partition) -> f64| topic.partitions.values().map(of).sum::<f64>();
         gauge!(KAFKA_QUEUE, labels()).set(queued(|p| p.fetchq_cnt as f64));
         gauge!(KAFKA_QUEUE_BYTES, labels()).set(queued(|p| p.fetchq_size as f64));
-        for (partition, lag, age) in lags(topic, positions, last_timestamp_ms) {
-            let (records, seconds) = self.shown.entry(partition).or_insert_with(|| {
-                let labels = || {
-                    vec![Label::new("pipeline", self.pipeline.clone()), Label::new("partition", partition.to_string())]
-                };
-                (gauge!(LAG_RECORDS, labels()), gauge!(LAG_SECONDS, labels()))
-            });
-            records.set(lag);
-            seconds.set(age);
-        }
+        self.lag.show(topic, positions, last_timestamp_ms);
     }
-}
-
-/// Of each partition the records not read yet and the age in seconds of the last one read, 0 where all are read.
-fn lags(
-    topic: &rdkafka::statistics::Topic,
-    positions: &BTreeMap<Partition, NextOffset>,
-    last_timestamp_ms: &BTreeMap<Partition, i64>,
-) -> Vec<(Partition, f64, f64)> {
-    let now_ms = unix_seconds(SystemTime::now()) * 1000.0;
-    let ends = positions.iter().filter_map(|(partition, position)| {
-        let end = topic.partitions.get(partition)?.ls_offset;
-        (end >= 0).then_some((*partition, (end - position).max(0)))
-    });
-    ends.map(|(partition, lag)| {
-        let age = match last_timestamp_ms.get(&partition) {
-            Some(timestamp) if lag > 0 => ((now_ms - *timestamp as f64) / 1000.0).max(0.0),
-            _ => 0.0,
-        };
-        (partition, lag as f64, age)
-    })
-    .collect()
 }
 
 fn increment_all(counters: &[Counter], counts: &[u64]) {

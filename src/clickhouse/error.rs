@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::finding::with_causes;
+
 /// What an error asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -80,7 +82,7 @@ impl ChError {
                 class: lost,
                 code: None,
                 place: place.into(),
-                what: format!("connection failed: {}", chain(cause.as_ref())),
+                what: format!("connection failed: {}", with_causes(cause.as_ref())),
                 cure: "is the server up, and sink.clickhouse.url its HTTP interface?",
             },
             Error::InvalidParams(_) => Self::configuration("sink.clickhouse.url", "not an http:// or https:// address"),
@@ -123,20 +125,6 @@ fn code_of(text: &str) -> Option<u32> {
     let (_, rest) = text.split_once("Code: ")?;
     let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     rest.get(..end)?.parse().ok()
-}
-
-/// An error and what caused it.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let said = inner.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = inner.source();
-    }
-    text
 }
 
 /// `TOO_MANY_PARTS`.

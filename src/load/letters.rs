@@ -10,7 +10,7 @@ use crate::dead_letter;
 use crate::transaction::{OutputRecord, TransactionError, Writer};
 
 /// Rows the brake looks back on.
-const WINDOW: usize = 10_000;
+pub(super) const WINDOW: usize = 10_000;
 /// How long a producer may take to be made.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use super::letters::WINDOW;
 use super::worker::{MakeSink, worker_error};
 use super::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Sink, Written};
 use crate::avro::Shape;
@@ -19,9 +20,6 @@ use crate::supervise::WorkerError;
 
 /// Where findings say that a setting stands.
 pub const SECTION: &str = "sink.postgres";
-/// At least so many rows of a batch may be refused before the search for them is given up: those that the brake looks
-/// back on.
-const WINDOW: usize = 10_000;
 
 /// What a worker's sink and the positions are made from.
 #[derive(Clone)]
@@ -203,6 +201,7 @@ impl PostgresSink {
             .iter()
             .map(|(&partition, span)| Advance { partition, start: span.start, end: span.end })
             .collect();
+        // More bad rows than this trip the brake anyway: the search for them ends there.
         let most = (self.target.config.consumer.max_dead_share * batch.rows().len().max(WINDOW) as f64) as usize;
         let Some(writer) = &mut self.writer else { return Err(no_connection()) };
         let plans = &self.plans;

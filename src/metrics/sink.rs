@@ -8,7 +8,7 @@ use rdkafka::statistics::Statistics;
 
 use super::{
     SINK_ASSIGNED, SINK_BATCHES, SINK_BYTES, SINK_DEAD, SINK_FOUND, SINK_LAG_RECORDS, SINK_LAG_SECONDS, SINK_RETRIES,
-    SINK_ROWS, SINK_WRITE_SECONDS, lags, position,
+    SINK_ROWS, SINK_WRITE_SECONDS, lag::LagGauges, position,
 };
 use crate::coordinator::{NextOffset, Partition};
 use crate::load::{Class, Why, Written};
@@ -25,8 +25,7 @@ pub struct SinkMetrics {
     retries: Vec<Counter>,
     write_seconds: Histogram,
     assigned: Gauge,
-    /// Partitions with lag gauges, so that those of revoked ones can be set to nothing.
-    shown: BTreeMap<Partition, (Gauge, Gauge)>,
+    lag: LagGauges,
 }
 
 impl SinkMetrics {
@@ -51,7 +50,7 @@ impl SinkMetrics {
             retries: Class::ALL.iter().map(|c| with(SINK_RETRIES, "class", c.label())).collect(),
             write_seconds: histogram!(SINK_WRITE_SECONDS, labels()),
             assigned: gauge!(SINK_ASSIGNED, with_worker),
-            shown: BTreeMap::new(),
+            lag: LagGauges::new(SINK_LAG_RECORDS, SINK_LAG_SECONDS, labels()),
             pipeline: pipeline.to_string(),
             sink,
         }
@@ -87,15 +86,7 @@ impl SinkMetrics {
     /// Partitions changed.
     pub fn rebalanced(&mut self, positions: &BTreeMap<Partition, NextOffset>) {
         self.assigned.set(positions.len() as f64);
-        // The new owner shows the lag now; ours would stand still at its last value.
-        self.shown.retain(|partition, (records, seconds)| {
-            let ours = positions.contains_key(partition);
-            if !ours {
-                records.set(0.0);
-                seconds.set(0.0);
-            }
-            ours
-        });
+        self.lag.keep(positions);
     }
 
     /// The lag, from librdkafka's figures.
@@ -106,21 +97,8 @@ impl SinkMetrics {
         positions: &BTreeMap<Partition, NextOffset>,
         last_timestamp_ms: &BTreeMap<Partition, i64>,
     ) {
-        let Some(topic) = statistics.topics.get(topic) else { return };
-        for (partition, lag, age) in lags(topic, positions, last_timestamp_ms) {
-            if !self.shown.contains_key(&partition) {
-                let labels = || {
-                    let mut labels = self.labels();
-                    labels.push(Label::new("partition", partition.to_string()));
-                    labels
-                };
-                let gauges = (gauge!(SINK_LAG_RECORDS, labels()), gauge!(SINK_LAG_SECONDS, labels()));
-                self.shown.insert(partition, gauges);
-            }
-            if let Some((records, seconds)) = self.shown.get(&partition) {
-                records.set(lag);
-                seconds.set(age);
-            }
+        if let Some(topic) = statistics.topics.get(topic) {
+            self.lag.show(topic, positions, last_timestamp_ms);
         }
     }
 }

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::RegistryConfig;
 use crate::config::secret::{self, Secret};
+use crate::finding::with_causes;
 use crate::schema;
 
 pub use error::RegistryError;
@@ -106,7 +107,7 @@ impl Registry {
         if is_loopback(&base) {
             builder = builder.no_proxy();
         }
-        let client = builder.build().map_err(|e| RegistryError::configuration("registry", chain(&e)))?;
+        let client = builder.build().map_err(|e| RegistryError::configuration("registry", with_causes(&e)))?;
         let credentials = match &config.username {
             Some(username) => {
                 let file = config.password_file.as_ref().map(|f| f.relative());
@@ -320,7 +321,7 @@ impl Registry {
                 reason: "it did not answer within registry.timeout_ms".into(),
             };
         }
-        RegistryError::Unavailable { registry, reason: chain(&error.without_url()) }
+        RegistryError::Unavailable { registry, reason: with_causes(&error.without_url()) }
     }
 }
 
@@ -353,20 +354,6 @@ fn authorities(file: &std::path::Path) -> Result<Vec<Certificate>, RegistryError
         return Err(bad("holds no certificate (-----BEGIN CERTIFICATE-----)".into()));
     }
     Ok(certificates)
-}
-
-/// An error and what caused it: reqwest's own text stops at "error sending request".
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let said = inner.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = inner.source();
-    }
-    text
 }
 
 /// Whether two texts are the same JSON, whatever their blanks and the order of keys; the order of fields counts.
