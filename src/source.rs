@@ -5,6 +5,7 @@
 
 mod intake;
 mod keeper;
+mod leave;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod position;
@@ -38,6 +39,8 @@ use position::{
 
 /// `session.timeout.ms`: above [`crate::transaction::TRANSACTION_TIMEOUT`].
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a rebalance may hold us up when we leave: others hear of it with their next heartbeat.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why the source cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -106,15 +109,19 @@ impl ConsumerContext for SourceContext {
         let partitions: Vec<Partition> = list.elements().iter().map(|e| e.partition()).collect();
         let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
         if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            // At the close of the consumer a late assignment is given back as it is, without asking the broker.
             let starts = if self.closing.load(Ordering::Acquire) || partitions.is_empty() {
                 Ok(BTreeMap::new())
             } else {
                 starts(self, consumer, &partitions)
             };
             let (assignment, event) = match starts {
-                Ok(starts) => (assignment(&self.topic, &starts), GroupEvent::Assigned(starts)),
-                Err(error) => (TopicPartitionList::new(), GroupEvent::Failed(error)),
+                Ok(starts) if starts.len() == partitions.len() => {
+                    (assignment(&self.topic, &starts), GroupEvent::Assigned(starts))
+                }
+                // While we leave, and where we must: taken as offered, to be given back at once. librdkafka gives back
+                // what it offered, and that fails and keeps us in the group unless just that was taken.
+                Ok(_) => (list.clone(), GroupEvent::Assigned(BTreeMap::new())),
+                Err(error) => (list.clone(), GroupEvent::Failed(error)),
             };
             let result =
                 if cooperative { consumer.incremental_assign(&assignment) } else { consumer.assign(&assignment) };
@@ -158,6 +165,7 @@ pub struct Source {
     consumer: BaseConsumer<SourceContext>,
     topic: String,
     group: String,
+    is_static: bool,
 }
 
 impl Source {
@@ -182,7 +190,7 @@ impl Source {
         consumer
             .subscribe(&[&topic])
             .map_err(|error| SourceError::Refused(format!("cannot subscribe to {topic}: {error}")))?;
-        Ok(Self { consumer, topic, group: options.group })
+        Ok(Self { consumer, topic, group: options.group, is_static: options.member.is_some() })
     }
 
     /// Reads into `batch` until one of its limits is reached; `None` if nothing came within `patience`. Rebalances that
@@ -468,6 +476,9 @@ impl Source {
         self.consumer.context().closing.store(true, Ordering::Release);
         let (done, closed) = std::sync::mpsc::channel();
         let spawned = std::thread::Builder::new().name("pressline-close".into()).spawn(move || {
+            if !self.is_static {
+                leave::leave(&self.consumer, LEAVE_TIMEOUT);
+            }
             drop(self.consumer);
             let _ = done.send(());
         });

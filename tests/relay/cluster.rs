@@ -224,6 +224,13 @@ impl Cluster {
         ends(&self.consumer("", "read_committed"), topic)
     }
 
+    /// How many members the group has.
+    pub fn members(&self, group: &str) -> usize {
+        let consumer = self.consumer("looks-on", "read_committed");
+        let groups = consumer.fetch_group_list(Some(group), PATIENCE).unwrap();
+        groups.groups().iter().map(|group| group.members().len()).sum()
+    }
+
     /// Offsets that the group has committed.
     pub fn committed(&self, group: &str, topic: &str) -> BTreeMap<i32, i64> {
         committed(&self.consumer(group, "read_committed"), topic).unwrap()

@@ -37,6 +37,20 @@ fn a_stop_under_load_is_quick_and_loses_and_doubles_nothing() {
     assert_eq!(verdict(&world, &sent), Verdict::default());
 }
 
+/// Stopped at any moment of its life, also without partitions and in the middle of a rebalance.
+#[test]
+fn no_member_is_left_in_the_group() {
+    let Some(world) = calm_world("leaving", 1) else { return };
+    for delay_ms in [20, 100, 400, 800, 1_000, 1_100, 2_500] {
+        // Of two workers one has the only partition.
+        let mut relay = world.run(&["workers=2"]);
+        crate::cluster::await_that("the first member", || world.cluster.members(&world.group()) > 0);
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        assert_eq!(relay.stop(), 0);
+        assert_eq!(world.cluster.members(&world.group()), 0, "after {delay_ms} ms; {}", relay.log());
+    }
+}
+
 #[test]
 fn of_two_with_one_name_the_older_leaves_and_the_newer_goes_on() {
     let Some(world) = calm_world("twins", 3) else { return };
