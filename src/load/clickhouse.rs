@@ -256,8 +256,8 @@ impl ClickHouseSink {
         }
         let config = &self.target.config;
         let (database, name) = (&config.database, &config.table);
-        let ddl = clickhouse::create_table(shape, database, name, &config.order_by, &config.partition_by)
-            .map_err(LoadError::Refused)?;
+        let ddl =
+            clickhouse::create_table(shape, config).map_err(|findings| LoadError::Refused(sentences(&findings)))?;
         let place = format!("ClickHouse {}", self.client.address());
         if !config.auto_create {
             return Err(LoadError::Refused(format!(

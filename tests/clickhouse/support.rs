@@ -20,6 +20,7 @@ pub const TOPIC: &str = "button_presses";
 pub struct World {
     pub client: Client,
     pub runtime: Runtime,
+    config: ClickHouseConfig,
     dir: tempfile::TempDir,
     test: &'static str,
 }
@@ -39,7 +40,7 @@ pub fn world(test: &'static str) -> Option<World> {
     let dir = tempfile::tempdir().unwrap();
     let config = config(&url, &password_file(&dir, &service("PRESSLINE_TEST_CLICKHOUSE_PASSWORD")), "");
     let client = runtime.block_on(Client::open(&config)).unwrap();
-    Some(World { client, runtime, dir, test })
+    Some(World { client, runtime, config, dir, test })
 }
 
 pub fn password_file(dir: &tempfile::TempDir, password: &str) -> PathBuf {
@@ -62,6 +63,11 @@ pub fn config(url: &str, password_file: &std::path::Path, more: &str) -> ClickHo
 impl World {
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// The configuration for a table.
+    pub fn config(&self, table: &str) -> ClickHouseConfig {
+        ClickHouseConfig { table: table.into(), ..self.config.clone() }
     }
 
     /// A name for a table.
