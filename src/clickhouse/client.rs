@@ -21,8 +21,8 @@ use serde::de::DeserializeOwned;
 
 use super::error::{ChError, Class};
 use super::insert::Insert;
-use super::table::Table;
-use super::types::literal;
+use super::table::{DefaultKind, Table, TableColumn};
+use super::types::{literal, quoted};
 use super::{Layout, insert};
 use crate::config::secret::{self, CLICKHOUSE_PASSWORD};
 use crate::config::sink::{self, ClickHouseConfig};
@@ -142,6 +142,24 @@ impl Client {
         );
         let rows: Vec<RawOffset> = self.rows(&sql).await?;
         rows.first().map(|row| row.offset.parse().map_err(|_| self.strange())).transpose()
+    }
+
+    /// Inserts no row, which needs what an insert of rows needs: the grant, and leave to write.
+    pub async fn try_empty_insert(&self, table: &Table) -> Result<(), ChError> {
+        let stored = |column: &&TableColumn| matches!(column.default, DefaultKind::None | DefaultKind::Default);
+        let names: Vec<String> =
+            table.columns.iter().filter(stored).map(|column| quoted(&column.name).to_string()).collect();
+        let (names, table) = (names.join(", "), table.quoted());
+        self.execute(&format!("INSERT INTO {table} ({names}) SELECT {names} FROM {table} WHERE 0")).await
+    }
+
+    /// Asks what a recovery asks: whether an insert still runs, and which offsets are in the table.
+    pub async fn try_recovery(&self, table: &Table, topic: &str) -> Result<(), ChError> {
+        self.await_end("pressline/check").await?;
+        match table.has_coordinates() {
+            true => self.offsets_present(table, topic, 0, 0, 0).await.map(drop),
+            false => Ok(()),
+        }
     }
 
     /// Waits until the server runs no query of this id any more: what it has not written by then it will never write.

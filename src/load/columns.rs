@@ -37,6 +37,11 @@ impl PlanLine {
     }
 }
 
+/// What to do about a table that is not there.
+pub fn make_table(section: &str, ddl: &str) -> String {
+    format!("make it, for example so, or set {section}.auto_create = true:\n{ddl};")
+}
+
 /// What becomes of one field of the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Conversion<'a> {
