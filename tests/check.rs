@@ -2,6 +2,9 @@
 //! `PRESSLINE_TEST_BOOTSTRAP` and `PRESSLINE_TEST_REGISTRY`, and are skipped without them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "check/sinks.rs"]
+mod sinks;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -70,6 +70,17 @@ impl World {
         ClickHouseConfig { table: table.into(), ..self.config.clone() }
     }
 
+    /// `[sink.clickhouse]` of a pipeline's file, with lines added.
+    pub fn sink(&self, table: &str, more: &str) -> String {
+        format!(
+            "[sink.clickhouse]\nurl = \"{}\"\nuser = \"{}\"\npassword_file = \"{}\"\ndatabase = \"{DATABASE}\"\ntable = \
+             \"{table}\"\n{more}[sink.clickhouse.batch]\nmax_wait_ms = 200\n",
+            self.config.url,
+            self.config.user,
+            self.path("password").display()
+        )
+    }
+
     /// A name for a table.
     pub fn name(&self) -> String {
         static COUNT: AtomicU32 = AtomicU32::new(0);
