@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::cluster::await_that;
+use crate::cluster::{Raw, await_that};
 use crate::relay::{World, presses, world};
 
 /// Another process takes over within the test's patience: sessions and transactions are short.
@@ -30,9 +30,8 @@ pub fn with_sink(world: &World, sink: &str) {
 
 /// Sends presses with these numbers, spread over the partitions.
 pub fn send(world: &World, numbers: std::ops::Range<u128>) {
-    for number in numbers {
-        world.send(&presses((number % 3) as i32, number..number + 1));
-    }
+    let presses: Vec<Raw> = numbers.flat_map(|number| presses((number % 3) as i32, number..number + 1)).collect();
+    world.send(&presses);
 }
 
 /// The statement that a refusal prints: between its last words and the semicolon.
