@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 
@@ -18,7 +19,8 @@ use crate::clickhouse::{self, Block, ChError, Client, Plan, Table};
 use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig};
 use crate::coordinator::{NextOffset, Partition, Pending};
 use crate::finding::{Severity, sentences};
-use crate::source::{Assignment, SinkPositions, Source, SourceError};
+use crate::offsets::{Advice, Part};
+use crate::source::{Assigned, Assignment, SinkPositions, Source, SourceError};
 use crate::supervise::WorkerError;
 
 /// Where findings say that a setting stands.
@@ -46,6 +48,8 @@ pub struct Target {
     runtime: Handle,
     /// Found when partitions were assigned, used when they are written.
     recoveries: Arc<Mutex<BTreeMap<Partition, Recovery>>>,
+    /// Since when it is not known of a range whether it was written.
+    pending: Arc<Mutex<BTreeMap<Partition, (NextOffset, Instant)>>>,
 }
 
 impl Target {
@@ -53,7 +57,8 @@ impl Target {
     pub fn of(config: &LoadConfig, runtime: &Handle) -> Option<Self> {
         let clickhouse = config.sink.clickhouse.clone()?;
         let (pipeline, topic) = (config.name.clone(), config.topic().to_string());
-        Some(Self { config: clickhouse, pipeline, topic, runtime: runtime.clone(), recoveries: Arc::default() })
+        let runtime = runtime.clone();
+        Some(Self { config: clickhouse, pipeline, topic, runtime, recoveries: Arc::default(), pending: Arc::default() })
     }
 
     /// Makes the sinks of workers.
@@ -66,38 +71,82 @@ impl Target {
     }
 
     async fn find_starts(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
-        let exactly_once = self.config.delivery == ClickHouseDelivery::ExactlyOnce;
         let client = Client::open(&self.config).await.map_err(|error| source_error(&error))?;
         let table = self.read_table(&client).await.map_err(|error| source_error(&error))?;
         let mut starts = BTreeMap::new();
         for assigned in assignment.partitions {
-            let partition = assigned.partition;
-            let start = match &assigned.committed {
-                Some(committed) => {
-                    let range =
-                        Span { start: committed.next, end: committed.note.pending.map_or(committed.next, |p| p.end) };
-                    let recovery = match (committed.note.pending, &table) {
-                        (Some(pending), Some(table)) if exactly_once => {
-                            Some(self.recovery(&client, table, assignment.topic_id, partition, pending, range).await?)
-                        }
-                        // Told apart from its first attempt by nothing: the same token must meet the same rows.
-                        (Some(Pending { end, attempt }), _) => Some(Recovery { end, attempt, ..Recovery::default() }),
-                        (None, _) => None,
-                    };
-                    self.remember(partition, recovery);
-                    committed.next
-                }
-                None => {
-                    if let (true, Some(table)) = (exactly_once, &table) {
-                        self.refuse_rows(&client, table, partition).await?;
-                    }
-                    self.remember(partition, None);
-                    assignment.first_offset(assigned, self.config.consumer.start)
-                }
-            };
-            starts.insert(partition, start);
+            let start = self.find_start(&client, table.as_ref(), assignment, assigned).await?;
+            starts.insert(assigned.partition, start);
         }
         Ok(starts)
+    }
+
+    async fn find_start(
+        &self,
+        client: &Client,
+        table: Option<&Table>,
+        assignment: &Assignment<'_>,
+        assigned: &Assigned,
+    ) -> Result<NextOffset, SourceError> {
+        let table = table.filter(|_| self.config.delivery == ClickHouseDelivery::ExactlyOnce);
+        let partition = assigned.partition;
+        let Some(committed) = &assigned.committed else {
+            if let Some(table) = table {
+                self.refuse_rows(client, table, partition).await?;
+            }
+            self.remember(partition, None);
+            self.note_pending(partition, None);
+            return Ok(assignment.first_offset(assigned, self.config.consumer.start));
+        };
+        self.note_pending(partition, committed.note.pending.map(|pending| pending.end));
+        let Some(pending) = committed.note.pending else {
+            self.remember(partition, None);
+            return Ok(committed.next);
+        };
+        let range = Span { start: committed.next, end: pending.end };
+        let recovery = match table {
+            Some(table) => {
+                let begun = self.token(assignment.topic_id, partition, range, pending.attempt, committed.note.resets);
+                let recovery = self.recovery(client, table, &begun, partition, pending, range).await?;
+                if range.start < assigned.range.0 {
+                    return self.after_retention(table, partition, range, assigned.range.0, &recovery);
+                }
+                recovery
+            }
+            // Told apart from its first attempt by nothing: the same token must meet the same rows.
+            None => Recovery { end: pending.end, attempt: pending.attempt, ..Recovery::default() },
+        };
+        self.remember(partition, Some(recovery));
+        Ok(committed.next)
+    }
+
+    /// Retention has taken records of a range that was begun: it goes on behind the range if the table has all of it.
+    fn after_retention(
+        &self,
+        table: &Table,
+        partition: Partition,
+        range: Span,
+        first: NextOffset,
+        recovery: &Recovery,
+    ) -> Result<NextOffset, SourceError> {
+        self.remember(partition, None);
+        let Span { start, end } = range;
+        let (found, count) = (recovery.present.len(), end - start);
+        if usize::try_from(count) == Ok(found) {
+            return Ok(end);
+        }
+        let advice = Advice::new(&self.pipeline, Part::Clickhouse);
+        Err(SourceError::Refused(format!(
+            "topic {}, partition {partition}: the insert of offsets {start} to {} was begun, {} has {found} of these {count} \
+             offsets, and those before {first} were deleted by retention, so that nobody can tell whether the others were \
+             records. To go on behind the range: {}; to load again what the topic still has from {first} on, in part \
+             doubled: {}",
+            self.topic,
+            end - 1,
+            table.place(),
+            advice.clear_pending(partition, "end"),
+            advice.set(partition, first)
+        )))
     }
 
     /// Reads which offsets of a range that was begun are in the table.
@@ -105,13 +154,12 @@ impl Target {
         &self,
         client: &Client,
         table: &Table,
-        topic_id: Option<&str>,
+        begun: &str,
         partition: Partition,
         pending: Pending,
         range: Span,
     ) -> Result<Recovery, SourceError> {
-        let begun = self.token(topic_id, partition, range, pending.attempt);
-        client.await_end(&begun).await.map_err(|error| source_error(&error))?;
+        client.await_end(begun).await.map_err(|error| source_error(&error))?;
         let found = if crate::mutant::is("recovery_without_reading") {
             Vec::new()
         } else {
@@ -132,13 +180,11 @@ impl Target {
         let Some(last) = present else { return Ok(()) };
         Err(SourceError::Refused(format!(
             "{}: the table has rows of topic {}, partition {partition}, up to offset {last}, but the consumer group has no offset \
-             of it. If it expired or was deleted, beginning now could write rows twice: set it to {} (kafka-consumer-groups \
-             --reset-offsets --group pressline.{}.clickhouse). If the topic was made again under its old name, load it into \
-             another table, because its offsets are those of the old rows",
+             of it. If it expired or was deleted, beginning now could write rows twice; to go on behind them: {}. If the topic \
+             was made again under its old name, load it into another table, because its offsets are those of the old rows",
             table.place(),
             self.topic,
-            last + 1,
-            self.pipeline
+            Advice::new(&self.pipeline, Part::Clickhouse).set(partition, last + 1)
         )))
     }
 
@@ -155,11 +201,23 @@ impl Target {
         self.recoveries.lock().ok().and_then(|recoveries| recoveries.get(&partition).cloned())
     }
 
-    /// What the server tells a repeated insert by, and the id of its query.
-    fn token(&self, topic_id: Option<&str>, partition: Partition, range: Span, attempt: u32) -> String {
+    /// Keeps the time since when a range of the partition, up to `end`, is not decided; `None`: there is no such range.
+    fn note_pending(&self, partition: Partition, end: Option<NextOffset>) {
+        let Ok(mut pending) = self.pending.lock() else { return };
+        match (end, pending.get(&partition)) {
+            (Some(end), Some((known, _))) if *known == end => {}
+            (Some(end), _) => drop(pending.insert(partition, (end, Instant::now()))),
+            (None, _) => drop(pending.remove(&partition)),
+        }
+    }
+
+    /// What the server tells a repeated insert by, and the id of its query. `resets` tells a range that is loaded again on
+    /// purpose from a repeated one.
+    fn token(&self, topic_id: Option<&str>, partition: Partition, range: Span, attempt: u32, resets: u32) -> String {
         let Self { pipeline, topic, .. } = self;
         let (id, Span { start, end }) = (topic_id.unwrap_or_default(), range);
-        format!("pressline/{pipeline}/{topic}/{id}/{partition}/{start}-{end}/{attempt}")
+        let again = if resets == 0 { String::new() } else { format!("/reset-{resets}") };
+        format!("pressline/{pipeline}/{topic}/{id}/{partition}/{start}-{end}/{attempt}{again}")
     }
 }
 
@@ -401,7 +459,7 @@ impl ClickHouseSink {
         source: &Source,
     ) -> Result<Result<(), ChError>, LoadError> {
         let (Some(table), Some(block)) = (&self.table, &self.block) else { return Ok(Ok(())) };
-        let token = self.target.token(source.topic_id(), partition, span, pending.attempt);
+        let token = self.target.token(source.topic_id(), partition, span, pending.attempt, source.resets(partition));
         block.native(&mut self.native);
         let begun = self.client.begin_insert(table, block.layout(), &token).await;
         let mut insert = begun.map_err(|error| load_error(&error))?;
@@ -460,7 +518,12 @@ impl ClickHouseSink {
         next: NextOffset,
         pending: Option<Pending>,
     ) -> Result<(), LoadError> {
-        source.commit_for_sink(partition, next, pending).map_err(|error| match error {
+        let committed = source.commit_for_sink(partition, next, pending);
+        // A commit whose answer was lost may have named the range all the same.
+        if pending.is_some() || committed.is_ok() {
+            self.target.note_pending(partition, pending.map(|pending| pending.end));
+        }
+        committed.map_err(|error| match error {
             SourceError::Refused(message) => LoadError::Refused(message),
             SourceError::Transient(message) => LoadError::Again { class: Class::Moved, message },
         })
@@ -498,6 +561,11 @@ impl Sink for ClickHouseSink {
             self.target.recovery_of(*partition).is_some_and(|recovery| *end < recovery.end)
         };
         ends.iter().any(short)
+    }
+
+    fn pending(&self) -> Option<BTreeMap<Partition, Instant>> {
+        let pending = self.target.pending.lock().ok()?;
+        Some(pending.iter().map(|(partition, (_, since))| (*partition, *since)).collect())
     }
 
     fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError> {

@@ -13,6 +13,7 @@ use super::{Batch, Class, DeadLetters, Desk, LoadError, Sink, Why};
 use crate::config::sink::{LoadConfig, SinkConsumerConfig};
 use crate::coordinator::{Coordinator, NextOffset, Partition, Phase};
 use crate::metrics::SinkMetrics;
+use crate::offsets::{Advice, Part};
 use crate::registry::Registry;
 use crate::source::{BatchLimits, Intake, Keeper, SinkPositions, Source, SourceError, SourceOptions, Trigger};
 use crate::status::Status;
@@ -34,6 +35,8 @@ pub struct Shared {
     pub config: LoadConfig,
     /// `postgres` or `clickhouse`.
     pub sink: &'static str,
+    /// The same, for the commands that messages name.
+    pub part: Part,
     /// How this sink reads.
     pub consumer: SinkConsumerConfig,
     /// Limits of a batch.
@@ -89,6 +92,7 @@ impl Worker {
             topic_ids: true,
             fetch_kb: shared.fetch_kb,
             keeper: Keeper::Sink(Arc::clone(&shared.positions)),
+            advice: Advice::new(&config.name, shared.part),
         })?;
         Ok(Self {
             slot,
@@ -223,6 +227,9 @@ impl Worker {
         let end = Instant::now() + length;
         while !self.shared.stop.load(Ordering::Acquire) && Instant::now() < end {
             self.source.wait_in_group(&mut self.coordinator, Duration::from_millis(200))?;
+            if let Some(since) = self.sink.pending() {
+                self.metrics.pending(&since, self.coordinator.positions());
+            }
         }
         Ok(())
     }
@@ -234,6 +241,9 @@ impl Worker {
             self.epoch_shown = self.coordinator.epoch();
             self.metrics.rebalanced(positions);
             self.last_timestamp_ms.retain(|partition, _| positions.contains_key(partition));
+        }
+        if let Some(since) = self.sink.pending() {
+            self.metrics.pending(&since, positions);
         }
         if let Some(statistics) = self.source.take_statistics() {
             self.metrics.statistics(&statistics, self.source.topic(), positions, &self.last_timestamp_ms);

@@ -2,9 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code)]
+#[path = "../relay/cluster.rs"]
+mod cluster;
+#[allow(dead_code)]
+#[path = "../loads/mod.rs"]
+mod loads;
+#[allow(dead_code)]
+#[path = "../relay/support.rs"]
+mod process;
 mod support;
 
 mod inserts;
 mod matrix;
+mod offsets;
 mod presses;
+mod reconcile;
 mod refused;
