@@ -192,6 +192,7 @@ fn report(counts: &BTreeMap<Option<i64>, Counts>, dead: u64) -> bool {
         "{records} records without dead letters, {rows} rows, {dead} dead letters; {different} of {} differ",
         counts.len()
     ));
+    say(if different == 0 { "equal" } else { "NOT EQUAL" });
     different == 0
 }
 

@@ -65,14 +65,14 @@ pub fn load(test: &str, sink: &'static str, tables: impl Fn(&str) -> String) -> 
 fn register(url: &str, topic: &str) -> u32 {
     use figment::providers::{Format, Toml};
     let config = figment::Figment::from(Toml::string(&format!("url = \"{url}\""))).extract().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    std::thread::scope(|scope| {
+    let subject = format!("{topic}-value");
+    // On a thread of its own: tests may run inside a runtime.
+    let ask = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let registry = Registry::new(&config).unwrap();
-        scope
-            .spawn(|| runtime.block_on(registry.ensure(&format!("{topic}-value"), SCHEMA, true)).unwrap().0)
-            .join()
-            .unwrap()
-    })
+        runtime.block_on(registry.ensure(&subject, SCHEMA, true)).unwrap().0
+    };
+    std::thread::spawn(ask).join().unwrap()
 }
 
 impl Load {
@@ -109,7 +109,8 @@ impl Load {
         self.cluster.send(&self.topic, &[Raw::value(partition, "junk")]);
     }
 
-    /// Records in transactions of ten, each followed by one that is aborted: markers and aborted records leave gaps.
+    /// Records in transactions of ten, each followed by one that is aborted: markers and aborted records leave gaps. The last
+    /// record comes alone, so that the topic ends with a record.
     pub fn send_in_transactions(&self, partition: i32, numbers: std::ops::Range<i64>) {
         let producer: BaseProducer = rdkafka::ClientConfig::new()
             .set("bootstrap.servers", self.cluster.bootstrap())
@@ -121,7 +122,8 @@ impl Load {
             let value = self.value(number);
             producer.send(BaseRecord::<[u8], [u8]>::to(&self.topic).partition(partition).payload(&value)).unwrap();
         };
-        let numbers: Vec<i64> = numbers.collect();
+        let last = numbers.end - 1;
+        let numbers: Vec<i64> = (numbers.start..last).collect();
         for ten in numbers.chunks(10) {
             producer.begin_transaction().unwrap();
             ten.iter().for_each(|number| send(*number));
@@ -131,6 +133,7 @@ impl Load {
             producer.flush(PATIENCE).unwrap();
             producer.abort_transaction(PATIENCE).unwrap();
         }
+        self.send(partition, last..last + 1);
     }
 
     /// `pressline run`.

@@ -5,15 +5,23 @@ use crate::loads::{Load, load};
 use crate::process::holds_all;
 use crate::support::{Server, server};
 
-/// A pipeline into table `t` of the test's schema.
-pub async fn stage(test: &str) -> Option<(Server, Load)> {
-    let server = server(test).await?;
-    server.sql(&format!("CREATE TABLE {}.t (n bigint NOT NULL, t timestamptz NOT NULL)", server.schema)).await;
-    let load = load(test, "postgres", |_| server.tables())?;
-    Some((server, load))
+/// The test's schema, asked from outside of any runtime.
+pub struct Database {
+    runtime: tokio::runtime::Runtime,
+    server: Server,
 }
 
-impl Server {
+/// A pipeline into table `t` of the test's schema.
+pub fn stage(test: &str) -> Option<(Database, Load)> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = runtime.block_on(server(test))?;
+    let database = Database { runtime, server };
+    database.sql("CREATE TABLE SCHEMA.t (n bigint NOT NULL, t timestamptz NOT NULL)");
+    let load = load(test, "postgres", |_| database.tables())?;
+    Some((database, load))
+}
+
+impl Database {
     /// The sink's tables of a pipeline's file.
     fn tables(&self) -> String {
         let address = std::env::var("PRESSLINE_TEST_POSTGRES").unwrap();
@@ -24,23 +32,33 @@ impl Server {
             "[sink.postgres]\nhost = \"{host}\"\nport = {port}\nuser = \"{user}\"\ndatabase = \"{database}\"\npassword_file = \
              \"../password\"\ntable = \"{0}.t\"\noffsets_table = \"{0}.positions\"\n[sink.postgres.consumer]\nmax_dead_share \
              = 0.5\n",
-            self.schema
+            self.server.schema
         )
     }
 
-    /// `count distinct` of table t.
-    pub async fn counts(&self) -> String {
-        self.value(&format!("SELECT count(*) || ' ' || count(DISTINCT n) FROM {}.t", self.schema)).await
+    /// Statements, with the test's schema in place of `SCHEMA`.
+    pub fn sql(&self, sql: &str) {
+        self.runtime.block_on(self.server.sql(&sql.replace("SCHEMA", &self.server.schema)));
     }
 
-    async fn position(&self, partition: i32) -> String {
-        self.value(&format!("SELECT next_offset FROM {}.positions WHERE partition = {partition}", self.schema)).await
+    /// One value, the same.
+    pub fn value(&self, sql: &str) -> String {
+        self.runtime.block_on(self.server.value(&sql.replace("SCHEMA", &self.server.schema)))
+    }
+
+    /// `count distinct` of table t.
+    fn counts(&self) -> String {
+        self.value("SELECT count(*) || ' ' || count(DISTINCT n) FROM SCHEMA.t")
+    }
+
+    fn position(&self, partition: i32) -> String {
+        self.value(&format!("SELECT next_offset FROM SCHEMA.positions WHERE partition = {partition}"))
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_position_is_shown_and_set_and_read_from() {
-    let Some((server, load)) = stage("offsets_set").await else { return };
+#[test]
+fn a_position_is_shown_and_set_and_read_from() {
+    let Some((database, load)) = stage("offsets_set") else { return };
     load.send(0, 0..100);
     load.send(1, 1_000..1_010);
     let mut run = load.run();
@@ -64,32 +82,32 @@ async fn a_position_is_shown_and_set_and_read_from() {
         &["offsets", "set", "--to", "40", "--yes"],
         &["partition 1: offset 40 is not there; expected 0 to 10"],
     );
-    assert_eq!(server.position(0).await, "100", "nothing is set without a yes");
+    assert_eq!(database.position(0), "100", "nothing is set without a yes");
 
     let said = load.tool_ok(&["offsets", "set", "--partition", "0", "--to", "40", "--yes"]);
     holds_all(
         &said,
         &["up to 60 offsets are loaded again", "position changed: set by hand", "before=\"100\" after=40"],
     );
-    assert_eq!((server.position(0).await, server.position(1).await), ("40".into(), "10".into()));
+    assert_eq!((database.position(0), database.position(1)), ("40".into(), "10".into()));
     load.send(0, 100..101);
     load.load_all();
-    assert_eq!(server.counts().await, "171 111", "exactly 40 to 99 a second time");
+    assert_eq!(database.counts(), "171 111", "exactly 40 to 99 a second time");
     let shown = load.tool_ok(&["offsets", "show"]);
     holds_all(&shown, &["no live member", "0          101       0..101  0"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_command_in_a_refusal_is_the_way_out() {
-    let Some((server, load)) = stage("offsets_way_out").await else { return };
+#[test]
+fn the_command_in_a_refusal_is_the_way_out() {
+    let Some((database, load)) = stage("offsets_way_out") else { return };
     load.send(0, 0..50);
     load.load_all();
-    server.sql(&format!("DELETE FROM {}.positions WHERE partition = 0", server.schema)).await;
+    database.sql("DELETE FROM SCHEMA.positions WHERE partition = 0");
     load.send(0, 50..60);
     let log = load.refused(&["has no position of pipeline", "although the consumer group has loaded it up to 50"]);
     load.obey(&log, "pressline offsets set");
     load.load_all();
-    assert_eq!(server.counts().await, "60 60");
+    assert_eq!(database.counts(), "60 60");
 
     load.cluster.delete_records(&load.topic, 0, 60);
     load.send(0, 60..80);
@@ -97,7 +115,7 @@ async fn the_command_in_a_refusal_is_the_way_out() {
     let log = load.refused(&["offsets 60 to 64 were deleted by retention before they were loaded"]);
     load.obey(&log, "pressline offsets set");
     load.load_all();
-    assert_eq!(server.counts().await, "75 75");
+    assert_eq!(database.counts(), "75 75");
 
     load.cluster.delete_topic(&load.topic);
     load.cluster.create_topics(&[(&load.topic, 1)]);
@@ -108,14 +126,14 @@ async fn the_command_in_a_refusal_is_the_way_out() {
     holds_all(&load.tool_ok(&["offsets", "show"]), &["ANOTHER TOPIC"]);
     load.obey(&log, "pressline offsets set");
     load.load_all();
-    assert_eq!(server.counts().await, "95 95");
-    let rows = server.value(&format!("SELECT count(*) FROM {}.positions", server.schema)).await;
+    assert_eq!(database.counts(), "95 95");
+    let rows = database.value("SELECT count(*) FROM SCHEMA.positions");
     assert_eq!(rows, "1", "the position of the partition that is not there any more is gone");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn positions_are_taken_over_from_a_connector() {
-    let Some((server, load)) = stage("offsets_copy").await else { return };
+#[test]
+fn positions_are_taken_over_from_a_connector() {
+    let Some((database, load)) = stage("offsets_copy") else { return };
     load.send(0, 0..100);
     load.send(1, 1_000..1_050);
     let group = format!("connect-{}", load.name);
@@ -129,7 +147,6 @@ async fn positions_are_taken_over_from_a_connector() {
     await_that("the last rows", || run.log().contains("partitions assigned"));
     run.signal("TERM");
     assert_eq!(run.exit_code(PATIENCE), 0);
-    let numbers =
-        server.value(&format!("SELECT count(*) || ' ' || min(n) || ' ' || max(n) FROM {}.t", server.schema)).await;
+    let numbers = database.value("SELECT count(*) || ' ' || min(n) || ' ' || max(n) FROM SCHEMA.t");
     assert_eq!(numbers, "70 30 99", "exactly what the connector had not loaded");
 }

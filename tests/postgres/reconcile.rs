@@ -3,9 +3,9 @@
 use crate::offsets::stage;
 use crate::process::holds_all;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn rows_without_offsets_are_counted_by_the_hour() {
-    let Some((server, load)) = stage("reconcile_hours").await else { return };
+#[test]
+fn rows_without_offsets_are_counted_by_the_hour() {
+    let Some((database, load)) = stage("reconcile_hours") else { return };
     // One record a minute: five hours, and one dead letter.
     load.send(0, 0..200);
     load.send_junk(0);
@@ -20,12 +20,8 @@ async fn rows_without_offsets_are_counted_by_the_hour() {
         &["by the hour of t", "300 records without dead letters, 300 rows, 1 dead letters; 0 of 5 differ"],
     );
 
-    server
-        .sql(&format!(
-            "DELETE FROM {0}.t WHERE n = 65; INSERT INTO {0}.t SELECT * FROM {0}.t WHERE n IN (181, 182)",
-            server.schema
-        ))
-        .await;
+    database
+        .sql("DELETE FROM SCHEMA.t WHERE n = 65; INSERT INTO SCHEMA.t SELECT * FROM SCHEMA.t WHERE n IN (181, 182)");
     load.tool_fails(
         &["reconcile"],
         &[
@@ -37,30 +33,26 @@ async fn rows_without_offsets_are_counted_by_the_hour() {
     load.tool_fails(&["reconcile", "--from", "10"], &["leave --from and --to away"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn rows_with_offsets_are_compared_one_by_one() {
-    let Some((server, load)) = stage("reconcile_offsets").await else { return };
+#[test]
+fn rows_with_offsets_are_compared_one_by_one() {
+    let Some((database, load)) = stage("reconcile_offsets") else { return };
     load.send(0, 0..100);
     load.send_junk(0);
     load.load_all();
     // Somebody's trigger or generated column would do it; here it is done afterwards.
     let fill = format!(
-        "ALTER TABLE {0}.t ADD _topic text, ADD _partition int, ADD _offset bigint; UPDATE {0}.t SET _topic = '{1}', _partition \
+        "ALTER TABLE SCHEMA.t ADD _topic text, ADD _partition int, ADD _offset bigint; UPDATE SCHEMA.t SET _topic = '{}', _partition \
          = 0, _offset = n",
-        server.schema, load.topic
+        load.topic
     );
-    server.sql(&fill).await;
+    database.sql(&fill);
     holds_all(
         &load.tool_ok(&["reconcile"]),
         &["101 records", "100 rows", "1 dead letters, 0 missing, 0 too many", "equal"],
     );
 
-    server
-        .sql(&format!(
-            "DELETE FROM {0}.t WHERE n BETWEEN 20 AND 24 OR n = 30; INSERT INTO {0}.t SELECT * FROM {0}.t WHERE n = 50",
-            server.schema
-        ))
-        .await;
+    database.sql("DELETE FROM SCHEMA.t WHERE n BETWEEN 20 AND 24 OR n = 30; INSERT INTO SCHEMA.t SELECT * FROM SCHEMA.t WHERE n = 50")
+        ;
     load.tool_fails(
         &["reconcile"],
         &[
