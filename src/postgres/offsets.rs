@@ -10,6 +10,7 @@ use super::error::{Class, PgError};
 use super::name::{TableName, quote_name, quote_text};
 use crate::coordinator::Partition;
 use crate::fail_point;
+use crate::offsets::{Advice, Part};
 
 /// The positions of one pipeline in one topic.
 #[derive(Clone, Debug)]
@@ -38,6 +39,15 @@ pub struct Position {
     pub next_offset: i64,
     /// The row was made just now.
     pub is_new: bool,
+}
+
+/// A partition's row as it is, whatever topic it is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Next offset to load.
+    pub next_offset: i64,
+    /// Id of the topic it belongs to.
+    pub topic_id: String,
 }
 
 /// Why a commit did not succeed.
@@ -71,8 +81,9 @@ pub enum ClaimError {
     /// The table's positions are of another topic of that name.
     #[error(
         "{table}: the positions of pipeline {pipeline} in topic {topic} (partition {partition}) belong to the topic with id \
-         {stored}, but the topic's id is now {actual}: it was deleted and made again. Delete those rows, once the new topic is \
-         to be loaded from where `start` says"
+         {stored}, but the topic's id is now {actual}: it was deleted and made again, so the old positions mean nothing. To load \
+         the new topic from its beginning: {}",
+        Advice::new(pipeline, Part::Postgres).set_all("beginning")
     )]
     AnotherTopic {
         /// Table of positions.
@@ -166,6 +177,45 @@ impl Offsets {
         self.read(connection, "").await
     }
 
+    /// The rows as they are, also those of another topic of that name; none where the table is not there. Errors: the
+    /// server's.
+    pub async fn stored(&self, connection: &Connection) -> Result<BTreeMap<Partition, Stored>, PgError> {
+        match self.rows(connection, "").await {
+            Err(error) if error.is("42P01") => Ok(BTreeMap::new()),
+            rows => rows,
+        }
+    }
+
+    /// Sets positions, whatever they were, all or none, and removes those of partitions that `keep` refuses. Nobody may be
+    /// loading meanwhile: whoever is would miss its next commit and read on from here. Errors: the server's.
+    pub async fn set(
+        &self,
+        connection: &Connection,
+        positions: &BTreeMap<Partition, i64>,
+        keep: impl Fn(Partition) -> bool,
+    ) -> Result<(), PgError> {
+        let (pipeline, topic, id) = self.literals();
+        let mut sql = String::from("BEGIN; ");
+        for partition in self.rows(connection, "").await?.into_keys().filter(|partition| !keep(*partition)) {
+            let _ = write!(
+                sql,
+                "DELETE FROM {} WHERE pipeline = {pipeline} AND topic = {topic} AND \"partition\" = {partition}; ",
+                self.table
+            );
+        }
+        for (partition, offset) in positions {
+            let _ = write!(
+                sql,
+                "INSERT INTO {} (pipeline, topic, topic_id, \"partition\", next_offset) VALUES ({pipeline}, {topic}, {id}, \
+                 {partition}, {offset}) ON CONFLICT (pipeline, topic, \"partition\") DO UPDATE SET topic_id = \
+                 EXCLUDED.topic_id, next_offset = EXCLUDED.next_offset, updated_at = now(); ",
+                self.table
+            );
+        }
+        sql.push_str("COMMIT");
+        connection.run(&sql).await
+    }
+
     /// Makes rows for partitions that have none, at the offsets given, and returns what the table then says of each: that is
     /// where the load begins. Errors: positions of another topic; the server's.
     pub async fn claim(
@@ -219,31 +269,39 @@ impl Offsets {
     }
 
     async fn read(&self, connection: &Connection, lock: &str) -> Result<BTreeMap<Partition, i64>, ClaimError> {
+        let mut positions = BTreeMap::new();
+        for (partition, Stored { next_offset, topic_id }) in self.rows(connection, lock).await? {
+            if topic_id != self.topic_id {
+                return Err(ClaimError::AnotherTopic {
+                    table: self.table.to_string(),
+                    pipeline: self.pipeline.clone(),
+                    topic: self.topic.clone(),
+                    partition,
+                    stored: topic_id,
+                    actual: self.topic_id.clone(),
+                });
+            }
+            positions.insert(partition, next_offset);
+        }
+        Ok(positions)
+    }
+
+    async fn rows(&self, connection: &Connection, lock: &str) -> Result<BTreeMap<Partition, Stored>, PgError> {
         let (pipeline, topic, _) = self.literals();
         let sql = format!(
             "SELECT \"partition\", next_offset, topic_id FROM {} WHERE pipeline = {pipeline} AND topic = {topic} \
              ORDER BY \"partition\"{lock}",
             self.table
         );
-        let mut positions = BTreeMap::new();
+        let mut stored = BTreeMap::new();
         for row in connection.rows(&sql).await? {
             let number = |index: usize| row.get(index).and_then(|text| text.parse::<i64>().ok());
             let (Some(partition), Some(offset)) = (number(0), number(1)) else { continue };
             let partition = Partition::try_from(partition).unwrap_or(-1);
-            let stored = row.get(2).unwrap_or_default();
-            if stored != self.topic_id {
-                return Err(ClaimError::AnotherTopic {
-                    table: self.table.to_string(),
-                    pipeline: self.pipeline.clone(),
-                    topic: self.topic.clone(),
-                    partition,
-                    stored: stored.into(),
-                    actual: self.topic_id.clone(),
-                });
-            }
-            positions.insert(partition, offset);
+            let topic_id = row.get(2).unwrap_or_default().to_string();
+            stored.insert(partition, Stored { next_offset: offset, topic_id });
         }
-        Ok(positions)
+        Ok(stored)
     }
 
     fn literals(&self) -> (String, String, String) {

@@ -8,6 +8,7 @@ mod cluster;
 mod dead_letters;
 mod end_to_end;
 mod kill;
+mod offsets;
 mod positions;
 mod registry;
 mod security;
