@@ -7,6 +7,7 @@
 mod positions;
 mod presses;
 mod refusals;
+mod rights;
 mod rows;
 mod security;
 mod support;
