@@ -107,6 +107,7 @@ fn send(states: &[NotifyState<'_>]) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use std::sync::atomic::AtomicBool;
     use std::sync::{Mutex, mpsc};
