@@ -188,7 +188,7 @@ impl Coordinator {
 /// Where a group's offset came from and what was noted with it (the metadata of an offset commit).
 ///
 /// Written as `pressline/1 topic_id=… partitions=… resets=… pending=END:ATTEMPT`; readers of version 1 ignore words they do not
-/// know.
+/// know, and refuse another version ([`OffsetNote::newer_version`]): what stands there must not be passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OffsetNote {
     /// Id of the topic the offset belongs to.
@@ -213,9 +213,18 @@ pub struct Pending {
 }
 
 impl OffsetNote {
+    /// Version of the notes that are written, and the newest that is read.
+    pub const VERSION: u32 = 1;
+
+    /// The version of a note by a newer pressline, which this one cannot read.
+    pub fn newer_version(text: &str) -> Option<u32> {
+        let version = text.split(' ').next()?.strip_prefix("pressline/")?.parse().ok()?;
+        (version > Self::VERSION).then_some(version)
+    }
+
     /// The metadata text.
     pub fn to_text(&self) -> String {
-        let mut text = String::from("pressline/1");
+        let mut text = format!("pressline/{}", Self::VERSION);
         if let Some(id) = &self.topic_id {
             text.push_str(" topic_id=");
             text.push_str(id);

@@ -34,6 +34,7 @@ pub mod kafka;
 pub mod load;
 pub mod metrics;
 pub mod mutant;
+pub mod notify;
 pub mod offsets;
 pub mod pem;
 pub mod pipeline;

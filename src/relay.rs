@@ -129,6 +129,7 @@ impl Worker {
         // Before the first poll, so that what a predecessor left open is ended before its offsets are asked for.
         self.reopen()?;
         while !self.stopping() {
+            self.shared.status.worker_turned(self.slot);
             if self.coordinator.phase() != Phase::Ready || !self.writer.is_open() {
                 self.recover()?;
                 continue;

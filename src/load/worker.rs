@@ -116,6 +116,7 @@ impl Worker {
     pub fn run(&mut self) -> Result<(), WorkerError> {
         self.shared.status.worker_ready(self.slot);
         while !self.shared.stop.load(Ordering::Acquire) {
+            self.shared.status.worker_turned(self.slot);
             if self.coordinator.phase() == Phase::Lost {
                 self.recover()?;
                 continue;

@@ -12,6 +12,10 @@ use crate::coordinator::Partition;
 use crate::fail_point;
 use crate::offsets::{Advice, Part};
 
+/// Version of the rows that are written, and the newest that is read. Tables made before it was noted have no such column:
+/// their rows are of version 1.
+const VERSION: i64 = 1;
+
 /// The positions of one pipeline in one topic.
 #[derive(Clone, Debug)]
 pub struct Offsets {
@@ -48,6 +52,8 @@ pub struct Stored {
     pub next_offset: i64,
     /// Id of the topic it belongs to.
     pub topic_id: String,
+    /// Version of the row.
+    pub version: i64,
 }
 
 /// Why a commit did not succeed.
@@ -99,6 +105,24 @@ pub enum ClaimError {
         /// Id in Kafka.
         actual: String,
     },
+    /// A newer pressline wrote the row.
+    #[error(
+        "{table}: the position of pipeline {pipeline} in topic {topic}, partition {partition}, was written by a newer pressline \
+         (version {version} of the row; this one reads version {}). Start the newer one, which reads both",
+        VERSION
+    )]
+    NewerVersion {
+        /// Table of positions.
+        table: String,
+        /// Pipeline.
+        pipeline: String,
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: Partition,
+        /// Version in the table.
+        version: i64,
+    },
     /// The database's.
     #[error(transparent)]
     Database(#[from] PgError),
@@ -121,7 +145,8 @@ impl Offsets {
         format!(
             "CREATE TABLE IF NOT EXISTS {} (\n    pipeline text NOT NULL,\n    topic text NOT NULL,\n    topic_id text NOT \
              NULL,\n    \"partition\" integer NOT NULL,\n    next_offset bigint NOT NULL,\n    updated_at timestamptz NOT \
-             NULL DEFAULT now(),\n    PRIMARY KEY (pipeline, topic, \"partition\")\n) WITH (fillfactor = 50)",
+             NULL DEFAULT now(),\n    version smallint NOT NULL DEFAULT 1,\n    PRIMARY KEY (pipeline, topic, \
+             \"partition\")\n) WITH (fillfactor = 50)",
             self.table
         )
     }
@@ -270,7 +295,16 @@ impl Offsets {
 
     async fn read(&self, connection: &Connection, lock: &str) -> Result<BTreeMap<Partition, i64>, ClaimError> {
         let mut positions = BTreeMap::new();
-        for (partition, Stored { next_offset, topic_id }) in self.rows(connection, lock).await? {
+        for (partition, Stored { next_offset, topic_id, version }) in self.rows(connection, lock).await? {
+            if version > VERSION {
+                return Err(ClaimError::NewerVersion {
+                    table: self.table.to_string(),
+                    pipeline: self.pipeline.clone(),
+                    topic: self.topic.clone(),
+                    partition,
+                    version,
+                });
+            }
             if topic_id != self.topic_id {
                 return Err(ClaimError::AnotherTopic {
                     table: self.table.to_string(),
@@ -289,8 +323,9 @@ impl Offsets {
     async fn rows(&self, connection: &Connection, lock: &str) -> Result<BTreeMap<Partition, Stored>, PgError> {
         let (pipeline, topic, _) = self.literals();
         let sql = format!(
-            "SELECT \"partition\", next_offset, topic_id FROM {} WHERE pipeline = {pipeline} AND topic = {topic} \
-             ORDER BY \"partition\"{lock}",
+            // The version by way of the whole row, so that a table without that column can be asked as well.
+            "SELECT \"partition\", next_offset, topic_id, to_jsonb(o) ->> 'version' FROM {} o WHERE pipeline = {pipeline} AND \
+             topic = {topic} ORDER BY \"partition\"{lock}",
             self.table
         );
         let mut stored = BTreeMap::new();
@@ -299,7 +334,8 @@ impl Offsets {
             let (Some(partition), Some(offset)) = (number(0), number(1)) else { continue };
             let partition = Partition::try_from(partition).unwrap_or(-1);
             let topic_id = row.get(2).unwrap_or_default().to_string();
-            stored.insert(partition, Stored { next_offset: offset, topic_id });
+            let version = number(3).unwrap_or(VERSION);
+            stored.insert(partition, Stored { next_offset: offset, topic_id, version });
         }
         Ok(stored)
     }

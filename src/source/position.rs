@@ -251,10 +251,13 @@ pub(crate) fn committed<C: ConsumerContext>(
         }
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
         let error = match consumer.committed_offsets(list, left) {
-            Ok(list) => match read_committed_list(&list) {
-                Ok(offsets) => return Ok(offsets),
-                Err(error) => error,
-            },
+            Ok(list) => {
+                refuse_newer_notes(topic, &list)?;
+                match read_committed_list(&list) {
+                    Ok(offsets) => return Ok(offsets),
+                    Err(error) => error,
+                }
+            }
             Err(error) => error,
         };
         if Instant::now() >= deadline {
@@ -262,6 +265,21 @@ pub(crate) fn committed<C: ConsumerContext>(
         }
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// A note of a newer version may hold what our positions rest on, such as a range that is being written.
+fn refuse_newer_notes(topic: &str, list: &TopicPartitionList) -> Result<(), SourceError> {
+    for element in list.elements() {
+        if let Some(version) = OffsetNote::newer_version(element.metadata()) {
+            return Err(SourceError::Refused(format!(
+                "topic {topic}, partition {}: the group's offset was committed by a newer pressline, with a note of version \
+                 {version}; this one reads version {}. Start the newer one, which reads both",
+                element.partition(),
+                OffsetNote::VERSION
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn read_committed_list(list: &TopicPartitionList) -> KafkaResult<BTreeMap<Partition, CommittedOffset>> {

@@ -24,6 +24,7 @@ mod positions;
 mod presses;
 mod reconcile;
 mod refusals;
+mod rights;
 mod rows;
 mod security;
 mod support;

@@ -225,3 +225,22 @@ fn unknown_keys_and_protected_properties_are_refused_with_file_line_and_reason()
     let text = format!("{}\n[kafka.producer]\n\"enable.idempotence\" = false\n", world.pipeline());
     refused(&text, &["kafka.producer.enable.idempotence", "may not be set: the exactly-once guarantee rests on"]);
 }
+
+#[test]
+fn an_offset_with_a_note_of_a_newer_version_is_refused() {
+    let Some(world) = world("newer-note") else { return };
+    world.send(&presses(0, 0..10));
+    world.cluster.commit(&world.group(), &world.raw, 0, 3, "pressline/2 topic_id=x more=y");
+    refused(
+        world.run(&[]),
+        &[
+            &format!("topic {}, partition 0: the group's offset was committed by a newer pressline", world.raw),
+            "a note of version 2; this one reads version 1. Start the newer one",
+        ],
+    );
+    assert!(world.output().is_empty());
+    // Words that a note of our version has in addition are no reason to refuse.
+    world.cluster.commit(&world.group(), &world.raw, 0, 3, "pressline/1 unheard_of=7");
+    relay_all(&world, &[]);
+    assert_eq!(numbers(&world), range(3..10));
+}
