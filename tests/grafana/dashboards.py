@@ -41,6 +41,8 @@ class Dashboard:
         yield from self._faults_of_grid()
         ids = [panel["id"] for panel in self.content["panels"]]
         yield from (f"panel id {one} is there twice" for one in {one for one in ids if ids.count(one) > 1})
+        titles = [panel["title"] for panel in self.panels]
+        yield from (f"panel title {one} is there twice" for one in {one for one in titles if titles.count(one) > 1})
         for panel in self.panels:
             where = f"panel {panel['id']} ({panel['title']})"
             if not panel["title"] or not panel["description"]:
