@@ -21,6 +21,7 @@ sys.path += [str(Path(__file__).resolve().parents[1] / folder) for folder in ("f
 
 import contract  # noqa: E402
 import dashboards  # noqa: E402
+import psycopg  # noqa: E402
 import runbooks  # noqa: E402
 from feed import Feed  # noqa: E402
 from prometheus import EXAMPLE, RATE_INTERVAL, RULE_TESTS, RULES, Prometheus, promtool  # noqa: E402
@@ -76,11 +77,12 @@ def _check_names(report, where, text, known):
             report.fault(f"{where} asks for {name}, which is not in docs/metrics.md")
 
 
-def check_alerts(report, rules):
+def check_alerts(report, rules, boards):
     """Each alert is tested, says what is known, and leads to a section of the runbooks."""
     tested = set(re.findall(r"alertname: (\w+)", RULE_TESTS.read_text()))
     sections = runbooks.sections()
     known = contract.documented()
+    panels = {panel["title"] for board in boards for panel in board.panels}
     for rule in rules:
         name = rule["name"]
         _check_names(report, f"alert {name}", rule["query"], known)
@@ -89,7 +91,7 @@ def check_alerts(report, rules):
             report.fault(f"alert {name}: annotation runbook leads nowhere: {page}#{anchor}")
         if name not in tested:
             report.fault(f"alert {name} is not in {RULE_TESTS.relative_to(ROOT)}")
-        for fault in runbooks.faults(sections.get(anchor, "")):
+        for fault in runbooks.faults(sections.get(anchor, ""), panels):
             report.fault(f"docs/runbooks.md#{anchor}: {fault}")
     for anchor in set(sections) - {rule["name"].lower() for rule in rules}:
         report.fault(f"docs/runbooks.md#{anchor}: there is no such alert")
@@ -111,7 +113,11 @@ def check_metrics_dashboard(report, board, server, begin):
         def series(changed, text=text, instant=instant):
             return server.series(dashboards.expand(text, values | changed), begin, time.time(), instant)
 
-        found = series({})
+        try:
+            found = series({})
+        except Failure as failure:
+            report.fault(f"{board.name}: {panel['title']}: {failure}")
+            continue
         report.query(board, panel, target, len(found), "series")
         for label in re.findall(r"{{(\w+)}}", target.get("legendFormat", "")):
             if any(label not in labels for labels, _ in found):
@@ -137,7 +143,11 @@ def check_presses_dashboard(report, board, table, run, begin, end):
         values[variable["name"]] = found
     answers = {}
     for panel, target, text in board.queries():
-        found, columns = rows(text, {})
+        try:
+            found, columns = rows(text, {})
+        except (Failure, psycopg.Error) as error:
+            report.fault(f"{board.name}: {panel['title']}: {error}")
+            continue
         report.query(board, panel, target, len(found) if _says_something(found) else 0, "rows")
         for column in _columns_of_options(panel):
             if column not in columns:
@@ -167,8 +177,8 @@ def _columns_of_options(panel):
 def compare(report, left, right):
     """Both databases hold the same, so both dashboards must show the same."""
     if list(left) != list(right):
-        report.fault(f"the dashboards of presses have different panels: {list(left)}, {list(right)}")
-    for title in left:
+        report.fault(f"presses: not the same panels from ClickHouse and PostgreSQL: {sorted(left.keys() ^ right.keys())}")
+    for title in left.keys() & right.keys():
         mine, yours = (_comparable(*answer) for answer in (left[title], right[title]))
         if mine != yours:
             some = list(mine ^ yours)[:4]
@@ -209,7 +219,7 @@ def check_run(report, boards):
         await_that("its pages", lambda: (feed.check_running(), first.address())[1])
         with Prometheus(feed.folder, ["{}:{}".format(*first.address())]) as server:
             begin = time.time()
-            check_alerts(report, server.alerts())
+            check_alerts(report, server.alerts(), boards)
             feed.feed()
             server.await_scrapes(25)
             check_metrics_dashboard(report, by_name["operations"], server, begin)

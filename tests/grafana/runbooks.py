@@ -14,8 +14,10 @@ def sections():
     return {heading.lower().replace(" ", "-"): text for heading, text in zip(found[1::2], found[2::2])}
 
 
-def faults(text):
-    """What a section lacks."""
+def faults(text, panels):
+    """What a section lacks, and panels that it names but no dashboard has: quoted text with a capital letter is one."""
+    prose = "\n".join(line for line in text.splitlines() if not line.startswith("    "))
+    yield from (f'there is no panel "{title}"' for title in re.findall(r'"([A-Z][^"]*)"', prose) if title not in panels)
     yield from (f"has no {part}" for part in PARTS if part not in text)
     if "\n    " not in text and "```" not in text:
         yield "has no command"
