@@ -1,4 +1,4 @@
-"""The dashboards as files: what Grafana would complain of or leave empty, and the queries as its data sources send them.
+"""The dashboards as files: what Grafana would refuse or leave empty, and the queries as its data sources send them.
 
 The macros are those of the plugins: grafana/clickhouse-datasource (pkg/macros) and Grafana's PostgreSQL data source
 (pkg/tsdb/grafana-postgresql-datasource/macros.go)."""

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Everything under grafana/ against a real run: every query of every panel must return data, every alert must fire when it
-should and have its section in the runbooks, and docs/metrics.md must be what pressline shows.
+"""Everything under grafana/ against a real run: every query of every panel must return data, every alert must fire when
+it should and have its section in the runbooks, and docs/metrics.md must be what pressline shows.
 
     tests/stack/stack.py run -- python3 tests/grafana/run.py
     ... --without-services                         only what needs no run: structure and alerts
@@ -48,9 +48,10 @@ class Report:
     def query(self, board, panel, target, count, what):
         """A query returned so much; nothing is wrong."""
         self.queries += 1
-        print(f"{'ok   ' if count else 'EMPTY'} {board.name}: {panel['title']} {target['refId']}: {count} {what}", flush=True)
+        where = f"{board.name}: {panel['title']} {target['refId']}"
+        print(f"{'ok   ' if count else 'EMPTY'} {where}: {count} {what}", flush=True)
         if not count:
-            self.fault(f"{board.name}: {panel['title']} {target['refId']} returns no data")
+            self.fault(f"{where} returns no data")
 
 
 def check_files(report, boards):
@@ -121,7 +122,7 @@ def check_metrics_dashboard(report, board, server, begin):
         report.query(board, panel, target, len(found), "series")
         for label in re.findall(r"{{(\w+)}}", target.get("legendFormat", "")):
             if any(label not in labels for labels, _ in found):
-                report.fault(f"{board.name}: {panel['title']}: the legend names {label}, which the query does not return")
+                report.fault(f"{board.name}: {panel['title']}: the legend names {label}, which is not returned")
         for name in board.used(text):
             if series({name: NOWHERE}):
                 report.fault(f"{board.name}: {panel['title']} is not narrowed by ${name}")
@@ -177,7 +178,7 @@ def _columns_of_options(panel):
 def compare(report, left, right):
     """Both databases hold the same, so both dashboards must show the same."""
     if list(left) != list(right):
-        report.fault(f"presses: not the same panels from ClickHouse and PostgreSQL: {sorted(left.keys() ^ right.keys())}")
+        report.fault(f"presses: only one of ClickHouse and PostgreSQL has {sorted(left.keys() ^ right.keys())}")
     for title in left.keys() & right.keys():
         mine, yours = (_comparable(*answer) for answer in (left[title], right[title]))
         if mine != yours:
@@ -230,7 +231,7 @@ def check_run(report, boards):
         faults = list(contract.faults(contract.scrape(first)))
         for fault in faults:
             report.fault(f"/metrics: {fault}")
-        print(f"/metrics: {len(contract.documented())} metrics of docs/metrics.md, {len(faults)} differences", flush=True)
+        print(f"/metrics: {len(contract.documented())} metrics of docs/metrics.md, {len(faults)} differences")
         feed.end()
         await_that("both tables to hold everything", feed.settled, pause=0.3)
         end = time.time() + 1
