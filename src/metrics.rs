@@ -24,6 +24,7 @@ use crate::source::Trigger;
 use crate::transaction::Cause;
 
 use lag::LagGauges;
+pub use lag::Progress;
 pub use page::render;
 pub use sink::SinkMetrics;
 
@@ -303,13 +304,7 @@ impl WorkerMetrics {
     }
 
     /// librdkafka's figures that matter, and from them the lag.
-    pub fn statistics(
-        &mut self,
-        statistics: &Statistics,
-        topic: &str,
-        positions: &BTreeMap<Partition, NextOffset>,
-        last_timestamp_ms: &BTreeMap<Partition, i64>,
-    ) {
+    pub fn statistics(&mut self, statistics: &Statistics, topic: &str, progress: &Progress<'_>) {
         let labels = || vec![Label::new("pipeline", self.pipeline.clone()), Label::new("worker", self.worker.clone())];
         gauge!(KAFKA_RX, labels()).set(statistics.rx_bytes as f64);
         let rtt = statistics.brokers.values().filter_map(|b| b.rtt.as_ref()).map(|w| w.p99).max().unwrap_or(0);
@@ -318,7 +313,7 @@ impl WorkerMetrics {
         let queued = |of: fn(&rdkafka::statistics::Partition) -> f64| topic.partitions.values().map(of).sum::<f64>();
         gauge!(KAFKA_QUEUE, labels()).set(queued(|p| p.fetchq_cnt as f64));
         gauge!(KAFKA_QUEUE_BYTES, labels()).set(queued(|p| p.fetchq_size as f64));
-        self.lag.show(topic, positions, last_timestamp_ms);
+        self.lag.show(topic, progress);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::decode::{Decoder, Limits};
 use crate::encode::Encoder;
 use crate::enrich::Enricher;
 use crate::event::{Actions, ClientIp};
-use crate::metrics::{BatchCounts, WorkerMetrics};
+use crate::metrics::{BatchCounts, Progress, WorkerMetrics};
 use crate::place::{FragmentCache, Places};
 use crate::source::{Batch, Keeper, Source, SourceError, SourceOptions, Trigger};
 use crate::status::Status;
@@ -238,7 +238,9 @@ impl Worker {
         }
         if let Some(statistics) = self.source.take_statistics() {
             let positions = self.coordinator.positions();
-            self.metrics.statistics(&statistics, self.source.topic(), positions, &self.last_timestamp_ms);
+            let settled = self.coordinator.phase() == Phase::Ready;
+            let progress = Progress { positions, last_timestamp_ms: &self.last_timestamp_ms, settled };
+            self.metrics.statistics(&statistics, self.source.topic(), &progress);
             self.metrics.cache_entries(usize::try_from(self.shared.cache.stats().entries).unwrap_or(usize::MAX));
             if statistics.brokers.values().any(|broker| broker.state == "UP") {
                 self.shared.status.worker_ready(self.slot);

@@ -12,7 +12,7 @@ use super::schemas::{Schema, Schemas};
 use super::{Batch, Class, DeadLetters, Desk, LoadError, Sink, Why};
 use crate::config::sink::{LoadConfig, SinkConsumerConfig};
 use crate::coordinator::{Coordinator, NextOffset, Partition, Phase};
-use crate::metrics::SinkMetrics;
+use crate::metrics::{Progress, SinkMetrics};
 use crate::registry::Registry;
 use crate::source::{BatchLimits, Intake, Keeper, SinkPositions, Source, SourceError, SourceOptions, Trigger};
 use crate::status::Status;
@@ -223,31 +223,38 @@ impl Worker {
         let end = Instant::now() + length;
         while !self.shared.stop.load(Ordering::Acquire) && Instant::now() < end {
             self.source.wait_in_group(&mut self.coordinator, Duration::from_millis(200))?;
+            self.show_figures();
         }
         Ok(())
     }
 
     /// Metrics and the slow checks, between batches.
     fn observe(&mut self) -> Result<(), WorkerError> {
-        let positions = self.coordinator.positions();
-        if self.coordinator.epoch() != self.epoch_shown {
-            self.epoch_shown = self.coordinator.epoch();
-            self.metrics.rebalanced(positions);
-            self.last_timestamp_ms.retain(|partition, _| positions.contains_key(partition));
-        }
-        if let Some(statistics) = self.source.take_statistics() {
-            self.metrics.statistics(&statistics, self.source.topic(), positions, &self.last_timestamp_ms);
-            if statistics.brokers.values().any(|broker| broker.state == "UP") {
-                self.shared.status.worker_ready(self.slot);
-            } else {
-                self.shared.status.worker_waits(self.slot, "no broker can be reached");
-            }
+        match self.show_figures() {
+            Some(true) => self.shared.status.worker_ready(self.slot),
+            Some(false) => self.shared.status.worker_waits(self.slot, "no broker can be reached"),
+            None => {}
         }
         if self.topic_checked.elapsed() > TOPIC_CHECK {
             self.topic_checked = Instant::now();
             self.source.same_topic()?;
         }
         Ok(())
+    }
+
+    /// Shows partitions and lag, also while the sink waits; whether a broker can be reached, when there is news.
+    fn show_figures(&mut self) -> Option<bool> {
+        let positions = self.coordinator.positions();
+        if self.coordinator.epoch() != self.epoch_shown {
+            self.epoch_shown = self.coordinator.epoch();
+            self.metrics.rebalanced(positions);
+            self.last_timestamp_ms.retain(|partition, _| positions.contains_key(partition));
+        }
+        let statistics = self.source.take_statistics()?;
+        let settled = self.coordinator.phase() == Phase::Ready;
+        let progress = Progress { positions, last_timestamp_ms: &self.last_timestamp_ms, settled };
+        self.metrics.statistics(&statistics, self.source.topic(), &progress);
+        Some(statistics.brokers.values().any(|broker| broker.state == "UP"))
     }
 }
 

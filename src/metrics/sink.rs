@@ -7,8 +7,8 @@ use ::metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
 use rdkafka::statistics::Statistics;
 
 use super::{
-    SINK_ASSIGNED, SINK_BATCHES, SINK_BYTES, SINK_DEAD, SINK_FOUND, SINK_LAG_RECORDS, SINK_LAG_SECONDS, SINK_RETRIES,
-    SINK_ROWS, SINK_WRITE_SECONDS, lag::LagGauges, position,
+    Progress, SINK_ASSIGNED, SINK_BATCHES, SINK_BYTES, SINK_DEAD, SINK_FOUND, SINK_LAG_RECORDS, SINK_LAG_SECONDS,
+    SINK_RETRIES, SINK_ROWS, SINK_WRITE_SECONDS, lag::LagGauges, position,
 };
 use crate::coordinator::{NextOffset, Partition};
 use crate::load::{Class, Why, Written};
@@ -90,15 +90,9 @@ impl SinkMetrics {
     }
 
     /// The lag, from librdkafka's figures.
-    pub fn statistics(
-        &mut self,
-        statistics: &Statistics,
-        topic: &str,
-        positions: &BTreeMap<Partition, NextOffset>,
-        last_timestamp_ms: &BTreeMap<Partition, i64>,
-    ) {
+    pub fn statistics(&mut self, statistics: &Statistics, topic: &str, progress: &Progress<'_>) {
         if let Some(topic) = statistics.topics.get(topic) {
-            self.lag.show(topic, positions, last_timestamp_ms);
+            self.lag.show(topic, progress);
         }
     }
 }

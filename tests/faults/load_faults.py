@@ -40,6 +40,14 @@ FAULTS = [
     *(_on(database, "late-write", load_kills.late_write) for database in _IN),
     Fault("churn-eager", churn, settings=EAGER, world=LoadWorld),
     Fault("churn-cooperative", churn, settings=COOPERATIVE, world=LoadWorld),
+    # Batches so long that every rebalance falls into an open one.
+    Fault(
+        "churn-clickhouse",
+        churn,
+        test=1,
+        settings=COOPERATIVE,
+        world=partial(LoadWorld, databases=CLICKHOUSE, batch={"clickhouse": 1500}),
+    ),
     Fault("terminate", terminate, world=LoadWorld),
     Fault("first-start", load_kills.first_start, at_once=2, world=partial(LoadWorld, rate=2000)),
     *(
@@ -85,6 +93,6 @@ MUTANTS = {
     "no_compare_and_set": "late-write-postgres",
     "compare_without_raise": "late-write-postgres",
     "recovery_without_reading": "kill-ch-after-insert",
-    "old_epoch_accepted": "churn-cooperative",
+    "old_epoch_accepted": "churn-clickhouse",
     "offsets_before_rows": "kill-ch-after-pending",
 }

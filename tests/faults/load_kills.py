@@ -115,12 +115,26 @@ def load_all(count):
                 time.sleep(0.1)
         world.load.end()
         begun = time.monotonic()
-        world.start("a")
-        world.start("b")
+        instances = [world.start("a"), world.start("b")]
         world.recovered(begun, 240)
         world.notes.append(f"{sum(world.load.sent.values())} presses in {world.recoveries[-1]:.1f} s")
+        _await_no_lag(instances)
 
     return fault
+
+
+def _await_no_lag(instances):
+    """When all is loaded every gauge of lag says 0 and stays there, the marker after the last record notwithstanding."""
+    names = [f"pressline_{leg}lag_{unit}" for leg in ("", "sink_") for unit in ("records", "seconds")]
+    lag = lambda: {name: sum(one.metric(name) for one in instances) for name in names}
+    # The figures are librdkafka's, every 5 s: nothing must change for longer.
+    settled, deadline = 0, time.monotonic() + 20
+    while settled < 30:
+        found = lag()
+        if any(found.values()) and time.monotonic() > deadline:
+            raise Failure(f"there is lag although all is loaded: {found}")
+        settled = 0 if any(found.values()) else settled + 1
+        time.sleep(0.2)
 
 
 def _one_of(world, count):
