@@ -81,9 +81,10 @@ stack-down: ## stop them
 demo: ## everything in one process, no services
 	$(CARGO) run --release --locked -- demo
 
-bench: prerequisites build ## CPU, speed, memory and delay of the relay beside a bare pass-through, on a real Kafka
+bench: prerequisites build ## CPU, speed, memory and delay: the relay beside a bare pass-through, the sinks beside \\copy and INSERT FORMAT Native
 	$(CARGO) build --release --locked --example bench_peer
 	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/bench.py $(BENCH)'
+	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/sinks.py $(BENCH_SINKS)'
 
 microbench: ## nanoseconds per record: decode, lookup, encode
 	$(CARGO) bench --locked

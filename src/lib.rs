@@ -34,6 +34,7 @@ pub mod kafka;
 pub mod load;
 pub mod metrics;
 pub mod mutant;
+pub mod pem;
 pub mod pipeline;
 pub mod place;
 pub mod postgres;

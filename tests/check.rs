@@ -2,8 +2,11 @@
 //! `PRESSLINE_TEST_BOOTSTRAP` and `PRESSLINE_TEST_REGISTRY`, and are skipped without them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "check/sinks.rs"]
+mod sinks;
+
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pressline::check::{Report, check};
 use pressline::config::load::{Sources, load};
@@ -314,7 +317,15 @@ impl Services {
             topic = topic.set(key, value);
         }
         self.admin().create_topics(&[topic], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        let (consumer, begun) = (self.consumer(), Instant::now());
+        let is_there = || {
+            let found = consumer.fetch_metadata(Some(name), Duration::from_secs(20)).unwrap();
+            found.topics().iter().any(|topic| topic.partitions().len() == partitions as usize)
+        };
+        while !is_there() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "topic {name} is not there");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     async fn topics(&self) {

@@ -1,15 +1,19 @@
 //! `pressline check`: everything that can be known to be wrong before the first event, in words.
 //!
-//! Without `--online` only files are read. With it, brokers and registry are asked, and nothing is changed there: no
-//! topic is made, no group joined, no schema registered.
+//! Without `--online` only files are read. With it, brokers, registry and databases are asked, and nothing is changed there:
+//! no topic is made, no group joined, no schema registered, no table made, no row written.
 
+mod clickhouse;
 mod headers;
 mod offline;
 mod online;
+mod postgres;
 mod retention;
 mod siblings;
+mod sinks;
 mod time_outs;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,6 +22,8 @@ use crate::config::PipelineConfig;
 use crate::config::load::{self, Loaded, Sources};
 use crate::finding::{Finding, Severity};
 
+pub use sinks::TablePlan;
+
 /// What a check found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -25,12 +31,14 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What was looked at and is well, one line each.
     pub checked: Vec<String>,
+    /// Schemas beside the tables that they are loaded into.
+    pub plans: Vec<TablePlan>,
 }
 
 impl Report {
     /// A report of findings alone, for a configuration that could not be read at all.
     pub fn of(findings: Vec<Finding>) -> Self {
-        Self { findings, checked: Vec::new() }
+        Self { findings, ..Self::default() }
     }
 
     /// 1 if there is an error, else 0: warnings alone do not fail.
@@ -44,6 +52,9 @@ impl Report {
         for line in &self.checked {
             text.push_str(&format!("ok: {line}\n"));
         }
+        for plan in &self.plans {
+            text.push_str(&plan.to_string());
+        }
         for finding in &self.findings {
             text.push_str(&format!("{finding}\n"));
         }
@@ -52,18 +63,30 @@ impl Report {
         text
     }
 
-    /// One JSON object: `errors` and `warnings` (counts), `findings` (objects), `checked` (texts).
+    /// One JSON object: `errors` and `warnings` (counts), `findings` (objects), `checked` (texts), `plans` (objects).
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "errors": self.count(Severity::Error),
             "warnings": self.count(Severity::Warning),
             "findings": self.findings,
             "checked": self.checked,
+            "plans": self.plans,
         })
     }
 
     fn count(&self, severity: Severity) -> usize {
         self.findings.iter().filter(|f| f.severity == severity).count()
+    }
+
+    /// What a relay and the sinks of its file both complain of is told once.
+    fn forget_repeated(&mut self) {
+        let mut told: Vec<Finding> = Vec::with_capacity(self.findings.len());
+        for finding in self.findings.drain(..) {
+            if !told.contains(&finding) {
+                told.push(finding);
+            }
+        }
+        self.findings = told;
     }
 
     fn ok(&mut self, line: impl Into<String>) {
@@ -93,16 +116,18 @@ pub fn command(sources: &Sources, online: bool, json: bool) -> ExitCode {
 /// other, headers that carry addresses.
 pub fn contradictions(file: &Path, config: &PipelineConfig) -> Vec<Finding> {
     let mut report = Report::default();
-    let subject = Subject { file, config };
+    let subject = Subject { file, name: &config.name, config };
     time_outs::check(&subject, &mut report);
     headers::check(&subject, &mut report);
     report.findings.retain(|finding| finding.severity == Severity::Error);
     report.findings
 }
 
-/// Checks what was loaded; `online` asks brokers and registries too, which takes up to a minute when they are silent.
+/// Checks what was loaded; `online` asks brokers, registries and databases too, which takes up to a minute where they are
+/// silent.
 pub async fn check(loaded: &Loaded, online: bool) -> Report {
     let mut report = Report::default();
+    let mut schemas = BTreeMap::new();
     for (file, pipeline) in &loaded.pipelines {
         let config = match pipeline {
             Ok(config) => config,
@@ -111,13 +136,25 @@ pub async fn check(loaded: &Loaded, online: bool) -> Report {
                 continue;
             }
         };
-        let subject = Subject { file, config };
+        let subject = Subject { file, name: &config.name, config };
         let schema = offline::check(&subject, &mut report);
         if online {
             online::check(&subject, schema.as_ref(), &mut report).await;
         }
+        schemas.extend(schema.map(|schema| (file, schema)));
+    }
+    for (file, load) in &loaded.loads {
+        let alone = loaded.pipelines.iter().all(|(other, _)| other != file);
+        match load {
+            Ok(config) => {
+                let subject = Subject { file, name: &config.name, config };
+                sinks::check(&subject, schemas.get(file), alone, online, &mut report).await;
+            }
+            Err(findings) => report.findings.extend(findings.iter().cloned()),
+        }
     }
     siblings::check(loaded, &mut report);
+    report.forget_repeated();
     report
 }
 
@@ -126,14 +163,15 @@ fn several(count: usize, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
-/// A pipeline and the file it came from.
+/// A pipeline's relay or sinks, and the file they came from.
 #[derive(Clone, Copy)]
-struct Subject<'a> {
+struct Subject<'a, C = PipelineConfig> {
     file: &'a Path,
-    config: &'a PipelineConfig,
+    name: &'a str,
+    config: &'a C,
 }
 
-impl Subject<'_> {
+impl<C> Subject<'_, C> {
     /// `file:line` of a key such as `source.topic`.
     fn place(&self, key: &str) -> String {
         let path: Vec<String> = key.split('.').map(String::from).collect();
@@ -150,6 +188,6 @@ impl Subject<'_> {
 
     /// A line of [`Report::checked`].
     fn line(&self, text: impl std::fmt::Display) -> String {
-        format!("{}: {text}", self.config.name)
+        format!("{}: {text}", self.name)
     }
 }

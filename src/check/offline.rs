@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Report, Subject, headers, time_outs};
+use crate::config::KafkaConfig;
 use crate::encode::Encoder;
 use crate::event::Actions;
 use crate::finding::Finding;
@@ -14,7 +15,7 @@ use crate::schema::{self, SchemaFile};
 /// Checks one pipeline; gives its schema if that is sound.
 pub fn check(subject: &Subject<'_>, report: &mut Report) -> Option<SchemaFile> {
     report.ok(subject.line(format_args!("configuration {}", subject.file.display())));
-    properties(subject, report);
+    properties(subject, &subject.config.kafka, report);
     time_outs::check(subject, report);
     headers::check(subject, report);
     if let Err(error) = Registry::new(&subject.config.registry) {
@@ -25,7 +26,7 @@ pub fn check(subject: &Subject<'_>, report: &mut Report) -> Option<SchemaFile> {
 }
 
 /// A registry's error under the key that it is about.
-pub fn registry_finding(subject: &Subject<'_>, error: &RegistryError) -> Finding {
+pub fn registry_finding<C>(subject: &Subject<'_, C>, error: &RegistryError) -> Finding {
     match error {
         RegistryError::Configuration { key, what } => subject.error(key, what, error.cure()),
         RegistryError::Incompatible { .. } => subject.error("output.schema", error.what(), error.cure()),
@@ -35,9 +36,9 @@ pub fn registry_finding(subject: &Subject<'_>, error: &RegistryError) -> Finding
     }
 }
 
-fn properties(subject: &Subject<'_>, report: &mut Report) {
+/// Properties that librdkafka does not take.
+pub fn properties<C>(subject: &Subject<'_, C>, tables: &KafkaConfig, report: &mut Report) {
     let before = report.findings.len();
-    let tables = &subject.config.kafka;
     let mut told = Vec::new();
     for (role, own, table) in
         [(Role::Consumer, &tables.consumer, "consumer"), (Role::Producer, &tables.producer, "producer")]

@@ -48,7 +48,7 @@ async fn brokers(subject: &Subject<'_>, report: &mut Report) {
     let (file, config) = (subject.file.to_path_buf(), subject.config.clone());
     let task = tokio::task::spawn_blocking(move || {
         let mut report = Report::default();
-        let subject = Subject { file: &file, config: &config };
+        let subject = Subject { file: &file, name: &config.name, config: &config };
         let found = ask_brokers(&subject, &mut report);
         (report, found)
     });

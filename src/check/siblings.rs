@@ -9,7 +9,9 @@ pub fn check(loaded: &Loaded, report: &mut Report) {
     let pipelines: Vec<Subject<'_>> = loaded
         .pipelines
         .iter()
-        .filter_map(|(file, pipeline)| pipeline.as_ref().ok().map(|config| Subject { file, config }))
+        .filter_map(|(file, pipeline)| {
+            pipeline.as_ref().ok().map(|config| Subject { file, name: &config.name, config })
+        })
         .collect();
     unique(
         &pipelines,

@@ -13,19 +13,18 @@ use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls_platform_verifier::Verifier;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{ChError, Class};
 use super::insert::Insert;
-use super::table::Table;
-use super::types::literal;
+use super::table::{DefaultKind, Table, TableColumn};
+use super::types::{literal, quoted};
 use super::{Layout, insert};
 use crate::config::secret::{self, CLICKHOUSE_PASSWORD};
 use crate::config::sink::{self, ClickHouseConfig};
+use crate::pem;
 
 /// ClickHouse closes idle connections after 3 seconds by default, and an insert must not meet that moment.
 const IDLE: Duration = Duration::from_secs(2);
@@ -144,6 +143,24 @@ impl Client {
         rows.first().map(|row| row.offset.parse().map_err(|_| self.strange())).transpose()
     }
 
+    /// Inserts no row, which needs what an insert of rows needs: the grant, and leave to write.
+    pub async fn try_empty_insert(&self, table: &Table) -> Result<(), ChError> {
+        let stored = |column: &&TableColumn| matches!(column.default, DefaultKind::None | DefaultKind::Default);
+        let names: Vec<String> =
+            table.columns.iter().filter(stored).map(|column| quoted(&column.name).to_string()).collect();
+        let (names, table) = (names.join(", "), table.quoted());
+        self.execute(&format!("INSERT INTO {table} ({names}) SELECT {names} FROM {table} WHERE 0")).await
+    }
+
+    /// Asks what a recovery asks: whether an insert still runs, and which offsets are in the table.
+    pub async fn try_recovery(&self, table: &Table, topic: &str) -> Result<(), ChError> {
+        self.await_end("pressline/check").await?;
+        match table.has_coordinates() {
+            true => self.offsets_present(table, topic, 0, 0, 0).await.map(drop),
+            false => Ok(()),
+        }
+    }
+
     /// Waits until the server runs no query of this id any more: what it has not written by then it will never write.
     /// Behind a balancer only the server that answers is asked. Errors: it still runs after `timeout_ms`.
     pub async fn await_end(&self, query_id: &str) -> Result<(), ChError> {
@@ -238,21 +255,11 @@ fn connector(config: &ClickHouseConfig) -> Result<clickhouse::Client, ChError> {
 /// The system's authorities, and ours.
 fn tls(ca: Option<&Path>) -> Result<ClientConfig, ChError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let ours = ca.map(authorities).transpose()?.unwrap_or_default();
+    let ours = ca.map(pem::certificates).transpose();
+    let ours = ours.map_err(|what| ChError::configuration("sink.clickhouse.ca", what))?.unwrap_or_default();
     let system = |error: rustls::Error| ChError::configuration("sink.clickhouse.ca", error);
     let verifier = Verifier::new_with_extra_roots(ours, Arc::clone(&provider)).map_err(system)?;
     let builder =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(system)?;
     Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
-}
-
-fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, ChError> {
-    let bad = |what: String| ChError::configuration("sink.clickhouse.ca", format!("{}: {what}", file.display()));
-    let pem = std::fs::read(file).map_err(|error| bad(format!("cannot be read: {error}")))?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let certificates = certificates.map_err(|_| bad("not a PEM file of certificates".into()))?;
-    if certificates.is_empty() {
-        return Err(bad("holds no certificate (-----BEGIN CERTIFICATE-----)".into()));
-    }
-    Ok(certificates)
 }

@@ -3,6 +3,9 @@
 use super::table::Table;
 use super::types::quoted;
 use crate::avro::{Field, Shape};
+use crate::config::sink::ClickHouseConfig;
+use crate::finding::Finding;
+use crate::load::{Columns, Conversion};
 
 /// Inserts whose tokens the server remembers: far more than can be in doubt at once.
 const DEDUPLICATION_WINDOW: u32 = 1000;
@@ -38,31 +41,48 @@ pub fn modify_column(table: &Table, column: &str) -> String {
     format!("ALTER TABLE {} MODIFY COLUMN {}", table.quoted(), definition(column))
 }
 
-/// `CREATE TABLE` for a record's fields, with the columns that name the record and a deduplication window. `order_by` and
-/// `partition_by` are SQL; empty: ordered by the record, not partitioned. Errors, in words: the schema is no record, or a
-/// field has no type in ClickHouse.
-pub fn create_table(
-    shape: &Shape,
-    database: &str,
-    table: &str,
-    order_by: &str,
-    partition_by: &str,
-) -> Result<String, String> {
-    let Shape::Record(fields) = shape else { return Err(format!("the schema is {shape}, not a record")) };
-    let mut columns = Vec::with_capacity(fields.len() + 3);
-    for field in fields {
-        columns.push(format!("    {} {}", quoted(&field.name), column_type(field)?));
+/// Adds the column of a field.
+pub fn add_column(table: &Table, field: &Field, column: &str) -> String {
+    match column_type(field) {
+        Ok(kind) => format!("ALTER TABLE {} ADD COLUMN {} {kind}", table.quoted(), quoted(column)),
+        Err(_) => "add the column".into(),
+    }
+}
+
+/// `CREATE TABLE` for a record's fields, renamed and left out as the configuration says, with the columns that name the record
+/// and a deduplication window; ordered by the record and not partitioned unless `order_by` and `partition_by` say otherwise.
+/// Errors: the schema is no record, two fields for one column, a field has no type in ClickHouse.
+pub fn create_table(shape: &Shape, config: &ClickHouseConfig) -> Result<String, Vec<Finding>> {
+    let table = format!("{}.{}", quoted(&config.database), quoted(&config.table));
+    let (assigned, mut findings) = Columns::new(&config.columns, "sink.clickhouse").assign(shape, &table, |_, _| None);
+    let mut columns = Vec::with_capacity(assigned.len() + 3);
+    for (field, conversion) in assigned {
+        let Conversion::Column(column) = conversion else { continue };
+        match column_type(field) {
+            Ok(kind) => columns.push(format!("    {} {kind}", quoted(column))),
+            Err(what) => {
+                let cure = format!("leave it out: sink.clickhouse.columns.ignore = [\"{}\"]", field.name);
+                findings.push(Finding::error(&table, &field.name, what, cure));
+            }
+        }
+    }
+    if !findings.is_empty() {
+        return Err(findings);
     }
     for column in super::table::COORDINATES {
         columns.push(format!("    {}", definition(column)));
     }
-    let partition = if partition_by.is_empty() { String::new() } else { format!("\nPARTITION BY {partition_by}") };
-    let order = if order_by.is_empty() { "(`_topic`, `_partition`, `_offset`)" } else { order_by };
+    let partition = match config.partition_by.as_str() {
+        "" => String::new(),
+        by => format!("\nPARTITION BY {by}"),
+    };
+    let order = match config.order_by.as_str() {
+        "" => "(`_topic`, `_partition`, `_offset`)",
+        by => by,
+    };
     Ok(format!(
-        "CREATE TABLE IF NOT EXISTS {}.{}\n(\n{}\n)\nENGINE = MergeTree{partition}\nORDER BY {order}\n\
+        "CREATE TABLE IF NOT EXISTS {table}\n(\n{}\n)\nENGINE = MergeTree{partition}\nORDER BY {order}\n\
          SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}",
-        quoted(database),
-        quoted(table),
         columns.join(",\n")
     ))
 }
@@ -132,13 +152,30 @@ fn item_type(shape: &Shape) -> Option<String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use figment::providers::{Format, Toml};
+
+    fn config(more: &str) -> ClickHouseConfig {
+        let text = format!(
+            "url = \"http://h:8123\"\ntable = \"button_presses\"\norder_by = \"(timestamp, session_id)\"\n\
+             partition_by = \"toYYYYMM(timestamp)\"\n{more}"
+        );
+        figment::Figment::from(Toml::string(&text)).extract().unwrap()
+    }
+
+    #[test]
+    fn fields_are_renamed_and_left_out_as_configured() {
+        let shape = Shape::parse(include_str!("../../schemas/button_presses.avsc")).unwrap();
+        let columns = "[columns]\nrename = { cohort = \"group\" }\nignore = [\"time_zone\"]\n";
+        let sql = create_table(&shape, &config(columns)).unwrap();
+        assert!(sql.contains("`group` Nullable(Int32)"), "{sql}");
+        assert!(!sql.contains("`cohort`") && !sql.contains("time_zone"), "{sql}");
+    }
 
     #[test]
     fn the_table_of_button_presses() {
         let schema = include_str!("../../schemas/button_presses.avsc");
         let shape = Shape::parse(schema).unwrap();
-        let sql = create_table(&shape, "default", "button_presses", "(timestamp, session_id)", "toYYYYMM(timestamp)")
-            .unwrap();
+        let sql = create_table(&shape, &config("")).unwrap();
         for line in [
             "`session_id` UUID,",
             "`timestamp` DateTime64(6, 'UTC') CODEC(DoubleDelta, ZSTD),",

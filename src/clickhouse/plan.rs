@@ -1,10 +1,11 @@
 //! Which field of a schema goes into which column of the table, and how: worked out once per schema, before the first row.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::block::{Block, BlockColumn, Codec, Coordinates, Layout};
-use super::pairs;
 use super::table::{COORDINATES, DefaultKind, Table, TableColumn};
+use super::{ddl, pairs};
 use crate::avro::{Field, Shape};
 use crate::finding::Finding;
 use crate::load::{Columns, Conversion, PlanLine};
@@ -38,17 +39,15 @@ impl Plan {
     /// Works out the plan. Where the table has `_topic`, `_partition` and `_offset`, they name the record, `topic` being its
     /// topic. Errors: everything that does not fit, each naming column, type, the field's type and the cure.
     pub fn compile(shape: &Shape, table: &Table, columns: &Columns<'_>, topic: &str) -> Result<Self, Vec<Finding>> {
-        let place = table.place();
-        let assigned = columns.assign(shape, &place, |name| table.column(name).is_some())?;
-        let mut draft =
-            Draft { table, place, found: Vec::new(), lines: Vec::new(), problems: Vec::new(), warnings: Vec::new() };
-        for (field, conversion) in assigned {
-            match conversion {
-                Conversion::Ignored => draft.ignore(field),
-                Conversion::Column(name) => draft.assign(field, name, columns.may_lose(&field.name)),
-            }
-        }
-        draft.finish(topic)
+        Draft::of(shape, table, columns).finish(topic)
+    }
+
+    /// Each field and each column for people, with everything that does not fit: what [`Plan::compile`] would find.
+    pub fn examine(shape: &Shape, table: &Table, columns: &Columns<'_>) -> (Vec<PlanLine>, Vec<Finding>) {
+        let mut draft = Draft::of(shape, table, columns);
+        draft.left_out();
+        draft.problems.append(&mut draft.warnings);
+        (draft.lines, draft.problems)
     }
 
     /// The steps in the order of the datum's fields.
@@ -84,21 +83,44 @@ struct Draft<'a> {
     place: String,
     /// Fields in the datum's order: skipped, or with the position of their column in the table.
     found: Vec<Result<(usize, pairs::Pair), Shape>>,
+    /// Names of columns that a field goes into, fitting or not.
+    taken: BTreeSet<String>,
     lines: Vec<PlanLine>,
     problems: Vec<Finding>,
     warnings: Vec<Finding>,
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
+    fn of(shape: &Shape, table: &'a Table, columns: &Columns<'_>) -> Self {
+        let place = table.place();
+        let (assigned, problems) = columns.assign(shape, &place, |field, column| match table.column(column) {
+            Some(_) => None,
+            None => Some(ddl::add_column(table, field, column)),
+        });
+        let (found, taken) = (Vec::new(), BTreeSet::new());
+        let mut draft = Self { table, place, found, taken, lines: Vec::new(), problems, warnings: Vec::new() };
+        for (field, conversion) in assigned {
+            match conversion {
+                Conversion::Ignored => draft.ignore(field),
+                Conversion::Nowhere => draft.lines.push(PlanLine::new(Some(field), None, "no column")),
+                Conversion::Column(name) => draft.assign(field, name, columns.may_lose(&field.name)),
+            }
+        }
+        draft
+    }
+
     fn ignore(&mut self, field: &Field) {
         self.found.push(Err(field.shape.clone()));
-        self.line(field, "", "", "dropped, as the configuration says");
+        self.lines.push(PlanLine::new(Some(field), None, "dropped, as the configuration says"));
     }
 
     fn assign(&mut self, field: &Field, name: &str, lossy: bool) {
         let Some((at, column)) = self.table.position(name) else { return };
+        self.taken.insert(column.name.clone());
+        let line = |says: &str| PlanLine::new(Some(field), Some((&column.name, &column.type_name)), says);
         if let Some(problem) = self.unwritable(field, column) {
             self.problems.push(problem);
+            self.lines.push(line("takes no value"));
             return;
         }
         match pairs::pair(&field.shape, &column.parsed, lossy) {
@@ -106,19 +128,26 @@ impl Draft<'_> {
                 if pair.refuses_null {
                     self.warn_of_null(field, column);
                 }
-                self.line(field, &column.name, &column.type_name, &pair.says);
+                self.lines.push(line(&pair.says));
                 self.found.push(Ok((at, pair)));
             }
-            Err(misfit) => self.problems.push(Finding::error(
-                &self.place,
-                &field.name,
-                format!(
-                    "field {} ({}) does not fit column {} ({}): {}",
-                    field.name, field.shape, column.name, column.type_name, misfit.why
-                ),
-                misfit.cure,
-            )),
+            Err(misfit) => {
+                self.problems.push(self.misfit(field, column, misfit));
+                self.lines.push(line("does not fit"));
+            }
         }
+    }
+
+    fn misfit(&self, field: &Field, column: &TableColumn, misfit: pairs::Misfit) -> Finding {
+        Finding::error(
+            &self.place,
+            &field.name,
+            format!(
+                "field {} ({}) does not fit column {} ({}): {}",
+                field.name, field.shape, column.name, column.type_name, misfit.why
+            ),
+            misfit.cure,
+        )
     }
 
     fn unwritable(&self, field: &Field, column: &TableColumn) -> Option<Finding> {
@@ -154,16 +183,6 @@ impl Draft<'_> {
         ));
     }
 
-    fn line(&mut self, field: &Field, column: &str, column_type: &str, conversion: &str) {
-        self.lines.push(PlanLine {
-            field: field.name.clone(),
-            avro_type: field.shape.to_string(),
-            column: column.into(),
-            column_type: column_type.into(),
-            conversion: conversion.into(),
-        });
-    }
-
     fn finish(mut self, topic: &str) -> Result<Plan, Vec<Finding>> {
         if !self.problems.is_empty() {
             return Err(self.problems);
@@ -182,7 +201,7 @@ impl Draft<'_> {
                 });
             }
         }
-        self.left_out(&filled);
+        self.left_out();
         let steps = self.found.into_iter().map(|found| step(found, &filled, &columns)).collect();
         let coordinates = self.table.has_coordinates().then(|| Coordinates {
             topic: topic.into(),
@@ -193,9 +212,8 @@ impl Draft<'_> {
     }
 
     /// Lines of the columns that no field fills.
-    fn left_out(&mut self, filled: &[usize]) {
-        let left_out = self.table.columns.iter().enumerate().filter(|(at, _)| !filled.contains(at));
-        for (_, column) in left_out {
+    fn left_out(&mut self) {
+        for column in self.table.columns.iter().filter(|column| !self.taken.contains(&column.name)) {
             let own = self.table.has_coordinates().then(|| COORDINATES.iter().position(|name| *name == column.name));
             let conversion = match own.flatten() {
                 Some(0) => "the record's topic",
@@ -203,13 +221,7 @@ impl Draft<'_> {
                 Some(_) => "the record's offset",
                 None => column.default.left_out(),
             };
-            self.lines.push(PlanLine {
-                field: String::new(),
-                avro_type: String::new(),
-                column: column.name.clone(),
-                column_type: column.type_name.clone(),
-                conversion: conversion.into(),
-            });
+            self.lines.push(PlanLine::new(None, Some((&column.name, &column.type_name)), conversion));
         }
     }
 }

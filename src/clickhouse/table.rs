@@ -326,7 +326,29 @@ impl Table {
                 "delivery = \"deduplicated\" rests on the table's deduplication window, which is 0",
                 format!("ALTER TABLE {} MODIFY SETTING non_replicated_deduplication_window = 1000", self.quoted()),
             ));
+            return;
         }
+        let lost = match self.is_replicated() {
+            true => "older than replicated_deduplication_window_seconds",
+            false => "lost in a crash of the server, which does not force its log of tokens to disk",
+        };
+        findings.push(Finding::warning(
+            self.place(),
+            "delivery",
+            format!(
+                "delivery = \"deduplicated\" does not promise each row once: a repeated insert is dropped only while its token \
+                 is among the last {} inserts into the table, whoever made them, and not {lost}",
+                self.deduplication_window
+            ),
+            format!(
+                "for a promise that rests on what is in the table: {}, and delivery = \"exactly_once\"",
+                ddl::add_columns(self, &COORDINATES)
+            ),
+        ));
+    }
+
+    fn is_replicated(&self) -> bool {
+        self.engine.starts_with("Replicated") || self.engine.starts_with("Shared")
     }
 }
 

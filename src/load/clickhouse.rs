@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use tokio::runtime::Handle;
 
 use super::worker::{MakeSink, worker_error};
-use super::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Row, Sink, Span, Why, Written};
+use super::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Row, Sink, Span, Why, Written, make_table};
 use crate::avro::Shape;
 use crate::clickhouse::{self, Block, ChError, Client, Plan, Table};
 use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig};
@@ -256,13 +256,13 @@ impl ClickHouseSink {
         }
         let config = &self.target.config;
         let (database, name) = (&config.database, &config.table);
-        let ddl = clickhouse::create_table(shape, database, name, &config.order_by, &config.partition_by)
-            .map_err(LoadError::Refused)?;
+        let ddl =
+            clickhouse::create_table(shape, config).map_err(|findings| LoadError::Refused(sentences(&findings)))?;
         let place = format!("ClickHouse {}", self.client.address());
         if !config.auto_create {
             return Err(LoadError::Refused(format!(
-                "{place}: there is no table {database}.{name}. Make it, for example so, or set {SECTION}.auto_create = \
-                 true:\n{ddl};"
+                "{place}: there is no table {database}.{name}; {}",
+                make_table(SECTION, &ddl)
             )));
         }
         self.client.execute(&ddl).await.map_err(|error| load_error(&error))?;

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
+
 use crate::avro::{Field, Shape};
 use crate::config::sink::ColumnsConfig;
 use crate::finding::Finding;
 
 /// A field's way into its column, for people (`pressline check --online`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PlanLine {
     /// Field; empty for a column that no field fills.
     pub field: String,
@@ -21,6 +23,25 @@ pub struct PlanLine {
     pub conversion: String,
 }
 
+impl PlanLine {
+    /// Of a field, a column, or both; the column by its name and type.
+    pub fn new(field: Option<&Field>, column: Option<(&str, &str)>, conversion: impl Into<String>) -> Self {
+        let (column, column_type) = column.unwrap_or_default();
+        Self {
+            field: field.map(|field| field.name.clone()).unwrap_or_default(),
+            avro_type: field.map(|field| field.shape.to_string()).unwrap_or_default(),
+            column: column.into(),
+            column_type: column_type.into(),
+            conversion: conversion.into(),
+        }
+    }
+}
+
+/// What to do about a table that is not there.
+pub fn make_table(section: &str, ddl: &str) -> String {
+    format!("make it, for example so, or set {section}.auto_create = true:\n{ddl};")
+}
+
 /// What becomes of one field of the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Conversion<'a> {
@@ -28,6 +49,8 @@ pub enum Conversion<'a> {
     Column(&'a str),
     /// It is dropped, as the configuration says.
     Ignored,
+    /// It has no column of its own, which is a finding.
+    Nowhere,
 }
 
 /// The rules by which fields find columns.
@@ -48,20 +71,21 @@ impl<'a> Columns<'a> {
         self.config.lossy.iter().any(|name| name == field)
     }
 
-    /// The fields of the record, in their order, each with what becomes of it; `has_column` tells whether the table has a
-    /// column of a name. Errors: the schema is no record; fields without a column; two fields for one column.
+    /// The fields of the record, in their order, each with what becomes of it, and findings: the schema is no record; fields
+    /// without a column; two fields for one column. `missing` gives the statement that adds the column to the table, or `None`
+    /// where the table has it.
     pub fn assign<'f>(
         &self,
         shape: &'f Shape,
         table: &str,
-        has_column: impl Fn(&str) -> bool,
-    ) -> Result<Vec<(&'f Field, Conversion<'f>)>, Vec<Finding>>
+        missing: impl Fn(&Field, &str) -> Option<String>,
+    ) -> (Vec<(&'f Field, Conversion<'f>)>, Vec<Finding>)
     where
         'a: 'f,
     {
         let Shape::Record(fields) = shape else {
             let what = format!("the schema is {shape}, not a record");
-            return Err(vec![Finding::error(table, "", what, "load a topic whose values are records")]);
+            return (Vec::new(), vec![Finding::error(table, "", what, "load a topic whose values are records")]);
         };
         let mut findings = Vec::new();
         let mut assigned = Vec::new();
@@ -70,16 +94,18 @@ impl<'a> Columns<'a> {
             let column = self.config.rename.get(&field.name).unwrap_or(&field.name).as_str();
             if self.config.ignore.contains(&field.name) {
                 assigned.push((field, Conversion::Ignored));
-            } else if !has_column(column) {
-                findings.push(self.without_column(field, column, table));
+            } else if let Some(statement) = missing(field, column) {
+                findings.push(self.without_column(field, column, table, &statement));
+                assigned.push((field, Conversion::Nowhere));
             } else if !taken.insert(column) {
                 let what = format!("two fields go into column {column}");
                 findings.push(Finding::error(table, &field.name, what, self.rename_cure(&field.name)));
+                assigned.push((field, Conversion::Nowhere));
             } else {
                 assigned.push((field, Conversion::Column(column)));
             }
         }
-        if findings.is_empty() { Ok(assigned) } else { Err(findings) }
+        (assigned, findings)
     }
 
     /// Names in the configuration that no field of the record has: mistyped, or left over.
@@ -94,13 +120,13 @@ impl<'a> Columns<'a> {
         unknown.map(finding).collect()
     }
 
-    fn without_column(&self, field: &Field, column: &str, table: &str) -> Finding {
+    fn without_column(&self, field: &Field, column: &str, table: &str, statement: &str) -> Finding {
         Finding::error(
             table,
             &field.name,
             format!("the table has no column {column} for field {} ({})", field.name, field.shape),
             format!(
-                "add the column; or {}.columns.rename = {{ {} = \"another_column\" }}; or drop the field on purpose with \
+                "{statement}; or {}.columns.rename = {{ {} = \"another_column\" }}; or drop the field on purpose with \
                  {}.columns.ignore = [\"{}\"]",
                 self.section, field.name, self.section, field.name
             ),

@@ -20,7 +20,7 @@ mod start;
 pub mod worker;
 
 pub use batch::{Batch, Origin, Row, Span};
-pub use columns::{Columns, Conversion, PlanLine};
+pub use columns::{Columns, Conversion, PlanLine, make_table};
 pub use letters::DeadLetters;
 pub use refusal::{Refusal, Why};
 pub use sink::{Class, Desk, LoadError, Sink, Written};

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use super::letters::WINDOW;
 use super::worker::{MakeSink, worker_error};
-use super::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Sink, Written};
+use super::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Sink, Written, make_table};
 use crate::avro::Shape;
 use crate::config::sink::{LoadConfig, PostgresConfig};
 use crate::coordinator::{NextOffset, Partition};
@@ -181,8 +181,9 @@ impl PostgresSink {
         let place = postgres::place(&self.target.config);
         if !self.target.config.auto_create {
             return Err(LoadError::Refused(format!(
-                "{place}: there is no table {}. Make it, for example so, or set {SECTION}.auto_create = true:\n{ddl};",
-                self.table_name
+                "{place}: there is no table {}; {}",
+                self.table_name,
+                make_table(SECTION, &ddl)
             )));
         }
         let Some(writer) = &self.writer else { return Err(no_connection()) };

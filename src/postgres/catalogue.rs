@@ -160,6 +160,11 @@ impl Table {
         self.columns.iter().find(|column| &*column.name == name)
     }
 
+    /// Whether the user may insert into any of its columns.
+    pub fn may_insert(&self) -> bool {
+        self.columns.is_empty() || self.columns.iter().any(|column| column.may_insert)
+    }
+
     /// `schema.table`, as findings name it.
     pub fn title(&self) -> String {
         match &self.name.schema {

@@ -5,7 +5,7 @@ use super::convert::{natural, unwrap_null};
 use super::encode::Null;
 use super::error::PgError;
 use super::name::{TableName, quote_name};
-use crate::avro::Shape;
+use crate::avro::{Field, Shape};
 use crate::finding::Finding;
 use crate::load::{Columns, Conversion};
 
@@ -15,7 +15,11 @@ use crate::load::{Columns, Conversion};
 /// text from enums. Errors: the schema is no record, two fields for one column.
 pub fn create_table_sql(shape: &Shape, name: &TableName, columns: &Columns<'_>) -> Result<String, Vec<Finding>> {
     let mut lines = Vec::new();
-    for (field, conversion) in columns.assign(shape, &name.to_string(), |_| true)? {
+    let (assigned, findings) = columns.assign(shape, &name.to_string(), |_, _| None);
+    if !findings.is_empty() {
+        return Err(findings);
+    }
+    for (field, conversion) in assigned {
         let Conversion::Column(column) = conversion else { continue };
         let (inner, null) = unwrap_null(&field.shape);
         let takes_null = null != Null::Never || matches!(inner, Shape::Null) || takes_null(inner);
@@ -23,6 +27,12 @@ pub fn create_table_sql(shape: &Shape, name: &TableName, columns: &Columns<'_>) 
         lines.push(format!("    {} {}{not_null}", quote_name(column), column_type(inner)));
     }
     Ok(format!("CREATE TABLE IF NOT EXISTS {name} (\n{}\n)", lines.join(",\n")))
+}
+
+/// Adds the column of a field to a table. It takes null, whatever the field does: rows that are there have no value of it.
+pub fn add_column_sql(table: &TableName, field: &Field, column: &str) -> String {
+    let (inner, _) = unwrap_null(&field.shape);
+    format!("ALTER TABLE {table} ADD COLUMN {} {}", quote_name(column), column_type(inner))
 }
 
 /// A union with null among several types is written as JSON's null.

@@ -16,6 +16,7 @@ mod numeric;
 mod offsets;
 mod password;
 mod plan;
+mod rights;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -118,27 +118,30 @@ impl Offsets {
     /// Makes the table where it is missing. Errors: it cannot be made, or is another one; the sentence holds the statement
     /// that an administrator has to run.
     pub async fn ensure_table(&self, connection: &Connection) -> Result<(), PgError> {
-        if Table::read(connection, &self.table).await?.is_none() {
-            match connection.run(&self.ddl()).await {
-                Ok(()) => {}
-                // Another worker made it at the same time.
-                Err(error) if error.is("23505") || error.is("42P07") => {}
-                Err(error) if error.is("42501") => {
-                    let what = format!("the user may not create {}; let its owner run:\n{}", self.table, self.ddl());
-                    return Err(PgError { what, ..error });
-                }
-                Err(error) => return Err(error),
-            }
+        if self.table(connection).await?.is_some() {
+            return Ok(());
         }
-        self.check_table(connection).await
+        match connection.run(&self.ddl()).await {
+            Ok(()) => {}
+            // Another worker made it at the same time.
+            Err(error) if error.is("23505") || error.is("42P07") => {}
+            Err(error) if error.is("42501") => {
+                let what = format!("the user may not create {}; let its owner run:\n{}", self.table, self.ddl());
+                return Err(PgError { what, ..error });
+            }
+            Err(error) => return Err(error),
+        }
+        self.table(connection).await?.map(drop).ok_or_else(|| self.wrong(connection, "is missing"))
     }
 
-    async fn check_table(&self, connection: &Connection) -> Result<(), PgError> {
-        let wrong = |what: &str| {
-            let what = format!("table {} {what}; expected:\n{}", self.table, self.ddl());
-            connection.error(Class::Schema, what)
-        };
-        let table = Table::read(connection, &self.table).await?.ok_or_else(|| wrong("is missing"))?;
+    fn wrong(&self, connection: &Connection, what: &str) -> PgError {
+        let what = format!("table {} {what}; expected:\n{}", self.table, self.ddl());
+        connection.error(Class::Schema, what)
+    }
+
+    /// The table as the catalogue has it; `None` while there is none. Errors: it is another one; the server's.
+    pub async fn table(&self, connection: &Connection) -> Result<Option<Table>, PgError> {
+        let Some(table) = Table::read(connection, &self.table).await? else { return Ok(None) };
         let expected = [
             ("pipeline", ColumnType::Text),
             ("topic", ColumnType::Text),
@@ -149,13 +152,13 @@ impl Offsets {
         ];
         for (name, kind) in expected {
             if table.column(name).is_none_or(|column| column.kind != kind) {
-                return Err(wrong(&format!("has no column {name} of the right type")));
+                return Err(self.wrong(connection, &format!("has no column {name} of the right type")));
             }
         }
         if table.unlogged {
-            return Err(wrong("is UNLOGGED, so a crash of the server would empty it"));
+            return Err(self.wrong(connection, "is UNLOGGED, so a crash of the server would empty it"));
         }
-        Ok(())
+        Ok(Some(table))
     }
 
     /// The positions that the table has, without making any. Errors: those of another topic; the server's.

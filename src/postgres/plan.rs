@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::catalogue::{Column, ColumnType, Filled, Kind, Table};
 use super::convert::{self, Cure, NoWay};
+use super::ddl::add_column_sql;
 use super::encode::{Null, Slot};
 use super::name::quote_name;
 use crate::avro::{Cursor, Field, Shape};
-use crate::finding::Finding;
+use crate::finding::{Finding, Severity};
 use crate::load::{Columns, Conversion, PlanLine, Refusal};
 
 /// One step along the record.
@@ -31,57 +32,87 @@ pub struct Plan {
     warnings: Vec<Finding>,
 }
 
+/// What a schema and a table make together, whether or not they fit.
+struct Draft {
+    steps: Vec<Step>,
+    filled: Vec<Arc<str>>,
+    lines: Vec<PlanLine>,
+    findings: Vec<Finding>,
+}
+
+impl Draft {
+    fn of(shape: &Shape, table: &Table, columns: &Columns<'_>) -> Self {
+        let title = table.title();
+        let mut draft =
+            Self { steps: Vec::new(), filled: Vec::new(), lines: Vec::new(), findings: about_table(table, &title) };
+        let (assigned, more) = columns.assign(shape, &title, |field, column| match table.column(column) {
+            Some(_) => None,
+            None => Some(add_column_sql(&table.name, field, column)),
+        });
+        draft.findings.extend(more);
+        for (field, conversion) in assigned {
+            match conversion {
+                Conversion::Column(name) => {
+                    if let Some(column) = table.column(name) {
+                        draft.assign(field, column, table, columns, &title);
+                    }
+                }
+                Conversion::Ignored => {
+                    draft.steps.push(Step::Skip(field.shape.clone()));
+                    draft.lines.push(PlanLine::new(Some(field), None, "dropped, as columns.ignore says"));
+                }
+                Conversion::Nowhere => draft.lines.push(PlanLine::new(Some(field), None, "no column")),
+            }
+        }
+        for column in table.columns.iter().filter(|column| !draft.filled.contains(&column.name)) {
+            let note = left_out(column, table, &title).unwrap_or_else(|finding| {
+                draft.findings.push(*finding);
+                "no field, and the column demands a value"
+            });
+            draft.lines.push(PlanLine::new(None, Some((&column.name, &column.type_text)), note));
+        }
+        draft
+    }
+
+    fn assign(&mut self, field: &Field, column: &Column, table: &Table, columns: &Columns<'_>, title: &str) {
+        self.filled.push(Arc::clone(&column.name));
+        let note = match step(field, column, table, columns, title) {
+            Ok((slot, note)) => {
+                self.steps.push(Step::Write(Arc::clone(&column.name), slot));
+                note
+            }
+            Err(finding) => {
+                self.findings.push(*finding);
+                "does not fit".into()
+            }
+        };
+        self.lines.push(PlanLine::new(Some(field), Some((&column.name, &column.type_text)), note));
+    }
+}
+
 impl Plan {
     /// Compiles a plan. Errors: everything that does not fit, all at once, each with its cure.
     pub fn compile(shape: &Shape, table: &Arc<Table>, columns: &Columns<'_>) -> Result<Self, Vec<Finding>> {
-        let title = table.title();
-        let mut findings = about_table(table, &title);
-        let assigned = match columns.assign(shape, &title, |name| table.column(name).is_some()) {
-            Ok(assigned) => assigned,
-            Err(more) => {
-                findings.extend(more);
-                return Err(findings);
-            }
-        };
-        let (mut steps, mut lines, mut filled) = (Vec::new(), Vec::new(), Vec::new());
-        for (field, conversion) in assigned {
-            let column = match conversion {
-                Conversion::Ignored => None,
-                Conversion::Column(name) => table.column(name),
-            };
-            let Some(column) = column else {
-                steps.push(Step::Skip(field.shape.clone()));
-                lines.push(line(Some(field), None, "dropped, as columns.ignore says"));
-                continue;
-            };
-            filled.push(Arc::clone(&column.name));
-            match step(field, column, table, columns, &title) {
-                Ok((slot, note)) => {
-                    steps.push(Step::Write(Arc::clone(&column.name), slot));
-                    lines.push(line(Some(field), Some(column), &note));
-                }
-                Err(finding) => findings.push(*finding),
-            }
+        let draft = Draft::of(shape, table, columns);
+        if draft.findings.iter().any(|finding| finding.severity == Severity::Error) {
+            return Err(draft.findings);
         }
-        for column in table.columns.iter().filter(|column| !filled.contains(&column.name)) {
-            match left_out(column, table, &title) {
-                Ok(note) => lines.push(line(None, Some(column), note)),
-                Err(finding) => findings.push(*finding),
-            }
-        }
-        if findings.iter().any(|finding| finding.severity == crate::finding::Severity::Error) {
-            return Err(findings);
-        }
-        let names: Vec<String> = filled.iter().map(|name| quote_name(name)).collect();
+        let names: Vec<String> = draft.filled.iter().map(|name| quote_name(name)).collect();
         Ok(Self {
             copy: format!("COPY {} ({}) FROM STDIN (FORMAT binary)", table.name, names.join(", ")),
             // A table has at most 1,600 columns.
-            header: (filled.len() as i16).to_be_bytes(),
+            header: (draft.filled.len() as i16).to_be_bytes(),
             table: Arc::clone(table),
-            steps,
-            lines,
-            warnings: findings,
+            steps: draft.steps,
+            lines: draft.lines,
+            warnings: draft.findings,
         })
+    }
+
+    /// Each field and each column for people, with everything that does not fit: what [`Plan::compile`] would find.
+    pub fn examine(shape: &Shape, table: &Table, columns: &Columns<'_>) -> (Vec<PlanLine>, Vec<Finding>) {
+        let draft = Draft::of(shape, table, columns);
+        (draft.lines, draft.findings)
     }
 
     /// Appends a datum's row in the form of binary COPY. Errors: a value that its column cannot hold; then `out` is as
@@ -148,6 +179,14 @@ fn about_table(table: &Table, title: &str) -> Vec<Finding> {
             "let the table's owner load it, or ALTER ROLE the user BYPASSRLS",
         ));
     }
+    if !table.may_insert() {
+        findings.push(Finding::error(
+            title,
+            "",
+            "the user may not insert into the table",
+            format!("GRANT INSERT ON {} TO the user", table.name),
+        ));
+    }
     if table.unlogged {
         findings.push(Finding::warning(
             title,
@@ -181,7 +220,7 @@ fn step(
         }
         _ => {}
     }
-    if !column.may_insert {
+    if !column.may_insert && table.may_insert() {
         return refuse("the user may not insert into it", format!("GRANT INSERT ON {} TO the user", table.name));
     }
     let (shape, null) = convert::unwrap_null(&field.shape);
@@ -253,15 +292,5 @@ fn left_out(column: &Column, table: &Table, title: &str) -> Result<&'static str,
                 quote_name(&column.name)
             ),
         ))),
-    }
-}
-
-fn line(field: Option<&Field>, column: Option<&Column>, conversion: &str) -> PlanLine {
-    PlanLine {
-        field: field.map(|field| field.name.clone()).unwrap_or_default(),
-        avro_type: field.map(|field| field.shape.to_string()).unwrap_or_default(),
-        column: column.map(|column| column.name.to_string()).unwrap_or_default(),
-        column_type: column.map(|column| column.type_text.clone()).unwrap_or_default(),
-        conversion: conversion.into(),
     }
 }

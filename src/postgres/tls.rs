@@ -21,6 +21,7 @@ use tokio_postgres::Socket;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect};
 
 use crate::config::sink::{PostgresConfig, SslMode, path};
+use crate::pem::certificates;
 
 /// How the server's certificate is looked at.
 enum Check {
@@ -84,16 +85,6 @@ fn authorities(config: &PostgresConfig) -> Result<RootCertStore, String> {
         return Err("no certificate authority to trust: set ca, or install the system's (ca-certificates)".into());
     }
     Ok(roots)
-}
-
-fn certificates(file: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let unreadable = |_| format!("{} cannot be read as certificates in PEM", file.display());
-    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).map_err(unreadable)?.collect();
-    let read = read.map_err(unreadable)?;
-    if read.is_empty() {
-        return Err(format!("{} holds no certificate (-----BEGIN CERTIFICATE-----)", file.display()));
-    }
-    Ok(read)
 }
 
 /// Looks at the chain but not at the name; without roots at nothing. That the server holds the certificate's key is

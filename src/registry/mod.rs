@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use crate::config::RegistryConfig;
 use crate::config::secret::{self, Secret};
 use crate::finding::with_causes;
+use crate::pem;
 use crate::schema;
 
 pub use error::RegistryError;
@@ -347,13 +348,10 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 fn authorities(file: &std::path::Path) -> Result<Vec<Certificate>, RegistryError> {
-    let bad = |what: String| RegistryError::configuration("registry.ca", format!("{}: {what}", file.display()));
-    let pem = std::fs::read(file).map_err(|e| bad(format!("cannot be read: {e}")))?;
-    let certificates = Certificate::from_pem_bundle(&pem).map_err(|_| bad("not a PEM file of certificates".into()))?;
-    if certificates.is_empty() {
-        return Err(bad("holds no certificate (-----BEGIN CERTIFICATE-----)".into()));
-    }
-    Ok(certificates)
+    let bad = |what| RegistryError::configuration("registry.ca", what);
+    let authorities = pem::certificates(file).map_err(bad)?;
+    let authorities: Result<Vec<_>, _> = authorities.iter().map(|der| Certificate::from_der(der)).collect();
+    authorities.map_err(|_| bad(format!("{}: not a PEM file of certificates", file.display())))
 }
 
 /// Whether two texts are the same JSON, whatever their blanks and the order of keys; the order of fields counts.

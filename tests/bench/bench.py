@@ -103,27 +103,12 @@ def pass_through(raw: str, events: int, mmdb: list[str], run: str) -> dict:
 class Daemon:
     """`pressline run` on one pipeline, with its metrics."""
 
-    def __init__(self, raw: str, output: str, mmdb: list[str]):
-        create(output)
-        create(f"{output}.dead")
+    def __init__(self, name: str, tables: str):
+        """`tables`: what the pipeline file says beside its name and the services."""
         self.folder = tempfile.TemporaryDirectory()
         pipeline = Path(self.folder.name) / "bench.toml"
-        pipeline.write_text(f"""
-name = "{output}"
-[kafka]
-bootstrap_servers = "{BOOTSTRAP}"
-[registry]
-url = "{REGISTRY}"
-[source]
-topic = "{raw}"
-[output]
-topic = "{output}"
-schema = "{ROOT}/schemas/button_presses.avsc"
-[dead_letter]
-topic = "{output}.dead"
-[place]
-files = {json.dumps([os.path.abspath(f) for f in mmdb])}
-""")
+        pipeline.write_text(
+            f'name = "{name}"\n[kafka]\nbootstrap_servers = "{BOOTSTRAP}"\n[registry]\nurl = "{REGISTRY}"\n{tables}')
         self.log = Path(self.folder.name) / "log"
         self.began = time.monotonic()
         self.process = subprocess.Popen([PRESSLINE, "run", str(pipeline), "--set", "http.listen=127.0.0.1:0"],
@@ -157,8 +142,25 @@ files = {json.dumps([os.path.abspath(f) for f in mmdb])}
         return usage
 
 
+def relaying(raw: str, output: str, mmdb: list[str]) -> Daemon:
+    """A relay into a new topic."""
+    create(output)
+    create(f"{output}.dead")
+    return Daemon(output, f"""
+[source]
+topic = "{raw}"
+[output]
+topic = "{output}"
+schema = "{ROOT}/schemas/button_presses.avsc"
+[dead_letter]
+topic = "{output}.dead"
+[place]
+files = {json.dumps([os.path.abspath(f) for f in mmdb])}
+""")
+
+
 def relay(raw: str, events: int, mmdb: list[str], run: str) -> dict:
-    daemon = Daemon(raw, f"bench_out_{run}", mmdb)
+    daemon = relaying(raw, f"bench_out_{run}", mmdb)
     # Reading and verifying the place databases is done once a start, not per event: shown apart.
     daemon.wait(lambda: "relaying, each event" in daemon.log.read_text(), "start")
     start_cpu, started = cpu_so_far(daemon.process.pid), time.monotonic()
@@ -194,7 +196,7 @@ def table(results: dict[str, list[dict]], events: int, mmdb: list[str]) -> str:
 
 
 def idle(raw: str, mmdb: list[str]) -> str:
-    daemon = Daemon(raw, f"bench_idle_{os.getpid()}", mmdb)
+    daemon = relaying(raw, f"bench_idle_{os.getpid()}", mmdb)
     daemon.wait(lambda: daemon.metric("pressline_lag_records") == 0 and daemon.metric("pressline_records_in_total"), "end")
     time.sleep(6)
     before, began = cpu_so_far(daemon.process.pid), time.monotonic()
@@ -208,7 +210,7 @@ def delay(mmdb: list[str], seconds: int) -> str:
     rate = 10_000
     raw, output = f"bench_delay_raw_{os.getpid()}", f"bench_delay_{os.getpid()}"
     create(raw)
-    daemon = Daemon(raw, output, mmdb)
+    daemon = relaying(raw, output, mmdb)
     daemon.wait(lambda: daemon.metric("pressline_assigned_partitions") == 3, "assignment")
     reader = subprocess.Popen([PEER, "delay", BOOTSTRAP, output, str(rate * seconds)], stdout=subprocess.PIPE, text=True)
     time.sleep(5)

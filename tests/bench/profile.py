@@ -70,7 +70,7 @@ def sample(events: int) -> Path:
     mmdb = [f for f in os.environ.get("PRESSLINE_BENCH_MMDB", "").split(":") if f] or [str(bench.ROOT / "data/demo.mmdb")]
     raw, data = f"profile_raw_{os.getpid()}", FOLDER / "perf.data"
     bench.generate(raw, events, mmdb)
-    daemon = bench.Daemon(raw, f"profile_out_{os.getpid()}", mmdb)
+    daemon = bench.relaying(raw, f"profile_out_{os.getpid()}", mmdb)
     daemon.wait(lambda: "relaying, each event" in daemon.log.read_text(), "start")
     # By DWARF, since neither Rust's nor C's optimised code keeps frame pointers.
     perf = subprocess.Popen(

@@ -2,8 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../relay/cluster.rs"]
+#[allow(dead_code)]
+mod cluster;
+#[path = "../daemon/mod.rs"]
+#[allow(dead_code)]
+mod daemon;
+#[path = "../relay/support.rs"]
+#[allow(dead_code)]
+mod relay;
+
+mod link;
 mod support;
 
+mod auto_create;
+mod deduplicated;
 mod inserts;
 mod matrix;
 mod presses;

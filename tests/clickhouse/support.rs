@@ -20,6 +20,7 @@ pub const TOPIC: &str = "button_presses";
 pub struct World {
     pub client: Client,
     pub runtime: Runtime,
+    config: ClickHouseConfig,
     dir: tempfile::TempDir,
     test: &'static str,
 }
@@ -39,7 +40,7 @@ pub fn world(test: &'static str) -> Option<World> {
     let dir = tempfile::tempdir().unwrap();
     let config = config(&url, &password_file(&dir, &service("PRESSLINE_TEST_CLICKHOUSE_PASSWORD")), "");
     let client = runtime.block_on(Client::open(&config)).unwrap();
-    Some(World { client, runtime, dir, test })
+    Some(World { client, runtime, config, dir, test })
 }
 
 pub fn password_file(dir: &tempfile::TempDir, password: &str) -> PathBuf {
@@ -62,6 +63,22 @@ pub fn config(url: &str, password_file: &std::path::Path, more: &str) -> ClickHo
 impl World {
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// The configuration for a table.
+    pub fn config(&self, table: &str) -> ClickHouseConfig {
+        ClickHouseConfig { table: table.into(), ..self.config.clone() }
+    }
+
+    /// `[sink.clickhouse]` of a pipeline's file, with lines added.
+    pub fn sink(&self, table: &str, more: &str) -> String {
+        format!(
+            "[sink.clickhouse]\nurl = \"{}\"\nuser = \"{}\"\npassword_file = \"{}\"\ndatabase = \"{DATABASE}\"\ntable = \
+             \"{table}\"\n{more}[sink.clickhouse.batch]\nmax_wait_ms = 200\n",
+            self.config.url,
+            self.config.user,
+            self.path("password").display()
+        )
     }
 
     /// A name for a table.

@@ -4,6 +4,18 @@
 //! `PRESSLINE_TEST_POSTGRES...`; without it every test says that it was skipped.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../relay/cluster.rs"]
+#[allow(dead_code)]
+mod cluster;
+#[path = "../daemon/mod.rs"]
+#[allow(dead_code)]
+mod daemon;
+#[path = "../relay/support.rs"]
+#[allow(dead_code)]
+mod relay;
+
+mod auto_create;
+mod independent;
 mod positions;
 mod presses;
 mod refusals;

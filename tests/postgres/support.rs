@@ -80,6 +80,18 @@ impl Server {
         figment::Figment::from(Toml::string(&text)).extract().unwrap()
     }
 
+    /// `[sink.postgres]` of a pipeline's file, for a table of the test's schema, with lines added.
+    pub fn sink(&self, table: &str, more: &str) -> String {
+        let file = self.path("sink.password");
+        std::fs::write(&file, format!("{}\n", self.password)).unwrap();
+        let Self { host, port, database, user, schema, .. } = self;
+        format!(
+            "[sink.postgres]\nhost = \"{host}\"\nport = {port}\ndatabase = \"{database}\"\nuser = \"{user}\"\npassword_file = \
+             \"{}\"\ntable = \"{schema}.{table}\"\noffsets_table = \"{schema}.positions\"\n{more}",
+            file.display()
+        )
+    }
+
     /// A path in the test's folder.
     pub fn path(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join(name)

@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""CPU seconds per million rows of the loader and of the server, rows per second and peak memory of pressline's sinks, each
+beside what its database does at best with the same rows: `\\copy ... (format binary)` from a file, and one `INSERT ... FORMAT
+Native` from a file. In the same run and in turns. Prints a Markdown table.
+
+Run it through `make bench`, which starts the services.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import psycopg
+
+from bench import BOOTSTRAP, ROOT, Daemon, create, generate, machine, relaying, usage_of
+
+# The columns that people want, without indexes: what is compared is the loading.
+POSTGRES_COLUMNS = """session_id uuid NOT NULL, "timestamp" timestamptz NOT NULL, cohort smallint, action text NOT NULL,
+    country_name text NOT NULL, country_code char(2) NOT NULL, subdivision_name text NOT NULL, subdivision_code varchar(8) NOT NULL,
+    city_name text NOT NULL, latitude double precision, longitude double precision, accuracy_km integer, time_zone text"""
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--rows", type=int, default=1_000_000)
+    arguments.add_argument("--rounds", type=int, default=3)
+    options = arguments.parse_args()
+    if not BOOTSTRAP or not os.environ.get("PRESSLINE_TEST_POSTGRES"):
+        print("PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_POSTGRES are not set: run `make bench`", file=sys.stderr)
+        return 2
+    topic = presses(options.rows)
+    results: dict[str, list[dict]] = {}
+
+    def note(name: str, result: dict) -> None:
+        results.setdefault(name, []).append(result)
+        print(f"{name}: {json.dumps(result)}", file=sys.stderr, flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        databases = [Postgres(folder), ClickHouse(folder)]
+        for number in range(options.rounds):
+            for database in databases:
+                note(f"pressline to {database.title}", sink([database], topic, options.rows, number))
+                note(database.floor_title, database.floor(options.rows))
+        note("pressline to both in one process", sink(databases, topic, options.rows, options.rounds))
+    print(table(results, options))
+    return 0
+
+
+def presses(rows: int) -> str:
+    """A topic of so many presses, written by pressline's relay."""
+    raw, output, mmdb = f"bench_raw_{os.getpid()}", f"bench_presses_{os.getpid()}", [str(ROOT / "data/demo.mmdb")]
+    generate(raw, rows, mmdb)
+    daemon = relaying(raw, output, mmdb)
+    daemon.wait(lambda: daemon.metric("pressline_records_written_total") >= rows, "end of the relay", pause=0.2)
+    daemon.stop()
+    return output
+
+
+def sink(databases: list, topic: str, rows: int, number: int) -> dict:
+    """Loads the topic into new tables; figures of the loader and of the servers."""
+    for database in databases:
+        database.make()
+    before = [database.server_cpu() for database in databases]
+    daemon = Daemon(f"{topic}_{databases[0].name}_{number}",
+                    f'[sink]\ntopic = "{topic}"\n' + "".join(database.settings() for database in databases))
+    loaded = lambda: daemon.metric("pressline_sink_rows_total")
+    first = daemon.wait(lambda: loaded() and time.monotonic(), "first rows")
+    daemon.wait(lambda: loaded() >= rows * len(databases), "end of the load", pause=0.1)
+    seconds = time.monotonic() - first
+    usage = daemon.stop()
+    for database in databases:
+        database.must_hold(rows)
+    server = sum(database.server_cpu() - start for database, start in zip(databases, before))
+    return {"cpu": usage["cpu"], "server": server, "seconds": seconds, "rss_mb": usage["rss_mb"]}
+
+
+def tree_cpu(pid: int) -> float:
+    """CPU seconds of a process, of those it started, and of those of them that have ended."""
+    found, parents = {}, {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        own = int(stat.parent.name)
+        parents[own] = int(fields[1])
+        found[own] = sum(int(field) for field in fields[11:15])
+    tree = {pid}
+    while grown := {own for own, parent in parents.items() if parent in tree} - tree:
+        tree |= grown
+    return sum(found.get(own, 0) for own in tree) / os.sysconf("SC_CLK_TCK")
+
+
+def timed(command: list[str], **more) -> dict:
+    """Runs a loader of the database's own; its figures."""
+    began = time.monotonic()
+    process = subprocess.Popen(command, **more)
+    usage = usage_of(process)
+    if process.returncode:
+        raise SystemExit(f"{command[0]} ended with {process.returncode}")
+    return {**usage, "seconds": time.monotonic() - began}
+
+
+class Postgres:
+    name, title = "postgres", "PostgreSQL"
+    floor_title = "`\\copy (format binary)`"
+
+    def __init__(self, folder: str):
+        variable = lambda name: os.environ[f"PRESSLINE_TEST_POSTGRES{name}"]
+        self.host, self.port = variable("").rsplit(":", 1)
+        self.user, self.password, self.database = variable("_USER"), variable("_PASSWORD"), variable("_DATABASE")
+        self.file, self.password_file = Path(folder) / "rows.pgcopy", Path(folder) / "postgres.password"
+        self.password_file.write_text(self.password)
+        self.connection = psycopg.connect(host=self.host, port=self.port, user=self.user, password=self.password,
+                                          dbname=self.database, autocommit=True)
+
+    def make(self) -> None:
+        self.connection.execute(f"DROP TABLE IF EXISTS bench_presses; CREATE TABLE bench_presses ({POSTGRES_COLUMNS})")
+        self.connection.execute("CHECKPOINT")
+
+    def settings(self) -> str:
+        return (f'[sink.postgres]\nhost = "{self.host}"\nport = {self.port}\ndatabase = "{self.database}"\nuser = "{self.user}"\n'
+                f'sslmode = "disable"\npassword_file = "{self.password_file}"\ntable = "bench_presses"\n')
+
+    def server_cpu(self) -> float:
+        return tree_cpu(int(os.environ["PRESSLINE_TEST_POSTGRES_PID"]))
+
+    def must_hold(self, rows: int) -> None:
+        found = self.connection.execute("SELECT count(*) FROM bench_presses").fetchone()[0]
+        if found != rows:
+            raise SystemExit(f"PostgreSQL holds {found} rows of {rows}")
+
+    def floor(self, rows: int) -> dict:
+        self._psql(f"\\copy bench_presses TO '{self.file}' (format binary)")
+        self.make()
+        before = self.server_cpu()
+        result = self._psql(f"\\copy bench_presses FROM '{self.file}' (format binary)")
+        self.must_hold(rows)
+        return {**result, "server": self.server_cpu() - before}
+
+    def _psql(self, command: str) -> dict:
+        where = f"host={self.host} port={self.port} user={self.user} dbname={self.database}"
+        return timed(["psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", where, "--command", command],
+                     env=os.environ | {"PGPASSWORD": self.password})
+
+
+class ClickHouse:
+    name, title = "clickhouse", "ClickHouse"
+    floor_title = "`INSERT ... FORMAT Native`"
+
+    def __init__(self, folder: str):
+        variable = lambda name: os.environ[f"PRESSLINE_TEST_CLICKHOUSE{name}"]
+        self.url, self.user, self.password, self.database = (variable(n) for n in ("", "_USER", "_PASSWORD", "_DATABASE"))
+        self.file, self.password_file = Path(folder) / "rows.native", Path(folder) / "clickhouse.password"
+        self.password_file.write_text(self.password)
+
+    def make(self) -> None:
+        self._ask("DROP TABLE IF EXISTS bench_presses")
+        text = (ROOT / "sql/clickhouse/button_presses.sql").read_text()
+        self._ask(text.split(";\n")[0].replace("CREATE TABLE button_presses", "CREATE TABLE bench_presses", 1))
+
+    def settings(self) -> str:
+        return (f'[sink.clickhouse]\nurl = "{self.url}"\ndatabase = "{self.database}"\nuser = "{self.user}"\n'
+                f'password_file = "{self.password_file}"\ntable = "bench_presses"\n')
+
+    def server_cpu(self) -> float:
+        return tree_cpu(int(os.environ["PRESSLINE_TEST_CLICKHOUSE_PID"]))
+
+    def must_hold(self, rows: int) -> None:
+        found = int(self._ask("SELECT count() FROM bench_presses"))
+        if found != rows:
+            raise SystemExit(f"ClickHouse holds {found} rows of {rows}")
+
+    def floor(self, rows: int) -> dict:
+        self.file.write_bytes(self._ask("SELECT * FROM bench_presses FORMAT Native"))
+        self.make()
+        before = self.server_cpu()
+        query = urllib.parse.urlencode({"database": self.database, "query": "INSERT INTO bench_presses FORMAT Native"})
+        result = timed(["curl", "--silent", "--show-error", "--fail", "--header", f"X-ClickHouse-User: {self.user}", "--header",
+                        f"X-ClickHouse-Key: {self.password}", "--data-binary", f"@{self.file}", f"{self.url}/?{query}"])
+        self.must_hold(rows)
+        return {**result, "server": self.server_cpu() - before}
+
+    def _ask(self, sql: str) -> bytes:
+        headers = {"X-ClickHouse-User": self.user, "X-ClickHouse-Key": self.password}
+        request = urllib.request.Request(f"{self.url}/?database={self.database}", sql.encode(), headers)
+        try:
+            with urllib.request.urlopen(request, timeout=600) as answer:
+                return answer.read()
+        except urllib.error.HTTPError as error:
+            raise SystemExit(f"ClickHouse: {error.read().decode()[:500]}\n{sql[:200]}") from None
+
+
+def table(results: dict[str, list[dict]], options: argparse.Namespace) -> str:
+    lines = [
+        f"{options.rows:,} presses, 3 partitions, {options.rounds} rounds in turns; machine: {machine()}; "
+        f"{time.strftime('%Y-%m-%d')}", "",
+        "| | loader, CPU s per million rows: min | median | server: min | median | rows/s: max | median | peak RSS MB |",
+        "|---|---|---|---|---|---|---|---|"]
+    for name, runs in results.items():
+        million = 1e6 / options.rows
+        loader, server = ([run[part] * million for run in runs] for part in ("cpu", "server"))
+        speed = [options.rows / run["seconds"] for run in runs]
+        lines.append(
+            f"| {name} | {min(loader):.2f} | {statistics.median(loader):.2f} | {min(server):.2f} | {statistics.median(server):.2f} "
+            f"| {max(speed):,.0f} | {statistics.median(speed):,.0f} | {max(run['rss_mb'] for run in runs):.0f} |")
+    lines += ["", "rows/s of pressline from the first rows seen on /metrics to the last, of the others their whole run; both at once: "
+              "rows of the topic, each of which goes into both tables."]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
