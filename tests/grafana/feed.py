@@ -13,7 +13,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 from load_rows import SCHEMA_FILE
 from load_world import ChainWorld
-from world import PARTITIONS, await_that, service
+from world import PARTITIONS, Failure, await_that, service
 
 # Presses that do not come from the relay.
 ZONED = 480
@@ -32,6 +32,7 @@ class Feed(ChainWorld):
     def __init__(self):
         super().__init__("grafana")
         self._live = None
+        self._log = self.folder / "generate.log"
 
     def begin(self):
         for table in self.tables.values():
@@ -43,7 +44,8 @@ class Feed(ChainWorld):
 
     def feed(self):
         """Sends what lies in the past and goes on with live presses."""
-        self._generate("--count", "4000", "--spread", "20h", "--cohorts", "1,2").wait(60)
+        if self._generate("--count", "4000", "--spread", "20h", "--cohorts", "1,2").wait(60):
+            raise Failure(f"pressline generate: {self._log.read_text()[-500:]}")
         self._live = self._generate("--rate", "150", "--seed", "2", "--malformed", "2%")
         await_that("the relay to commit", lambda: sum(self.committed().values()) >= 4000, pause=0.2)
         self._send_zoned()
@@ -88,8 +90,9 @@ class Feed(ChainWorld):
 
     def _generate(self, *words):
         where = ["--bootstrap-servers", self.bootstrap, "--topic", self.raw]
-        log = open(self.folder / "generate.log", "ab")
-        return subprocess.Popen([str(self.binary), "generate", *where, *words], cwd=self.folder, stdout=log, stderr=log)
+        with open(self._log, "ab") as log:
+            command = [str(self.binary), "generate", *where, *words]
+            return subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
 
     def _send_zoned(self):
         subject = f"{service('PRESSLINE_TEST_REGISTRY')}/subjects/{self.out}-value/versions/latest"
@@ -112,7 +115,7 @@ class Feed(ChainWorld):
 
 def _zoned(count, timestamp):
     """One press in the time zone of its place."""
-    country, code, city, latitude, longitude, zone = ZONES[count % len(ZONES)]
+    country, code, city, latitude, longitude, zone = ZONES[count // 2 % len(ZONES)]
     return {
         "session_id": f"00000000-0000-4000-8000-{count // 2:012d}",
         "timestamp": timestamp,
