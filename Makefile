@@ -7,7 +7,7 @@ FAULTS = $(STACK) run -- python3 tests/faults/run.py
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults soak mutants fuzz scaling profile instructions
+.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults grafana soak mutants fuzz scaling profile instructions
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,7 @@ test: prerequisites build build-faults ## all tests, with a real Kafka and schem
 	$(FAULTS) --suite test
 	$(FAULTS) --suite load-test
 	python3 tests/packaging/run.py
+	$(STACK) run -- python3 tests/grafana/run.py
 
 build-faults: ## the same with fail points and mutants beside it, for the fault harness
 	$(CARGO) build --release --locked --features fail-points,mutants --bin pressline
@@ -36,6 +37,9 @@ faults: prerequisites build-faults ## kills, stops, rebalances and broken networ
 load-faults: prerequisites build-faults ## the same for the sinks: kills, stops, broken databases; no row lost or doubled in either table
 	$(STACK) run -- python3 tests/faults/test_load_tables.py
 	$(FAULTS) --suite load-test $(FAULTS_ARGS)
+
+grafana: prerequisites build ## a real run under the dashboards: every query returns data, every alert is tested, metrics are as documented
+	$(STACK) run -- python3 tests/grafana/run.py
 
 soak: prerequisites build-faults ## the same a thousand times, goes on where it was left; FAULTS_ARGS="--kills 100 --times 20"
 	$(FAULTS) --suite soak $(FAULTS_ARGS)

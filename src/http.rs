@@ -81,8 +81,8 @@ pub async fn serve(listener: TcpListener, config: &HttpConfig, router: Router) {
 }
 
 async fn render(State(pages): State<Pages>) -> Response {
-    metrics::observe_process();
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], pages.metrics.render()).into_response()
+    let page = metrics::render(&pages.metrics);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }
 
 async fn ready(State(pages): State<Pages>) -> Response {

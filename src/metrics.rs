@@ -1,9 +1,11 @@
-//! Every metric of pressline: its name, type, labels and the question it answers, in one place.
+//! Every metric of pressline: its name, type, labels and help text, in one place. Unit and the question that each answers:
+//! docs/metrics.md.
 //!
 //! Workers count locally and emit once per batch. Labels are bounded: pipelines and partitions come from the
 //! configuration and the topic, reasons and outcomes from enums.
 
 mod lag;
+mod page;
 mod sink;
 
 use std::collections::BTreeMap;
@@ -23,6 +25,7 @@ use crate::transaction::Cause;
 
 use lag::LagGauges;
 pub use lag::Progress;
+pub use page::render;
 pub use sink::SinkMetrics;
 
 /// Upper bounds, in seconds, of the delay and duration histograms.
@@ -98,7 +101,7 @@ metrics! {
     KAFKA_RX = "pressline_librdkafka_received_bytes", Gauge, "pipeline,worker", "Bytes received from brokers since the consumer was made";
     KAFKA_RTT = "pressline_librdkafka_broker_rtt_seconds", Gauge, "pipeline,worker", "Slowest broker's 99th percentile of round trips";
     PROCESS_MEMORY = "process_resident_memory_bytes", Gauge, "", "Resident memory of the process";
-    PROCESS_CPU = "process_cpu_seconds_total", Gauge, "", "User and system time of the process";
+    PROCESS_CPU = "process_cpu_seconds_total", Counter, "", "User and system time of the process";
     PROCESS_START = "process_start_time_seconds", Gauge, "", "When the process started, Unix time";
     BUILD = "pressline_build_info", Gauge, "version", "Always 1; the version is in the label";
 }
@@ -131,24 +134,6 @@ pub async fn upkeep(handle: PrometheusHandle) {
 /// Seconds since 1970.
 pub fn unix_seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
-}
-
-/// Reads memory and CPU time of the process from /proc; called before rendering.
-pub fn observe_process() {
-    if let Ok(status) = std::fs::read_to_string("/proc/self/status")
-        && let Some(kb) = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))
-        && let Some(kb) = kb.split_whitespace().next().and_then(|n| n.parse::<f64>().ok())
-    {
-        gauge!(PROCESS_MEMORY).set(kb * 1024.0);
-    }
-    if let Ok(stat) = std::fs::read_to_string("/proc/self/stat")
-        // The second field, the command, may hold blanks: count from its closing bracket.
-        && let Some((_, rest)) = stat.rsplit_once(')')
-    {
-        let mut ticks = rest.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<f64>().ok());
-        // USER_HZ is 100 on every Linux that Rust's std supports.
-        gauge!(PROCESS_CPU).set((ticks.next().unwrap_or(0.0) + ticks.next().unwrap_or(0.0)) / 100.0);
-    }
 }
 
 /// What one settled batch adds. Filled without touching shared state.
@@ -341,6 +326,8 @@ fn increment_all(counters: &[Counter], counts: &[u64]) {
 
 /// Whether the pipeline has what it needs.
 pub fn ready(pipeline: &str, ready: bool) {
+    // There from the start, so that the first restart is seen as a step.
+    counter!(RESTARTS, "pipeline" => pipeline.to_string()).increment(0);
     gauge!(READY, "pipeline" => pipeline.to_string()).set(f64::from(u8::from(ready)));
 }
 

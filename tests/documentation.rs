@@ -18,7 +18,7 @@ use pressline::source::{self, Trigger};
 use pressline::transaction::{self, Cause};
 use serde_json::Value;
 
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "README.md",
     "CHANGELOG.md",
     "docs/configuration.md",
@@ -26,6 +26,7 @@ const PAGES: [&str; 7] = [
     "docs/metrics.md",
     "docs/operations.md",
     "docs/performance.md",
+    "docs/runbooks.md",
 ];
 
 /// All that has no default, and the tables that are optional as a whole.
@@ -332,6 +333,7 @@ fn every_property_that_pressline_sets_is_documented() {
 fn every_metric_is_documented_as_it_is() {
     let page = read("docs/metrics.md");
     let mut problems = Problems::default();
+    let mut questions = BTreeSet::new();
     let mut expected: BTreeMap<&str, _> = metrics::ALL.iter().map(|metric| (metric.name, metric)).collect();
     for row in rows(&page, "Metric") {
         let name = row[0].trim_matches('`');
@@ -339,24 +341,40 @@ fn every_metric_is_documented_as_it_is() {
             problems.add(format!("docs/metrics.md: `{name}` is not in src/metrics.rs: remove it"));
             continue;
         };
-        let wanted = metric_row(metric);
-        let found = format!("| {} |", row.join(" | "));
+        let [name, kind, labels, unit, meaning, question] = row.as_slice() else {
+            problems.add(format!("docs/metrics.md: `{name}` needs six columns: add unit and question"));
+            continue;
+        };
+        let wanted = metric_row(metric, unit, question);
+        let found = format!("| {name} | {kind} | {labels} | {unit} | {meaning} | {question} |");
         problems.check(found == wanted, || format!("docs/metrics.md: write {wanted}"));
+        problems.check(fits(metric.name, unit), || format!("docs/metrics.md: {name} is not in {unit} by its name"));
+        problems.check(question.ends_with('?') && questions.insert(question.clone()), || {
+            format!("docs/metrics.md: {name} needs a question of its own that it answers, not `{question}`")
+        });
     }
     for metric in expected.values() {
-        problems.add(format!("docs/metrics.md: add {}", metric_row(metric)));
+        problems.add(format!("docs/metrics.md: add {}", metric_row(metric, "UNIT", "QUESTION?")));
     }
     problems.report();
 }
 
-fn metric_row(metric: &metrics::Metric) -> String {
+/// Prometheus' convention: seconds and bytes stand in the name, and what has them in its name is in them.
+fn fits(name: &str, unit: &str) -> bool {
+    match ["seconds", "bytes"].iter().find(|unit| name.split('_').any(|word| word == **unit)) {
+        Some(by_name) => unit == *by_name,
+        None => !unit.is_empty() && !["seconds", "bytes"].contains(&unit),
+    }
+}
+
+fn metric_row(metric: &metrics::Metric, unit: &str, question: &str) -> String {
     let kind = match metric.kind {
         Kind::Counter => "counter",
         Kind::Gauge => "gauge",
         Kind::Histogram => "histogram",
     };
     let labels: Vec<String> = metric.labels.split(',').filter(|l| !l.is_empty()).map(|l| format!("`{l}`")).collect();
-    format!("| `{}` | {kind} | {} | {} |", metric.name, labels.join(", "), metric.help)
+    format!("| `{}` | {kind} | {} | {unit} | {} | {question} |", metric.name, labels.join(", "), metric.help)
 }
 
 #[test]
@@ -520,7 +538,8 @@ fn links_and_paths_lead_somewhere() {
                 problems.check(found.contains(anchor), || format!("{name}: link to {link}: no such heading"));
             }
         }
-        const FOLDERS: [&str; 7] = ["src/", "tests/", "docs/", "data/", "schemas/", "pipelines/", "examples/"];
+        const FOLDERS: [&str; 8] =
+            ["src/", "tests/", "docs/", "data/", "schemas/", "pipelines/", "examples/", "grafana/"];
         for code in codes(&page.replace("```", "")) {
             let path = code.split_whitespace().next().unwrap_or_default();
             let is_path = FOLDERS.iter().any(|folder| path.starts_with(folder)) && !path.contains(['*', 'N']);

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use ::metrics::{Gauge, Label, gauge};
 use rdkafka::statistics::{Partition as Reader, Topic};
 
+use super::page::ENDED;
 use super::unix_seconds;
 use crate::coordinator::{NextOffset, Partition};
 
@@ -24,7 +25,7 @@ pub(super) struct LagGauges {
     records: &'static str,
     seconds: &'static str,
     labels: Vec<Label>,
-    /// Partitions with gauges, so that those of revoked ones can be set to nothing.
+    /// Partitions with gauges, so that those of revoked ones can be ended.
     shown: BTreeMap<Partition, (Gauge, Gauge)>,
 }
 
@@ -39,8 +40,8 @@ impl LagGauges {
         self.shown.retain(|partition, (records, seconds)| {
             let ours = positions.contains_key(partition);
             if !ours {
-                records.set(0.0);
-                seconds.set(0.0);
+                records.set(ENDED);
+                seconds.set(ENDED);
             }
             ours
         });

@@ -17,6 +17,8 @@ need perl perl -MFindBin -MIPC::Cmd -MFile::Compare -MTime::Piece -e 1
 need openssl openssl version
 need python3 python3 --version
 need python3-venv python3 -c 'import ensurepip, venv'
+# promtool is in the package too. The tests start a server of their own on a free port.
+need prometheus sh -c 'command -v prometheus && command -v promtool'
 postgres_server() { command -v initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb'; }
 # Services that run already need nothing installed here.
 if [ -z "${PRESSLINE_TEST_BOOTSTRAP:-}" ] || [ -z "${PRESSLINE_TEST_REGISTRY:-}" ]; then
@@ -53,4 +55,8 @@ for package in "${missing[@]}"; do
     packages+=("$package")
 done
 apt_get install --no-install-recommends "${packages[@]}"
+# The package starts a server that listens on every address: nobody asked for that one.
+if [[ " ${missing[*]} " == *" prometheus "* ]] && command -v systemctl >/dev/null; then
+    ${as_root[@]+"${as_root[@]}"} systemctl disable --now prometheus >/dev/null 2>&1 || true
+fi
 if [[ " ${missing[*]} " == *" java "* ]]; then "$here/find-java.sh" >/dev/null; fi

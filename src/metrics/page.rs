@@ -1,0 +1,87 @@
+//! The text of `/metrics`.
+
+use std::fmt::Write;
+
+use ::metrics::gauge;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use super::{ALL, PROCESS_CPU, PROCESS_MEMORY};
+
+/// The value of a gauge whose series ends: the recorder cannot forget one that it was told of, so the page leaves it out
+/// until it has a number again.
+pub(super) const ENDED: f64 = f64::NAN;
+
+/// Every series in Prometheus' text format, with memory and CPU time of the process as they are now.
+pub fn render(handle: &PrometheusHandle) -> String {
+    if let Some(bytes) = resident_bytes() {
+        gauge!(PROCESS_MEMORY).set(bytes);
+    }
+    let recorded = handle.render();
+    let mut page = String::with_capacity(recorded.len() + 256);
+    for line in recorded.lines().filter(|line| line.starts_with('#') || !line.ends_with(" NaN")) {
+        page.push_str(line);
+        page.push('\n');
+    }
+    // Not by the recorder, whose counters are whole numbers.
+    if let (Some(seconds), Some(metric)) = (cpu_seconds(), ALL.iter().find(|metric| metric.name == PROCESS_CPU)) {
+        let (name, help) = (metric.name, metric.help);
+        // Writing to a string cannot fail.
+        let _ = write!(page, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {seconds}\n");
+    }
+    page
+}
+
+/// Resident memory by /proc.
+fn resident_bytes() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kb = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?;
+    Some(kb.parse::<f64>().ok()? * 1024.0)
+}
+
+/// User and system time by /proc.
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field, the command, may hold blanks: count from its closing bracket.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut ticks = rest.split_whitespace().skip(11).map_while(|number| number.parse::<f64>().ok());
+    // USER_HZ is 100 on every Linux that Rust's std supports.
+    Some((ticks.next()? + ticks.next()?) / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use ::metrics::with_local_recorder;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+    use crate::metrics::LAG_RECORDS;
+
+    #[test]
+    fn an_ended_series_is_left_out_until_it_has_a_number_again() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let page = |value: f64| {
+            with_local_recorder(&recorder, || {
+                gauge!(LAG_RECORDS, "partition" => "0").set(3.0);
+                gauge!(LAG_RECORDS, "partition" => "1").set(value);
+                render(&recorder.handle())
+            })
+        };
+        let series = |page: &str| page.lines().filter(|line| line.starts_with(LAG_RECORDS)).count();
+        assert_eq!(series(&page(7.0)), 2);
+        let ended = page(ENDED);
+        assert_eq!(series(&ended), 1, "{ended}");
+        assert!(ended.contains("partition=\"0\"} 3\n"), "{ended}");
+        assert_eq!(series(&page(0.0)), 2);
+    }
+
+    #[test]
+    fn cpu_time_is_a_counter_with_fractions_of_a_second() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let page = with_local_recorder(&recorder, || render(&recorder.handle()));
+        assert!(page.contains("# TYPE process_cpu_seconds_total counter\n"), "{page}");
+        let value = page.lines().find_map(|line| line.strip_prefix("process_cpu_seconds_total ")).unwrap();
+        assert!(value.parse::<f64>().is_ok_and(|seconds| seconds >= 0.0), "{page}");
+    }
+}
