@@ -50,7 +50,7 @@ impl fmt::Display for TablePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "plan: {}: {} table {}, {}", self.pipeline, self.sink, self.table, self.schema)?;
         let head = ["field", "Avro type", "column", "column type", "conversion"];
-        let cells = |line: &'_ PlanLine| {
+        let cells = |line: &PlanLine| {
             let PlanLine { field, avro_type, column, column_type, conversion } = line.clone();
             [field, avro_type, column, column_type, conversion]
                 .map(|cell| if cell.is_empty() { "-".into() } else { cell })
