@@ -7,7 +7,7 @@ FAULTS = $(STACK) run -- python3 tests/faults/run.py
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench clean-stack stack-test build-faults faults load-faults grafana soak mutants fuzz scaling profile instructions
+.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults grafana soak mutants fuzz scaling profile instructions
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,7 @@ test: prerequisites build build-faults ## all tests, with a real Kafka and schem
 	$(FAULTS) --suite test
 	$(FAULTS) --suite load-test
 	$(STACK) run -- python3 tests/grafana/run.py
+	python3 tests/packaging/run.py
 
 build-faults: ## the same with fail points and mutants beside it, for the fault harness
 	$(CARGO) build --release --locked --features fail-points,mutants --bin pressline
@@ -57,6 +58,12 @@ mutants: prerequisites build-faults ## guarantees broken on purpose, each of whi
 
 unit: ## the tests that need no services
 	$(CARGO) test --release --locked --lib --bins
+
+deb: build ## the Debian package, target/debian/pressline_VERSION_ARCH.deb (needs cargo-deb)
+	$(CARGO) deb --no-build --no-dbgsym --strip $(DEB)
+
+packaging-test: build ## units, package and container, as far as this machine can try them: what is missing is said
+	python3 tests/packaging/run.py
 
 lint: ## formatting, clippy and documentation, warnings refused
 	$(CARGO) fmt --all --check

@@ -187,13 +187,17 @@ impl Coordinator {
 
 /// Where a group's offset came from and what was noted with it (the metadata of an offset commit).
 ///
-/// Written as `pressline/1 topic_id=… partitions=… pending=END:ATTEMPT`; readers of version 1 ignore words they do not know.
+/// Written as `pressline/1 topic_id=… partitions=… resets=… pending=END:ATTEMPT`; readers of version 1 ignore words they do not
+/// know, and refuse another version ([`OffsetNote::newer_version`]): what stands there must not be passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OffsetNote {
     /// Id of the topic the offset belongs to.
     pub topic_id: Option<String>,
     /// Partitions the topic had when the group first started: higher ones were added later.
     pub partitions: Option<i32>,
+    /// How often the position was set by hand. It is part of a sink's deduplication tokens: a server must not take a range
+    /// that is loaded again on purpose for a repeated one.
+    pub resets: u32,
     /// What a sink is about to write from the committed offset on.
     pub pending: Option<Pending>,
 }
@@ -209,15 +213,27 @@ pub struct Pending {
 }
 
 impl OffsetNote {
+    /// Version of the notes that are written, and the newest that is read.
+    pub const VERSION: u32 = 1;
+
+    /// The version of a note by a newer pressline, which this one cannot read.
+    pub fn newer_version(text: &str) -> Option<u32> {
+        let version = text.split(' ').next()?.strip_prefix("pressline/")?.parse().ok()?;
+        (version > Self::VERSION).then_some(version)
+    }
+
     /// The metadata text.
     pub fn to_text(&self) -> String {
-        let mut text = String::from("pressline/1");
+        let mut text = format!("pressline/{}", Self::VERSION);
         if let Some(id) = &self.topic_id {
             text.push_str(" topic_id=");
             text.push_str(id);
         }
         if let Some(partitions) = self.partitions {
             text.push_str(&format!(" partitions={partitions}"));
+        }
+        if self.resets > 0 {
+            text.push_str(&format!(" resets={}", self.resets));
         }
         if let Some(Pending { end, attempt }) = self.pending {
             text.push_str(&format!(" pending={end}:{attempt}"));
@@ -236,6 +252,7 @@ impl OffsetNote {
             match word.split_once('=') {
                 Some(("topic_id", id)) if !id.is_empty() => note.topic_id = Some(id.to_string()),
                 Some(("partitions", count)) => note.partitions = count.parse().ok(),
+                Some(("resets", count)) => note.resets = count.parse().unwrap_or_default(),
                 Some(("pending", pending)) => note.pending = Pending::parse(pending),
                 _ => {}
             }

@@ -18,6 +18,7 @@ use crate::finding::Finding;
 use crate::http::{self, Pages};
 use crate::load::{self, Kind};
 use crate::metrics;
+use crate::notify::{self, Watched};
 use crate::pipeline::{self, Library};
 use crate::status::Status;
 use crate::supervise::Ending;
@@ -140,6 +141,9 @@ async fn serve(
     let (stop, stopped) = watch::channel(false);
     let workers = relays.iter().map(|relay| relay.workers).chain(sinks.iter().map(|(load, kind)| kind.workers(load)));
     let fetch_kb = process.memory.fetch_mb * 1024 / (workers.sum::<usize>() as u64).max(1);
+    let watched = relays.iter().map(|relay| &relay.kafka).chain(sinks.iter().map(|(load, _)| &load.kafka));
+    let watched = watched.zip(&statuses).map(|(kafka, status)| Watched::new(kafka, Arc::clone(status)));
+    notify::start(watched.collect());
     let library = Arc::new(Library::default());
     let mut running = JoinSet::new();
     let mut statuses = statuses.into_iter();
@@ -147,14 +151,18 @@ async fn serve(
         let (library, stopped) = (Arc::clone(&library), stopped.clone());
         running.spawn(async move {
             let name = config.name.clone();
-            (name, pipeline::run(config, None, library, fetch_kb, status, stopped).await)
+            let ending = pipeline::run(config, None, library, fetch_kb, Arc::clone(&status), stopped).await;
+            status.end();
+            (name, ending)
         });
     }
     for ((config, kind), status) in sinks.into_iter().zip(statuses) {
         let stopped = stopped.clone();
         running.spawn(async move {
             let name = status.name().to_string();
-            (name, load::run(config, kind, fetch_kb, status, stopped).await)
+            let ending = load::run(config, kind, fetch_kb, Arc::clone(&status), stopped).await;
+            status.end();
+            (name, ending)
         });
     }
     let code = wait(&mut running, &stop).await?;
@@ -193,6 +201,7 @@ async fn wait(running: &mut JoinSet<(String, Ending)>, stop: &watch::Sender<bool
 fn begin_stop(deadline: &mut Option<tokio::time::Instant>, stop: &watch::Sender<bool>) {
     if deadline.is_none() {
         tracing::info!("stopping: open batches are finished");
+        notify::stopping();
         *deadline = Some(tokio::time::Instant::now() + STOP_WITHIN);
         // Nobody listens any more only if all have ended.
         let _ = stop.send(true);

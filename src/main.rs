@@ -11,6 +11,8 @@ use pressline::config::load::Sources;
 use pressline::consume::ConsumeArgs;
 use pressline::demo::{self, DemoArgs};
 use pressline::generate::GenerateArgs;
+use pressline::offsets::{self, OffsetsArgs};
+use pressline::reconcile::{self, ReconcileArgs};
 use pressline::{check, config, consume, daemon, generate};
 
 /// Relays button presses from Kafka to Kafka: looks up the place, drops the address, writes Avro, each event exactly
@@ -34,6 +36,10 @@ enum Command {
     Consume(ConsumeArgs),
     /// See it work: everything in this process, in memory, with fake visitors and a mock Kafka
     Demo(DemoArgs),
+    /// Show and set where a pipeline's relay and sinks stand
+    Offsets(OffsetsArgs),
+    /// Compare a sink's table with the topic: gaps and doubles; exit code 0 if there are none
+    Reconcile(ReconcileArgs),
     /// Ask a running pressline whether it is ready; exit code 0 if so
     Healthcheck(ConfigArgs),
 }
@@ -79,6 +85,11 @@ fn main() -> ExitCode {
         Command::Generate(args) => exit(generate::run(&args)),
         Command::Consume(args) => exit(consume::run(&args)),
         Command::Demo(args) => demo::run(&args),
+        Command::Offsets(args) => exit(offsets::run(&args)),
+        Command::Reconcile(args) => match reconcile::run(&args) {
+            Ok(false) => ExitCode::FAILURE,
+            result => exit(result.map(drop)),
+        },
         Command::Healthcheck(args) => healthcheck(&args.sources()),
     }
 }

@@ -95,6 +95,7 @@ metrics! {
     SINK_LAG_RECORDS = "pressline_sink_lag_records", Gauge, "pipeline,sink,partition", "Records of the topic not loaded yet";
     SINK_LAG_SECONDS = "pressline_sink_lag_seconds", Gauge, "pipeline,sink,partition", "Age of the last loaded record while there is lag, else 0";
     SINK_ASSIGNED = "pressline_sink_assigned_partitions", Gauge, "pipeline,sink,worker", "Partitions this worker loads";
+    SINK_PENDING_AGE = "pressline_sink_pending_age_seconds", Gauge, "pipeline,sink,partition", "How long it has not been known whether a range of offsets was written, else 0";
     KAFKA_QUEUE = "pressline_librdkafka_queued_records", Gauge, "pipeline,worker", "Records prefetched and waiting";
     KAFKA_QUEUE_BYTES = "pressline_librdkafka_queued_bytes", Gauge, "pipeline,worker", "Bytes of them";
     KAFKA_RX = "pressline_librdkafka_received_bytes", Gauge, "pipeline,worker", "Bytes received from brokers since the consumer was made";

@@ -17,6 +17,7 @@ use crate::encode::Encoder;
 use crate::enrich::Enricher;
 use crate::event::{Actions, ClientIp};
 use crate::metrics::{BatchCounts, Progress, WorkerMetrics};
+use crate::offsets::{Advice, Part};
 use crate::place::{FragmentCache, Places};
 use crate::source::{Batch, Keeper, Source, SourceError, SourceOptions, Trigger};
 use crate::status::Status;
@@ -95,6 +96,7 @@ impl Worker {
             topic_ids: config.source.topic_ids,
             fetch_kb: shared.fetch_kb,
             keeper: Keeper::Group { policy: config.source.start, output_topic: config.output.topic.clone() },
+            advice: Advice::new(&config.name, Part::Relay),
         })?;
         let writer = Writer::new(&config.kafka, config.delivery, config.transactional_id(slot)).map_err(refused)?;
         let limits = Limits { max_record_bytes: config.source.max_record_bytes, max_depth: config.source.max_depth };
@@ -127,6 +129,7 @@ impl Worker {
         // Before the first poll, so that what a predecessor left open is ended before its offsets are asked for.
         self.reopen()?;
         while !self.stopping() {
+            self.shared.status.worker_turned(self.slot);
             if self.coordinator.phase() != Phase::Ready || !self.writer.is_open() {
                 self.recover()?;
                 continue;

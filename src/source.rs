@@ -8,7 +8,7 @@ mod keeper;
 mod leave;
 #[cfg(feature = "mutants")]
 mod mutants;
-mod position;
+pub(crate) mod position;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -29,6 +29,7 @@ use rdkafka::types::RDKafkaRespErr;
 use crate::config::KafkaConfig;
 use crate::coordinator::{Coordinator, NextOffset, OffsetNote, Partition, Pending, Take};
 use crate::kafka::{self, METADATA_TIMEOUT, Probe, Role};
+use crate::offsets::Advice;
 use crate::topic_id::{self, TopicId, TopicIdError};
 pub use intake::{Batch, BatchLimits, Intake, Trigger};
 pub use keeper::{Assigned, Assignment, Keeper, SinkPositions};
@@ -65,6 +66,7 @@ enum GroupEvent {
 struct SourceContext {
     topic: String,
     keeper: Keeper,
+    advice: Advice,
     /// Id of the ingress topic when the worker started.
     topic_id: Option<TopicId>,
     events: Mutex<Vec<GroupEvent>>,
@@ -73,6 +75,8 @@ struct SourceContext {
     statistics: Mutex<Option<Box<Statistics>>>,
     /// Partitions at the group's first start, as noted with its offsets.
     first_partitions: Mutex<Option<i32>>,
+    /// How often each partition's position was set by hand, as noted with its offset.
+    resets: Mutex<BTreeMap<Partition, u32>>,
     closing: AtomicBool,
     /// The record that the mutant `position_left` polled and left.
     #[cfg(feature = "mutants")]
@@ -158,6 +162,8 @@ pub struct SourceOptions<'a> {
     pub fetch_kb: u64,
     /// Who keeps the positions.
     pub keeper: Keeper,
+    /// Names the commands that settle what is refused.
+    pub advice: Advice,
 }
 
 /// One worker's consumer.
@@ -176,11 +182,13 @@ impl Source {
         let context = SourceContext {
             topic: topic.clone(),
             keeper: options.keeper,
+            advice: options.advice,
             topic_id: if options.topic_ids { current_topic_id(&client, &topic)? } else { None },
             events: Mutex::default(),
             has_events: AtomicBool::new(false),
             statistics: Mutex::default(),
             first_partitions: Mutex::default(),
+            resets: Mutex::default(),
             closing: AtomicBool::new(false),
             #[cfg(feature = "mutants")]
             left: Mutex::default(),
@@ -338,8 +346,9 @@ impl Source {
             KafkaError::MessageConsumption(RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::InvalidMessage) => {
                 Err(SourceError::Refused(format!(
                     "topic {topic}: a record batch is damaged (its checksum is wrong); positions are {:?}. Nothing was \
-                     skipped; see the broker's log, restore the segment or move the group past it",
-                    coordinator.positions()
+                     skipped; see the broker's log, restore the segment, or go on behind it: {}",
+                    coordinator.positions(),
+                    self.consumer.context().advice.set("N", "OFFSET")
                 )))
             }
             // Broken connections and the like: librdkafka mends them, heartbeats tell when it could not.
@@ -373,7 +382,7 @@ impl Source {
         let context = self.consumer.context();
         let Some(known) = &context.topic_id else { return Ok(()) };
         match topic_id::topic_id(self.consumer.client(), &self.topic, METADATA_TIMEOUT) {
-            Ok(Some(current)) if current != *known => Err(another_topic(&self.topic, 0, known.as_str(), &current)),
+            Ok(Some(current)) if current != *known => Err(another_topic(context, 0, known.as_str(), &current)),
             // Gone or no answer: whether it comes back as another is asked again later.
             _ => Ok(()),
         }
@@ -412,7 +421,8 @@ impl Source {
         if moved && !crate::mutant::is("old_epoch_accepted") {
             return Err(SourceError::Transient("partitions moved before their offsets were committed".into()));
         }
-        let note = OffsetNote { pending, ..note(self.consumer.context()) };
+        let resets = self.resets(partition);
+        let note = OffsetNote { pending, resets, ..note(self.consumer.context()) };
         commit(&self.consumer, &offsets_with_note(&self.topic, &BTreeMap::from([(partition, next)]), &note))
     }
 
@@ -422,6 +432,17 @@ impl Source {
         if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
             tracing::debug!(topic = %self.topic, %error, "the group's offsets are behind");
         }
+    }
+
+    /// How often the partition's position was set by hand.
+    pub fn resets(&self, partition: Partition) -> u32 {
+        self.consumer
+            .context()
+            .resets
+            .lock()
+            .ok()
+            .and_then(|resets| resets.get(&partition).copied())
+            .unwrap_or_default()
     }
 
     /// Id of the topic, as it was at the start.

@@ -427,7 +427,7 @@ async fn online_no_offsets_while_the_output_is_not_empty() {
             services.out()
         ),
     );
-    has(&text, "set source.start = \"beginning\" to relay all there is, or \"end\"");
+    has(&text, "--sink relay --to 2026-01-31T12:00:00Z` with a time, an offset, `beginning` or `end`");
     let house = house.with("[output]", "start = \"beginning\"\n[output]");
     has(&house.text(&house.check(true).await), "0 errors, 0 warnings");
 }
@@ -452,7 +452,7 @@ async fn online_positions_that_are_gone() {
             "source.topic: topic {raw}, partition 0: offsets 4 to 6 were deleted by retention before they were relayed"
         ),
     );
-    has(&text, &format!("--reset-offsets --to-offset 7 --topic {raw}:0 --execute"));
+    has(&text, "--sink relay --partition 0 --to 7`");
 
     services.commit(99, "");
     let text = house.text(&house.check(true).await);

@@ -449,9 +449,10 @@ fn command(line: &str) -> Option<String> {
     (words.next() == Some("pressline")).then(|| words.collect::<Vec<_>>().join(" "))
 }
 
-fn help(subcommand: &str) -> Option<String> {
+/// Of a sub-command, or of one of a sub-command (`offsets set`).
+fn help(subcommand: &[&str]) -> Option<String> {
     let mut program = Command::new(env!("CARGO_BIN_EXE_pressline"));
-    let output = program.args([subcommand, "--help"]).env("COLUMNS", "400").output().unwrap();
+    let output = program.args(subcommand).arg("--help").env("COLUMNS", "400").output().unwrap();
     output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
 }
 
@@ -461,9 +462,13 @@ fn every_command_and_flag_that_is_shown_exists() {
     let mut seen = 0;
     for page in PAGES {
         for command in commands(&read(page)) {
-            let mut words = command.split_whitespace();
+            let mut words = command.split_whitespace().peekable();
             let Some(subcommand) = words.next() else { continue };
-            let Some(help) = help(subcommand) else {
+            let mut path = vec![subcommand];
+            if subcommand == "offsets" {
+                path.extend(words.next_if(|word| !word.contains('|')));
+            }
+            let Some(help) = help(&path) else {
                 problems.add(format!("{page}: `pressline {command}`: there is no sub-command `{subcommand}`"));
                 continue;
             };

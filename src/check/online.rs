@@ -16,6 +16,7 @@ use super::{Report, Subject, retention, several};
 use crate::config::PipelineConfig;
 use crate::coordinator::{CommittedOffset, OffsetNote, Start, decide_start};
 use crate::kafka::{self, METADATA_TIMEOUT, Role};
+use crate::offsets::{Advice, Part};
 use crate::registry::{Registry, Standing};
 use crate::schema::SchemaFile;
 use crate::topic_id::topic_id;
@@ -250,11 +251,7 @@ fn another_topic(
             "topic {topic} was deleted and made again: the group's offset of partition {partition} belongs to topic id \
              {noted}, the topic there now has id {current}"
         ),
-        format!(
-            "to relay the new topic from its beginning, run kafka-consumer-groups.sh --delete-offsets --group {} --topic \
-             {topic}, and set source.start = \"beginning\" for one start",
-            subject.config.group()
-        ),
+        format!("to relay the new topic from its beginning, run {}", advice(subject).set_all("beginning")),
     ))
 }
 
@@ -279,9 +276,8 @@ fn out_of_range(
         return None;
     };
     let cure = format!(
-        "find out what happened; to go on at the oldest record there is, run kafka-consumer-groups.sh --group {} \
-         --reset-offsets --to-offset {low} --topic {topic}:{partition} --execute",
-        subject.config.group()
+        "find out what happened; to go on at the oldest record there is, run {}",
+        advice(subject).set(partition, low)
     );
     Some(subject.error("source.topic", what, cure))
 }
@@ -294,9 +290,16 @@ fn no_offsets(subject: &Subject<'_>, group: &str) -> crate::finding::Finding {
              is somebody else's; beginning now could write events twice",
             subject.config.output.topic
         ),
-        "set source.start = \"beginning\" to relay all there is, or \"end\" for what comes from now on; or set the group's \
-         offsets with kafka-consumer-groups.sh --reset-offsets",
+        format!(
+            "decide where to go on: run {} with a time, an offset, `beginning` or `end`; or set source.start to \"beginning\" or \
+             \"end\"",
+            advice(subject).set_all("2026-01-31T12:00:00Z")
+        ),
     )
+}
+
+fn advice(subject: &Subject<'_>) -> Advice {
+    Advice::new(&subject.config.name, Part::Relay)
 }
 
 fn cure_of(cause: &str) -> &'static str {

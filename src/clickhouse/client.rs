@@ -161,6 +161,25 @@ impl Client {
         }
     }
 
+    /// How many rows the table holds of a partition's offsets from `start` up to but not including `end`.
+    pub async fn count_rows(
+        &self,
+        table: &Table,
+        topic: &str,
+        partition: i32,
+        start: i64,
+        end: i64,
+    ) -> Result<u64, ChError> {
+        let sql = format!(
+            "SELECT toString(count()) AS offset FROM {} WHERE _topic = {} AND _partition = {partition} AND _offset >= {start} \
+             AND _offset < {end}",
+            table.quoted(),
+            literal(topic)
+        );
+        let rows: Vec<RawOffset> = self.rows(&sql).await?;
+        rows.first().map_or(Ok(0), |row| row.offset.parse().map_err(|_| self.strange()))
+    }
+
     /// Waits until the server runs no query of this id any more: what it has not written by then it will never write.
     /// Behind a balancer only the server that answers is asked. Errors: it still runs after `timeout_ms`.
     pub async fn await_end(&self, query_id: &str) -> Result<(), ChError> {

@@ -21,4 +21,4 @@ pub use error::{ChError, Class};
 pub use insert::Insert;
 pub use plan::Plan;
 pub use table::{COORDINATES, DefaultKind, Table, TableColumn};
-pub use types::{Type, quoted};
+pub use types::{Type, literal, quoted};

@@ -6,177 +6,25 @@
 //! deduplication token, so that the first insert, should it still arrive, is dropped as a duplicate; and since the first one
 //! may have arrived in between, in which case ours was dropped, the table is read once more.
 
+mod positions;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use tokio::runtime::Handle;
-
-use super::worker::{MakeSink, worker_error};
+use super::worker::worker_error;
 use super::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Row, Sink, Span, Why, Written, make_table};
 use crate::avro::Shape;
 use crate::clickhouse::{self, Block, ChError, Client, Plan, Table};
-use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig};
+use crate::config::sink::ClickHouseDelivery;
 use crate::coordinator::{NextOffset, Partition, Pending};
 use crate::finding::{Severity, sentences};
-use crate::source::{Assignment, SinkPositions, Source, SourceError};
+use crate::source::{Source, SourceError};
 use crate::supervise::WorkerError;
+use positions::Recovery;
+pub use positions::Target;
 
 /// Where findings say that a setting stands.
 pub const SECTION: &str = "sink.clickhouse";
-
-/// A range that somebody began to write: what is known of it.
-#[derive(Clone, Debug, Default)]
-struct Recovery {
-    /// After its last offset.
-    end: NextOffset,
-    /// Number of the next attempt to write from its start.
-    attempt: u32,
-    /// Its offsets that are in the table.
-    present: BTreeSet<i64>,
-    /// The table is read again after the insert, whose token may have been used before.
-    verify: bool,
-}
-
-/// What a worker's sink and the positions are made from.
-#[derive(Clone)]
-pub struct Target {
-    config: ClickHouseConfig,
-    pipeline: String,
-    topic: String,
-    runtime: Handle,
-    /// Found when partitions were assigned, used when they are written.
-    recoveries: Arc<Mutex<BTreeMap<Partition, Recovery>>>,
-}
-
-impl Target {
-    /// Of a pipeline's configuration; `None` if it has no such sink.
-    pub fn of(config: &LoadConfig, runtime: &Handle) -> Option<Self> {
-        let clickhouse = config.sink.clickhouse.clone()?;
-        let (pipeline, topic) = (config.name.clone(), config.topic().to_string());
-        Some(Self { config: clickhouse, pipeline, topic, runtime: runtime.clone(), recoveries: Arc::default() })
-    }
-
-    /// Makes the sinks of workers.
-    pub fn maker(self) -> Box<MakeSink> {
-        Box::new(move || Ok(Box::new(ClickHouseSink::connect(self.clone())?) as Box<dyn Sink>))
-    }
-
-    async fn read_table(&self, client: &Client) -> Result<Option<Table>, ChError> {
-        Table::describe(client, &self.config.database, &self.config.table).await
-    }
-
-    async fn find_starts(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
-        let exactly_once = self.config.delivery == ClickHouseDelivery::ExactlyOnce;
-        let client = Client::open(&self.config).await.map_err(|error| source_error(&error))?;
-        let table = self.read_table(&client).await.map_err(|error| source_error(&error))?;
-        let mut starts = BTreeMap::new();
-        for assigned in assignment.partitions {
-            let partition = assigned.partition;
-            let start = match &assigned.committed {
-                Some(committed) => {
-                    let range =
-                        Span { start: committed.next, end: committed.note.pending.map_or(committed.next, |p| p.end) };
-                    let recovery = match (committed.note.pending, &table) {
-                        (Some(pending), Some(table)) if exactly_once => {
-                            Some(self.recovery(&client, table, assignment.topic_id, partition, pending, range).await?)
-                        }
-                        // Told apart from its first attempt by nothing: the same token must meet the same rows.
-                        (Some(Pending { end, attempt }), _) => Some(Recovery { end, attempt, ..Recovery::default() }),
-                        (None, _) => None,
-                    };
-                    self.remember(partition, recovery);
-                    committed.next
-                }
-                None => {
-                    if let (true, Some(table)) = (exactly_once, &table) {
-                        self.refuse_rows(&client, table, partition).await?;
-                    }
-                    self.remember(partition, None);
-                    assignment.first_offset(assigned, self.config.consumer.start)
-                }
-            };
-            starts.insert(partition, start);
-        }
-        Ok(starts)
-    }
-
-    /// Reads which offsets of a range that was begun are in the table.
-    async fn recovery(
-        &self,
-        client: &Client,
-        table: &Table,
-        topic_id: Option<&str>,
-        partition: Partition,
-        pending: Pending,
-        range: Span,
-    ) -> Result<Recovery, SourceError> {
-        let begun = self.token(topic_id, partition, range, pending.attempt);
-        client.await_end(&begun).await.map_err(|error| source_error(&error))?;
-        let found = if crate::mutant::is("recovery_without_reading") {
-            Vec::new()
-        } else {
-            let present = client.offsets_present(table, &self.topic, partition, range.start, range.end);
-            present.await.map_err(|error| source_error(&error))?
-        };
-        tracing::info!(
-            pipeline = %self.pipeline, sink = "clickhouse", partition, start = range.start, end = range.end,
-            attempt = pending.attempt, found = found.len(), "a range was begun; what of it is in the table is not written again"
-        );
-        let attempt = if found.is_empty() { pending.attempt } else { pending.attempt + 1 };
-        Ok(Recovery { end: pending.end, attempt, present: found.into_iter().collect(), verify: true })
-    }
-
-    /// The table must not have rows of a partition of which the group knows nothing.
-    async fn refuse_rows(&self, client: &Client, table: &Table, partition: Partition) -> Result<(), SourceError> {
-        let present = client.last_offset(table, &self.topic, partition).await.map_err(|error| source_error(&error))?;
-        let Some(last) = present else { return Ok(()) };
-        Err(SourceError::Refused(format!(
-            "{}: the table has rows of topic {}, partition {partition}, up to offset {last}, but the consumer group has no offset \
-             of it. If it expired or was deleted, beginning now could write rows twice: set it to {} (kafka-consumer-groups \
-             --reset-offsets --group pressline.{}.clickhouse). If the topic was made again under its old name, load it into \
-             another table, because its offsets are those of the old rows",
-            table.place(),
-            self.topic,
-            last + 1,
-            self.pipeline
-        )))
-    }
-
-    fn remember(&self, partition: Partition, recovery: Option<Recovery>) {
-        if let Ok(mut recoveries) = self.recoveries.lock() {
-            match recovery {
-                Some(recovery) => recoveries.insert(partition, recovery),
-                None => recoveries.remove(&partition),
-            };
-        }
-    }
-
-    fn recovery_of(&self, partition: Partition) -> Option<Recovery> {
-        self.recoveries.lock().ok().and_then(|recoveries| recoveries.get(&partition).cloned())
-    }
-
-    /// What the server tells a repeated insert by, and the id of its query.
-    fn token(&self, topic_id: Option<&str>, partition: Partition, range: Span, attempt: u32) -> String {
-        let Self { pipeline, topic, .. } = self;
-        let (id, Span { start, end }) = (topic_id.unwrap_or_default(), range);
-        format!("pressline/{pipeline}/{topic}/{id}/{partition}/{start}-{end}/{attempt}")
-    }
-}
-
-impl SinkPositions for Target {
-    fn claim(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
-        self.runtime.block_on(self.find_starts(assignment))
-    }
-}
-
-fn source_error(error: &ChError) -> SourceError {
-    match error.class {
-        clickhouse::Class::Schema | clickhouse::Class::Data | clickhouse::Class::Configuration => {
-            SourceError::Refused(error.to_string())
-        }
-        _ => SourceError::Transient(error.to_string()),
-    }
-}
 
 /// One worker's way into the table.
 struct ClickHouseSink {
@@ -401,7 +249,7 @@ impl ClickHouseSink {
         source: &Source,
     ) -> Result<Result<(), ChError>, LoadError> {
         let (Some(table), Some(block)) = (&self.table, &self.block) else { return Ok(Ok(())) };
-        let token = self.target.token(source.topic_id(), partition, span, pending.attempt);
+        let token = self.target.token(source.topic_id(), partition, span, pending.attempt, source.resets(partition));
         block.native(&mut self.native);
         let begun = self.client.begin_insert(table, block.layout(), &token).await;
         let mut insert = begun.map_err(|error| load_error(&error))?;
@@ -460,7 +308,12 @@ impl ClickHouseSink {
         next: NextOffset,
         pending: Option<Pending>,
     ) -> Result<(), LoadError> {
-        source.commit_for_sink(partition, next, pending).map_err(|error| match error {
+        let committed = source.commit_for_sink(partition, next, pending);
+        // A commit whose answer was lost may have named the range all the same.
+        if pending.is_some() || committed.is_ok() {
+            self.target.note_pending(partition, pending.map(|pending| pending.end));
+        }
+        committed.map_err(|error| match error {
             SourceError::Refused(message) => LoadError::Refused(message),
             SourceError::Transient(message) => LoadError::Again { class: Class::Moved, message },
         })
@@ -498,6 +351,11 @@ impl Sink for ClickHouseSink {
             self.target.recovery_of(*partition).is_some_and(|recovery| *end < recovery.end)
         };
         ends.iter().any(short)
+    }
+
+    fn pending(&self) -> Option<BTreeMap<Partition, Instant>> {
+        let pending = self.target.pending.lock().ok()?;
+        Some(pending.iter().map(|(partition, (_, since))| (*partition, *since)).collect())
     }
 
     fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError> {

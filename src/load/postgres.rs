@@ -12,6 +12,7 @@ use crate::avro::Shape;
 use crate::config::sink::{LoadConfig, PostgresConfig};
 use crate::coordinator::{NextOffset, Partition};
 use crate::finding::sentences;
+use crate::offsets::{Advice, Part};
 use crate::postgres::{
     self, Advance, ClaimError, CommitError, Connection, Offsets, PgError, Plan, Table, TableName, Writer,
 };
@@ -74,12 +75,11 @@ impl Target {
         SourceError::Refused(format!(
             "{}: table {} has no position of pipeline {pipeline}, topic {topic}, partition {partition}, although the consumer \
              group has loaded it up to {committed}: the row was deleted, or this is another database. Beginning anew could \
-             write rows twice. Find out which rows are in table {}, then: INSERT INTO {} (pipeline, topic, topic_id, \
-             \"partition\", next_offset) VALUES (…, …, …, {partition}, N), with the topic_id of the other rows",
+             write rows twice. Find out which rows are in table {}, then set where to go on: {}",
             postgres::place(config),
             config.offsets_table,
             config.table,
-            config.offsets_table
+            Advice::new(pipeline, Part::Postgres).set(partition, committed)
         ))
     }
 }

@@ -1,6 +1,7 @@
 //! What the load's loop asks of a database.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use super::{Batch, DeadLetters};
 use crate::avro::Shape;
@@ -83,6 +84,12 @@ pub trait Sink: Send {
     /// whole.
     fn wants_more(&self, _ends: &BTreeMap<Partition, NextOffset>) -> bool {
         false
+    }
+
+    /// Ranges of which it is not known whether they were written, each with the time since when; `None`: the sink has no
+    /// such ranges.
+    fn pending(&self) -> Option<BTreeMap<Partition, Instant>> {
+        None
     }
 
     /// Writes the batch's rows and moves its positions from the start to the end of each of the batch's spans, such that

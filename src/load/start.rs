@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::worker::{MakeSink, Shared, Worker};
 use super::{clickhouse, postgres};
 use crate::config::sink::{LoadConfig, SinkBatchConfig, SinkConsumerConfig};
+use crate::offsets::Part;
 use crate::pipeline::CLOSE_TIMEOUT;
 use crate::registry::Registry;
 use crate::source::{BatchLimits, SinkPositions};
@@ -31,6 +32,14 @@ impl Kind {
         match self {
             Self::Postgres => "postgres",
             Self::ClickHouse => "clickhouse",
+        }
+    }
+
+    /// Its part of the pipeline.
+    pub fn part(self) -> Part {
+        match self {
+            Self::Postgres => Part::Postgres,
+            Self::ClickHouse => Part::Clickhouse,
         }
     }
 
@@ -107,6 +116,7 @@ fn prepare(
     };
     Ok(Shared {
         sink: kind.name(),
+        part: kind.part(),
         consumer: parts.consumer,
         limits: parts.limits,
         positions: parts.positions,

@@ -13,6 +13,7 @@ use super::{Batch, Class, DeadLetters, Desk, LoadError, Sink, Why};
 use crate::config::sink::{LoadConfig, SinkConsumerConfig};
 use crate::coordinator::{Coordinator, NextOffset, Partition, Phase};
 use crate::metrics::{Progress, SinkMetrics};
+use crate::offsets::{Advice, Part};
 use crate::registry::Registry;
 use crate::source::{BatchLimits, Intake, Keeper, SinkPositions, Source, SourceError, SourceOptions, Trigger};
 use crate::status::Status;
@@ -34,6 +35,8 @@ pub struct Shared {
     pub config: LoadConfig,
     /// `postgres` or `clickhouse`.
     pub sink: &'static str,
+    /// The same, for the commands that messages name.
+    pub part: Part,
     /// How this sink reads.
     pub consumer: SinkConsumerConfig,
     /// Limits of a batch.
@@ -89,6 +92,7 @@ impl Worker {
             topic_ids: true,
             fetch_kb: shared.fetch_kb,
             keeper: Keeper::Sink(Arc::clone(&shared.positions)),
+            advice: Advice::new(&config.name, shared.part),
         })?;
         Ok(Self {
             slot,
@@ -112,6 +116,7 @@ impl Worker {
     pub fn run(&mut self) -> Result<(), WorkerError> {
         self.shared.status.worker_ready(self.slot);
         while !self.shared.stop.load(Ordering::Acquire) {
+            self.shared.status.worker_turned(self.slot);
             if self.coordinator.phase() == Phase::Lost {
                 self.recover()?;
                 continue;
@@ -242,13 +247,16 @@ impl Worker {
         Ok(())
     }
 
-    /// Shows partitions and lag, also while the sink waits; whether a broker can be reached, when there is news.
+    /// Shows partitions, pending ranges and lag, also while the sink waits; whether a broker can be reached, when there is news.
     fn show_figures(&mut self) -> Option<bool> {
         let positions = self.coordinator.positions();
         if self.coordinator.epoch() != self.epoch_shown {
             self.epoch_shown = self.coordinator.epoch();
             self.metrics.rebalanced(positions);
             self.last_timestamp_ms.retain(|partition, _| positions.contains_key(partition));
+        }
+        if let Some(since) = self.sink.pending() {
+            self.metrics.pending(&since, positions);
         }
         let statistics = self.source.take_statistics()?;
         let settled = self.coordinator.phase() == Phase::Ready;

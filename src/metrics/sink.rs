@@ -1,14 +1,14 @@
 //! A sink worker's handles.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
 use rdkafka::statistics::Statistics;
 
 use super::{
     Progress, SINK_ASSIGNED, SINK_BATCHES, SINK_BYTES, SINK_DEAD, SINK_FOUND, SINK_LAG_RECORDS, SINK_LAG_SECONDS,
-    SINK_RETRIES, SINK_ROWS, SINK_WRITE_SECONDS, lag::LagGauges, position,
+    SINK_PENDING_AGE, SINK_RETRIES, SINK_ROWS, SINK_WRITE_SECONDS, lag::LagGauges, page::ENDED, position,
 };
 use crate::coordinator::{NextOffset, Partition};
 use crate::load::{Class, Why, Written};
@@ -26,6 +26,8 @@ pub struct SinkMetrics {
     write_seconds: Histogram,
     assigned: Gauge,
     lag: LagGauges,
+    /// Only of sinks that can have a range to be decided.
+    pending: BTreeMap<Partition, Gauge>,
 }
 
 impl SinkMetrics {
@@ -51,6 +53,7 @@ impl SinkMetrics {
             write_seconds: histogram!(SINK_WRITE_SECONDS, labels()),
             assigned: gauge!(SINK_ASSIGNED, with_worker),
             lag: LagGauges::new(SINK_LAG_RECORDS, SINK_LAG_SECONDS, labels()),
+            pending: BTreeMap::new(),
             pipeline: pipeline.to_string(),
             sink,
         }
@@ -87,6 +90,27 @@ impl SinkMetrics {
     pub fn rebalanced(&mut self, positions: &BTreeMap<Partition, NextOffset>) {
         self.assigned.set(positions.len() as f64);
         self.lag.keep(positions);
+        self.pending.retain(|partition, gauge| {
+            let ours = positions.contains_key(partition);
+            if !ours {
+                gauge.set(ENDED);
+            }
+            ours
+        });
+    }
+
+    /// The ages of ranges of which it is not known whether they were written.
+    pub fn pending(&mut self, since: &BTreeMap<Partition, Instant>, positions: &BTreeMap<Partition, NextOffset>) {
+        for partition in positions.keys() {
+            if !self.pending.contains_key(partition) {
+                let mut labels = self.labels();
+                labels.push(Label::new("partition", partition.to_string()));
+                self.pending.insert(*partition, gauge!(SINK_PENDING_AGE, labels));
+            }
+        }
+        for (partition, gauge) in &self.pending {
+            gauge.set(since.get(partition).map_or(0.0, |since| since.elapsed().as_secs_f64()));
+        }
     }
 
     /// The lag, from librdkafka's figures.

@@ -85,7 +85,7 @@ impl Connection {
     }
 
     /// Runs statements without parameters; the rows of all of them.
-    pub(super) async fn rows(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, PgError> {
+    pub(crate) async fn rows(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, PgError> {
         let messages = self.within(self.client.simple_query(sql)).await?;
         let row = |message| match message {
             SimpleQueryMessage::Row(row) => Some(row),

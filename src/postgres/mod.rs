@@ -27,5 +27,5 @@ pub use copy::{Refused, Transaction, Writer};
 pub use ddl::{create_table, create_table_sql};
 pub use error::{Class, PgError};
 pub use name::{TableName, quote_name, quote_text};
-pub use offsets::{Advance, ClaimError, CommitError, Offsets, Position, Settled};
+pub use offsets::{Advance, ClaimError, CommitError, Offsets, Position, Settled, Stored};
 pub use plan::Plan;

@@ -10,6 +10,11 @@ use super::error::{Class, PgError};
 use super::name::{TableName, quote_name, quote_text};
 use crate::coordinator::Partition;
 use crate::fail_point;
+use crate::offsets::{Advice, Part};
+
+/// Version of the rows that are written, and the newest that is read. Tables made before it was noted have no such column:
+/// their rows are of version 1.
+const VERSION: i64 = 1;
 
 /// The positions of one pipeline in one topic.
 #[derive(Clone, Debug)]
@@ -38,6 +43,17 @@ pub struct Position {
     pub next_offset: i64,
     /// The row was made just now.
     pub is_new: bool,
+}
+
+/// A partition's row as it is, whatever topic it is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Next offset to load.
+    pub next_offset: i64,
+    /// Id of the topic it belongs to.
+    pub topic_id: String,
+    /// Version of the row.
+    pub version: i64,
 }
 
 /// Why a commit did not succeed.
@@ -71,8 +87,9 @@ pub enum ClaimError {
     /// The table's positions are of another topic of that name.
     #[error(
         "{table}: the positions of pipeline {pipeline} in topic {topic} (partition {partition}) belong to the topic with id \
-         {stored}, but the topic's id is now {actual}: it was deleted and made again. Delete those rows, once the new topic is \
-         to be loaded from where `start` says"
+         {stored}, but the topic's id is now {actual}: it was deleted and made again, so the old positions mean nothing. To load \
+         the new topic from its beginning: {}",
+        Advice::new(pipeline, Part::Postgres).set_all("beginning")
     )]
     AnotherTopic {
         /// Table of positions.
@@ -87,6 +104,24 @@ pub enum ClaimError {
         stored: String,
         /// Id in Kafka.
         actual: String,
+    },
+    /// A newer pressline wrote the row.
+    #[error(
+        "{table}: the position of pipeline {pipeline} in topic {topic}, partition {partition}, was written by a newer pressline \
+         (version {version} of the row; this one reads version {}). Start the newer one, which reads both",
+        VERSION
+    )]
+    NewerVersion {
+        /// Table of positions.
+        table: String,
+        /// Pipeline.
+        pipeline: String,
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: Partition,
+        /// Version in the table.
+        version: i64,
     },
     /// The database's.
     #[error(transparent)]
@@ -110,7 +145,8 @@ impl Offsets {
         format!(
             "CREATE TABLE IF NOT EXISTS {} (\n    pipeline text NOT NULL,\n    topic text NOT NULL,\n    topic_id text NOT \
              NULL,\n    \"partition\" integer NOT NULL,\n    next_offset bigint NOT NULL,\n    updated_at timestamptz NOT \
-             NULL DEFAULT now(),\n    PRIMARY KEY (pipeline, topic, \"partition\")\n) WITH (fillfactor = 50)",
+             NULL DEFAULT now(),\n    version smallint NOT NULL DEFAULT 1,\n    PRIMARY KEY (pipeline, topic, \
+             \"partition\")\n) WITH (fillfactor = 50)",
             self.table
         )
     }
@@ -166,6 +202,45 @@ impl Offsets {
         self.read(connection, "").await
     }
 
+    /// The rows as they are, also those of another topic of that name; none where the table is not there. Errors: the
+    /// server's.
+    pub async fn stored(&self, connection: &Connection) -> Result<BTreeMap<Partition, Stored>, PgError> {
+        match self.rows(connection, "").await {
+            Err(error) if error.is("42P01") => Ok(BTreeMap::new()),
+            rows => rows,
+        }
+    }
+
+    /// Sets positions, whatever they were, all or none, and removes those of partitions that `keep` refuses. Nobody may be
+    /// loading meanwhile: whoever is would miss its next commit and read on from here. Errors: the server's.
+    pub async fn set(
+        &self,
+        connection: &Connection,
+        positions: &BTreeMap<Partition, i64>,
+        keep: impl Fn(Partition) -> bool,
+    ) -> Result<(), PgError> {
+        let (pipeline, topic, id) = self.literals();
+        let mut sql = String::from("BEGIN; ");
+        for partition in self.rows(connection, "").await?.into_keys().filter(|partition| !keep(*partition)) {
+            let _ = write!(
+                sql,
+                "DELETE FROM {} WHERE pipeline = {pipeline} AND topic = {topic} AND \"partition\" = {partition}; ",
+                self.table
+            );
+        }
+        for (partition, offset) in positions {
+            let _ = write!(
+                sql,
+                "INSERT INTO {} (pipeline, topic, topic_id, \"partition\", next_offset) VALUES ({pipeline}, {topic}, {id}, \
+                 {partition}, {offset}) ON CONFLICT (pipeline, topic, \"partition\") DO UPDATE SET topic_id = \
+                 EXCLUDED.topic_id, next_offset = EXCLUDED.next_offset, updated_at = now(); ",
+                self.table
+            );
+        }
+        sql.push_str("COMMIT");
+        connection.run(&sql).await
+    }
+
     /// Makes rows for partitions that have none, at the offsets given, and returns what the table then says of each: that is
     /// where the load begins. Errors: positions of another topic; the server's.
     pub async fn claim(
@@ -219,31 +294,50 @@ impl Offsets {
     }
 
     async fn read(&self, connection: &Connection, lock: &str) -> Result<BTreeMap<Partition, i64>, ClaimError> {
-        let (pipeline, topic, _) = self.literals();
-        let sql = format!(
-            "SELECT \"partition\", next_offset, topic_id FROM {} WHERE pipeline = {pipeline} AND topic = {topic} \
-             ORDER BY \"partition\"{lock}",
-            self.table
-        );
         let mut positions = BTreeMap::new();
-        for row in connection.rows(&sql).await? {
-            let number = |index: usize| row.get(index).and_then(|text| text.parse::<i64>().ok());
-            let (Some(partition), Some(offset)) = (number(0), number(1)) else { continue };
-            let partition = Partition::try_from(partition).unwrap_or(-1);
-            let stored = row.get(2).unwrap_or_default();
-            if stored != self.topic_id {
+        for (partition, Stored { next_offset, topic_id, version }) in self.rows(connection, lock).await? {
+            if version > VERSION {
+                return Err(ClaimError::NewerVersion {
+                    table: self.table.to_string(),
+                    pipeline: self.pipeline.clone(),
+                    topic: self.topic.clone(),
+                    partition,
+                    version,
+                });
+            }
+            if topic_id != self.topic_id {
                 return Err(ClaimError::AnotherTopic {
                     table: self.table.to_string(),
                     pipeline: self.pipeline.clone(),
                     topic: self.topic.clone(),
                     partition,
-                    stored: stored.into(),
+                    stored: topic_id,
                     actual: self.topic_id.clone(),
                 });
             }
-            positions.insert(partition, offset);
+            positions.insert(partition, next_offset);
         }
         Ok(positions)
+    }
+
+    async fn rows(&self, connection: &Connection, lock: &str) -> Result<BTreeMap<Partition, Stored>, PgError> {
+        let (pipeline, topic, _) = self.literals();
+        let sql = format!(
+            // The version by way of the whole row, so that a table without that column can be asked as well.
+            "SELECT \"partition\", next_offset, topic_id, to_jsonb(o) ->> 'version' FROM {} o WHERE pipeline = {pipeline} AND \
+             topic = {topic} ORDER BY \"partition\"{lock}",
+            self.table
+        );
+        let mut stored = BTreeMap::new();
+        for row in connection.rows(&sql).await? {
+            let number = |index: usize| row.get(index).and_then(|text| text.parse::<i64>().ok());
+            let (Some(partition), Some(offset)) = (number(0), number(1)) else { continue };
+            let partition = Partition::try_from(partition).unwrap_or(-1);
+            let topic_id = row.get(2).unwrap_or_default().to_string();
+            let version = number(3).unwrap_or(VERSION);
+            stored.insert(partition, Stored { next_offset: offset, topic_id, version });
+        }
+        Ok(stored)
     }
 
     fn literals(&self) -> (String, String, String) {

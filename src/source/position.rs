@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -12,6 +12,7 @@ use super::{Assigned, Assignment, Keeper, SinkPositions, SourceContext, SourceEr
 use crate::config::StartPolicy;
 use crate::coordinator::{CommittedOffset, NextOffset, OffsetNote, Partition, Start, decide_start};
 use crate::kafka::{self, METADATA_TIMEOUT, TopicLayout};
+use crate::offsets::Part;
 use crate::topic_id::TopicId;
 
 /// How long committed offsets may stay unreadable at an assignment: longer than a dead predecessor's transaction, whose
@@ -98,6 +99,7 @@ fn sink_starts(
 ) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
     check_topic_id(context, &committed)?;
     let first_partitions = note_first_partitions(context, &committed, layout);
+    note_resets(context, &committed);
     let mut assigned = Vec::with_capacity(partitions.len());
     for &partition in partitions {
         let range = watermarks(consumer, &context.topic, partition)?;
@@ -139,6 +141,12 @@ fn note_first_partitions(
     first
 }
 
+fn note_resets(context: &SourceContext, committed: &BTreeMap<Partition, CommittedOffset>) {
+    if let Ok(mut resets) = context.resets.lock() {
+        *resets = committed.iter().map(|(partition, offset)| (*partition, offset.note.resets)).collect();
+    }
+}
+
 pub(super) fn no_offsets(context: &SourceContext) -> SourceError {
     let output_topic = match &context.keeper {
         Keeper::Group { output_topic, .. } => output_topic.as_str(),
@@ -147,10 +155,12 @@ pub(super) fn no_offsets(context: &SourceContext) -> SourceError {
     SourceError::Refused(format!(
         "topic {}: the consumer group has no committed offsets, but output topic {} is not empty. They have expired or \
          were deleted (Kafka deletes them together with a topic, so it may also have been made again), or the output is \
-         somebody else's; beginning now could write events twice. Decide: \
-         source.start = \"beginning\" relays all there is, \"end\" only what comes from now on; or set the group's \
-         offsets with kafka-consumer-groups --reset-offsets",
-        context.topic, output_topic
+         somebody else's; beginning now could write events twice. Decide where to go on: {} relays from then on, `--to \
+         beginning` all there is, `--to end` only what comes from now on; source.start = \"beginning\" or \"end\" says the \
+         same in the configuration",
+        context.topic,
+        output_topic,
+        context.advice.set_all("2026-01-31T12:00:00Z")
     ))
 }
 
@@ -161,20 +171,22 @@ pub(super) fn in_range(
     low: i64,
     high: i64,
 ) -> Result<NextOffset, SourceError> {
-    let topic = &context.topic;
+    let (topic, advice) = (&context.topic, &context.advice);
     if offset < low {
         return Err(SourceError::Refused(format!(
-            "topic {topic}, partition {partition}: offsets {offset} to {} were deleted by retention before they were \
-             relayed. To go on without them, set the group's offset to {low} (kafka-consumer-groups --reset-offsets \
-             --to-offset {low} --topic {topic}:{partition})",
-            low - 1
+            "topic {topic}, partition {partition}: offsets {offset} to {} were deleted by retention before they were {}. To \
+             go on without them: {}",
+            low - 1,
+            advice.part.done(),
+            advice.set(partition, low)
         )));
     }
     if offset > high {
         return Err(SourceError::Refused(format!(
-            "topic {topic}, partition {partition}: the committed offset {offset} lies past the topic's end {high}: the \
-             topic was made anew or cut off. Find out what happened, then set the group's offset \
-             (kafka-consumer-groups --reset-offsets)"
+            "topic {topic}, partition {partition}: the position {offset} lies past the topic's end {high}: the topic was \
+             made anew or cut off. Find out what happened ({}), then set where to go on: {}",
+            advice.show(),
+            advice.set(partition, "OFFSET")
         )));
     }
     Ok(offset)
@@ -189,22 +201,33 @@ fn check_topic_id(
         if let Some(noted) = &offset.note.topic_id
             && noted != current.as_str()
         {
-            return Err(another_topic(&context.topic, *partition, noted, current));
+            return Err(another_topic(context, *partition, noted, current));
         }
     }
     Ok(())
 }
 
-pub(super) fn another_topic(topic: &str, partition: Partition, noted: &str, current: &TopicId) -> SourceError {
+pub(super) fn another_topic(
+    context: &SourceContext,
+    partition: Partition,
+    noted: &str,
+    current: &TopicId,
+) -> SourceError {
+    let (topic, advice) = (&context.topic, &context.advice);
+    // In ClickHouse the old topic's rows have the same coordinates as the new one's will have.
+    let table = match advice.part {
+        Part::Clickhouse => ", into another or an emptied table,",
+        Part::Relay | Part::Postgres => "",
+    };
     SourceError::Refused(format!(
-        "topic {topic} was deleted and made again: the offset of partition {partition} belongs to topic id {noted}, the \
-         topic there now has id {current}. Its records are others, so the old offsets mean nothing. To relay the new \
-         topic from its beginning, delete the group's offsets (kafka-consumer-groups --delete-offsets --topic {topic}) \
-         and set source.start = \"beginning\" for one start"
+        "topic {topic} was deleted and made again: the position of partition {partition} belongs to topic id {noted}, the \
+         topic there now has id {current}. Its records are others, so the old positions mean nothing. To take the new \
+         topic from its beginning{table}: {}",
+        advice.set_all("beginning")
     ))
 }
 
-pub(super) fn layout(consumer: &BaseConsumer<SourceContext>, topic: &str) -> Result<TopicLayout, SourceError> {
+pub(crate) fn layout<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<TopicLayout, SourceError> {
     match kafka::topic_layout(consumer.client(), topic, METADATA_TIMEOUT) {
         Ok(Some(layout)) => Ok(layout),
         Ok(None) => Err(SourceError::Transient(format!(
@@ -215,8 +238,8 @@ pub(super) fn layout(consumer: &BaseConsumer<SourceContext>, topic: &str) -> Res
 }
 
 /// The group's offsets of all partitions. Waits for offsets that belong to a transaction that is not ended yet.
-pub(super) fn committed(
-    consumer: &BaseConsumer<SourceContext>,
+pub(crate) fn committed<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
     topic: &str,
     layout: &TopicLayout,
 ) -> Result<BTreeMap<Partition, CommittedOffset>, SourceError> {
@@ -228,10 +251,13 @@ pub(super) fn committed(
         }
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
         let error = match consumer.committed_offsets(list, left) {
-            Ok(list) => match read_committed_list(&list) {
-                Ok(offsets) => return Ok(offsets),
-                Err(error) => error,
-            },
+            Ok(list) => {
+                refuse_newer_notes(topic, &list)?;
+                match read_committed_list(&list) {
+                    Ok(offsets) => return Ok(offsets),
+                    Err(error) => error,
+                }
+            }
             Err(error) => error,
         };
         if Instant::now() >= deadline {
@@ -239,6 +265,21 @@ pub(super) fn committed(
         }
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// A note of a newer version may hold what our positions rest on, such as a range that is being written.
+fn refuse_newer_notes(topic: &str, list: &TopicPartitionList) -> Result<(), SourceError> {
+    for element in list.elements() {
+        if let Some(version) = OffsetNote::newer_version(element.metadata()) {
+            return Err(SourceError::Refused(format!(
+                "topic {topic}, partition {}: the group's offset was committed by a newer pressline, with a note of version \
+                 {version}; this one reads version {}. Start the newer one, which reads both",
+                element.partition(),
+                OffsetNote::VERSION
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn read_committed_list(list: &TopicPartitionList) -> KafkaResult<BTreeMap<Partition, CommittedOffset>> {
@@ -252,8 +293,8 @@ fn read_committed_list(list: &TopicPartitionList) -> KafkaResult<BTreeMap<Partit
     Ok(offsets)
 }
 
-pub(super) fn watermarks(
-    consumer: &BaseConsumer<SourceContext>,
+pub(crate) fn watermarks<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
     topic: &str,
     partition: Partition,
 ) -> Result<(i64, i64), SourceError> {
@@ -274,7 +315,10 @@ fn is_empty(consumer: &BaseConsumer<SourceContext>, topic: &str) -> Result<bool,
     Ok(true)
 }
 
-pub(super) fn commit(consumer: &BaseConsumer<SourceContext>, list: &TopicPartitionList) -> Result<(), SourceError> {
+pub(crate) fn commit<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    list: &TopicPartitionList,
+) -> Result<(), SourceError> {
     consumer
         .commit(list, CommitMode::Sync)
         .map_err(|error| transient(&error, "the group's offsets cannot be committed"))
@@ -284,11 +328,11 @@ pub(super) fn note(context: &SourceContext) -> OffsetNote {
     OffsetNote {
         topic_id: context.topic_id.as_ref().map(|id| id.as_str().to_string()),
         partitions: context.first_partitions.lock().ok().and_then(|slot| *slot),
-        pending: None,
+        ..OffsetNote::default()
     }
 }
 
-pub(super) fn offsets_with_note(
+pub(crate) fn offsets_with_note(
     topic: &str,
     offsets: &BTreeMap<Partition, NextOffset>,
     note: &OffsetNote,

@@ -8,6 +8,9 @@ mod cluster;
 #[path = "../daemon/mod.rs"]
 #[allow(dead_code)]
 mod daemon;
+#[path = "../loads/mod.rs"]
+#[allow(dead_code)]
+mod loads;
 #[path = "../relay/support.rs"]
 #[allow(dead_code)]
 mod relay;
@@ -19,5 +22,7 @@ mod auto_create;
 mod deduplicated;
 mod inserts;
 mod matrix;
+mod offsets;
 mod presses;
+mod reconcile;
 mod refused;

@@ -10,15 +10,21 @@ mod cluster;
 #[path = "../daemon/mod.rs"]
 #[allow(dead_code)]
 mod daemon;
+#[path = "../loads/mod.rs"]
+#[allow(dead_code)]
+mod loads;
 #[path = "../relay/support.rs"]
 #[allow(dead_code)]
 mod relay;
 
 mod auto_create;
 mod independent;
+mod offsets;
 mod positions;
 mod presses;
+mod reconcile;
 mod refusals;
+mod rights;
 mod rows;
 mod security;
 mod support;

@@ -229,3 +229,28 @@ async fn without_the_right_to_create_the_statement_is_shown() {
     assert!(error.what.contains("no column pipeline"), "{error}");
     server.sql(&format!("DROP SCHEMA {} CASCADE; DROP ROLE pressline_guest", server.schema)).await;
 }
+
+#[tokio::test]
+async fn rows_of_a_newer_version_are_refused_and_tables_from_before_versions_are_not() {
+    let Some(stage) = stage("version").await else { return };
+    let (server, offsets) = (&stage.server, &stage.offsets);
+    let connection = server.connect().await;
+    server.sql(&format!("UPDATE {}.positions SET version = 2 WHERE partition = 1", server.schema)).await;
+    let error = offsets.claim(&connection, &BTreeMap::from([(0, FIRST)])).await.unwrap_err();
+    assert!(matches!(error, ClaimError::NewerVersion { partition: 1, version: 2, .. }), "{error}");
+    let text = error.to_string();
+    for part in [
+        "the position of pipeline it's in topic presses",
+        "partition 1",
+        "version 2 of the row; this one reads version 1",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+
+    // A table that an older release has made.
+    server.sql(&format!("ALTER TABLE {}.positions DROP COLUMN version", server.schema)).await;
+    offsets.ensure_table(&connection).await.unwrap();
+    let mut writer = server.writer().await;
+    stage.load(&mut writer, &[advance(FIRST, FIRST + 3)]).await.unwrap();
+    assert_eq!(offsets.positions(&connection).await.unwrap()[&0], FIRST + 3);
+}

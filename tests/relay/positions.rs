@@ -47,7 +47,7 @@ fn lost_group_offsets_are_refused_until_somebody_decides() {
                 world.raw, world.out
             ),
             "beginning now could write events twice",
-            "source.start = \"beginning\" relays all there is, \"end\" only what comes from now on",
+            "source.start = \"beginning\" or \"end\" says the same in the configuration",
         ],
     );
     assert_eq!(numbers(&world), range(0..100), "nothing was written");
@@ -125,11 +125,11 @@ fn a_topic_made_again_is_refused_however_long_it_is() {
             world.run(&[]),
             &[
                 &format!(
-                    "topic {} was deleted and made again: the offset of partition 0 belongs to topic id AAAAAAA",
+                    "topic {} was deleted and made again: the position of partition 0 belongs to topic id AAAAAAA",
                     world.raw
                 ),
-                "Its records are others, so the old offsets mean nothing",
-                "delete the group's offsets (kafka-consumer-groups --delete-offsets",
+                "Its records are others, so the old positions mean nothing",
+                &format!("`pressline offsets set --pipeline {} --sink relay --to beginning`", world.name),
             ],
         );
         assert_eq!(numbers(&world), range(0..20), "nothing of the new topic with {count} records was relayed");
@@ -165,8 +165,8 @@ fn records_that_retention_took_are_an_alarm() {
                 world.raw
             ),
             &format!(
-                "set the group's offset to 25 (kafka-consumer-groups --reset-offsets --to-offset 25 --topic {}:2)",
-                world.raw
+                "To go on without them: `pressline offsets set --pipeline {} --sink relay --partition 2 --to 25`",
+                world.name
             ),
         ],
     );
@@ -224,4 +224,23 @@ fn unknown_keys_and_protected_properties_are_refused_with_file_line_and_reason()
     );
     let text = format!("{}\n[kafka.producer]\n\"enable.idempotence\" = false\n", world.pipeline());
     refused(&text, &["kafka.producer.enable.idempotence", "may not be set: the exactly-once guarantee rests on"]);
+}
+
+#[test]
+fn an_offset_with_a_note_of_a_newer_version_is_refused() {
+    let Some(world) = world("newer-note") else { return };
+    world.send(&presses(0, 0..10));
+    world.cluster.commit(&world.group(), &world.raw, 0, 3, "pressline/2 topic_id=x more=y");
+    refused(
+        world.run(&[]),
+        &[
+            &format!("topic {}, partition 0: the group's offset was committed by a newer pressline", world.raw),
+            "a note of version 2; this one reads version 1. Start the newer one",
+        ],
+    );
+    assert!(world.output().is_empty());
+    // Words that a note of our version has in addition are no reason to refuse.
+    world.cluster.commit(&world.group(), &world.raw, 0, 3, "pressline/1 unheard_of=7");
+    relay_all(&world, &[]);
+    assert_eq!(numbers(&world), range(3..10));
 }

@@ -9,6 +9,7 @@ from process import Failed, Process
 
 USER = "presser"
 PASSWORD = "press-the-button"
+LEAST_USER = "least"  # may do nothing but what a test grants
 
 # `proxied` is where a test's proxy connects to, `proxy` is where it listens.
 _LISTENERS = ["plain", "tls", "sasl", "sasl_tls", "proxied", "proxy", "controller"]
@@ -30,9 +31,10 @@ class Kafka(Process):
     def create(self):
         """Writes the configuration and formats an empty log directory."""
         self._data.mkdir(parents=True)
-        plain = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+        users = " ".join(f'user_{user}="{PASSWORD}"' for user in (USER, LEAST_USER))
+        plain = f"org.apache.kafka.common.security.plain.PlainLoginModule required {users};"
         scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-        words = {**self._ports, "data": self._data, "tls": self._tls, "plain_users": plain, "scram": scram}
+        words = {**self._ports, "data": self._data, "tls": self._tls, "user": USER, "plain_users": plain, "scram": scram}
         self._properties.write_text(Template(_TEMPLATE.read_text()).substitute(words))
         # Any cluster id will do: 16 bytes in base64url.
         format_log = ["kafka.tools.StorageTool", "format", "-t", "cHJlc3NsaW5lLXRlc3RzLQ", "-c", self._properties]
@@ -67,6 +69,7 @@ class Kafka(Process):
             "PRESSLINE_TEST_TLS_DIR": str(self._tls),
             "PRESSLINE_TEST_SASL_USER": USER,
             "PRESSLINE_TEST_SASL_PASSWORD": PASSWORD,
+            "PRESSLINE_TEST_SASL_LEAST_USER": LEAST_USER,
             "PRESSLINE_TEST_KAFKA_LIBS": str(cache.kafka_jars()),
         }
 

@@ -1,0 +1,4 @@
+#!/bin/sh
+set -eu
+clickhouse-client --user "$CLICKHOUSE_USER" --password "$CLICKHOUSE_PASSWORD" --database presses \
+    --queries-file /tables/button_presses.sql

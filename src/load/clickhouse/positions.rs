@@ -1,0 +1,233 @@
+//! Where a ClickHouse sink begins: at the group's offset, after a look into the table for what a crash left pending.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use tokio::runtime::Handle;
+
+use super::ClickHouseSink;
+use crate::clickhouse::{self, ChError, Client, Table};
+use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig};
+use crate::coordinator::{NextOffset, Partition, Pending};
+use crate::load::worker::MakeSink;
+use crate::load::{Sink, Span};
+use crate::offsets::{Advice, Part};
+use crate::source::{Assigned, Assignment, SinkPositions, SourceError};
+
+/// A range that somebody began to write: what is known of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Recovery {
+    /// After its last offset.
+    pub(super) end: NextOffset,
+    /// Number of the next attempt to write from its start.
+    pub(super) attempt: u32,
+    /// Its offsets that are in the table.
+    pub(super) present: BTreeSet<i64>,
+    /// The table is read again after the insert, whose token may have been used before.
+    pub(super) verify: bool,
+}
+
+/// What a worker's sink and the positions are made from.
+#[derive(Clone)]
+pub struct Target {
+    pub(super) config: ClickHouseConfig,
+    pub(super) pipeline: String,
+    pub(super) topic: String,
+    pub(super) runtime: Handle,
+    /// Found when partitions were assigned, used when they are written.
+    recoveries: Arc<Mutex<BTreeMap<Partition, Recovery>>>,
+    /// Since when it is not known of a range whether it was written.
+    pub(super) pending: Arc<Mutex<BTreeMap<Partition, (NextOffset, Instant)>>>,
+}
+
+impl Target {
+    /// Of a pipeline's configuration; `None` if it has no such sink.
+    pub fn of(config: &LoadConfig, runtime: &Handle) -> Option<Self> {
+        let clickhouse = config.sink.clickhouse.clone()?;
+        let (pipeline, topic) = (config.name.clone(), config.topic().to_string());
+        let runtime = runtime.clone();
+        Some(Self { config: clickhouse, pipeline, topic, runtime, recoveries: Arc::default(), pending: Arc::default() })
+    }
+
+    /// Makes the sinks of workers.
+    pub fn maker(self) -> Box<MakeSink> {
+        Box::new(move || Ok(Box::new(ClickHouseSink::connect(self.clone())?) as Box<dyn Sink>))
+    }
+
+    pub(super) async fn read_table(&self, client: &Client) -> Result<Option<Table>, ChError> {
+        Table::describe(client, &self.config.database, &self.config.table).await
+    }
+
+    async fn find_starts(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
+        let client = Client::open(&self.config).await.map_err(|error| source_error(&error))?;
+        let table = self.read_table(&client).await.map_err(|error| source_error(&error))?;
+        let mut starts = BTreeMap::new();
+        for assigned in assignment.partitions {
+            let start = self.find_start(&client, table.as_ref(), assignment, assigned).await?;
+            starts.insert(assigned.partition, start);
+        }
+        Ok(starts)
+    }
+
+    async fn find_start(
+        &self,
+        client: &Client,
+        table: Option<&Table>,
+        assignment: &Assignment<'_>,
+        assigned: &Assigned,
+    ) -> Result<NextOffset, SourceError> {
+        let table = table.filter(|_| self.config.delivery == ClickHouseDelivery::ExactlyOnce);
+        let partition = assigned.partition;
+        let Some(committed) = &assigned.committed else {
+            if let Some(table) = table {
+                self.refuse_rows(client, table, partition).await?;
+            }
+            self.remember(partition, None);
+            self.note_pending(partition, None);
+            return Ok(assignment.first_offset(assigned, self.config.consumer.start));
+        };
+        self.note_pending(partition, committed.note.pending.map(|pending| pending.end));
+        let Some(pending) = committed.note.pending else {
+            self.remember(partition, None);
+            return Ok(committed.next);
+        };
+        let range = Span { start: committed.next, end: pending.end };
+        let recovery = match table {
+            Some(table) => {
+                let begun = self.token(assignment.topic_id, partition, range, pending.attempt, committed.note.resets);
+                let recovery = self.recovery(client, table, &begun, partition, pending, range).await?;
+                if range.start < assigned.range.0 {
+                    return self.after_retention(table, partition, range, assigned.range.0, &recovery);
+                }
+                recovery
+            }
+            // Told apart from its first attempt by nothing: the same token must meet the same rows.
+            None => Recovery { end: pending.end, attempt: pending.attempt, ..Recovery::default() },
+        };
+        self.remember(partition, Some(recovery));
+        Ok(committed.next)
+    }
+
+    /// Retention has taken records of a range that was begun: it goes on behind the range if the table has all of it.
+    fn after_retention(
+        &self,
+        table: &Table,
+        partition: Partition,
+        range: Span,
+        first: NextOffset,
+        recovery: &Recovery,
+    ) -> Result<NextOffset, SourceError> {
+        self.remember(partition, None);
+        let Span { start, end } = range;
+        let (found, count) = (recovery.present.len(), end - start);
+        if usize::try_from(count) == Ok(found) {
+            return Ok(end);
+        }
+        let advice = Advice::new(&self.pipeline, Part::Clickhouse);
+        Err(SourceError::Refused(format!(
+            "topic {}, partition {partition}: the insert of offsets {start} to {} was begun, {} has {found} of these {count} \
+             offsets, and those before {first} were deleted by retention, so that nobody can tell whether the others were \
+             records. To go on behind the range: {}; to load again what the topic still has from {first} on, in part \
+             doubled: {}",
+            self.topic,
+            end - 1,
+            table.place(),
+            advice.clear_pending(partition, "end"),
+            advice.set(partition, first)
+        )))
+    }
+
+    /// Reads which offsets of a range that was begun are in the table.
+    async fn recovery(
+        &self,
+        client: &Client,
+        table: &Table,
+        begun: &str,
+        partition: Partition,
+        pending: Pending,
+        range: Span,
+    ) -> Result<Recovery, SourceError> {
+        client.await_end(begun).await.map_err(|error| source_error(&error))?;
+        let found = if crate::mutant::is("recovery_without_reading") {
+            Vec::new()
+        } else {
+            let present = client.offsets_present(table, &self.topic, partition, range.start, range.end);
+            present.await.map_err(|error| source_error(&error))?
+        };
+        tracing::info!(
+            pipeline = %self.pipeline, sink = "clickhouse", partition, start = range.start, end = range.end,
+            attempt = pending.attempt, found = found.len(), "a range was begun; what of it is in the table is not written again"
+        );
+        let attempt = if found.is_empty() { pending.attempt } else { pending.attempt + 1 };
+        Ok(Recovery { end: pending.end, attempt, present: found.into_iter().collect(), verify: true })
+    }
+
+    /// The table must not have rows of a partition of which the group knows nothing.
+    async fn refuse_rows(&self, client: &Client, table: &Table, partition: Partition) -> Result<(), SourceError> {
+        let present = client.last_offset(table, &self.topic, partition).await.map_err(|error| source_error(&error))?;
+        let Some(last) = present else { return Ok(()) };
+        Err(SourceError::Refused(format!(
+            "{}: the table has rows of topic {}, partition {partition}, up to offset {last}, but the consumer group has no offset \
+             of it. If it expired or was deleted, beginning now could write rows twice; to go on behind them: {}. If the topic \
+             was made again under its old name, load it into another table, because its offsets are those of the old rows",
+            table.place(),
+            self.topic,
+            Advice::new(&self.pipeline, Part::Clickhouse).set(partition, last + 1)
+        )))
+    }
+
+    pub(super) fn remember(&self, partition: Partition, recovery: Option<Recovery>) {
+        if let Ok(mut recoveries) = self.recoveries.lock() {
+            match recovery {
+                Some(recovery) => recoveries.insert(partition, recovery),
+                None => recoveries.remove(&partition),
+            };
+        }
+    }
+
+    pub(super) fn recovery_of(&self, partition: Partition) -> Option<Recovery> {
+        self.recoveries.lock().ok().and_then(|recoveries| recoveries.get(&partition).cloned())
+    }
+
+    /// Keeps the time since when a range of the partition, up to `end`, is not decided; `None`: there is no such range.
+    pub(super) fn note_pending(&self, partition: Partition, end: Option<NextOffset>) {
+        let Ok(mut pending) = self.pending.lock() else { return };
+        match (end, pending.get(&partition)) {
+            (Some(end), Some((known, _))) if *known == end => {}
+            (Some(end), _) => drop(pending.insert(partition, (end, Instant::now()))),
+            (None, _) => drop(pending.remove(&partition)),
+        }
+    }
+
+    /// What the server tells a repeated insert by, and the id of its query. `resets` tells a range that is loaded again on
+    /// purpose from a repeated one.
+    pub(super) fn token(
+        &self,
+        topic_id: Option<&str>,
+        partition: Partition,
+        range: Span,
+        attempt: u32,
+        resets: u32,
+    ) -> String {
+        let Self { pipeline, topic, .. } = self;
+        let (id, Span { start, end }) = (topic_id.unwrap_or_default(), range);
+        let again = if resets == 0 { String::new() } else { format!("/reset-{resets}") };
+        format!("pressline/{pipeline}/{topic}/{id}/{partition}/{start}-{end}/{attempt}{again}")
+    }
+}
+
+impl SinkPositions for Target {
+    fn claim(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
+        self.runtime.block_on(self.find_starts(assignment))
+    }
+}
+
+fn source_error(error: &ChError) -> SourceError {
+    match error.class {
+        clickhouse::Class::Schema | clickhouse::Class::Data | clickhouse::Class::Configuration => {
+            SourceError::Refused(error.to_string())
+        }
+        _ => SourceError::Transient(error.to_string()),
+    }
+}

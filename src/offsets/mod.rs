@@ -1,0 +1,208 @@
+//! `pressline offsets`: shows where a relay or sink stands, and settles what it will not decide by itself.
+//!
+//! Positions of a relay and of a ClickHouse sink are the group's committed offsets with their notes, those of a PostgreSQL
+//! sink the rows of its offsets table. Nothing is changed while the group has members, and nothing without a yes.
+
+mod advice;
+mod change;
+mod group;
+mod positions;
+mod show;
+mod which;
+
+use std::io::{self, Write};
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+
+use crate::clickhouse::ChError;
+use crate::coordinator::Partition;
+use crate::finding::Finding;
+use crate::postgres::PgError;
+use crate::source::SourceError;
+pub use advice::{Advice, Part};
+pub use group::Group;
+pub use positions::{Positions, Stand};
+pub use which::{Pipeline, Which};
+
+/// Options of `pressline offsets`.
+#[derive(Clone, Debug, Args)]
+pub struct OffsetsArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// Show each partition's position, the topic's range, the lag and what is noted
+    Show(ShowArgs),
+    /// Set where to go on
+    Set(SetArgs),
+    /// End a range of which a ClickHouse sink cannot tell whether it was written
+    ClearPending(ClearArgs),
+    /// Take the positions over from another consumer group, such as Kafka Connect's or that of ClickHouse's Kafka engine
+    CopyFromGroup(CopyArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+struct ShowArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Only this part of the pipeline
+    #[arg(short, long)]
+    sink: Option<Part>,
+}
+
+/// A part of a pipeline, and a yes.
+#[derive(Clone, Debug, Args)]
+struct Chosen {
+    #[command(flatten)]
+    which: Which,
+    /// Whose positions
+    #[arg(short, long)]
+    sink: Part,
+    /// Do it without asking
+    #[arg(short, long)]
+    yes: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+struct SetArgs {
+    #[command(flatten)]
+    chosen: Chosen,
+    /// Only this partition; can be given several times [default: all]
+    #[arg(long, value_name = "N")]
+    partition: Vec<Partition>,
+    /// Next offset; the topic's beginning or end; or its first record of this time (2026-01-31T12:00:00Z, or a date) or later
+    #[arg(long, value_name = "OFFSET|beginning|end|TIME")]
+    to: To,
+}
+
+#[derive(Clone, Debug, Args)]
+struct ClearArgs {
+    #[command(flatten)]
+    chosen: Chosen,
+    /// Only this partition; can be given several times [default: all that have a pending range]
+    #[arg(long, value_name = "N")]
+    partition: Vec<Partition>,
+    /// `end`: the range counts as written; `start`: it is written as if it had never been tried
+    #[arg(long, value_name = "start|end")]
+    to: Side,
+}
+
+#[derive(Clone, Debug, Args)]
+struct CopyArgs {
+    /// The group whose offsets are taken, such as connect-NAME
+    #[arg(value_name = "GROUP")]
+    group: String,
+    #[command(flatten)]
+    chosen: Chosen,
+}
+
+/// A side of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Side {
+    /// Before its first offset.
+    Start,
+    /// After its last.
+    End,
+}
+
+/// Where to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// At this offset.
+    Offset(i64),
+    /// At the oldest record.
+    Beginning,
+    /// After the newest.
+    End,
+    /// At the first record of this time or later.
+    Time(Timestamp),
+}
+
+impl FromStr for To {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse::<i64>()) {
+            ("beginning", _) => Ok(Self::Beginning),
+            ("end", _) => Ok(Self::End),
+            (_, Ok(offset)) if offset >= 0 => Ok(Self::Offset(offset)),
+            _ => crate::generate::parse_time(text).map(Self::Time).map_err(|_| {
+                "expected an offset, `beginning`, `end`, or a time such as 2026-01-31T12:00:00Z".to_string()
+            }),
+        }
+    }
+}
+
+/// Why positions are not shown or changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OffsetsError {
+    /// The configuration is wrong.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Findings(Vec<Finding>),
+    /// It would do harm, or cannot be done.
+    #[error("{0}")]
+    Refused(String),
+    /// Kafka does not answer or refuses.
+    #[error(transparent)]
+    Kafka(#[from] SourceError),
+    /// PostgreSQL.
+    #[error(transparent)]
+    Postgres(#[from] PgError),
+    /// ClickHouse.
+    #[error(transparent)]
+    ClickHouse(#[from] ChError),
+}
+
+/// Runs the command. Blocks; must not be called from within an async runtime.
+pub fn run(args: &OffsetsArgs) -> Result<(), OffsetsError> {
+    match &args.command {
+        Command::Show(args) => show(args),
+        Command::Set(args) => change::set(&open(&args.chosen)?, &args.partition, args.to, args.chosen.yes),
+        Command::ClearPending(args) => {
+            change::clear_pending(&open(&args.chosen)?, &args.partition, args.to, args.chosen.yes)
+        }
+        Command::CopyFromGroup(args) => change::copy(&open(&args.chosen)?, &args.group, args.chosen.yes),
+    }
+}
+
+fn show(args: &ShowArgs) -> Result<(), OffsetsError> {
+    let pipeline = args.which.load()?;
+    let parts = args.sink.map_or_else(|| pipeline.parts(), |part| vec![part]);
+    for part in parts {
+        say(show::table(&Positions::open(&pipeline, part)?)?.trim_end());
+    }
+    Ok(())
+}
+
+/// A line on standard output. A reader that left early (`| head`) changes nothing about what is done.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// For a change, which is logged.
+fn open(chosen: &Chosen) -> Result<Positions, OffsetsError> {
+    let pipeline = chosen.which.load()?;
+    crate::daemon::init_log(&pipeline.log).map_err(OffsetsError::Refused)?;
+    Positions::open(&pipeline, chosen.sink)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_to_go_on() {
+        assert_eq!("17".parse(), Ok(To::Offset(17)));
+        assert_eq!("beginning".parse(), Ok(To::Beginning));
+        assert_eq!("end".parse(), Ok(To::End));
+        assert_eq!("2026-01-31".parse(), Ok(To::Time("2026-01-31T00:00:00Z".parse().unwrap())));
+        for text in ["-1", "", "start", "1.5"] {
+            assert!(text.parse::<To>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! `pressline reconcile` for tables of ClickHouse.
+
+use crate::offsets::{counts, stage};
+use crate::relay::holds_all;
+use crate::support::DATABASE;
+
+#[test]
+fn gaps_and_doubles_are_found_exactly() {
+    let Some((world, load)) = stage("ch_reconcile") else { return };
+    load.send(0, 0..50);
+    load.send_junk(0);
+    load.send(0, 50..100);
+    // Ten records, a marker, an aborted record and its marker, and again.
+    load.send_in_transactions(1, 1_000..1_100);
+    load.load_all();
+    assert_eq!(counts(&world, &load), "200 200");
+    let equal = load.tool_ok(&["reconcile"]);
+    holds_all(&equal, &["201 records", "200 rows; 1 dead letters, 0 missing, 0 too many, 0 without a record", "equal"]);
+
+    let table = format!("{DATABASE}.{}", load.name);
+    world.run(&format!("DELETE FROM {table} WHERE _partition = 1 AND n BETWEEN 1005 AND 1024"));
+    world.run(&format!("DELETE FROM {table} WHERE _partition = 0 AND _offset = 7"));
+    world.run(&format!("INSERT INTO {table} SELECT * FROM {table} WHERE _partition = 0 AND _offset IN (60, 61)"));
+    world.run(&format!(
+        "INSERT INTO {table} SELECT n, t, _topic, _partition, 50 FROM {table} WHERE _partition = 0 AND _offset = 1"
+    ));
+    world.run(&format!(
+        "INSERT INTO {table} SELECT n, t, _topic, _partition, 10 FROM {table} WHERE _partition = 1 AND _offset = 1"
+    ));
+    load.tool_fails(
+        &["reconcile"],
+        &[
+            "partition 0, offsets 7 to 7: 1 record without a row",
+            "partition 0, offsets 60 to 61: 2 records with 2 rows each",
+            // 5 to 9, marker, aborted, marker, 13 to 22, ...
+            "partition 1, offsets 5 to 9: 5 records without a row",
+            "partition 1, offsets 10 to 10: 1 row without a record",
+            "partition 1, offsets 13 to 30: 15 records without a row",
+            "21 missing, 2 too many, 1 without a record",
+            "NOT EQUAL",
+        ],
+    );
+    holds_all(&load.tool_ok(&["reconcile", "--from", "62"]), &["equal"]);
+}
+
+#[test]
+fn what_lies_behind_the_position_is_not_compared() {
+    let Some((_world, load)) = stage("ch_behind") else { return };
+    load.send(0, 0..30);
+    load.load_all();
+    load.send(0, 30..60);
+    holds_all(&load.tool_ok(&["reconcile"]), &["partition 0: offsets 0 to before 30", "30 records", "equal"]);
+}

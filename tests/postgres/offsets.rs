@@ -1,0 +1,152 @@
+//! `pressline offsets` for a PostgreSQL sink: positions shown, set, taken over, and the way out of each refusal.
+
+use crate::cluster::{PATIENCE, await_that};
+use crate::loads::{Load, load};
+use crate::relay::holds_all;
+use crate::support::{Server, server};
+
+/// The test's schema, asked from outside of any runtime.
+pub struct Database {
+    runtime: tokio::runtime::Runtime,
+    server: Server,
+}
+
+/// A pipeline into table `t` of the test's schema.
+pub fn stage(test: &str) -> Option<(Database, Load)> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = runtime.block_on(server(test))?;
+    let database = Database { runtime, server };
+    database.sql("CREATE TABLE SCHEMA.t (n bigint NOT NULL, t timestamptz NOT NULL)");
+    let load = load(test, "postgres", |_| database.tables())?;
+    Some((database, load))
+}
+
+impl Database {
+    /// The sink's tables of a pipeline's file.
+    fn tables(&self) -> String {
+        let address = std::env::var("PRESSLINE_TEST_POSTGRES").unwrap();
+        let (host, port) = address.rsplit_once(':').unwrap();
+        let user = std::env::var("PRESSLINE_TEST_POSTGRES_USER").unwrap_or_else(|_| "postgres".into());
+        let database = std::env::var("PRESSLINE_TEST_POSTGRES_DATABASE").unwrap_or_else(|_| "postgres".into());
+        format!(
+            "[sink.postgres]\nhost = \"{host}\"\nport = {port}\nuser = \"{user}\"\ndatabase = \"{database}\"\npassword_file = \
+             \"../password\"\ntable = \"{0}.t\"\noffsets_table = \"{0}.positions\"\n[sink.postgres.consumer]\nmax_dead_share \
+             = 0.5\n",
+            self.server.schema
+        )
+    }
+
+    /// Statements, with the test's schema in place of `SCHEMA`.
+    pub fn sql(&self, sql: &str) {
+        self.runtime.block_on(self.server.sql(&sql.replace("SCHEMA", &self.server.schema)));
+    }
+
+    /// One value, the same.
+    pub fn value(&self, sql: &str) -> String {
+        self.runtime.block_on(self.server.value(&sql.replace("SCHEMA", &self.server.schema)))
+    }
+
+    /// `count distinct` of table t.
+    fn counts(&self) -> String {
+        self.value("SELECT count(*) || ' ' || count(DISTINCT n) FROM SCHEMA.t")
+    }
+
+    fn position(&self, partition: i32) -> String {
+        self.value(&format!("SELECT next_offset FROM SCHEMA.positions WHERE partition = {partition}"))
+    }
+}
+
+#[test]
+fn a_position_is_shown_and_set_and_read_from() {
+    let Some((database, load)) = stage("offsets_set") else { return };
+    load.send(0, 0..100);
+    load.send(1, 1_000..1_010);
+    let mut run = load.run();
+    load.await_loaded(&mut run);
+    let shown = load.tool_ok(&["offsets", "show"]);
+    holds_all(
+        &shown,
+        &[&format!("group {} (1 live member)", load.group()), "positions in table", "0          100       0..100"],
+    );
+
+    let refusal = ["1 live member", "pressline (", "Stop it first"];
+    let refusal = refusal.map(|part| part.replace("1 live", "a live"));
+    load.tool_fails(
+        &["offsets", "set", "--partition", "0", "--to", "40", "--yes"],
+        &refusal.iter().map(String::as_str).collect::<Vec<_>>(),
+    );
+    assert_eq!(run.stop(), 0);
+    load.tool_fails(&["offsets", "set", "--partition", "0", "--to", "40"], &["nothing was changed", "add --yes"]);
+    load.tool_fails(&["offsets", "set", "--partition", "7", "--to", "40", "--yes"], &["has no partition 7"]);
+    load.tool_fails(
+        &["offsets", "set", "--to", "40", "--yes"],
+        &["partition 1: offset 40 is not there; expected 0 to 10"],
+    );
+    assert_eq!(database.position(0), "100", "nothing is set without a yes");
+
+    let said = load.tool_ok(&["offsets", "set", "--partition", "0", "--to", "40", "--yes"]);
+    holds_all(
+        &said,
+        &["up to 60 offsets are loaded again", "position changed: set by hand", "before=\"100\" after=40"],
+    );
+    assert_eq!((database.position(0), database.position(1)), ("40".into(), "10".into()));
+    load.send(0, 100..101);
+    load.load_all();
+    assert_eq!(database.counts(), "171 111", "exactly 40 to 99 a second time");
+    let shown = load.tool_ok(&["offsets", "show"]);
+    holds_all(&shown, &["no live member", "0          101       0..101  0"]);
+}
+
+#[test]
+fn the_command_in_a_refusal_is_the_way_out() {
+    let Some((database, load)) = stage("offsets_way_out") else { return };
+    load.send(0, 0..50);
+    load.load_all();
+    database.sql("DELETE FROM SCHEMA.positions WHERE partition = 0");
+    load.send(0, 50..60);
+    let log = load.refused(&["has no position of pipeline", "although the consumer group has loaded it up to 50"]);
+    load.obey(&log, "pressline offsets set");
+    load.load_all();
+    assert_eq!(database.counts(), "60 60");
+
+    load.cluster.delete_records(&load.topic, 0, 60);
+    load.send(0, 60..80);
+    load.cluster.delete_records(&load.topic, 0, 65);
+    let log = load.refused(&["offsets 60 to 64 were deleted by retention before they were loaded"]);
+    load.obey(&log, "pressline offsets set");
+    load.load_all();
+    assert_eq!(database.counts(), "75 75");
+
+    load.cluster.delete_topic(&load.topic);
+    load.cluster.create_topics(&[(&load.topic, 1)]);
+    load.send(0, 80..100);
+    // Kafka deletes a group's offsets together with the topic, in its own time.
+    await_that("the end of the old offsets", || load.cluster.committed(&load.group(), &load.topic).is_empty());
+    let log = load.refused(&["it was deleted and made again, so the old positions mean nothing"]);
+    holds_all(&load.tool_ok(&["offsets", "show"]), &["ANOTHER TOPIC"]);
+    load.obey(&log, "pressline offsets set");
+    load.load_all();
+    assert_eq!(database.counts(), "95 95");
+    let rows = database.value("SELECT count(*) FROM SCHEMA.positions");
+    assert_eq!(rows, "1", "the position of the partition that is not there any more is gone");
+}
+
+#[test]
+fn positions_are_taken_over_from_a_connector() {
+    let Some((database, load)) = stage("offsets_copy") else { return };
+    load.send(0, 0..100);
+    load.send(1, 1_000..1_050);
+    let group = format!("connect-{}", load.name);
+    load.tool_fails(&["offsets", "copy-from-group", &group, "--yes"], &["has no offsets of topic"]);
+    load.cluster.commit(&group, &load.topic, 0, 30, "");
+    load.cluster.commit(&group, &load.topic, 1, 50, "");
+    let said = load.tool_ok(&["offsets", "copy-from-group", &group, "--yes"]);
+    holds_all(&said, &[&format!("position changed: taken over from group {group}"), "before=\"none\" after=30"]);
+    let mut run = load.run();
+    load.await_loaded(&mut run);
+    await_that("the last rows", || run.log().contains("partitions assigned"));
+    run.signal("TERM");
+    assert_eq!(run.exit_code(PATIENCE), 0);
+    let numbers = database.value("SELECT count(*) || ' ' || min(n) || ' ' || max(n) FROM SCHEMA.t");
+    assert_eq!(numbers, "70 30 99", "exactly what the connector had not loaded");
+}

@@ -1,0 +1,109 @@
+//! The grants of docs/operations.md are enough for the relay, and each of them is needed.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::cluster::Raw;
+use crate::support::{Relay, World, presses, project, service, world};
+
+/// The lines of the page's section that begin with `$grant`, for the topics and ids of this test.
+fn documented(world: &World) -> Vec<Vec<String>> {
+    let page = include_str!("../../docs/operations.md");
+    let section = page.split("### Kafka\n").nth(1).expect("a section on Kafka's rights");
+    let relay = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the relay's grants");
+    let named = |word: &str| match word {
+        "raw_presses" => world.raw.clone(),
+        "raw_presses.dead" => world.dead.clone(),
+        "button_presses" => world.out.clone(),
+        other => other.replace("button_presses", &world.name),
+    };
+    let grants = relay.lines().filter_map(|line| line.strip_prefix("$grant "));
+    grants.map(|grant| grant.split(' ').map(named).collect()).collect()
+}
+
+/// Kafka's own tool, as `kafka-acls.sh` calls it.
+fn acls(verb: &[&str], grants: &[String]) {
+    let java = Command::new(project("tests/stack/find-java.sh")).output().unwrap();
+    let java = String::from_utf8(java.stdout).unwrap();
+    let principal = format!("User:{}", service("PRESSLINE_TEST_SASL_LEAST_USER"));
+    let done = Command::new(java.trim())
+        .args(["-cp", &format!("{}/*", service("PRESSLINE_TEST_KAFKA_LIBS")), "org.apache.kafka.tools.AclCommand"])
+        .args(["--bootstrap-server", &service("PRESSLINE_TEST_BOOTSTRAP")])
+        .args(verb)
+        .args(["--allow-principal", &principal])
+        .args(grants)
+        .output()
+        .unwrap();
+    assert!(
+        done.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
+/// pressline as the user who may nothing without a grant.
+fn run(world: &World) -> Relay {
+    let sets = [
+        format!("kafka.bootstrap_servers={}", service("PRESSLINE_TEST_BOOTSTRAP_SASL")),
+        "kafka.sasl.mechanism=PLAIN".into(),
+        format!("kafka.sasl.username={}", service("PRESSLINE_TEST_SASL_LEAST_USER")),
+        "kafka.sasl.plaintext=true".into(),
+        // The brake would stop at the first dead letter.
+        "dead_letter.max_dead_share=1".into(),
+    ];
+    let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+    world.run_with(&sets, |command| {
+        command.env("PRESSLINE__KAFKA__SASL__PASSWORD", service("PRESSLINE_TEST_SASL_PASSWORD"));
+    })
+}
+
+#[test]
+fn the_documented_grants_are_enough_and_none_is_too_many() {
+    let Some(world) = world("least") else { return };
+    if std::env::var_os("PRESSLINE_TEST_SASL_LEAST_USER").is_none() {
+        println!("skipped: PRESSLINE_TEST_SASL_LEAST_USER is not set");
+        return;
+    }
+    let grants = documented(&world);
+    assert_eq!(grants.len(), 5, "{grants:?}");
+    for grant in &grants {
+        acls(&["--add"], grant);
+    }
+    let mut sent = 0;
+    let mut send = || {
+        world.send(&presses(0, sent..sent + 5));
+        // A dead letter, so that its topic is written too.
+        world.send(&[Raw::value(0, "{")]);
+        sent += 5;
+        sent
+    };
+    let all = send();
+    let mut relay = run(&world);
+    world.await_relayed(&mut relay);
+    relay.await_ready();
+    assert_eq!(relay.stop(), 0);
+    assert_eq!((world.output().len() as u128, world.dead_letters().len()), (all, 1));
+
+    for (without, number) in grants.iter().zip(2..) {
+        acls(&["--remove", "--force"], without);
+        let all = send();
+        let mut relay = run(&world);
+        let is_id = without.iter().any(|word| word == "--transactional-id");
+        let is_output = !is_id && without.iter().any(|word| word == "Write");
+        relay.await_log(if is_output { "messages were not delivered" } else { "uthoriz" });
+        assert!((world.output().len() as u128) < all, "relayed without {without:?}");
+        if is_id {
+            // Not waited for: it could as well be somebody else's id.
+            assert_eq!(relay.exit_code(Duration::from_secs(20)), 1);
+        }
+        acls(&["--add"], without);
+        if is_id {
+            relay = run(&world);
+        }
+        // Granted meanwhile, it goes on by itself.
+        world.await_relayed(&mut relay);
+        assert_eq!(relay.stop(), 0);
+        assert_eq!((world.output().len() as u128, world.dead_letters().len()), (all, number));
+    }
+}
