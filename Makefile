@@ -22,8 +22,8 @@ test: prerequisites build build-faults ## all tests, with a real Kafka and schem
 	$(STACK) run -- python3 tests/faults/test_load_tables.py
 	$(FAULTS) --suite test
 	$(FAULTS) --suite load-test
-	python3 tests/packaging/run.py
 	$(STACK) run -- python3 tests/grafana/run.py
+	python3 tests/packaging/run.py
 
 build-faults: ## the same with fail points and mutants beside it, for the fault harness
 	$(CARGO) build --release --locked --features fail-points,mutants --bin pressline

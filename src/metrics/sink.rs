@@ -8,8 +8,9 @@ use rdkafka::statistics::Statistics;
 
 use super::{
     Progress, SINK_ASSIGNED, SINK_BATCHES, SINK_BYTES, SINK_DEAD, SINK_FOUND, SINK_LAG_RECORDS, SINK_LAG_SECONDS,
-    SINK_PENDING_AGE, SINK_RETRIES, SINK_ROWS, SINK_WRITE_SECONDS, lag::LagGauges, position,
+    SINK_PENDING_AGE, SINK_RETRIES, SINK_ROWS, SINK_WRITE_SECONDS, lag::LagGauges, page::ENDED, position,
 };
+use super::page::ENDED;
 use crate::coordinator::{NextOffset, Partition};
 use crate::load::{Class, Why, Written};
 use crate::source::Trigger;
@@ -93,7 +94,7 @@ impl SinkMetrics {
         self.pending.retain(|partition, gauge| {
             let ours = positions.contains_key(partition);
             if !ours {
-                gauge.set(0.0);
+                gauge.set(ENDED);
             }
             ours
         });
