@@ -140,7 +140,7 @@ async fn serve(
     tokio::spawn(metrics::upkeep(recorder));
     let (stop, stopped) = watch::channel(false);
     let workers = relays.iter().map(|relay| relay.workers).chain(sinks.iter().map(|(load, kind)| kind.workers(load)));
-    let fetch_kb = process.memory.fetch_mb * 1024 / (workers.sum::<usize>() as u64).max(1);
+    let memory = process.memory.share(workers.sum());
     let watched = relays.iter().map(|relay| &relay.kafka).chain(sinks.iter().map(|(load, _)| &load.kafka));
     let watched = watched.zip(&statuses).map(|(kafka, status)| Watched::new(kafka, Arc::clone(status)));
     notify::start(watched.collect());
@@ -151,7 +151,7 @@ async fn serve(
         let (library, stopped) = (Arc::clone(&library), stopped.clone());
         running.spawn(async move {
             let name = config.name.clone();
-            let ending = pipeline::run(config, None, library, fetch_kb, Arc::clone(&status), stopped).await;
+            let ending = pipeline::run(config, None, library, memory, Arc::clone(&status), stopped).await;
             status.end();
             (name, ending)
         });
@@ -160,7 +160,7 @@ async fn serve(
         let stopped = stopped.clone();
         running.spawn(async move {
             let name = status.name().to_string();
-            let ending = load::run(config, kind, fetch_kb, Arc::clone(&status), stopped).await;
+            let ending = load::run(config, kind, memory, Arc::clone(&status), stopped).await;
             status.end();
             (name, ending)
         });

@@ -25,7 +25,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch::Sender;
 use tokio::task::JoinHandle;
 
-use crate::config::{HttpConfig, LogConfig, LogFormat, PipelineConfig};
+use crate::config::{HttpConfig, LogConfig, LogFormat, MemoryConfig, PipelineConfig};
 use crate::finding::Finding;
 use crate::generate::{Addresses, Presses, Recipe, send};
 use crate::http::{self, Pages};
@@ -52,8 +52,8 @@ const FETCH_WAIT_MS: &str = "20";
 const SESSION_MS: &str = "1800000";
 /// Header of the raw presses that the demo itself sends; the relay lets no header through that is not on its list.
 const OWN_HEADER: &str = "pressline.demo";
-/// Kibibytes the relay may fetch ahead.
-const FETCH_KB: u64 = 8 * 1024;
+/// What the relay may hold.
+const MEMORY: MemoryConfig = MemoryConfig { fetch_mb: 8, batch_mb: 8 };
 /// How often sums are shown.
 const SUMMARY_EVERY: Duration = Duration::from_secs(10);
 /// After the last press was sent, until the last one must have come out.
@@ -142,9 +142,9 @@ fn demo(args: &DemoArgs) -> Result<(), DemoError> {
     let registry = Registry::new(&config.registry).map_err(failed)?;
     let watch = Watch::open(&config, registry, runtime.handle().clone()).map_err(failed)?;
     let (stop_relay, stopped) = tokio::sync::watch::channel(false);
-    let topic = config.source.topic.clone();
+    let (topic, memory) = (config.source.topic.clone(), MEMORY.share(config.workers));
     let relay =
-        runtime.spawn(pipeline::run(config, Some(materials), Arc::default(), FETCH_KB, Arc::clone(&status), stopped));
+        runtime.spawn(pipeline::run(config, Some(materials), Arc::default(), memory, Arc::clone(&status), stopped));
     let sent = Arc::new(AtomicU64::new(0));
     let enough = Arc::new(AtomicBool::new(false));
     let visitors = Visitors { rate: args.rate, count: args.count, stop: Arc::clone(&enough), sent: Arc::clone(&sent) };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::config::{Delivery, PipelineConfig};
+use crate::config::{Delivery, MemoryShare, PipelineConfig};
 use crate::encode::Encoder;
 use crate::event::Actions;
 use crate::finding::sentences;
@@ -56,18 +56,18 @@ pub struct Materials {
 }
 
 /// Runs a pipeline until it is told to stop or must. `materials` are those in memory already; without them they are read
-/// from the configuration's files. `fetch_kb` is what each worker may prefetch.
+/// from the configuration's files. `memory` is what each worker may hold.
 pub async fn run(
     config: PipelineConfig,
     materials: Option<Materials>,
     library: Arc<Library>,
-    fetch_kb: u64,
+    memory: MemoryShare,
     status: Arc<Status>,
     mut stop: watch::Receiver<bool>,
 ) -> Ending {
     let name = config.name.clone();
     let stop_workers = Arc::new(AtomicBool::new(false));
-    let shared = match prepare(config, materials, &library, fetch_kb, &status, &stop_workers, &mut stop).await {
+    let shared = match prepare(config, materials, &library, memory, &status, &stop_workers, &mut stop).await {
         Ok(Some(shared)) => Arc::new(shared),
         Ok(None) => return Ending::Stopped,
         Err(message) => {
@@ -93,7 +93,7 @@ async fn prepare(
     config: PipelineConfig,
     materials: Option<Materials>,
     library: &Library,
-    fetch_kb: u64,
+    memory: MemoryShare,
     status: &Arc<Status>,
     stop_workers: &Arc<AtomicBool>,
     stop: &mut watch::Receiver<bool>,
@@ -122,7 +122,7 @@ async fn prepare(
         encoder: Arc::new(encoder),
         places,
         cache: Arc::new(FragmentCache::new(CACHED_PLACES)),
-        fetch_kb,
+        memory,
         stop: Arc::clone(stop_workers),
         status: Arc::clone(status),
         config,

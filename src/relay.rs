@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rdkafka::message::{BorrowedMessage, Headers, Message, OwnedHeaders};
 
 use crate::brake::{Brake, Tripped};
-use crate::config::{Delivery, PipelineConfig};
+use crate::config::{Delivery, MemoryShare, PipelineConfig};
 use crate::coordinator::{Coordinator, OpenTransaction, Partition, Phase};
 use crate::dead_letter::{self, Reject};
 use crate::decode::{Decoder, Limits};
@@ -46,8 +46,8 @@ pub struct Shared {
     pub places: Arc<Places>,
     /// Ready-made fragments.
     pub cache: Arc<FragmentCache>,
-    /// Kibibytes a worker may prefetch.
-    pub fetch_kb: u64,
+    /// What each worker may hold.
+    pub memory: MemoryShare,
     /// Set when the pipeline is to stop.
     pub stop: Arc<AtomicBool>,
     /// What `/readyz` tells.
@@ -94,7 +94,7 @@ impl Worker {
             group: config.group(),
             member: config.source.static_membership.then(|| format!("{}.{slot}", config.instance)),
             topic_ids: config.source.topic_ids,
-            fetch_kb: shared.fetch_kb,
+            fetch_kb: shared.memory.fetch_kb,
             keeper: Keeper::Group { policy: config.source.start, output_topic: config.output.topic.clone() },
             advice: Advice::new(&config.name, Part::Relay),
         })?;
@@ -134,7 +134,7 @@ impl Worker {
                 self.recover()?;
                 continue;
             }
-            let limits = self.shared.config.batch.limits();
+            let limits = self.shared.config.batch.limits().within(self.shared.memory);
             let mut batch = Batch::default();
             let polled = self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut batch)?;
             if let Some(trigger) = polled {

@@ -558,7 +558,7 @@ fn consumer_config(options: &SourceOptions<'_>) -> Result<ClientConfig, SourceEr
         .set("isolation.level", "read_committed")
         .set("check.crcs", "true")
         .set("auto.offset.reset", "error")
-        .set("queued.max.messages.kbytes", options.fetch_kb.max(1024).to_string());
+        .set("queued.max.messages.kbytes", options.fetch_kb.to_string());
     if crate::mutant::is("auto_commit") {
         client
             .set("enable.auto.commit", "true")

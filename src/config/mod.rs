@@ -86,11 +86,32 @@ pub struct MemoryConfig {
     /// Mebibytes of fetched records that all workers of the process may hold ahead of their work; librdkafka's own
     /// default would be 64 for each of them.
     pub fetch_mb: u64,
+    /// Mebibytes of events that the open batches of all workers of the process may hold: each worker has an equal share,
+    /// and a batch that reaches it is written, whatever its own limits.
+    pub batch_mb: u64,
 }
 
 impl Default for MemoryConfig {
     fn default() -> Self {
-        Self { fetch_mb: 32 }
+        Self { fetch_mb: 32, batch_mb: 128 }
+    }
+}
+
+/// One worker's share of the process's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryShare {
+    /// Kibibytes it may prefetch.
+    pub fetch_kb: u64,
+    /// Bytes its open batch may hold.
+    pub batch_bytes: usize,
+}
+
+impl MemoryConfig {
+    /// The share of each of so many workers; at least a mebibyte to fetch and to hold, below which nothing would move.
+    pub fn share(&self, workers: usize) -> MemoryShare {
+        let share_kb = |mb: u64| (mb.saturating_mul(1024) / (workers as u64).max(1)).max(1024);
+        let batch_bytes = usize::try_from(share_kb(self.batch_mb).saturating_mul(1024)).unwrap_or(usize::MAX);
+        MemoryShare { fetch_kb: share_kb(self.fetch_mb), batch_bytes }
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::worker::{MakeSink, Shared, Worker};
 use super::{clickhouse, postgres};
+use crate::config::MemoryShare;
 use crate::config::sink::{LoadConfig, SinkBatchConfig, SinkConsumerConfig};
 use crate::offsets::Part;
 use crate::pipeline::CLOSE_TIMEOUT;
@@ -68,16 +69,16 @@ struct Parts {
     make_sink: Box<MakeSink>,
 }
 
-/// Runs one sink of a pipeline until it is told to stop or must. `fetch_kb` is what each worker may prefetch.
+/// Runs one sink of a pipeline until it is told to stop or must. `memory` is what each worker may hold.
 pub async fn run(
     config: LoadConfig,
     kind: Kind,
-    fetch_kb: u64,
+    memory: MemoryShare,
     status: Arc<Status>,
     stop: watch::Receiver<bool>,
 ) -> Ending {
     let stop_workers = Arc::new(AtomicBool::new(false));
-    let prepared = prepare(config, kind, fetch_kb, &status, &stop_workers);
+    let prepared = prepare(config, kind, memory, &status, &stop_workers);
     let shared = match prepared {
         Ok(shared) => Arc::new(shared),
         Err(message) => {
@@ -104,7 +105,7 @@ fn run_once(shared: &Arc<Shared>, slot: usize) -> Result<(), WorkerError> {
 fn prepare(
     config: LoadConfig,
     kind: Kind,
-    fetch_kb: u64,
+    memory: MemoryShare,
     status: &Arc<Status>,
     stop: &Arc<AtomicBool>,
 ) -> Result<Shared, String> {
@@ -118,12 +119,12 @@ fn prepare(
         sink: kind.name(),
         part: kind.part(),
         consumer: parts.consumer,
-        limits: parts.limits,
+        limits: parts.limits.within(memory),
         positions: parts.positions,
         make_sink: parts.make_sink,
         registry,
         runtime,
-        fetch_kb,
+        memory,
         stop: Arc::clone(stop),
         status: Arc::clone(status),
         config,

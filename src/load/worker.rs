@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 
 use super::schemas::{Schema, Schemas};
 use super::{Batch, Class, DeadLetters, Desk, LoadError, Sink, Why};
+use crate::config::MemoryShare;
 use crate::config::sink::{LoadConfig, SinkConsumerConfig};
 use crate::coordinator::{Coordinator, NextOffset, Partition, Phase};
 use crate::metrics::{Progress, SinkMetrics};
@@ -49,8 +50,8 @@ pub struct Shared {
     pub registry: Arc<Registry>,
     /// Runs what is asynchronous.
     pub runtime: Handle,
-    /// Kibibytes a worker may prefetch.
-    pub fetch_kb: u64,
+    /// What each worker may hold.
+    pub memory: MemoryShare,
     /// Set when the sink is to stop.
     pub stop: Arc<AtomicBool>,
     /// What `/readyz` tells.
@@ -90,7 +91,7 @@ impl Worker {
             group: config.group(shared.sink, consumer),
             member: consumer.static_membership.then(|| format!("{}.{}.{slot}", config.instance, shared.sink)),
             topic_ids: true,
-            fetch_kb: shared.fetch_kb,
+            fetch_kb: shared.memory.fetch_kb,
             keeper: Keeper::Sink(Arc::clone(&shared.positions)),
             advice: Advice::new(&config.name, shared.part),
         })?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rdkafka::message::{BorrowedMessage, Message};
 
+use crate::config::MemoryShare;
 use crate::coordinator::Partition;
 
 /// Where polled records go: the relay keeps them in librdkafka's memory, the load copies their bytes.
@@ -31,6 +32,13 @@ pub struct BatchLimits {
     pub bytes: usize,
     /// From the first record on.
     pub wait: Duration,
+}
+
+impl BatchLimits {
+    /// No more bytes than the worker's share of the process's memory.
+    pub fn within(self, memory: MemoryShare) -> Self {
+        Self { bytes: self.bytes.min(memory.batch_bytes), ..self }
+    }
 }
 
 /// Records of one batch, in the order they were polled: within a partition by offset.
@@ -83,5 +91,21 @@ impl Trigger {
             Self::Bytes => "bytes",
             Self::Time => "time",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::MemoryConfig;
+
+    #[test]
+    fn the_batches_of_all_workers_share_one_budget() {
+        let limits = BatchLimits { records: 100_000, bytes: 32 << 20, wait: Duration::from_secs(1) };
+        let bytes = |batch_mb, workers| limits.within(MemoryConfig { fetch_mb: 32, batch_mb }.share(workers)).bytes;
+        assert_eq!(bytes(128, 2), 32 << 20, "its own limit is the smaller one");
+        assert_eq!(bytes(128, 8), 16 << 20);
+        assert_eq!(bytes(4, 8), 1 << 20, "something must fit");
+        assert_eq!(limits.within(MemoryConfig::default().share(8)).records, 100_000);
     }
 }
