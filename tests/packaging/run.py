@@ -270,6 +270,18 @@ class Compose(Test):
             for port in service.get("ports", []):
                 self.assertTrue(port.startswith("127.0.0.1:"), f"{name}: {port}")
 
+    def test_the_table_of_positions_is_the_one_that_pressline_makes(self):
+        def columns(text):
+            return re.findall(r"(\w+)[\\\\\"]* (\w+) NOT NULL", text)
+
+        script = (ROOT / "docker/postgres/20-loader.sh").read_text()
+        source = re.sub(r"\\\n\s*", "", (ROOT / "src/postgres/offsets.rs").read_text())
+        statement = source.split("CREATE TABLE IF NOT EXISTS", 1)[1].split("fillfactor", 1)[0]
+        # In the source, a line break is two characters.
+        expected = columns(statement.replace("\\n", "\n"))
+        self.assertEqual(len(expected), 7)
+        self.assertEqual(columns(script), expected)
+
     def test_scripts_are_sound(self):
         for script in (ROOT / "docker").rglob("*.sh"):
             self.done("sh", "-n", script)
