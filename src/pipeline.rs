@@ -84,7 +84,7 @@ pub async fn run(
 fn run_once(shared: &Arc<Shared>, slot: usize) -> Result<(), WorkerError> {
     let mut worker = Worker::open(Arc::clone(shared), slot)?;
     let result = worker.run();
-    worker.close(CLOSE_TIMEOUT);
+    worker.close(matches!(result, Err(WorkerError::Fenced(_))), CLOSE_TIMEOUT);
     result
 }
 

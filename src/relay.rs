@@ -28,6 +28,8 @@ use crate::transaction::{Cause, Committed, OutputRecord, TransactionError, Write
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long one attempt to make a producer may take.
 const INIT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a worker that ends may take to end its transaction.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the topic is asked whether it is still the same.
 const TOPIC_CHECK: Duration = Duration::from_secs(30);
 /// When nothing came for so long, the topic is asked before what comes next is relayed: only unseen can it have been
@@ -159,9 +161,13 @@ impl Worker {
         Ok(())
     }
 
-    /// Leaves the group.
-    pub fn close(mut self, timeout: Duration) {
-        self.writer.close();
+    /// Ends what is open, unless the worker was `fenced`, and leaves the group.
+    pub fn close(mut self, fenced: bool, timeout: Duration) {
+        if fenced {
+            self.writer.close();
+        } else {
+            self.writer.finish(FINISH_TIMEOUT);
+        }
         self.source.close(timeout);
     }
 

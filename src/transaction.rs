@@ -172,6 +172,8 @@ pub struct Writer {
     signs: Arc<Signs>,
     /// Shared with the thread that sends offsets.
     producer: Option<Arc<InnerProducer>>,
+    /// A transaction was given up, and no new producer has ended it yet.
+    left_open: bool,
 }
 
 impl Writer {
@@ -202,7 +204,15 @@ impl Writer {
             .get("transaction.timeout.ms")
             .and_then(|ms| ms.parse().ok())
             .map_or(TRANSACTION_TIMEOUT, Duration::from_millis);
-        Ok(Self { config: client, delivery, transactional_id, timeout, signs: Arc::default(), producer: None })
+        Ok(Self {
+            config: client,
+            delivery,
+            transactional_id,
+            timeout,
+            signs: Arc::default(),
+            producer: None,
+            left_open: false,
+        })
     }
 
     /// The id under which the broker knows this worker's transactions.
@@ -225,6 +235,7 @@ impl Writer {
             return Err(init_error(&error, &self.transactional_id));
         }
         self.producer = Some(Arc::new(producer));
+        self.left_open = false;
         Ok(())
     }
 
@@ -238,6 +249,19 @@ impl Writer {
         if let Some(producer) = self.producer.take() {
             kafka::retire(producer);
         }
+    }
+
+    /// Lets the producer go for good, in at most `timeout`. What a transaction that was given up has left open is ended
+    /// first, by a new producer: readers of the output would wait for it until `transaction.timeout.ms` is over. Not to be
+    /// called after [`TransactionError::Fenced`]: it would throw out the one who has taken over.
+    pub fn finish(&mut self, timeout: Duration) {
+        if self.left_open
+            && let Err(error) = self.reopen(timeout)
+        {
+            let (id, wait) = (&self.transactional_id, self.timeout.as_secs());
+            tracing::warn!("transaction of {id} is left to the broker, which ends it within {wait} s: {error}");
+        }
+        self.close();
     }
 
     /// Begins a transaction (or, at-least-once, a batch to be acknowledged).
@@ -457,6 +481,7 @@ impl Transaction<'_> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if !self.committed {
+            self.writer.left_open = self.writer.delivery == Delivery::ExactlyOnce;
             self.writer.close();
         }
     }

@@ -224,6 +224,17 @@ impl Cluster {
         ends(&self.consumer("", "read_committed"), topic)
     }
 
+    /// Waits until no transaction is open in the topic: readers of what is committed may read to its end.
+    pub fn await_nothing_open(&self, topic: &str) {
+        let (committed, all) = (self.consumer("", "read_committed"), self.consumer("", "read_uncommitted"));
+        // The markers of a commit are written after it was answered.
+        let begun = Instant::now();
+        while ends(&committed, topic) != ends(&all, topic) {
+            assert!(begun.elapsed() < Duration::from_secs(5), "topic {topic}: a transaction was left open");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// How many members the group has.
     pub fn members(&self, group: &str) -> usize {
         let consumer = self.consumer("looks-on", "read_committed");

@@ -266,6 +266,10 @@ impl Relay {
         }
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     fn http(&mut self) -> SocketAddr {
         self.await_log("metrics on http://");
         let log = self.log();
