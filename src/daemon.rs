@@ -109,22 +109,36 @@ async fn run_loaded(loaded: Loaded) -> u8 {
     }
 }
 
-/// Prints why a pipeline is not started; gives the line for `/readyz`.
-fn not_started(file: &Path, findings: &[Finding]) -> String {
+/// A pipeline that is not started.
+struct Broken {
+    /// Its name, which is the file's unless that says another.
+    name: String,
+    /// For `/readyz`.
+    line: String,
+}
+
+/// Prints why a pipeline is not started.
+fn not_started(file: &Path, findings: &[Finding]) -> Broken {
     for finding in findings {
         eprintln!("{finding}");
     }
     tracing::error!(file = %file.display(), "this pipeline is not started; see the findings above");
-    format!("{}: not started, {} finding(s); run `pressline check`", file.display(), findings.len())
+    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let line = format!("{}: not started, {} finding(s); run `pressline check`", file.display(), findings.len());
+    Broken { name, line }
 }
 
 async fn serve(
     process: &ProcessConfig,
     relays: Vec<PipelineConfig>,
     loads: Vec<LoadConfig>,
-    broken: Vec<String>,
+    broken: Vec<Broken>,
 ) -> Result<u8, String> {
     let recorder = metrics::install().map_err(|error| error.to_string())?;
+    for pipeline in &broken {
+        metrics::ready(&pipeline.name, false);
+    }
+    let broken: Vec<String> = broken.into_iter().map(|pipeline| pipeline.line).collect();
     let any_broken = !broken.is_empty();
     let sinks: Vec<(LoadConfig, Kind)> =
         loads.iter().flat_map(|load| Kind::of(load).into_iter().map(|kind| (load.clone(), kind))).collect();

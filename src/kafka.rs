@@ -110,6 +110,13 @@ pub fn retire(client: impl Send + 'static) {
     }
 }
 
+/// Whether a consumer is in touch with a broker. The connection to the group's coordinator tells only of a member that sends
+/// heartbeats over it: one that joins has a single request there, which waits for minutes for an answer that was lost.
+pub fn in_touch(statistics: &Statistics) -> bool {
+    let heartbeats = statistics.cgrp.as_ref().is_some_and(|group| group.join_state == "steady");
+    statistics.brokers.values().any(|broker| broker.state == "UP" && (heartbeats || broker.source != "logical"))
+}
+
 /// What a client's topic looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicLayout {
@@ -201,4 +208,27 @@ pub fn complaint(probe: &BaseConsumer<Probe>) -> Option<String> {
         let _ = probe.poll(Duration::from_millis(10));
     }
     probe.context().complaint.lock().ok().and_then(|complaint| complaint.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::statistics::{Broker, ConsumerGroup};
+
+    use super::*;
+
+    #[test]
+    fn a_member_that_waits_for_its_join_is_not_in_touch_by_that() {
+        let statistics = |broker: &str, coordinator: &str, join_state: &str| {
+            let broker = Broker { source: "learned".into(), state: broker.into(), ..Broker::default() };
+            let coordinator = Broker { source: "logical".into(), state: coordinator.into(), ..Broker::default() };
+            let group = ConsumerGroup { join_state: join_state.into(), ..ConsumerGroup::default() };
+            let brokers = [("1".to_string(), broker), ("GroupCoordinator".to_string(), coordinator)].into();
+            Statistics { brokers, cgrp: Some(group), ..Statistics::default() }
+        };
+        assert!(in_touch(&statistics("UP", "UP", "steady")));
+        assert!(in_touch(&statistics("UP", "CONNECT", "wait-join")));
+        assert!(in_touch(&statistics("INIT", "UP", "steady")), "a member that stands by needs no other connection");
+        assert!(!in_touch(&statistics("APIVERSION_QUERY", "UP", "wait-join")));
+        assert!(!in_touch(&statistics("CONNECT", "CONNECT", "steady")));
+    }
 }

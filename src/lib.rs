@@ -19,6 +19,7 @@ pub mod config;
 pub mod connection;
 pub mod consume;
 pub mod coordinator;
+pub mod crash;
 pub mod daemon;
 pub mod dead_letter;
 pub mod decode;

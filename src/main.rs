@@ -13,7 +13,7 @@ use pressline::demo::{self, DemoArgs};
 use pressline::generate::GenerateArgs;
 use pressline::offsets::{self, OffsetsArgs};
 use pressline::reconcile::{self, ReconcileArgs};
-use pressline::{check, config, consume, daemon, generate};
+use pressline::{check, config, consume, crash, daemon, generate};
 
 /// Relays button presses from Kafka to Kafka: looks up the place, drops the address, writes Avro, each event exactly
 /// once.
@@ -76,6 +76,7 @@ impl ConfigArgs {
 }
 
 fn main() -> ExitCode {
+    crash::leave_nothing();
     match Cli::parse().command {
         Command::Run(args) => daemon::run(&args.sources()),
         Command::Check(args) => {

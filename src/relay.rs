@@ -16,6 +16,7 @@ use crate::decode::{Decoder, Limits};
 use crate::encode::Encoder;
 use crate::enrich::Enricher;
 use crate::event::{Actions, ClientIp};
+use crate::kafka;
 use crate::metrics::{BatchCounts, Progress, WorkerMetrics};
 use crate::offsets::{Advice, Part};
 use crate::place::{FragmentCache, Places};
@@ -251,7 +252,7 @@ impl Worker {
             let progress = Progress { positions, last_timestamp_ms: &self.last_timestamp_ms, settled };
             self.metrics.statistics(&statistics, self.source.topic(), &progress);
             self.metrics.cache_entries(usize::try_from(self.shared.cache.stats().entries).unwrap_or(usize::MAX));
-            if statistics.brokers.values().any(|broker| broker.state == "UP") {
+            if kafka::in_touch(&statistics) {
                 self.shared.status.worker_ready(self.slot);
             } else {
                 self.shared.status.worker_waits(self.slot, "no broker can be reached");

@@ -9,7 +9,7 @@
 //! for another one, even when the commit was reported as done.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -129,6 +129,8 @@ struct Signs {
     doubtful: AtomicBool,
     /// Messages that could not be delivered since then.
     undelivered: AtomicU64,
+    /// Why, of the first of them.
+    reason: Mutex<Option<KafkaError>>,
 }
 
 struct WriterContext {
@@ -154,8 +156,13 @@ impl ProducerContext for WriterContext {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, _opaque: ()) {
-        if result.is_err() {
-            self.signs.undelivered.fetch_add(1, Ordering::AcqRel);
+        if let Err((error, _)) = result {
+            // Only the first one names the cause: those after it are purged because of it.
+            if self.signs.undelivered.fetch_add(1, Ordering::AcqRel) == 0
+                && let Ok(mut reason) = self.signs.reason.lock()
+            {
+                *reason = Some(error.clone());
+            }
         }
     }
 }
@@ -465,8 +472,9 @@ impl Transaction<'_> {
             pause = (pause * 2).min(Duration::from_millis(2));
         }
         if self.writer.signs.undelivered.load(Ordering::Acquire) > 0 {
+            let reason = self.writer.signs.reason.lock().ok().and_then(|mut reason| reason.take());
             let undelivered =
-                TransactionError::Recover { cause: Cause::Delivery, message: "messages were not delivered".into() };
+                TransactionError::Recover { cause: Cause::Delivery, message: undelivered(reason.as_ref()) };
             let fenced = self.writer.is_fenced();
             return Err(if fenced { self.classify(&KafkaError::Flush(RDKafkaErrorCode::Fenced)) } else { undelivered });
         }
@@ -485,6 +493,24 @@ impl Drop for Transaction<'_> {
             self.writer.close();
         }
     }
+}
+
+/// Why messages were not delivered, with what to do where that is known.
+fn undelivered(reason: Option<&KafkaError>) -> String {
+    let Some(reason) = reason else { return "messages were not delivered".into() };
+    let cure = match reason.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+            ": grant this user Write and Describe on the output topic and the topic of dead letters"
+        }
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+            ": create the output topic and the topic of dead letters"
+        }
+        Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+            ": raise max.message.bytes of the topic, or message.max.bytes under kafka.producer"
+        }
+        _ => "",
+    };
+    format!("messages were not delivered ({reason}){cure}")
 }
 
 /// What a commit leaves behind.

@@ -13,6 +13,7 @@ use super::{Batch, Class, DeadLetters, Desk, LoadError, Sink, Why};
 use crate::config::MemoryShare;
 use crate::config::sink::{LoadConfig, SinkConsumerConfig};
 use crate::coordinator::{Coordinator, NextOffset, Partition, Phase};
+use crate::kafka;
 use crate::metrics::{Progress, SinkMetrics};
 use crate::offsets::{Advice, Part};
 use crate::registry::Registry;
@@ -263,7 +264,7 @@ impl Worker {
         let settled = self.coordinator.phase() == Phase::Ready;
         let progress = Progress { positions, last_timestamp_ms: &self.last_timestamp_ms, settled };
         self.metrics.statistics(&statistics, self.source.topic(), &progress);
-        Some(statistics.brokers.values().any(|broker| broker.state == "UP"))
+        Some(kafka::in_touch(&statistics))
     }
 }
 
