@@ -186,8 +186,8 @@ fn one_broken_pipeline_does_not_stop_another() {
     relay.await_log("our schema is not registered");
     world.await_relayed(&mut relay);
     relay.await_page(503, "a-broken.toml: not started, 1 finding(s); run `pressline check`");
-    let shown = format!("pressline_pipeline_ready{{pipeline=\"a-broken\"}} 0");
-    assert!(relay.get("/metrics").1.contains(&shown), "an alert can see it");
+    let shown = "pressline_pipeline_ready{pipeline=\"a-broken\"} 0";
+    assert!(relay.get("/metrics").1.contains(shown), "an alert can see it");
     relay.await_page(503, "b-refused: start: schema registry");
     let (_, page) = relay.get("/readyz");
     assert!(!page.contains(&format!("{}: ", world.name)), "the sound one waits for nothing: {page}");
