@@ -137,6 +137,11 @@ impl ConsumerContext for SourceContext {
             }
         } else {
             let lost = consumer.assignment_lost();
+            // librdkafka keeps a pause over a rebalance: given again, a partition that was paused while we waited would stand
+            // still without a word.
+            if let Err(error) = consumer.resume(list) {
+                tracing::debug!(topic = %self.topic, %error, "revoked partitions cannot be resumed");
+            }
             let result = if cooperative { consumer.incremental_unassign(list) } else { consumer.unassign() };
             if let Err(error) = result {
                 tracing::warn!(%error, "cannot give partitions back");

@@ -68,6 +68,10 @@ FAULTS = [
         )
         for database in _IN
     ),
+    *(
+        _on(database, "rebalanced-while-away", load_kills.rebalanced_while_away(database), at_once=1, settings=EAGER)
+        for database in _IN
+    ),
     _on("postgres", "terminate-backends", load_postgres.terminate_backends),
     _on("postgres", "lost-commit-answer", load_postgres.lost_commit_answer),
     _on("postgres", "restored", load_postgres.restored),

@@ -3,6 +3,7 @@
 import signal
 import time
 
+from load_world import owns
 from world import PAST_TIMEOUTS, Failure, await_that
 
 
@@ -87,6 +88,34 @@ def outage(database, seconds=60, most_kb=250_000, growth_kb=16_000):
                 world.links[name][database].mend()
             begun = time.monotonic()
             world.recovered(begun, 180)
+
+    return fault
+
+
+def rebalanced_while_away(database):
+    """All partitions are taken away while the sink waits for its database, the wait ends while they are nobody's, and the
+    same come back: they must be read on, although the wait had paused them."""
+
+    def fault(world, times, random):
+        pair = world.start_pair()
+        for count in range(times):
+            patient, other = random.sample("ab", 2)
+            for name in pair:
+                world.links[name][database].cut()
+            await_that(f"{database} to be told of by /readyz", lambda: _names_it(pair, database))
+            # The group waits for a stopped member until its session ends: so long the patient one has no partitions.
+            pair[other].send(signal.SIGSTOP)
+            before = pair[patient].log().count("partitions revoked")
+            guest = world.start(f"guest{count}")
+            await_that("partitions to go", lambda: pair[patient].log().count("partitions revoked") > before, pause=0.1)
+            for name in pair:
+                world.links[name][database].mend()
+            await_that("the group to be whole again", lambda: owns(guest, database), pause=0.1)
+            begun = time.monotonic()
+            pair[other].send(signal.SIGCONT)
+            world.recovered(begun)
+            guest.terminate()
+            guest.await_exit(10, 0)
 
     return fault
 
