@@ -2,11 +2,12 @@
 //!
 //! The first commit stands at the range's start and names the range that is about to be written, the second one at its end.
 //! Whoever finds a named range waits until its insert has ended on the server, reads from the table which of its offsets are
-//! there, and writes only the others: what is in the table decides. If none is there, the range is written again with the same
-//! deduplication token, so that the first insert, should it still arrive, is dropped as a duplicate; and since the first one
-//! may have arrived in between, in which case ours was dropped, the table is read once more.
+//! there, and writes only the others: what is in the table decides. They go with the same deduplication token, so that the
+//! first insert, should it still arrive, is dropped as a duplicate; and since the first one may have arrived in between, in
+//! which case ours was dropped, the table is read once more, and what is missing then goes with the next token.
 
 mod positions;
+mod recovery;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -20,8 +21,8 @@ use crate::coordinator::{NextOffset, Partition, Pending};
 use crate::finding::{Severity, sentences};
 use crate::source::{Source, SourceError};
 use crate::supervise::WorkerError;
-use positions::Recovery;
 pub use positions::Target;
+use recovery::Recovery;
 
 /// Where findings say that a setting stands.
 pub const SECTION: &str = "sink.clickhouse";
@@ -281,10 +282,8 @@ impl ClickHouseSink {
         let mut rows = piece.rows.iter().filter_map(|index| batch.rows().get(*index));
         let lacks = rows.any(|row| !present.contains(&row.offset) && !dead(row));
         if lacks {
-            let mut recovery = self.target.recovery_of(piece.partition).unwrap_or_default();
-            recovery.attempt += 1;
-            recovery.present = present;
-            self.target.remember(piece.partition, Some(recovery));
+            let recovery = self.target.recovery_of(piece.partition).unwrap_or_default();
+            self.target.remember(piece.partition, Some(recovery.next_attempt(present)));
         }
         Ok(lacks)
     }
@@ -292,12 +291,12 @@ impl ClickHouseSink {
     /// Before halves are written, the table is asked: a materialized view that failed leaves rows behind.
     async fn halve(&mut self, piece: &Piece, mut recovery: Recovery) -> Result<Outcome, LoadError> {
         let (Some(table), Span { start, end }) = (&self.table, piece.span) else { return Ok(Outcome::Halve) };
+        let mut present = std::mem::take(&mut recovery.present);
         if self.target.config.delivery == ClickHouseDelivery::ExactlyOnce {
-            let present = self.client.offsets_present(table, &self.target.topic, piece.partition, start, end);
-            recovery.present.extend(present.await.map_err(|error| load_error(&error))?);
+            let read = self.client.offsets_present(table, &self.target.topic, piece.partition, start, end);
+            present.extend(read.await.map_err(|error| load_error(&error))?);
         }
-        recovery.attempt = recovery.attempt.max(1) + 1;
-        self.target.remember(piece.partition, Some(recovery));
+        self.target.remember(piece.partition, Some(recovery.next_attempt(present)));
         Ok(Outcome::Halve)
     }
 

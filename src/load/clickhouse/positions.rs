@@ -1,12 +1,12 @@
 //! Where a ClickHouse sink begins: at the group's offset, after a look into the table for what a crash left pending.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tokio::runtime::Handle;
 
-use super::ClickHouseSink;
+use super::{ClickHouseSink, Recovery};
 use crate::clickhouse::{self, ChError, Client, Table};
 use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig};
 use crate::coordinator::{NextOffset, Partition, Pending};
@@ -14,19 +14,6 @@ use crate::load::worker::MakeSink;
 use crate::load::{Sink, Span};
 use crate::offsets::{Advice, Part};
 use crate::source::{Assigned, Assignment, SinkPositions, SourceError};
-
-/// A range that somebody began to write: what is known of it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Recovery {
-    /// After its last offset.
-    pub(super) end: NextOffset,
-    /// Number of the next attempt to write from its start.
-    pub(super) attempt: u32,
-    /// Its offsets that are in the table.
-    pub(super) present: BTreeSet<i64>,
-    /// The table is read again after the insert, whose token may have been used before.
-    pub(super) verify: bool,
-}
 
 /// What a worker's sink and the positions are made from.
 #[derive(Clone)]
@@ -103,7 +90,7 @@ impl Target {
                 recovery
             }
             // Told apart from its first attempt by nothing: the same token must meet the same rows.
-            None => Recovery { end: pending.end, attempt: pending.attempt, ..Recovery::default() },
+            None => Recovery::unread(pending),
         };
         self.remember(partition, Some(recovery));
         Ok(committed.next)
@@ -159,8 +146,7 @@ impl Target {
             pipeline = %self.pipeline, sink = "clickhouse", partition, start = range.start, end = range.end,
             attempt = pending.attempt, found = found.len(), "a range was begun; what of it is in the table is not written again"
         );
-        let attempt = if found.is_empty() { pending.attempt } else { pending.attempt + 1 };
-        Ok(Recovery { end: pending.end, attempt, present: found.into_iter().collect(), verify: true })
+        Ok(Recovery::of_begun(pending, found.into_iter().collect()))
     }
 
     /// The table must not have rows of a partition of which the group knows nothing.
