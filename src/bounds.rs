@@ -125,12 +125,7 @@ pub struct Bounds {
 impl Bounds {
     /// From where the partitions stand now to their ends, at most `rate` records a second. `asked` is noted with every
     /// offset: what the run was begun with.
-    pub fn new(
-        asked: String,
-        overlap: Overlap,
-        rate: Option<u32>,
-        standings: BTreeMap<Partition, Standing>,
-    ) -> Self {
+    pub fn new(asked: String, overlap: Overlap, rate: Option<u32>, standings: BTreeMap<Partition, Standing>) -> Self {
         let ends = standings.iter().map(|(partition, standing)| (*partition, standing.account.end)).collect();
         Self { asked, overlap, pace: rate.map(Pace::new), ends, standings: Mutex::new(standings) }
     }

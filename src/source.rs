@@ -571,7 +571,8 @@ impl Source {
             if !bounds.is_through(partition, position) || !at_rest.1.insert(partition) {
                 continue;
             }
-            if let Err(error) = self.consumer.pause(&assignment(&self.topic, &BTreeMap::from([(partition, position)]))) {
+            if let Err(error) = self.consumer.pause(&assignment(&self.topic, &BTreeMap::from([(partition, position)])))
+            {
                 tracing::debug!(topic = %self.topic, partition, %error, "a partition that is through is read on");
             }
         }

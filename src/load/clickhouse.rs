@@ -149,7 +149,8 @@ impl ClickHouseSink {
         };
         let read = self.client.offsets_present(table, &self.target.topic, partition, span.start, span.end);
         let present = read.await.map_err(|error| load_error(&error))?;
-        let mut recovery = self.target.recovery_of(partition).unwrap_or_else(|| Recovery { end: span.end, ..Recovery::default() });
+        let mut recovery =
+            self.target.recovery_of(partition).unwrap_or_else(|| Recovery { end: span.end, ..Recovery::default() });
         recovery.present.extend(present);
         self.target.remember(partition, Some(recovery));
         Ok(())

@@ -301,12 +301,7 @@ fn outcomes(batch: &Batch, letters: &[(Origin, Refusal)]) -> BTreeMap<Partition,
 
 /// Commits each partition's offset to the group with the account of a bounded run: before the transaction as what it is about
 /// to do (`begun`), after it as done.
-fn show(
-    source: &Source,
-    batch: &Batch,
-    outcomes: &BTreeMap<Partition, Tally>,
-    begun: bool,
-) -> Result<(), LoadError> {
+fn show(source: &Source, batch: &Batch, outcomes: &BTreeMap<Partition, Tally>, begun: bool) -> Result<(), LoadError> {
     for (&partition, &Span { start, end }) in batch.spans() {
         let outcome = outcomes.get(&partition).copied().unwrap_or_default();
         let committed = match begun {

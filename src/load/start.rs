@@ -117,7 +117,9 @@ fn prepare(
     let runtime = Handle::current();
     let parts = match kind {
         Kind::Postgres => postgres_parts(&config, &runtime)?,
-        Kind::ClickHouse => clickhouse_parts(&config, &runtime, bounds.as_deref().map_or(Overlap::None, Bounds::overlap))?,
+        Kind::ClickHouse => {
+            clickhouse_parts(&config, &runtime, bounds.as_deref().map_or(Overlap::None, Bounds::overlap))?
+        }
     };
     Ok(Shared {
         sink: kind.name(),

@@ -23,8 +23,8 @@ use crate::postgres::PgError;
 use crate::source::SourceError;
 pub use advice::{Advice, Part};
 pub use group::Group;
-pub(crate) use show::aligned;
 pub use positions::{Positions, Stand};
+pub(crate) use show::aligned;
 pub use which::{Pipeline, Which};
 
 /// Options of `pressline offsets`.

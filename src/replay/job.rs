@@ -40,7 +40,11 @@ impl Job {
         let into = match (&args.into, args.into_same) {
             (Some(into), false) => into.clone(),
             (None, true) => own.clone(),
-            _ => return Err(refused("name a table or topic to write to with --into, or the pipeline's own with --into-same")),
+            _ => {
+                return Err(refused(
+                    "name a table or topic to write to with --into, or the pipeline's own with --into-same",
+                ));
+            }
         };
         if !args.into_same && may_be_same(args.sink, &into, &own) {
             return Err(refused(format!(
@@ -165,7 +169,9 @@ fn work(args: &ReplayArgs, pipeline: &Pipeline, name: &str, into: &str) -> Resul
         Part::Postgres | Part::Clickhouse => {
             let mut config = pipeline.load.clone().ok_or_else(|| pipeline.lacks(args.sink))?;
             if args.dead_letters.is_some() {
-                return Err(refused("--dead-letters is for --sink relay: the sinks' topic is sink.SINK.consumer.dead_letter_topic"));
+                return Err(refused(
+                    "--dead-letters is for --sink relay: the sinks' topic is sink.SINK.consumer.dead_letter_topic",
+                ));
             }
             config.name = id;
             Ok(load(config, args.sink, into))
@@ -246,6 +252,9 @@ mod tests {
 
     #[test]
     fn a_default_name_can_be_an_id() {
-        assert_eq!(default_name("presses", Part::Postgres, "public.\"My table\""), "presses.postgres.public.-My-table-");
+        assert_eq!(
+            default_name("presses", Part::Postgres, "public.\"My table\""),
+            "presses.postgres.public.-My-table-"
+        );
     }
 }

@@ -192,7 +192,9 @@ async fn watch_over(
             let _ = stop.send(true);
         }
         if deadline.is_some_and(|deadline| tokio::time::Instant::now() > deadline) {
-            return Err("not everything ended in time; started again, the replay goes on from what was committed".into());
+            return Err(
+                "not everything ended in time; started again, the replay goes on from what was committed".into()
+            );
         }
     }
 }

@@ -93,13 +93,7 @@ fn resume(args: &ReplayArgs, job: &Job, store: &Store, noted: Noted, asked: Stri
 }
 
 /// Fixes the bounds and notes them.
-fn begin(
-    args: &ReplayArgs,
-    pipeline: &Pipeline,
-    job: &Job,
-    store: &Store,
-    asked: String,
-) -> Result<Plan, ReplayError> {
+fn begin(args: &ReplayArgs, pipeline: &Pipeline, job: &Job, store: &Store, asked: String) -> Result<Plan, ReplayError> {
     let from = places(args.from, store)?;
     let to = places(args.to, store)?;
     let limits = live_positions(args, pipeline, job)?;
@@ -129,7 +123,8 @@ fn begin(
     let partitions = i32::try_from(standings.len()).ok();
     for (&partition, standing) in &standings {
         let (account, asked) = (Some(standing.account), Some(asked.clone()));
-        let note = OffsetNote { topic_id: store.topic_id(), partitions, resets, account, asked, ..OffsetNote::default() };
+        let note =
+            OffsetNote { topic_id: store.topic_id(), partitions, resets, account, asked, ..OffsetNote::default() };
         store.group.commit(partition, standing.position, &note)?;
     }
     store.claim(&standings)?;
@@ -177,7 +172,14 @@ impl Gap {
         let Self { partition, from, first, count } = self;
         let topic = job.topic();
         if args.allow_gaps {
-            tracing::warn!(topic, partition, from, first, count, "retention has removed these offsets; going on without them");
+            tracing::warn!(
+                topic,
+                partition,
+                from,
+                first,
+                count,
+                "retention has removed these offsets; going on without them"
+            );
             return Ok(());
         }
         Err(ReplayError::Refused(format!(

@@ -49,7 +49,8 @@ impl Progress {
     fn line(&self, done: u64, elapsed: Duration) -> String {
         let rate = done.saturating_sub(self.before) as f64 / elapsed.as_secs_f64().max(0.001);
         let left = self.total.saturating_sub(done);
-        let eta = if rate < 1.0 { "nobody knows when it ends".into() } else { format!("{:.0} s left", left as f64 / rate) };
+        let eta =
+            if rate < 1.0 { "nobody knows when it ends".into() } else { format!("{:.0} s left", left as f64 / rate) };
         format!("{done} of {} offsets, {rate:.0}/s, {eta}", self.total)
     }
 

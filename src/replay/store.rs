@@ -86,7 +86,9 @@ impl<'a> Store<'a> {
             return Ok(Some(noted));
         }
         if !rows.is_empty() {
-            return Err(self.anew("its positions are in the database, but its bounds, kept by its group, have expired or were deleted"));
+            return Err(self.anew(
+                "its positions are in the database, but its bounds, kept by its group, have expired or were deleted",
+            ));
         }
         // Nothing, or the notes of a process that was stopped while it made them: no worker has begun.
         Ok(None)
