@@ -15,7 +15,7 @@ fn send(stage: &Stage) {
         let press = press(number);
         Raw::value(
             (number % 3) as i32,
-            if number % BAD == 0 { press.replace("PressButton", "Nonsense") } else { press },
+            if number.is_multiple_of(BAD) { press.replace("PressButton", "Nonsense") } else { press },
         )
     };
     stage.world.send(&(0..COUNT).map(raw).collect::<Vec<_>>());
