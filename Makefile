@@ -44,6 +44,7 @@ grafana: prerequisites build ## a real run under the dashboards: every query ret
 soak: prerequisites build-faults ## the same a thousand times, goes on where it was left; FAULTS_ARGS="--kills 100 --times 20"
 	$(FAULTS) --suite soak $(FAULTS_ARGS)
 	$(FAULTS) --suite load-soak $(FAULTS_ARGS)
+	PRESSLINE_TEST_REPLAY=2000000 $(STACK) run -- $(CARGO) test --release --locked --test replay remote -- --nocapture
 	fuzz/run $(FUZZ_SECONDS)
 
 fuzz: ## arbitrary bytes for every decoder, each for FUZZ_SECONDS=60

@@ -13,6 +13,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::bounds::{Account, Tally};
+
 /// Partition number.
 pub type Partition = i32;
 /// Offset of the next record to relay.
@@ -26,6 +28,8 @@ pub enum Take {
     /// It is of a partition that is not ours any more, or lies before our position: left over from before a rebalance
     /// or rewind. Dropping it loses nothing, because it will be or was read from the right position.
     Stale,
+    /// It lies at or past the partition's end in a bounded run: the partition is through.
+    Past,
 }
 
 /// What the worker must do before it may take records.
@@ -64,6 +68,8 @@ pub struct Coordinator {
     positions: BTreeMap<Partition, NextOffset>,
     /// The same after the batch that is being taken.
     batch: BTreeMap<Partition, NextOffset>,
+    /// Where a bounded run ends; a partition that is missing is no part of it.
+    ends: Option<BTreeMap<Partition, NextOffset>>,
     phase: Phase,
 }
 
@@ -76,7 +82,12 @@ impl Default for Coordinator {
 impl Coordinator {
     /// Nothing assigned yet.
     pub fn new() -> Self {
-        Self { epoch: 0, positions: BTreeMap::new(), batch: BTreeMap::new(), phase: Phase::Ready }
+        Self { epoch: 0, positions: BTreeMap::new(), batch: BTreeMap::new(), ends: None, phase: Phase::Ready }
+    }
+
+    /// Nothing assigned yet; no record at or past these offsets is taken, and none of other partitions.
+    pub fn until(ends: BTreeMap<Partition, NextOffset>) -> Self {
+        Self { ends: Some(ends), ..Self::new() }
     }
 
     /// What to do next.
@@ -127,8 +138,37 @@ impl Coordinator {
         if offset < next {
             return Take::Stale;
         }
+        if let Some(ends) = &self.ends
+            && ends.get(&partition).is_none_or(|end| offset >= *end)
+        {
+            self.drained(partition);
+            return Take::Past;
+        }
         self.batch.insert(partition, offset + 1);
         Take::Taken
+    }
+
+    /// Everything that the partition had when a bounded run began was polled: what lies between the last record and the end
+    /// is none, and the batch moves the position over it.
+    pub fn drained(&mut self, partition: Partition) {
+        let Some(&end) = self.ends.as_ref().and_then(|ends| ends.get(&partition)) else { return };
+        let Some(&position) = self.positions.get(&partition) else { return };
+        if self.phase == Phase::Ready && self.batch.get(&partition).copied().unwrap_or(position) < end {
+            self.batch.insert(partition, end);
+        }
+    }
+
+    /// Whether the batch moves a position.
+    pub fn has_batch(&self) -> bool {
+        !self.batch.is_empty()
+    }
+
+    /// Whether our partitions are at their ends in a bounded run, committed.
+    pub fn is_through(&self) -> bool {
+        let Some(ends) = &self.ends else { return false };
+        let through =
+            |(partition, position): (&Partition, &NextOffset)| ends.get(partition).is_none_or(|end| position >= end);
+        self.phase == Phase::Ready && self.batch.is_empty() && self.positions.iter().all(through)
     }
 
     /// Opens a transaction over the batch; `None` if there is no batch or the phase is another.
@@ -187,8 +227,8 @@ impl Coordinator {
 
 /// Where a group's offset came from and what was noted with it (the metadata of an offset commit).
 ///
-/// Written as `pressline/1 topic_id=… partitions=… resets=… pending=END:ATTEMPT`; readers of version 1 ignore words they do not
-/// know, and refuse another version ([`OffsetNote::newer_version`]): what stands there must not be passed over.
+/// Written as `pressline/1 topic_id=… partitions=… resets=… pending=END:ATTEMPT`, in bounded runs also `run=` (an [`Account`]),
+/// `then=` (a [`Tally`]) and `asked=…`; readers of version 1 ignore words they do not know, and refuse another version ([`OffsetNote::newer_version`]): what stands there must not be passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OffsetNote {
     /// Id of the topic the offset belongs to.
@@ -200,6 +240,12 @@ pub struct OffsetNote {
     pub resets: u32,
     /// What a sink is about to write from the committed offset on.
     pub pending: Option<Pending>,
+    /// Of a bounded run: its account up to the committed offset.
+    pub account: Option<Account>,
+    /// Of a bounded run: what `pending` adds to the account once it is written.
+    pub then: Option<Tally>,
+    /// Of a bounded run: what it was begun with, one word.
+    pub asked: Option<String>,
 }
 
 /// A range that was begun and of which nobody knows whether it was written: from the committed offset up to, but not
@@ -238,6 +284,15 @@ impl OffsetNote {
         if let Some(Pending { end, attempt }) = self.pending {
             text.push_str(&format!(" pending={end}:{attempt}"));
         }
+        if let Some(account) = self.account {
+            text.push_str(&format!(" run={}", account.to_text()));
+        }
+        if let Some(then) = self.then {
+            text.push_str(&format!(" then={}", then.to_text()));
+        }
+        if let Some(asked) = &self.asked {
+            text.push_str(&format!(" asked={asked}"));
+        }
         text
     }
 
@@ -254,6 +309,9 @@ impl OffsetNote {
                 Some(("partitions", count)) => note.partitions = count.parse().ok(),
                 Some(("resets", count)) => note.resets = count.parse().unwrap_or_default(),
                 Some(("pending", pending)) => note.pending = Pending::parse(pending),
+                Some(("run", account)) => note.account = Account::parse(account),
+                Some(("then", tally)) => note.then = Tally::parse(tally),
+                Some(("asked", asked)) => note.asked = Some(asked.to_string()),
                 _ => {}
             }
         }

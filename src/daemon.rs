@@ -165,7 +165,7 @@ async fn serve(
         let (library, stopped) = (Arc::clone(&library), stopped.clone());
         running.spawn(async move {
             let name = config.name.clone();
-            let ending = pipeline::run(config, None, library, memory, Arc::clone(&status), stopped).await;
+            let ending = pipeline::run(config, None, library, memory, None, Arc::clone(&status), stopped).await;
             status.end();
             (name, ending)
         });
@@ -174,7 +174,7 @@ async fn serve(
         let stopped = stopped.clone();
         running.spawn(async move {
             let name = status.name().to_string();
-            let ending = load::run(config, kind, memory, Arc::clone(&status), stopped).await;
+            let ending = load::run(config, kind, memory, None, Arc::clone(&status), stopped).await;
             status.end();
             (name, ending)
         });

@@ -143,8 +143,15 @@ fn demo(args: &DemoArgs) -> Result<(), DemoError> {
     let watch = Watch::open(&config, registry, runtime.handle().clone()).map_err(failed)?;
     let (stop_relay, stopped) = tokio::sync::watch::channel(false);
     let (topic, memory) = (config.source.topic.clone(), MEMORY.share(config.workers));
-    let relay =
-        runtime.spawn(pipeline::run(config, Some(materials), Arc::default(), memory, Arc::clone(&status), stopped));
+    let relay = runtime.spawn(pipeline::run(
+        config,
+        Some(materials),
+        Arc::default(),
+        memory,
+        None,
+        Arc::clone(&status),
+        stopped,
+    ));
     let sent = Arc::new(AtomicU64::new(0));
     let enough = Arc::new(AtomicBool::new(false));
     let visitors = Visitors { rate: args.rate, count: args.count, stop: Arc::clone(&enough), sent: Arc::clone(&sent) };

@@ -12,6 +12,7 @@
 //! builds the workers that run it, and [`supervise`] looks after them.
 
 pub mod avro;
+pub mod bounds;
 pub mod brake;
 pub mod check;
 pub mod clickhouse;
@@ -44,6 +45,7 @@ pub mod postgres;
 pub mod reconcile;
 pub mod registry;
 pub mod relay;
+pub mod replay;
 pub mod schema;
 pub mod source;
 pub mod status;

@@ -13,6 +13,7 @@ use pressline::demo::{self, DemoArgs};
 use pressline::generate::GenerateArgs;
 use pressline::offsets::{self, OffsetsArgs};
 use pressline::reconcile::{self, ReconcileArgs};
+use pressline::replay::{self, ReplayArgs};
 use pressline::{check, config, consume, crash, daemon, generate};
 
 /// Relays button presses from Kafka to Kafka: looks up the place, drops the address, writes Avro, each event exactly
@@ -40,6 +41,8 @@ enum Command {
     Offsets(OffsetsArgs),
     /// Compare a sink's table with the topic: gaps and doubles; exit code 0 if there are none
     Reconcile(ReconcileArgs),
+    /// Load or relay a part of a topic again, or into another place, exactly once; exit code 0 if all is accounted for
+    Replay(ReplayArgs),
     /// Ask a running pressline whether it is ready; exit code 0 if so
     Healthcheck(ConfigArgs),
 }
@@ -88,6 +91,10 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Offsets(args) => exit(offsets::run(&args)),
         Command::Reconcile(args) => match reconcile::run(&args) {
+            Ok(false) => ExitCode::FAILURE,
+            result => exit(result.map(drop)),
+        },
+        Command::Replay(args) => match replay::run(&args) {
             Ok(false) => ExitCode::FAILURE,
             result => exit(result.map(drop)),
         },

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::bounds::Bounds;
 use crate::config::{Delivery, MemoryShare, PipelineConfig};
 use crate::encode::Encoder;
 use crate::event::Actions;
@@ -56,19 +57,20 @@ pub struct Materials {
 }
 
 /// Runs a pipeline until it is told to stop or must. `materials` are those in memory already; without them they are read
-/// from the configuration's files. `memory` is what each worker may hold.
+/// from the configuration's files. `memory` is what each worker may hold. With `bounds` it ends by itself.
 pub async fn run(
     config: PipelineConfig,
     materials: Option<Materials>,
     library: Arc<Library>,
     memory: MemoryShare,
+    bounds: Option<Arc<Bounds>>,
     status: Arc<Status>,
     mut stop: watch::Receiver<bool>,
 ) -> Ending {
     let name = config.name.clone();
     let stop_workers = Arc::new(AtomicBool::new(false));
     let shared = match prepare(config, materials, &library, memory, &status, &stop_workers, &mut stop).await {
-        Ok(Some(shared)) => Arc::new(shared),
+        Ok(Some(shared)) => Arc::new(Shared { bounds, ..shared }),
         Ok(None) => return Ending::Stopped,
         Err(message) => {
             status.set("start", &message);
@@ -123,6 +125,7 @@ async fn prepare(
         places,
         cache: Arc::new(FragmentCache::new(CACHED_PLACES)),
         memory,
+        bounds: None,
         stop: Arc::clone(stop_workers),
         status: Arc::clone(status),
         config,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::message::{BorrowedMessage, Headers, Message, OwnedHeaders};
 
+use crate::bounds::{Bounds, Tally};
 use crate::brake::{Brake, Tripped};
 use crate::config::{Delivery, MemoryShare, PipelineConfig};
 use crate::coordinator::{Coordinator, OpenTransaction, Partition, Phase};
@@ -51,6 +52,8 @@ pub struct Shared {
     pub cache: Arc<FragmentCache>,
     /// What each worker may hold.
     pub memory: MemoryShare,
+    /// Relays only what lies within; `None`: without end.
+    pub bounds: Option<Arc<Bounds>>,
     /// Set when the pipeline is to stop.
     pub stop: Arc<AtomicBool>,
     /// What `/readyz` tells.
@@ -83,6 +86,8 @@ struct Stages {
     counts: BatchCounts,
     /// Outcomes of the batch for the brake: dead or not.
     outcomes: Vec<bool>,
+    /// The same by partition, in a bounded run.
+    tallies: BTreeMap<Partition, Tally>,
     /// One encoded value.
     value: Vec<u8>,
 }
@@ -100,6 +105,7 @@ impl Worker {
             fetch_kb: shared.memory.fetch_kb,
             keeper: Keeper::Group { policy: config.source.start, output_topic: config.output.topic.clone() },
             advice: Advice::new(&config.name, Part::Relay),
+            bounds: shared.bounds.clone(),
         })?;
         let writer = Writer::new(&config.kafka, config.delivery, config.transactional_id(slot)).map_err(refused)?;
         let limits = Limits { max_record_bytes: config.source.max_record_bytes, max_depth: config.source.max_depth };
@@ -110,6 +116,7 @@ impl Worker {
             brake: Brake::new(config.dead_letter.max_dead_share, config.dead_letter.window),
             counts: BatchCounts::default(),
             outcomes: Vec::new(),
+            tallies: BTreeMap::new(),
             value: Vec::with_capacity(512),
         };
         Ok(Self {
@@ -117,7 +124,7 @@ impl Worker {
             metrics: WorkerMetrics::new(&config.name, slot),
             source,
             writer,
-            coordinator: Coordinator::new(),
+            coordinator: shared.bounds.as_ref().map_or_else(Coordinator::new, |b| Coordinator::until(b.ends().clone())),
             stages,
             shared,
             last_timestamp_ms: BTreeMap::new(),
@@ -127,7 +134,7 @@ impl Worker {
         })
     }
 
-    /// Relays until the pipeline stops. Errors: see [`WorkerError`]; nothing is half done then.
+    /// Relays until the pipeline stops, or a bounded run is over. Errors: see [`WorkerError`]; nothing is half done then.
     pub fn run(&mut self) -> Result<(), WorkerError> {
         // Before the first poll, so that what a predecessor left open is ended before its offsets are asked for.
         self.reopen()?;
@@ -136,6 +143,9 @@ impl Worker {
             if self.coordinator.phase() != Phase::Ready || !self.writer.is_open() {
                 self.recover()?;
                 continue;
+            }
+            if self.source.is_through(&self.coordinator)? {
+                return Ok(());
             }
             let limits = self.shared.config.batch.limits().within(self.shared.memory);
             let mut batch = Batch::default();
@@ -287,6 +297,7 @@ fn relay_batch(
     let began = Instant::now();
     match write_and_commit(config, source, writer, coordinator, stages, batch, &open) {
         Ok(Committed { .. }) => {
+            source.settled(open.offsets(), &stages.tallies);
             coordinator.committed(open);
             for record in &batch.records {
                 if let Some(ms) = record.timestamp().to_millis() {
@@ -339,11 +350,15 @@ fn write_and_commit(
     let now_us = now_us();
     stages.counts.clear();
     stages.outcomes.clear();
+    stages.tallies.clear();
     stages.counts.bytes_in = batch.bytes as u64;
     let mut last_reject = None;
     for record in &batch.records {
         let reject = stages.process(record, now_us, config, |output| transaction.send(output))?;
         stages.outcomes.push(reject.is_some());
+        if source.is_bounded() {
+            stages.tallies.entry(record.partition()).or_default().add(reject.is_some());
+        }
         if let Some(reject) = reject {
             stages.counts.add_dead(reject.reason);
             transaction.send(dead_letter(&dead_topic, record, &reject, &mut stages.value))?;
@@ -364,7 +379,7 @@ fn write_and_commit(
     if !coordinator.may_commit(open) {
         return Err(Failure::Rebalanced);
     }
-    let offsets = source.offsets(open.offsets());
+    let offsets = source.offsets(open.offsets(), &stages.tallies);
     let committed = transaction.commit(&offsets, group)?;
     if config.delivery == Delivery::AtLeastOnce {
         source.commit(&offsets)?;

@@ -3,6 +3,7 @@
 //! The callbacks change no state of the worker: they decide start positions ([`position`]) and send [`GroupEvent`]s,
 //! which the worker applies to its [`Coordinator`].
 
+mod bounded;
 mod intake;
 mod keeper;
 mod leave;
@@ -10,9 +11,9 @@ mod leave;
 mod mutants;
 pub(crate) mod position;
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -26,6 +27,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
+use crate::bounds::{Bounds, Pace, Tally};
 use crate::config::KafkaConfig;
 use crate::coordinator::{Coordinator, NextOffset, OffsetNote, Partition, Pending, Take};
 use crate::kafka::{self, METADATA_TIMEOUT, Probe, Role};
@@ -34,7 +36,7 @@ use crate::topic_id::{self, TopicId, TopicIdError};
 pub use intake::{Batch, BatchLimits, Intake, Trigger};
 pub use keeper::{Assigned, Assignment, Keeper, SinkPositions};
 use position::{
-    another_topic, assignment, commit, committed, in_range, layout, no_offsets, note, offsets_with_note, starts,
+    another_topic, assignment, commit, committed, in_range, layout, no_offsets, note, offsets_with_notes, starts,
     transient, watermarks,
 };
 
@@ -67,6 +69,8 @@ struct SourceContext {
     topic: String,
     keeper: Keeper,
     advice: Advice,
+    /// Of a run that ends by itself.
+    bounds: Option<Arc<Bounds>>,
     /// Id of the ingress topic when the worker started.
     topic_id: Option<TopicId>,
     events: Mutex<Vec<GroupEvent>>,
@@ -169,6 +173,8 @@ pub struct SourceOptions<'a> {
     pub keeper: Keeper,
     /// Names the commands that settle what is refused.
     pub advice: Advice,
+    /// Reads only what lies within; `None`: without end.
+    pub bounds: Option<Arc<Bounds>>,
 }
 
 /// One worker's consumer.
@@ -177,6 +183,8 @@ pub struct Source {
     topic: String,
     group: String,
     is_static: bool,
+    /// Partitions of a bounded run that are through and not fetched any more, and the rebalance since when.
+    at_rest: Mutex<(u64, BTreeSet<Partition>)>,
 }
 
 impl Source {
@@ -188,6 +196,7 @@ impl Source {
             topic: topic.clone(),
             keeper: options.keeper,
             advice: options.advice,
+            bounds: options.bounds,
             topic_id: if options.topic_ids { current_topic_id(&client, &topic)? } else { None },
             events: Mutex::default(),
             has_events: AtomicBool::new(false),
@@ -203,7 +212,8 @@ impl Source {
         consumer
             .subscribe(&[&topic])
             .map_err(|error| SourceError::Refused(format!("cannot subscribe to {topic}: {error}")))?;
-        Ok(Self { consumer, topic, group: options.group, is_static: options.member.is_some() })
+        let is_static = options.member.is_some();
+        Ok(Self { consumer, topic, group: options.group, is_static, at_rest: Mutex::default() })
     }
 
     /// Reads into `batch` until one of its limits is reached; `None` if nothing came within `patience`. Rebalances that
@@ -217,9 +227,14 @@ impl Source {
     ) -> Result<Option<Trigger>, SourceError> {
         #[cfg(feature = "mutants")]
         self.take_up();
+        let pace = self.consumer.context().bounds.as_deref().and_then(Bounds::pace);
+        if pace.is_some_and(|pace| !pace.wait(patience)) {
+            return Ok(None);
+        }
+        let records = pace.map(Pace::share).map_or(limits.records, |share| share.min(limits.records));
         let mut deadline = Instant::now() + patience;
         let trigger = loop {
-            if batch.len() >= limits.records {
+            if batch.len() >= records {
                 break Trigger::Records;
             }
             if batch.bytes() >= limits.bytes {
@@ -240,21 +255,26 @@ impl Source {
             self.apply_events(coordinator, batch)?;
             match polled {
                 None => {}
+                Some(Err(KafkaError::PartitionEOF(partition))) => coordinator.drained(partition),
                 Some(Err(error)) => self.judge(&error, coordinator)?,
-                Some(Ok(record)) if coordinator.take(record.partition(), record.offset()) == Take::Stale => {}
-                Some(Ok(record)) => {
+                Some(Ok(record)) if coordinator.take(record.partition(), record.offset()) == Take::Taken => {
                     if batch.is_empty() {
                         deadline = Instant::now() + limits.wait;
                     }
                     batch.take(record);
                 }
+                Some(Ok(_)) => {}
             }
         };
         #[cfg(feature = "mutants")]
         if crate::mutant::is("position_left") && !batch.is_empty() {
             self.leave_one();
         }
-        Ok((!batch.is_empty()).then_some(trigger))
+        if let Some(pace) = pace {
+            pace.took(batch.len());
+        }
+        // A bounded run may end with offsets that are no records.
+        Ok((!batch.is_empty() || coordinator.has_batch()).then_some(trigger))
     }
 
     fn apply_events<'s>(
@@ -369,7 +389,11 @@ impl Source {
         if let Err(error) = self.same_topic() {
             return error;
         }
+        let bounds = self.consumer.context().bounds.as_ref();
         for (&partition, &offset) in coordinator.positions() {
+            if bounds.is_some_and(|bounds| bounds.is_through(partition, offset)) {
+                continue;
+            }
             match watermarks(&self.consumer, &self.topic, partition) {
                 Ok((low, high)) => {
                     if let Err(error) = in_range(self.consumer.context(), partition, offset, low, high) {
@@ -398,13 +422,19 @@ impl Source {
         self.consumer.group_metadata().ok_or_else(|| SourceError::Transient("the consumer is in no group".to_string()))
     }
 
-    /// Offsets as they go into a transaction, with our note.
-    pub fn offsets(&self, next: &BTreeMap<Partition, NextOffset>) -> TopicPartitionList {
+    /// Offsets as they go into a transaction, with our note; in a bounded run also with what becomes of the records before
+    /// them.
+    pub fn offsets(
+        &self,
+        next: &BTreeMap<Partition, NextOffset>,
+        outcomes: &BTreeMap<Partition, Tally>,
+    ) -> TopicPartitionList {
         #[cfg(feature = "mutants")]
         if crate::mutant::is("position_left") {
-            return offsets_with_note(&self.topic, &self.positions_of(next), &note(self.consumer.context()));
+            return offsets_with_notes(&self.topic, &self.positions_of(next), |_| note(self.consumer.context()));
         }
-        offsets_with_note(&self.topic, next, &note(self.consumer.context()))
+        let outcome = |partition| outcomes.get(&partition).copied().unwrap_or_default();
+        offsets_with_notes(&self.topic, next, |partition| self.note_after(partition, outcome(partition)))
     }
 
     /// Commits offsets outside a transaction (at least once), synchronously.
@@ -412,14 +442,16 @@ impl Source {
         commit(&self.consumer, list)
     }
 
-    /// Commits one partition's offset, synchronously, with what a sink is about to write from there on. One partition a
-    /// commit: one of several would be reported only if all failed. Refused by the broker when the partition is not ours
-    /// any more; not even tried when we know that already.
+    /// Commits one partition's offset, synchronously: with `pending`, where it stands, and with what a sink is about to write
+    /// from there on; without, behind what it has written. `outcome` is what becomes, or became, of those records. One
+    /// partition a commit: one of several would be reported only if all failed. Refused by the broker when the partition is
+    /// not ours any more; not even tried when we know that already.
     pub fn commit_for_sink(
         &self,
         partition: Partition,
         next: NextOffset,
         pending: Option<Pending>,
+        outcome: Tally,
     ) -> Result<(), SourceError> {
         // librdkafka stamps its current generation on every commit, also on those of work begun under an earlier one.
         let moved = self.consumer.assignment_lost() || self.consumer.context().has_events.load(Ordering::Acquire);
@@ -427,13 +459,22 @@ impl Source {
             return Err(SourceError::Transient("partitions moved before their offsets were committed".into()));
         }
         let resets = self.resets(partition);
-        let note = OffsetNote { pending, resets, ..note(self.consumer.context()) };
-        commit(&self.consumer, &offsets_with_note(&self.topic, &BTreeMap::from([(partition, next)]), &note))
+        let (done, then) = match pending {
+            Some(_) => (Tally::default(), self.is_bounded().then_some(outcome)),
+            None => (outcome, None),
+        };
+        let note = OffsetNote { pending, then, resets, ..self.note_after(partition, done) };
+        let next = BTreeMap::from([(partition, next)]);
+        commit(&self.consumer, &offsets_with_notes(&self.topic, &next, |_| note.clone()))?;
+        if pending.is_none() {
+            self.settled(&next, &BTreeMap::from([(partition, outcome)]));
+        }
+        Ok(())
     }
 
     /// Commits offsets that nobody rests on, without waiting: they show tools how far a sink with positions of its own is.
     pub fn show_progress(&self, next: impl Iterator<Item = (Partition, NextOffset)>) {
-        let list = offsets_with_note(&self.topic, &next.collect(), &note(self.consumer.context()));
+        let list = offsets_with_notes(&self.topic, &next.collect(), |_| note(self.consumer.context()));
         if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
             tracing::debug!(topic = %self.topic, %error, "the group's offsets are behind");
         }
@@ -462,6 +503,7 @@ impl Source {
         let mut targets = BTreeMap::new();
         for &partition in coordinator.positions().keys() {
             let Some(offset) = committed.get(&partition) else { return Err(no_offsets(self.consumer.context())) };
+            position::begin_run(self.consumer.context(), partition, offset.next, Some(offset))?;
             targets.insert(partition, offset.next);
         }
         if crate::mutant::is("rewind_from_memory") {
@@ -564,6 +606,10 @@ fn consumer_config(options: &SourceOptions<'_>) -> Result<ClientConfig, SourceEr
         .set("check.crcs", "true")
         .set("auto.offset.reset", "error")
         .set("queued.max.messages.kbytes", options.fetch_kb.to_string());
+    if options.bounds.is_some() {
+        // Only so is it told that a partition ends with offsets that are no records.
+        client.set("enable.partition.eof", "true");
+    }
     if crate::mutant::is("auto_commit") {
         client
             .set("enable.auto.commit", "true")

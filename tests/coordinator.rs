@@ -366,3 +366,57 @@ fn every_record_is_written_once_and_in_order_whatever_happens() {
         assert!(result.is_ok(), "failed with PRESSLINE_TEST_SEED={seed}");
     }
 }
+
+/// A bounded run over partition 0, of which offsets 0 to 4 are records and 5 to 7 are none, and over partition 1, which is empty.
+fn bounded() -> Coordinator {
+    let mut coordinator = Coordinator::until(BTreeMap::from([(0, 8), (1, 3)]));
+    coordinator.assigned(&BTreeMap::from([(0, 0), (1, 3), (2, 0)]));
+    coordinator
+}
+
+fn commit_batch(coordinator: &mut Coordinator) -> BTreeMap<i32, i64> {
+    let Some(open) = coordinator.begin() else { return BTreeMap::new() };
+    let offsets = open.offsets().clone();
+    coordinator.committed(open);
+    offsets
+}
+
+#[test]
+fn a_bounded_run_ends_at_its_end_whether_records_follow_or_not() {
+    for records_follow in [true, false] {
+        let mut coordinator = bounded();
+        assert!((0..5).all(|offset| coordinator.take(0, offset) == Take::Taken));
+        assert_eq!(commit_batch(&mut coordinator), BTreeMap::from([(0, 5)]));
+        assert!(!coordinator.is_through(), "three offsets are left, whatever they are");
+        if records_follow {
+            assert_eq!(coordinator.take(0, 8), Take::Past);
+            assert_eq!(coordinator.take(0, 9), Take::Past);
+        } else {
+            coordinator.drained(0);
+        }
+        assert!(!coordinator.is_through(), "the end is not committed yet");
+        assert_eq!(commit_batch(&mut coordinator), BTreeMap::from([(0, 8)]));
+        assert!(coordinator.is_through());
+        // What comes later is no part of it, nor is a partition that was added.
+        assert_eq!(
+            (coordinator.take(0, 10), coordinator.take(1, 3), coordinator.take(2, 0)),
+            (Take::Past, Take::Past, Take::Past)
+        );
+        assert_eq!(commit_batch(&mut coordinator), BTreeMap::new());
+    }
+}
+
+#[test]
+fn a_bounded_run_that_lost_its_positions_is_not_through() {
+    let mut coordinator = bounded();
+    coordinator.take(0, 4);
+    coordinator.drained(0);
+    let open = coordinator.begin().unwrap_or_else(|| panic!("there is a batch"));
+    coordinator.given_up(open);
+    assert!(!coordinator.is_through());
+    coordinator.drained(0);
+    assert!(!coordinator.has_batch(), "nothing is taken before the positions are known");
+    assert!(coordinator.rewound(&BTreeMap::from([(0, 2), (1, 3), (2, 0)])).is_empty());
+    assert_eq!(coordinator.take(0, 2), Take::Taken);
+    assert!(!Coordinator::new().is_through(), "without bounds there is no end");
+}

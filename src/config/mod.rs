@@ -10,7 +10,7 @@
 pub mod load;
 pub mod properties;
 pub mod secret;
-mod sense;
+pub(crate) mod sense;
 pub mod sink;
 
 use std::collections::BTreeMap;
@@ -417,6 +417,9 @@ impl PipelineConfig {
         format!("pressline.{}.{}.{slot}", self.name, self.instance)
     }
 }
+
+/// What the names of replays begin with, where a pipeline's name stands in ids: no pipeline's name does.
+pub const REPLAYS: &str = "replay.";
 
 fn or_default(set: &str, default: impl FnOnce() -> String) -> String {
     if set.is_empty() { default() } else { set.to_string() }

@@ -6,7 +6,7 @@ use figment::value::magic::RelativePathBuf;
 
 use super::load::place;
 use super::sink::{ClickHouseConfig, LoadConfig, PostgresConfig, SinkBatchConfig, SinkConsumerConfig};
-use super::{KafkaConfig, PipelineConfig, RegistryConfig, SaslMechanism, properties, secret};
+use super::{KafkaConfig, PipelineConfig, REPLAYS, RegistryConfig, SaslMechanism, properties, secret};
 use crate::finding::Finding;
 
 /// What is senseless in a relay's configuration.
@@ -71,7 +71,8 @@ fn complainer<'a>(file: &'a Path, findings: &'a mut Vec<Finding>) -> impl FnMut(
     }
 }
 
-fn is_id(id: &str) -> bool {
+/// Whether it can be part of groups, transactional ids and metrics.
+pub(crate) fn is_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= 100 && id.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
@@ -80,6 +81,9 @@ fn ids(name: &str, instance: &str, complain: &mut Complain<'_>) {
         if !is_id(id) {
             complain(key, "not usable in ids and metrics", "use 1 to 100 of A-Z a-z 0-9 . _ -");
         }
+    }
+    if name.starts_with(REPLAYS) {
+        complain("name", "the ids of replays begin so", "give the pipeline a name that does not begin with `replay.`");
     }
 }
 

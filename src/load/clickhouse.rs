@@ -15,6 +15,7 @@ use std::time::Instant;
 use super::worker::worker_error;
 use super::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Row, Sink, Span, Why, Written, make_table};
 use crate::avro::Shape;
+use crate::bounds::{Overlap, Tally};
 use crate::clickhouse::{self, Block, ChError, Client, Plan, Table};
 use crate::config::sink::ClickHouseDelivery;
 use crate::coordinator::{NextOffset, Partition, Pending};
@@ -124,6 +125,7 @@ impl ClickHouseSink {
         self.compile().await?;
         let mut written = Written::default();
         for (&partition, &span) in batch.spans() {
+            self.ask_first(partition, span).await?;
             let recovery = self.target.recovery_of(partition);
             let mut open = self.pieces(batch, partition, span, recovery.as_ref());
             // The last is popped first: rows keep their order, and the position moves piece by piece.
@@ -138,6 +140,21 @@ impl ClickHouseSink {
             self.target.remember(partition, None);
         }
         Ok(written)
+    }
+
+    /// Where rows may be in the table already, it says which: only the others are written.
+    async fn ask_first(&self, partition: Partition, span: Span) -> Result<(), LoadError> {
+        let coordinates = self.target.config.delivery == ClickHouseDelivery::ExactlyOnce;
+        let Some(table) = self.table.as_ref().filter(|_| coordinates && self.target.overlap == Overlap::Ask) else {
+            return Ok(());
+        };
+        let read = self.client.offsets_present(table, &self.target.topic, partition, span.start, span.end);
+        let present = read.await.map_err(|error| load_error(&error))?;
+        let mut recovery =
+            self.target.recovery_of(partition).unwrap_or_else(|| Recovery { end: span.end, ..Recovery::default() });
+        recovery.present.extend(present);
+        self.target.remember(partition, Some(recovery));
+        Ok(())
     }
 
     /// The partition's rows, cut where one insert cannot take them together: at the end of a range that was begun before, and
@@ -181,9 +198,10 @@ impl ClickHouseSink {
         let total = piece.rows.len() + letters.len();
         let found = self.fill(batch, piece, &recovery.present, &mut letters);
         let rows = self.block.as_ref().map_or(0, Block::rows);
+        let outcome = |letters: &[(Origin, Refusal)]| Tally::of(total, letters.len());
         if rows > 0 {
             let pending = Pending { end: span.end, attempt: recovery.attempt.max(1) };
-            match self.insert(partition, span, pending, desk.source).await? {
+            match self.insert(partition, span, pending, outcome(&letters), desk.source).await? {
                 Ok(()) if recovery.verify && self.lacks_rows(batch, piece, &letters).await? => {
                     return Ok(Outcome::Again);
                 }
@@ -200,7 +218,7 @@ impl ClickHouseSink {
             }
         }
         desk.letters.settle(total, &letters)?;
-        self.commit(desk.source, partition, span.end, None)?;
+        self.commit(desk.source, partition, span.end, None, outcome(&letters))?;
         written.rows += (total - letters.len()) as u64 - found;
         written.found += found;
         written.bytes += self.native.len() as u64;
@@ -247,6 +265,7 @@ impl ClickHouseSink {
         partition: Partition,
         span: Span,
         pending: Pending,
+        outcome: Tally,
         source: &Source,
     ) -> Result<Result<(), ChError>, LoadError> {
         let (Some(table), Some(block)) = (&self.table, &self.block) else { return Ok(Ok(())) };
@@ -255,9 +274,9 @@ impl ClickHouseSink {
         let begun = self.client.begin_insert(table, block.layout(), &token).await;
         let mut insert = begun.map_err(|error| load_error(&error))?;
         if crate::mutant::is("offsets_before_rows") {
-            self.commit(source, partition, span.end, None)?;
+            self.commit(source, partition, span.end, None, outcome)?;
         } else {
-            self.commit(source, partition, span.start, Some(pending))?;
+            self.commit(source, partition, span.start, Some(pending), outcome)?;
         }
         crate::fail_point::hit("ch_after_pending");
         let sent = match insert.send(&self.native).await {
@@ -306,8 +325,9 @@ impl ClickHouseSink {
         partition: Partition,
         next: NextOffset,
         pending: Option<Pending>,
+        outcome: Tally,
     ) -> Result<(), LoadError> {
-        let committed = source.commit_for_sink(partition, next, pending);
+        let committed = source.commit_for_sink(partition, next, pending, outcome);
         // A commit whose answer was lost may have named the range all the same.
         if pending.is_some() || committed.is_ok() {
             self.target.note_pending(partition, pending.map(|pending| pending.end));

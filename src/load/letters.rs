@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Class, LoadError, Origin, Refusal};
 use crate::brake::Brake;
-use crate::config::Delivery;
 use crate::config::sink::{LoadConfig, SinkConsumerConfig};
+use crate::config::{Delivery, REPLAYS};
 use crate::dead_letter;
 use crate::transaction::{OutputRecord, TransactionError, Writer};
 
@@ -17,6 +17,8 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 /// One worker's dead letters.
 pub struct DeadLetters {
     sink: &'static str,
+    /// Who writes the letters: the sink, or the replay.
+    author: String,
     source_topic: String,
     topic: String,
     writer: Writer,
@@ -34,6 +36,7 @@ impl DeadLetters {
         let writer = Writer::new(&config.kafka, Delivery::AtLeastOnce, String::new()).map_err(|e| e.to_string())?;
         Ok(Self {
             sink,
+            author: if config.name.starts_with(REPLAYS) { config.name.clone() } else { sink.to_string() },
             source_topic: config.topic().to_string(),
             topic: config.dead_topic(consumer),
             writer,
@@ -82,7 +85,7 @@ impl DeadLetters {
         let mut transaction = self.writer.begin()?;
         for (origin, refusal) in refused {
             let (partition, offset) = (origin.partition.to_string(), origin.offset.to_string());
-            let key = format!("{}/{partition}/{offset}/{}", self.source_topic, self.sink);
+            let key = format!("{}/{partition}/{offset}/{}", self.source_topic, self.author);
             transaction.send(OutputRecord {
                 topic: &self.topic,
                 key: Some(key.as_bytes()),
@@ -95,7 +98,7 @@ impl DeadLetters {
                     ("pressline.topic", &self.source_topic),
                     ("pressline.partition", &partition),
                     ("pressline.offset", &offset),
-                    ("pressline.sink", self.sink),
+                    ("pressline.sink", &self.author),
                 ])),
             })?;
         }

@@ -7,16 +7,17 @@ use tokio::runtime::Handle;
 
 use super::letters::WINDOW;
 use super::worker::{MakeSink, worker_error};
-use super::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Sink, Written, make_table};
+use super::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Sink, Span, Written, make_table};
 use crate::avro::Shape;
+use crate::bounds::Tally;
 use crate::config::sink::{LoadConfig, PostgresConfig};
-use crate::coordinator::{NextOffset, Partition};
+use crate::coordinator::{NextOffset, Partition, Pending};
 use crate::finding::sentences;
 use crate::offsets::{Advice, Part};
 use crate::postgres::{
     self, Advance, ClaimError, CommitError, Connection, Offsets, PgError, Plan, Table, TableName, Writer,
 };
-use crate::source::{Assignment, SinkPositions, SourceError};
+use crate::source::{Assignment, SinkPositions, Source, SourceError};
 use crate::supervise::WorkerError;
 
 /// Where findings say that a setting stands.
@@ -113,6 +114,8 @@ struct PostgresSink {
     table: Option<Arc<Table>>,
     shapes: BTreeMap<u32, Shape>,
     plans: BTreeMap<u32, Plan>,
+    /// Of the last batch that was committed.
+    outcomes: BTreeMap<Partition, Tally>,
 }
 
 impl PostgresSink {
@@ -120,8 +123,8 @@ impl PostgresSink {
         let table_name = TableName::parse(&target.config.table)
             .map_err(|what| WorkerError::Refused(format!("{SECTION}.table: {what}")))?;
         let runtime = target.runtime.clone();
-        let mut sink =
-            Self { target, table_name, writer: None, table: None, shapes: BTreeMap::new(), plans: BTreeMap::new() };
+        let (shapes, plans, outcomes) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut sink = Self { target, table_name, writer: None, table: None, shapes, plans, outcomes };
         runtime.block_on(sink.reconnect()).map_err(|error| worker_error(load_error(&error)))?;
         Ok(sink)
     }
@@ -212,7 +215,13 @@ impl PostgresSink {
         let mut letters: Vec<(Origin, Refusal)> = batch.refused().to_vec();
         letters.extend(refused.into_iter().filter_map(|(index, refusal)| Some((rows.get(index)?.origin(), refusal))));
         desk.letters.settle(rows.len() + batch.refused().len(), &letters)?;
+        let outcomes = outcomes(batch, &letters);
+        if desk.source.is_bounded() {
+            // Which of two accounts holds after a crash is told by the position, which the transaction moves.
+            show(desk.source, batch, &outcomes, true)?;
+        }
         transaction.commit(&offsets, &advances).await.map_err(|error| commit_error(&error))?;
+        self.outcomes = outcomes;
         let written = rows.len() + batch.refused().len() - letters.len();
         Ok(Written { rows: written as u64, bytes: crate::source::Intake::bytes(batch) as u64, found: 0 })
     }
@@ -244,8 +253,13 @@ impl Sink for PostgresSink {
         let result = runtime.block_on(self.write_batch(batch, desk));
         match result {
             Ok(written) => {
-                // Positions are in the table; the group's offsets only show others how far we are.
-                desk.source.show_progress(batch.spans().iter().map(|(&partition, span)| (partition, span.end)));
+                // Positions are in the table; the group's offsets only show others how far we are, and keep the account of a
+                // bounded run.
+                if desk.source.is_bounded() {
+                    show(desk.source, batch, &self.outcomes, false)?;
+                } else {
+                    desk.source.show_progress(batch.spans().iter().map(|(&partition, span)| (partition, span.end)));
+                }
                 Ok(written)
             }
             Err(LoadError::Refused(message)) => {
@@ -266,6 +280,40 @@ impl Sink for PostgresSink {
             }
         }
     }
+}
+
+/// What becomes of the batch's records, by partition.
+fn outcomes(batch: &Batch, letters: &[(Origin, Refusal)]) -> BTreeMap<Partition, Tally> {
+    let mut outcomes: BTreeMap<Partition, Tally> = BTreeMap::new();
+    let dead = letters.iter().map(|(origin, _)| origin.partition);
+    let all = batch.rows().iter().map(|row| row.partition).chain(batch.refused().iter().map(|(o, _)| o.partition));
+    for partition in dead {
+        outcomes.entry(partition).or_default().dead += 1;
+    }
+    for partition in all {
+        outcomes.entry(partition).or_default().read += 1;
+    }
+    for tally in outcomes.values_mut() {
+        tally.written = tally.read.saturating_sub(tally.dead);
+    }
+    outcomes
+}
+
+/// Commits each partition's offset to the group with the account of a bounded run: before the transaction as what it is about
+/// to do (`begun`), after it as done.
+fn show(source: &Source, batch: &Batch, outcomes: &BTreeMap<Partition, Tally>, begun: bool) -> Result<(), LoadError> {
+    for (&partition, &Span { start, end }) in batch.spans() {
+        let outcome = outcomes.get(&partition).copied().unwrap_or_default();
+        let committed = match begun {
+            true => source.commit_for_sink(partition, start, Some(Pending { end, attempt: 1 }), outcome),
+            false => source.commit_for_sink(partition, end, None, outcome),
+        };
+        committed.map_err(|error| match error {
+            SourceError::Refused(message) => LoadError::Refused(message),
+            SourceError::Transient(message) => LoadError::Again { class: Class::Moved, message },
+        })?;
+    }
+    Ok(())
 }
 
 fn no_connection() -> LoadError {

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::worker::{MakeSink, Shared, Worker};
 use super::{clickhouse, postgres};
+use crate::bounds::{Bounds, Overlap};
 use crate::config::MemoryShare;
 use crate::config::sink::{LoadConfig, SinkBatchConfig, SinkConsumerConfig};
 use crate::offsets::Part;
@@ -69,16 +70,18 @@ struct Parts {
     make_sink: Box<MakeSink>,
 }
 
-/// Runs one sink of a pipeline until it is told to stop or must. `memory` is what each worker may hold.
+/// Runs one sink of a pipeline until it is told to stop or must. `memory` is what each worker may hold. With `bounds` it ends
+/// by itself.
 pub async fn run(
     config: LoadConfig,
     kind: Kind,
     memory: MemoryShare,
+    bounds: Option<Arc<Bounds>>,
     status: Arc<Status>,
     stop: watch::Receiver<bool>,
 ) -> Ending {
     let stop_workers = Arc::new(AtomicBool::new(false));
-    let prepared = prepare(config, kind, memory, &status, &stop_workers);
+    let prepared = prepare(config, kind, memory, bounds, &status, &stop_workers);
     let shared = match prepared {
         Ok(shared) => Arc::new(shared),
         Err(message) => {
@@ -106,6 +109,7 @@ fn prepare(
     config: LoadConfig,
     kind: Kind,
     memory: MemoryShare,
+    bounds: Option<Arc<Bounds>>,
     status: &Arc<Status>,
     stop: &Arc<AtomicBool>,
 ) -> Result<Shared, String> {
@@ -113,7 +117,9 @@ fn prepare(
     let runtime = Handle::current();
     let parts = match kind {
         Kind::Postgres => postgres_parts(&config, &runtime)?,
-        Kind::ClickHouse => clickhouse_parts(&config, &runtime)?,
+        Kind::ClickHouse => {
+            clickhouse_parts(&config, &runtime, bounds.as_deref().map_or(Overlap::None, Bounds::overlap))?
+        }
     };
     Ok(Shared {
         sink: kind.name(),
@@ -125,6 +131,7 @@ fn prepare(
         registry,
         runtime,
         memory,
+        bounds,
         stop: Arc::clone(stop),
         status: Arc::clone(status),
         config,
@@ -155,10 +162,10 @@ fn postgres_parts(config: &LoadConfig, runtime: &Handle) -> Result<Parts, String
     })
 }
 
-fn clickhouse_parts(config: &LoadConfig, runtime: &Handle) -> Result<Parts, String> {
+fn clickhouse_parts(config: &LoadConfig, runtime: &Handle, overlap: Overlap) -> Result<Parts, String> {
     let missing = || no_sink(Kind::ClickHouse);
     let sink = config.sink.clickhouse.as_ref().ok_or_else(missing)?;
-    let target = clickhouse::Target::of(config, runtime).ok_or_else(missing)?;
+    let target = clickhouse::Target::of(config, runtime, overlap).ok_or_else(missing)?;
     Ok(Parts {
         consumer: sink.consumer.clone(),
         limits: limits(&sink.batch, 1_000),

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 
 use super::schemas::{Schema, Schemas};
 use super::{Batch, Class, DeadLetters, Desk, LoadError, Sink, Why};
+use crate::bounds::Bounds;
 use crate::config::MemoryShare;
 use crate::config::sink::{LoadConfig, SinkConsumerConfig};
 use crate::coordinator::{Coordinator, NextOffset, Partition, Phase};
@@ -53,6 +54,8 @@ pub struct Shared {
     pub runtime: Handle,
     /// What each worker may hold.
     pub memory: MemoryShare,
+    /// Loads only what lies within; `None`: without end.
+    pub bounds: Option<Arc<Bounds>>,
     /// Set when the sink is to stop.
     pub stop: Arc<AtomicBool>,
     /// What `/readyz` tells.
@@ -95,6 +98,7 @@ impl Worker {
             fetch_kb: shared.memory.fetch_kb,
             keeper: Keeper::Sink(Arc::clone(&shared.positions)),
             advice: Advice::new(&config.name, shared.part),
+            bounds: shared.bounds.clone(),
         })?;
         Ok(Self {
             slot,
@@ -102,7 +106,7 @@ impl Worker {
             sink,
             letters,
             schemas,
-            coordinator: Coordinator::new(),
+            coordinator: shared.bounds.as_ref().map_or_else(Coordinator::new, |b| Coordinator::until(b.ends().clone())),
             batch: Batch::default(),
             pause: Pause::default(),
             metrics: SinkMetrics::new(&config.name, shared.sink, slot),
@@ -114,7 +118,7 @@ impl Worker {
         })
     }
 
-    /// Loads until the sink stops. Errors: see [`WorkerError`]; the positions tell then what is to be read again.
+    /// Loads until the sink stops, or a bounded run is over. Errors: see [`WorkerError`]; the positions tell then what is to be read again.
     pub fn run(&mut self) -> Result<(), WorkerError> {
         self.shared.status.worker_ready(self.slot);
         while !self.shared.stop.load(Ordering::Acquire) {
@@ -122,6 +126,9 @@ impl Worker {
             if self.coordinator.phase() == Phase::Lost {
                 self.recover()?;
                 continue;
+            }
+            if self.source.is_through(&self.coordinator)? {
+                return Ok(());
             }
             self.batch.clear();
             let limits = self.shared.limits;

@@ -94,7 +94,7 @@ impl Group {
 
     /// Commits a partition's offset with a note. The broker refuses it while the group has members.
     pub fn commit(&self, partition: Partition, next: NextOffset, note: &OffsetNote) -> Result<(), OffsetsError> {
-        let list = position::offsets_with_note(&self.topic, &BTreeMap::from([(partition, next)]), note);
+        let list = position::offsets_with_notes(&self.topic, &BTreeMap::from([(partition, next)]), |_| note.clone());
         Ok(position::commit(&self.consumer, &list)?)
     }
 

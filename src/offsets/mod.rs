@@ -24,6 +24,7 @@ use crate::source::SourceError;
 pub use advice::{Advice, Part};
 pub use group::Group;
 pub use positions::{Positions, Stand};
+pub(crate) use show::aligned;
 pub use which::{Pipeline, Which};
 
 /// Options of `pressline offsets`.
@@ -128,7 +129,7 @@ impl FromStr for To {
     fn from_str(text: &str) -> Result<Self, String> {
         match (text, text.parse::<i64>()) {
             ("beginning", _) => Ok(Self::Beginning),
-            ("end", _) => Ok(Self::End),
+            ("end" | "now", _) => Ok(Self::End),
             (_, Ok(offset)) if offset >= 0 => Ok(Self::Offset(offset)),
             _ => crate::generate::parse_time(text).map(Self::Time).map_err(|_| {
                 "expected an offset, `beginning`, `end`, or a time such as 2026-01-31T12:00:00Z".to_string()
@@ -188,6 +189,17 @@ fn open(chosen: &Chosen) -> Result<Positions, OffsetsError> {
     let pipeline = chosen.which.load()?;
     crate::daemon::init_log(&pipeline.log).map_err(OffsetsError::Refused)?;
     Positions::open(&pipeline, chosen.sink)
+}
+
+impl std::fmt::Display for To {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Offset(offset) => write!(f, "{offset}"),
+            Self::Beginning => f.write_str("beginning"),
+            Self::End => f.write_str("now"),
+            Self::Time(time) => write!(f, "{time}"),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -159,7 +159,7 @@ impl Positions {
             topic_id: self.group.topic_id.as_ref().map(|id| id.as_str().to_string()),
             partitions: noted.or_else(|| i32::try_from(self.group.ranges.len()).ok()),
             resets,
-            pending: None,
+            ..OffsetNote::default()
         }
     }
 

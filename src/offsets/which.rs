@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{OffsetsError, Part};
 use crate::config::load::{self, Sources};
 use crate::config::sink::LoadConfig;
-use crate::config::{LogConfig, PipelineConfig};
+use crate::config::{LogConfig, MemoryConfig, PipelineConfig};
 use crate::finding::Finding;
 
 /// Names a pipeline.
@@ -32,6 +32,8 @@ pub struct Pipeline {
     pub load: Option<LoadConfig>,
     /// How logs are written.
     pub log: LogConfig,
+    /// What its workers may hold.
+    pub memory: MemoryConfig,
 }
 
 impl Which {
@@ -50,7 +52,7 @@ impl Which {
                 self.pipeline
             ))
         })?;
-        Ok(Pipeline { name, relay, load: sinks, log: loaded.process.log })
+        Ok(Pipeline { name, relay, load: sinks, log: loaded.process.log, memory: loaded.process.memory })
     }
 
     /// The one of that name. Errors: the findings of a file of that name; several pipelines in a folder.

@@ -264,7 +264,8 @@ impl Offsets {
         );
         let made: Vec<Partition> =
             connection.rows(&insert).await?.iter().filter_map(|row| row.get(0)?.parse().ok()).collect();
-        let known = self.read(connection, "").await?;
+        // A connection that broke in its COMMIT may still be committing: its row locks end with it.
+        let known = self.read(connection, " FOR UPDATE").await?;
         Ok(first
             .keys()
             .filter_map(|partition| {

@@ -71,11 +71,13 @@ fn group_starts(
         let start = decide_start(partition, &committed, policy, output_empty);
         let (low, high) = watermarks(consumer, &context.topic, partition)?;
         let offset = match start {
+            Start::At(offset) if is_through(context, partition, offset) => offset.max(low),
             Start::At(offset) => in_range(context, partition, offset, low, high)?,
             Start::Beginning => low,
             Start::End => high,
             Start::Refuse => return Err(no_offsets(context)),
         };
+        begin_run(context, partition, offset, committed.get(&partition))?;
         starts.insert(partition, offset);
         if !matches!(start, Start::At(_)) {
             tracing::info!(topic = %context.topic, partition, offset, "first start of this partition");
@@ -83,7 +85,7 @@ fn group_starts(
         }
     }
     if !initial.is_empty() {
-        let list = offsets_with_note(&context.topic, &initial, &note(context));
+        let list = offsets_with_notes(&context.topic, &initial, |_| note(context));
         commit(consumer, &list)?;
     }
     Ok(starts)
@@ -106,10 +108,16 @@ fn sink_starts(
         assigned.push(Assigned { partition, committed: committed.remove(&partition), range });
     }
     let topic_id = context.topic_id.as_ref().map(TopicId::as_str);
-    let starts = positions.claim(&Assignment { topic_id, first_partitions, partitions: &assigned })?;
+    let mut starts = positions.claim(&Assignment { topic_id, first_partitions, partitions: &assigned })?;
     let mut initial = BTreeMap::new();
     for found in &assigned {
-        let Some(&offset) = starts.get(&found.partition) else { continue };
+        let Some(start) = starts.get_mut(&found.partition) else { continue };
+        begin_run(context, found.partition, *start, found.committed.as_ref())?;
+        if is_through(context, found.partition, *start) {
+            *start = (*start).max(found.range.0);
+            continue;
+        }
+        let offset = *start;
         // The topic has grown since its end was read: another owner may have loaded further meanwhile.
         let high = if offset > found.range.1 {
             watermarks(consumer, &context.topic, found.partition)?.1
@@ -123,9 +131,28 @@ fn sink_starts(
         }
     }
     if !initial.is_empty() {
-        commit(consumer, &offsets_with_note(&context.topic, &initial, &note(context)))?;
+        commit(consumer, &offsets_with_notes(&context.topic, &initial, |_| note(context)))?;
     }
     Ok(starts)
+}
+
+/// Takes over the account of a bounded run where a partition begins.
+pub(super) fn begin_run(
+    context: &SourceContext,
+    partition: Partition,
+    start: NextOffset,
+    committed: Option<&CommittedOffset>,
+) -> Result<(), SourceError> {
+    let (Some(bounds), Some(committed)) = (&context.bounds, committed) else { return Ok(()) };
+    bounds.begin(partition, start, committed).map_err(|what| {
+        let anew = context.advice.set_all("beginning");
+        SourceError::Refused(format!("topic {}, {what}: somebody else has moved it; see {anew}", context.topic))
+    })
+}
+
+/// Whether a bounded run has nothing left to read of the partition: then retention may have taken what is there.
+fn is_through(context: &SourceContext, partition: Partition, offset: NextOffset) -> bool {
+    context.bounds.as_ref().is_some_and(|bounds| bounds.is_through(partition, offset))
 }
 
 fn note_first_partitions(
@@ -332,17 +359,17 @@ pub(super) fn note(context: &SourceContext) -> OffsetNote {
     }
 }
 
-pub(crate) fn offsets_with_note(
+/// Offsets, each with the note of its partition.
+pub(crate) fn offsets_with_notes(
     topic: &str,
     offsets: &BTreeMap<Partition, NextOffset>,
-    note: &OffsetNote,
+    note: impl Fn(Partition) -> OffsetNote,
 ) -> TopicPartitionList {
-    let text = note.to_text();
     let mut list = TopicPartitionList::new();
     for (&partition, &offset) in offsets {
         let mut element = list.add_partition(topic, partition);
         let _ = element.set_offset(Offset::Offset(offset));
-        element.set_metadata(&text);
+        element.set_metadata(note(partition).to_text());
     }
     list
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 
 use super::{ClickHouseSink, Recovery};
+use crate::bounds::Overlap;
 use crate::clickhouse::{self, ChError, Client, Table};
 use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig};
 use crate::coordinator::{NextOffset, Partition, Pending};
@@ -22,6 +23,8 @@ pub struct Target {
     pub(super) pipeline: String,
     pub(super) topic: String,
     pub(super) runtime: Handle,
+    /// Whether the table is asked before a range is written.
+    pub(super) overlap: Overlap,
     /// Found when partitions were assigned, used when they are written.
     recoveries: Arc<Mutex<BTreeMap<Partition, Recovery>>>,
     /// Since when it is not known of a range whether it was written.
@@ -30,11 +33,12 @@ pub struct Target {
 
 impl Target {
     /// Of a pipeline's configuration; `None` if it has no such sink.
-    pub fn of(config: &LoadConfig, runtime: &Handle) -> Option<Self> {
+    pub fn of(config: &LoadConfig, runtime: &Handle, overlap: Overlap) -> Option<Self> {
         let clickhouse = config.sink.clickhouse.clone()?;
         let (pipeline, topic) = (config.name.clone(), config.topic().to_string());
         let runtime = runtime.clone();
-        Some(Self { config: clickhouse, pipeline, topic, runtime, recoveries: Arc::default(), pending: Arc::default() })
+        let (recoveries, pending) = (Arc::default(), Arc::default());
+        Some(Self { config: clickhouse, pipeline, topic, runtime, overlap, recoveries, pending })
     }
 
     /// Makes the sinks of workers.
