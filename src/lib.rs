@@ -50,4 +50,5 @@ pub mod status;
 pub mod supervise;
 pub mod timestamp;
 pub mod topic_id;
+pub mod topics;
 pub mod transaction;

@@ -1,7 +1,7 @@
 //! Topic ids (KIP-516): what tells a topic from another of the same name that was made after the first was deleted.
 //!
 //! rdkafka 0.39 does not wrap librdkafka's DescribeTopics, so this file calls it (unsafe code is here, in
-//! `source/leave.rs` and in the demo's cluster only).
+//! `source/leave.rs`, in `topics/admin.rs` and in the demo's cluster only).
 
 use std::ffi::{CStr, CString};
 use std::fmt;

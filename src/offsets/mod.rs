@@ -24,6 +24,7 @@ use crate::source::SourceError;
 pub use advice::{Advice, Part};
 pub use group::Group;
 pub use positions::{Positions, Stand};
+pub(crate) use show::aligned;
 pub use which::{Pipeline, Which};
 
 /// Options of `pressline offsets`.
