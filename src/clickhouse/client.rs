@@ -106,7 +106,12 @@ impl Client {
     /// The rows of an answer, read by the names of their columns.
     pub async fn rows<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<T>, ChError> {
         // A format of its own is part of the statement: views and proxies may set another default.
-        let query = self.http.query_raw(&format!("{sql} FORMAT JSONEachRow")).with_setting("wait_end_of_query", "1");
+        self.answer(&format!("{sql} FORMAT JSONEachRow")).await
+    }
+
+    /// The same of a statement that takes no FORMAT.
+    pub(super) async fn answer<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<T>, ChError> {
+        let query = self.http.query_raw(sql).with_setting("wait_end_of_query", "1");
         let answer = self.within(async { query.fetch_bytes("JSONEachRow")?.collect().await }).await?;
         let lines = answer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         lines.map(|line| serde_json::from_slice(line).map_err(|_| self.strange())).collect()
@@ -146,10 +151,13 @@ impl Client {
     /// Inserts no row, which needs what an insert of rows needs: the grant, and leave to write.
     pub async fn try_empty_insert(&self, table: &Table) -> Result<(), ChError> {
         let stored = |column: &&TableColumn| matches!(column.default, DefaultKind::None | DefaultKind::Default);
-        let names: Vec<String> =
-            table.columns.iter().filter(stored).map(|column| quoted(&column.name).to_string()).collect();
-        let (names, table) = (names.join(", "), table.quoted());
-        self.execute(&format!("INSERT INTO {table} ({names}) SELECT {names} FROM {table} WHERE 0")).await
+        let columns = || table.columns.iter().filter(stored);
+        let names: Vec<String> = columns().map(|column| quoted(&column.name).to_string()).collect();
+        // Of the right types, without leave to read the table.
+        let values: Vec<String> =
+            columns().map(|column| format!("defaultValueOfTypeName({})", literal(&column.type_name))).collect();
+        let (names, values, table) = (names.join(", "), values.join(", "), table.quoted());
+        self.execute(&format!("INSERT INTO {table} ({names}) SELECT {values} WHERE 0")).await
     }
 
     /// Asks what a recovery asks: whether an insert still runs, and which offsets are in the table.

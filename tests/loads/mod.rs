@@ -1,5 +1,7 @@
 //! A pipeline with one sink, run as a user runs it: its topic, its files, records in Confluent's wire format.
 
+pub mod rights;
+
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Output;
 use std::sync::Arc;
@@ -143,6 +145,30 @@ impl Load {
         Relay::spawn(command)
     }
 
+    /// The same as the user of Kafka who may nothing without a grant.
+    pub fn run_as_least(&self) -> Relay {
+        let mut command = self.command_as_least();
+        command.arg("run").args(least_sets());
+        Relay::spawn(command)
+    }
+
+    /// What `pressline check --online` says to that user.
+    pub fn check_as_least(&self) -> String {
+        let file = format!("pipelines/{}.toml", self.name);
+        said(&self.command_as_least().args(["check", "--online", &file]).args(least_sets()).output().unwrap()).1
+    }
+
+    fn command_as_least(&self) -> std::process::Command {
+        let mut command = self.command();
+        command.env("PRESSLINE__KAFKA__SASL__PASSWORD", process::service("PRESSLINE_TEST_SASL_PASSWORD"));
+        command
+    }
+
+    /// What `pressline check --online` says.
+    pub fn check(&self) -> String {
+        said(&self.command().args(["check", "--online"]).output().unwrap()).1
+    }
+
     /// Loads all that is there, and stops.
     pub fn load_all(&self) {
         let mut run = self.run();
@@ -206,6 +232,10 @@ impl Load {
         process::holds_all(&run.log(), parts);
         run.log()
     }
+}
+
+fn least_sets() -> Vec<String> {
+    process::least_user().into_iter().flat_map(|set| ["--set".to_string(), set]).collect()
 }
 
 fn said(output: &Output) -> (bool, String) {
