@@ -50,8 +50,8 @@ struct RawSetting {
 }
 
 #[derive(Deserialize)]
-struct RawOffset {
-    offset: String,
+struct RawNumber {
+    number: String,
 }
 
 impl Client {
@@ -128,24 +128,28 @@ impl Client {
     ) -> Result<Vec<i64>, ChError> {
         // The sequential read sees what other replicas have confirmed where inserts have a quorum.
         let sql = format!(
-            "SELECT toString(_offset) AS offset FROM {} WHERE _topic = {} AND _partition = {partition} \
+            "SELECT toString(_offset) AS number FROM {} WHERE _topic = {} AND _partition = {partition} \
              AND _offset >= {start} AND _offset < {end} ORDER BY _offset SETTINGS select_sequential_consistency = 1",
             table.quoted(),
             literal(topic)
         );
-        let rows: Vec<RawOffset> = self.rows(&sql).await?;
-        rows.iter().map(|row| row.offset.parse().map_err(|_| self.strange())).collect()
+        self.numbers(&sql).await
     }
 
     /// The last offset that the table holds of a partition.
     pub async fn last_offset(&self, table: &Table, topic: &str, partition: i32) -> Result<Option<i64>, ChError> {
         let sql = format!(
-            "SELECT toString(max(_offset)) AS offset FROM {} WHERE _topic = {} AND _partition = {partition} HAVING count() > 0",
+            "SELECT toString(max(_offset)) AS number FROM {} WHERE _topic = {} AND _partition = {partition} HAVING count() > 0",
             table.quoted(),
             literal(topic)
         );
-        let rows: Vec<RawOffset> = self.rows(&sql).await?;
-        rows.first().map(|row| row.offset.parse().map_err(|_| self.strange())).transpose()
+        Ok(self.numbers(&sql).await?.first().copied())
+    }
+
+    /// The answer's column `number`, a text: JSON's own numbers would be rounded by some settings.
+    async fn numbers(&self, sql: &str) -> Result<Vec<i64>, ChError> {
+        let rows: Vec<RawNumber> = self.rows(sql).await?;
+        rows.iter().map(|row| row.number.parse().map_err(|_| self.strange())).collect()
     }
 
     /// Inserts no row, which needs what an insert of rows needs: the grant, and leave to write.
@@ -179,13 +183,13 @@ impl Client {
         end: i64,
     ) -> Result<u64, ChError> {
         let sql = format!(
-            "SELECT toString(count()) AS offset FROM {} WHERE _topic = {} AND _partition = {partition} AND _offset >= {start} \
+            "SELECT toString(count()) AS number FROM {} WHERE _topic = {} AND _partition = {partition} AND _offset >= {start} \
              AND _offset < {end}",
             table.quoted(),
             literal(topic)
         );
-        let rows: Vec<RawOffset> = self.rows(&sql).await?;
-        rows.first().map_or(Ok(0), |row| row.offset.parse().map_err(|_| self.strange()))
+        let counts = self.numbers(&sql).await?;
+        Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
     }
 
     /// Waits until the server runs no query of this id any more: what it has not written by then it will never write.
