@@ -84,6 +84,10 @@ impl Load {
         std::fs::write(path, text).unwrap();
     }
 
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(name)).unwrap()
+    }
+
     pub fn group(&self) -> String {
         format!("pressline.{}.{}", self.name, self.sink)
     }
@@ -193,6 +197,22 @@ impl Load {
     pub fn tool(&self, command: &[&str]) -> (bool, String) {
         let pipeline = ["--pipeline", self.name.as_str(), "--sink", self.sink];
         said(&self.command().args(command).args(pipeline).output().unwrap())
+    }
+
+    /// The tool on a terminal, on which somebody answers with this line.
+    pub fn on_a_terminal(&self, command: &[&str], answer: &str) -> (bool, String) {
+        let program = env!("CARGO_BIN_EXE_pressline");
+        let line = format!("{program} {} --pipeline {} --sink {}", command.join(" "), self.name, self.sink);
+        let mut terminal = std::process::Command::new("script");
+        terminal.current_dir(self.dir.path()).args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        let (input, output) = (std::process::Stdio::piped(), std::process::Stdio::piped());
+        let mut child = terminal.stdin(input).stdout(output).spawn().unwrap();
+        // Kept open: its end would be taken for the end of the session, before the answer is read.
+        let mut keyboard = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut keyboard, format!("{answer}\n").as_bytes()).unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut text).unwrap();
+        (child.wait().unwrap().success(), text)
     }
 
     /// The tool, which must succeed; what it said.
