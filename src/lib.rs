@@ -52,4 +52,5 @@ pub mod status;
 pub mod supervise;
 pub mod timestamp;
 pub mod topic_id;
+pub mod topics;
 pub mod transaction;

@@ -14,7 +14,7 @@ use pressline::generate::GenerateArgs;
 use pressline::offsets::{self, OffsetsArgs};
 use pressline::reconcile::{self, ReconcileArgs};
 use pressline::replay::{self, ReplayArgs};
-use pressline::{check, config, consume, crash, daemon, generate};
+use pressline::{check, config, consume, crash, daemon, generate, topics};
 
 /// Relays button presses from Kafka to Kafka: looks up the place, drops the address, writes Avro, each event exactly
 /// once.
@@ -43,6 +43,9 @@ enum Command {
     Reconcile(ReconcileArgs),
     /// Load or relay a part of a topic again, or into another place, exactly once; exit code 0 if all is accounted for
     Replay(ReplayArgs),
+    /// The topics that the pipelines describe
+    #[command(subcommand)]
+    Topics(TopicsCommand),
     /// Ask a running pressline whether it is ready; exit code 0 if so
     Healthcheck(ConfigArgs),
 }
@@ -72,6 +75,24 @@ struct CheckArgs {
     json: bool,
 }
 
+#[derive(Subcommand)]
+enum TopicsCommand {
+    /// Make those that are missing, show how the others differ; exit code 0 if all are as described in the end, else 1
+    Create(CreateArgs),
+}
+
+#[derive(Args)]
+struct CreateArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Also change the topics that are there
+    #[arg(long)]
+    apply: bool,
+    /// Ask the brokers whether they would do it, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
 impl ConfigArgs {
     fn sources(self) -> Sources {
         Sources { shared: self.config, pipelines: self.pipelines, sets: self.sets }
@@ -98,6 +119,13 @@ fn main() -> ExitCode {
             Ok(false) => ExitCode::FAILURE,
             result => exit(result.map(drop)),
         },
+        Command::Topics(TopicsCommand::Create(args)) => {
+            let options = topics::Options { apply: args.apply, dry_run: args.dry_run };
+            match topics::create(&args.config.sources(), options) {
+                Ok(false) => ExitCode::FAILURE,
+                result => exit(result.map(drop)),
+            }
+        }
         Command::Healthcheck(args) => healthcheck(&args.sources()),
     }
 }
@@ -106,7 +134,9 @@ fn exit<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            // Findings call themselves errors.
+            let text = error.to_string();
+            eprintln!("error: {}", text.strip_prefix("error: ").unwrap_or(&text));
             ExitCode::FAILURE
         }
     }

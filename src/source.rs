@@ -566,10 +566,10 @@ fn current_topic_id(client: &ClientConfig, topic: &str) -> Result<Option<TopicId
         .map_err(|error| SourceError::Refused(format!("cannot make a consumer: {error}")))?;
     let current = match topic_id::topic_id(probe.client(), topic, METADATA_TIMEOUT) {
         Ok(id) => Ok(id),
-        Err(TopicIdError::NoSuchTopic) => Err(SourceError::Transient(format!(
-            "topic {topic} does not exist: create it (pressline generate --create-topics makes a small one)"
-        ))),
-        Err(error @ TopicIdError::NoAnswer(_)) => {
+        Err(TopicIdError::NoSuchTopic) => {
+            Err(SourceError::Transient(format!("topic {topic} does not exist: create it (pressline topics create)")))
+        }
+        Err(error @ (TopicIdError::NoAnswer(_) | TopicIdError::NotAllowed)) => {
             let cause = kafka::complaint(&probe).map(|complaint| format!("; {complaint}")).unwrap_or_default();
             Err(SourceError::Transient(format!("topic {topic}: {error}{cause}")))
         }

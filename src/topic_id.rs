@@ -1,7 +1,8 @@
 //! Topic ids (KIP-516): what tells a topic from another of the same name that was made after the first was deleted.
+//! And the rights that our user has on a topic, which come with the same answer.
 //!
 //! rdkafka 0.39 does not wrap librdkafka's DescribeTopics, so this file calls it (unsafe code is here, in
-//! `source/leave.rs` and in the demo's cluster only).
+//! `source/leave.rs`, in `topics/admin.rs` and in the demo's cluster only).
 
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -39,9 +40,27 @@ pub enum TopicIdError {
     /// The broker does not know the topic.
     #[error("the topic does not exist")]
     NoSuchTopic,
+    /// The user has no right to see it.
+    #[error("this user is not authorized to see the topic: grant Read on it")]
+    NotAllowed,
     /// No answer, or none that could be used.
     #[error("the broker did not answer DescribeTopics: {0}")]
     NoAnswer(String),
+}
+
+/// What our user may do with a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// Fetch its records.
+    pub read: bool,
+    /// Append to it.
+    pub write: bool,
+}
+
+/// What DescribeTopics tells of a topic.
+struct Description {
+    id: Option<TopicId>,
+    rights: Option<Rights>,
 }
 
 /// Asks the cluster for a topic's id. `Ok(None)` where the broker has no topic ids (before Kafka 2.8, and librdkafka's
@@ -51,6 +70,25 @@ pub fn topic_id<C: ClientContext>(
     topic: &str,
     timeout: Duration,
 ) -> Result<Option<TopicId>, TopicIdError> {
+    describe(client, topic, timeout, false).map(|description| description.id)
+}
+
+/// Asks the cluster what the client's user may do with a topic (KIP-430). `Ok(None)` where the broker does not tell (before
+/// Kafka 2.3). Blocks for at most `timeout`.
+pub fn rights<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<Option<Rights>, TopicIdError> {
+    describe(client, topic, timeout, true).map(|description| description.rights)
+}
+
+fn describe<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+    with_rights: bool,
+) -> Result<Description, TopicIdError> {
     let name = CString::new(topic).map_err(|_| TopicIdError::NoSuchTopic)?;
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     let rk = client.native_ptr();
@@ -62,6 +100,10 @@ pub fn topic_id<C: ClientContext>(
         let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
         let options = sys::rd_kafka_AdminOptions_new(rk, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
         sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, std::ptr::null_mut(), 0);
+        let error = sys::rd_kafka_AdminOptions_set_include_authorized_operations(options, i32::from(with_rights));
+        if !error.is_null() {
+            sys::rd_kafka_error_destroy(error);
+        }
         sys::rd_kafka_DescribeTopics(rk, topics, options, queue);
         // A little longer than the request's own time-out, so that its own error is the one we see.
         let event = sys::rd_kafka_queue_poll(queue, timeout_ms.saturating_add(1_000));
@@ -77,7 +119,7 @@ pub fn topic_id<C: ClientContext>(
 }
 
 /// SAFETY: `event` is null or a live event of DescribeTopics.
-unsafe fn read_answer(event: *mut sys::rd_kafka_event_t) -> Result<Option<TopicId>, TopicIdError> {
+unsafe fn read_answer(event: *mut sys::rd_kafka_event_t) -> Result<Description, TopicIdError> {
     if event.is_null() {
         return Err(TopicIdError::NoAnswer("timed out".into()));
     }
@@ -102,18 +144,45 @@ unsafe fn read_answer(event: *mut sys::rd_kafka_event_t) -> Result<Option<TopicI
         match error {
             RDKafkaErrorCode::NoError => {}
             RDKafkaErrorCode::UnknownTopicOrPartition => return Err(TopicIdError::NoSuchTopic),
+            RDKafkaErrorCode::TopicAuthorizationFailed => return Err(TopicIdError::NotAllowed),
             other => return Err(TopicIdError::NoAnswer(other.to_string())),
         }
+        Ok(Description { id: read_id(description), rights: read_rights(description) })
+    }
+}
+
+/// SAFETY: `description` is a live description.
+unsafe fn read_id(description: *const sys::rd_kafka_TopicDescription_t) -> Option<TopicId> {
+    // SAFETY: see above; the text is copied.
+    unsafe {
         let id = sys::rd_kafka_TopicDescription_topic_id(description);
         if id.is_null() {
-            return Ok(None);
+            return None;
         }
         let unset =
             sys::rd_kafka_Uuid_most_significant_bits(id) == 0 && sys::rd_kafka_Uuid_least_significant_bits(id) == 0;
         let text = sys::rd_kafka_Uuid_base64str(id);
         if unset || text.is_null() {
-            return Ok(None);
+            return None;
         }
-        Ok(Some(TopicId(CStr::from_ptr(text).to_string_lossy().into_owned())))
+        Some(TopicId(CStr::from_ptr(text).to_string_lossy().into_owned()))
     }
+}
+
+/// SAFETY: `description` is a live description.
+unsafe fn read_rights(description: *const sys::rd_kafka_TopicDescription_t) -> Option<Rights> {
+    let mut count = 0;
+    // SAFETY: see above; librdkafka gives null, or an array of so many elements.
+    let operations = unsafe {
+        let operations = sys::rd_kafka_TopicDescription_authorized_operations(description, &mut count);
+        if operations.is_null() || count == 0 {
+            return None;
+        }
+        std::slice::from_raw_parts(operations, count)
+    };
+    let has = |operation| operations.contains(&operation);
+    Some(Rights {
+        read: has(sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ),
+        write: has(sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_WRITE),
+    })
 }

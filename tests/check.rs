@@ -332,6 +332,8 @@ impl Services {
         self.topic(&self.raw(), 3, &[("retention.ms", "86400000")]).await;
         self.topic(&self.out(), 3, &[]).await;
         self.topic(&format!("{}.dead", self.raw()), 1, &[]).await;
+        // Of sinks.
+        self.topic(&format!("{}.dead", self.out()), 1, &[]).await;
     }
 
     fn write(&self, topic: &str, records: usize) {
@@ -385,17 +387,29 @@ async fn online_topics_that_are_missing() {
     let Some(services) = Services::from_environment() else { return };
     let house = services.house();
     let text = house.text(&house.check(true).await);
-    let (servers, raw, out) = (&services.bootstrap, services.raw(), services.out());
-    has(
-        &text,
-        &format!(
-            "source.topic: topic {raw} does not exist, or this user may not see it\n    create it: kafka-topics.sh --bootstrap-server {servers} --create --topic {raw} --partitions 3; for a first try, `pressline generate --create-topics`"
-        ),
-    );
-    has(&text, &format!("output.topic: topic {out} does not exist"));
-    has(&text, &format!("--create --topic {raw}.dead --partitions 1\n"));
+    let (raw, out) = (services.raw(), services.out());
+    for (key, topic) in [("source", &raw), ("output", &out), ("dead_letter", &format!("{raw}.dead"))] {
+        let what = format!("topic {topic} does not exist");
+        has(&text, &format!("{key}.topic: {what}\n    create it: pressline topics create p.toml\n"));
+    }
     has(&text, &format!("subject {out}-value: compatible, will be registered at start"));
     has(&text, "3 errors, 0 warnings");
+}
+
+#[tokio::test]
+async fn online_topics_of_sinks_that_are_missing() {
+    let Some(services) = Services::from_environment() else { return };
+    let sinks = "[sink]\ntopic = \"TOPIC\"\n[sink.clickhouse]\nurl = \"http://127.0.0.1:1\"\ntable = \"t\"\n[place]";
+    let house = services.house().with("[place]", &sinks.replace("TOPIC", "nobodys"));
+    let text = house.text(&house.check(true).await);
+    has(&text, "sink.topic: topic nobodys does not exist\n    mend its name, or let whoever fills it make it\n");
+    let what = "sink.clickhouse.consumer.dead_letter_topic: topic nobodys.dead does not exist";
+    has(&text, &format!("{what}\n    create it: pressline topics create p.toml\n"));
+    // The relay's own output is told of once.
+    let house = services.house().with("[place]", &sinks.replace("TOPIC", &services.out()));
+    let text = house.text(&house.check(true).await);
+    assert_eq!(text.matches(&format!("topic {} does not exist", services.out())).count(), 1, "{text}");
+    has(&text, &format!("dead_letter_topic: topic {}.dead does not exist", services.out()));
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! A ClickHouse sink against its live table. No row is written there.
 
 use super::sinks::{TablePlan, TopicSchema};
-use super::{Report, Subject};
-use crate::clickhouse::{ChError, Class, Client, Plan, Table, create_table};
+use super::{Report, Subject, several};
+use crate::clickhouse::{self, ChError, Class, Client, Grant, Plan, Table, create_table};
 use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig};
 use crate::finding::Finding;
 use crate::load::clickhouse::SECTION;
@@ -18,6 +18,12 @@ pub async fn check(
     let looked = async {
         let client = Client::open(config).await?;
         report.ok(subject.line(format_args!("ClickHouse {}: connected as {}", client.address(), config.user)));
+        let needed = clickhouse::needed(config);
+        if let Some(lacking) = client.lacking(needed).await?.filter(|lacking| !lacking.is_empty()) {
+            report.findings.push(without(subject, config, &lacking));
+            // Without one of them the table cannot be asked about, or looks as if it were not there.
+            return Ok(());
+        }
         match Table::describe(&client, &config.database, &config.table).await? {
             Some(table) => look(subject, config, schemas, &client, &table, report).await,
             None => {
@@ -29,6 +35,12 @@ pub async fn check(
     if let Err(error) = looked.await {
         report.findings.push(trouble(subject, &error));
     }
+}
+
+fn without(subject: &Subject<'_, LoadConfig>, config: &ClickHouseConfig, lacking: &[Grant]) -> Finding {
+    let what = format!("user {} lacks {}", config.user, several(lacking.len(), "grant"));
+    let cure = format!("let an administrator run:\n{}", clickhouse::statements(lacking, &config.user));
+    subject.error("sink.clickhouse.user", what, cure)
 }
 
 async fn look(

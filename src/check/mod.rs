@@ -9,7 +9,9 @@ mod offline;
 mod online;
 mod postgres;
 mod retention;
+mod rights;
 mod siblings;
+mod sink_topics;
 mod sinks;
 mod time_outs;
 

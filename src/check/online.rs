@@ -9,12 +9,14 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::metadata::Metadata;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::offline::registry_finding;
+use super::rights::{self, Need};
 use super::{Report, Subject, retention, several};
-use crate::config::PipelineConfig;
 use crate::coordinator::{CommittedOffset, OffsetNote, Start, decide_start};
+use crate::finding::Finding;
 use crate::kafka::{self, METADATA_TIMEOUT, Role};
 use crate::offsets::{Advice, Part};
 use crate::registry::{Registry, Standing};
@@ -76,7 +78,7 @@ fn ask_brokers(subject: &Subject<'_>, report: &mut Report) -> Option<Cluster> {
     let config = subject.config;
     let Ok(mut client) = kafka::client_config(&config.kafka, Role::Consumer) else { return None };
     let errors = Listener::default();
-    let consumer = match consumer(&mut client, config, errors.clone()) {
+    let consumer = match consumer(&mut client, &config.group(), errors.clone()) {
         Ok(consumer) => consumer,
         Err(error) => {
             let what = format!("cannot make a consumer: {error}");
@@ -90,13 +92,10 @@ fn ask_brokers(subject: &Subject<'_>, report: &mut Report) -> Option<Cluster> {
     cluster
 }
 
-fn consumer(
-    client: &mut ClientConfig,
-    config: &PipelineConfig,
-    errors: Listener,
-) -> KafkaResult<BaseConsumer<Listener>> {
+/// A consumer that asks about a group and is never its member.
+pub fn consumer(client: &mut ClientConfig, group: &str, errors: Listener) -> KafkaResult<BaseConsumer<Listener>> {
     client
-        .set("group.id", config.group())
+        .set("group.id", group)
         .set("enable.auto.commit", "false")
         // Offsets inside an open transaction are not waited for: a look must not take as long as one.
         .set("isolation.level", "read_uncommitted")
@@ -112,12 +111,9 @@ fn ask(
 ) -> Option<Cluster> {
     let config = subject.config;
     let servers = &config.kafka.bootstrap_servers;
-    let metadata = match consumer.client().fetch_metadata(None, METADATA_TIMEOUT) {
+    let metadata = match reach(consumer, errors) {
         Ok(metadata) => metadata,
-        Err(error) => {
-            // librdkafka tells the cause in events, which poll hands out.
-            consumer.poll(Duration::from_millis(100));
-            let cause = errors.cause().unwrap_or_else(|| error.to_string());
+        Err(cause) => {
             let what = format!("no broker at {servers} answers: {cause}");
             report.findings.push(subject.error("kafka.bootstrap_servers", what, cure_of(&cause)));
             return None;
@@ -130,9 +126,12 @@ fn ask(
         [("source.topic", &config.source.topic), ("output.topic", &config.output.topic), ("dead_letter.topic", &dead)];
     let mut topics = Vec::new();
     for (key, topic) in wanted {
+        let need = if key == "source.topic" { Need::Read } else { Need::Write };
         let found = metadata.topics().iter().find(|t| t.name() == topic && !t.partitions().is_empty());
         let Some(found) = found else {
-            report.findings.push(missing(subject, key, topic));
+            // One that the user may not see looks as if it were not there.
+            let right = rights::lacking(subject, consumer.client(), key, topic, need);
+            report.findings.push(right.unwrap_or_else(|| missing(subject, key, topic)));
             continue;
         };
         let partitions = found.partitions().len();
@@ -140,6 +139,7 @@ fn ask(
         report.ok(subject.line(format_args!("topic {topic}: {shown}")));
         let replicas = found.partitions().iter().map(|p| p.replicas().len()).min().unwrap_or(0);
         topics.push((topic.clone(), replicas));
+        report.findings.extend(rights::lacking(subject, consumer.client(), key, topic, need));
         if key == "source.topic" && config.workers > partitions {
             let what = format!("{} workers, but topic {topic} has {shown}: the rest will idle", config.workers);
             report.findings.push(subject.warning("workers", what, "use fewer workers, or add partitions"));
@@ -155,17 +155,19 @@ fn ask(
     Some(Cluster { broker, topics })
 }
 
-fn missing(subject: &Subject<'_>, key: &str, topic: &str) -> crate::finding::Finding {
-    let servers = &subject.config.kafka.bootstrap_servers;
-    let partitions = if key == "dead_letter.topic" { 1 } else { 3 };
-    let mut cure = format!(
-        "create it: kafka-topics.sh --bootstrap-server {servers} --create --topic {topic} --partitions {partitions}"
-    );
-    if key == "source.topic" {
-        cure.push_str("; for a first try, `pressline generate --create-topics` makes it and fills it");
-    }
-    let what = format!("topic {topic} does not exist, or this user may not see it");
-    subject.error(key, what, cure)
+/// What the brokers know of all topics. Errors: why none answers.
+pub fn reach(consumer: &BaseConsumer<Listener>, errors: &Listener) -> Result<Metadata, String> {
+    consumer.client().fetch_metadata(None, METADATA_TIMEOUT).map_err(|error| {
+        // librdkafka tells the cause in events, which poll hands out.
+        consumer.poll(Duration::from_millis(100));
+        errors.cause().unwrap_or_else(|| error.to_string())
+    })
+}
+
+/// A topic that is not there. `pressline topics create` makes it: the pipeline's file describes it.
+pub fn missing<C>(subject: &Subject<'_, C>, key: &str, topic: &str) -> Finding {
+    let what = format!("topic {topic} does not exist");
+    subject.error(key, what, format!("create it: pressline topics create {}", subject.file.display()))
 }
 
 /// Where the group would begin, and whether it may.
@@ -238,7 +240,7 @@ fn another_topic(
     subject: &Subject<'_>,
     consumer: &BaseConsumer<Listener>,
     committed: &BTreeMap<i32, CommittedOffset>,
-) -> Option<crate::finding::Finding> {
+) -> Option<Finding> {
     let topic = &subject.config.source.topic;
     let current = topic_id(consumer.client(), topic, METADATA_TIMEOUT).ok().flatten()?;
     let (partition, noted) = committed.iter().find_map(|(partition, offset)| {
@@ -255,13 +257,7 @@ fn another_topic(
     ))
 }
 
-fn out_of_range(
-    subject: &Subject<'_>,
-    partition: i32,
-    next: i64,
-    low: i64,
-    high: i64,
-) -> Option<crate::finding::Finding> {
+fn out_of_range(subject: &Subject<'_>, partition: i32, next: i64, low: i64, high: i64) -> Option<Finding> {
     let topic = &subject.config.source.topic;
     let what = if next < low {
         format!(
@@ -282,7 +278,7 @@ fn out_of_range(
     Some(subject.error("source.topic", what, cure))
 }
 
-fn no_offsets(subject: &Subject<'_>, group: &str) -> crate::finding::Finding {
+fn no_offsets(subject: &Subject<'_>, group: &str) -> Finding {
     subject.error(
         "source.start",
         format!(
@@ -302,7 +298,8 @@ fn advice(subject: &Subject<'_>) -> Advice {
     Advice::new(&subject.config.name, Part::Relay)
 }
 
-fn cure_of(cause: &str) -> &'static str {
+/// What to do where no broker answers.
+pub fn cure_of(cause: &str) -> &'static str {
     let lower = cause.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|w| lower.contains(w));
     if has(&["ssl", "certificate", "tls"]) {
@@ -318,7 +315,7 @@ fn cure_of(cause: &str) -> &'static str {
 
 /// Collects what librdkafka says went wrong, and keeps it from the log.
 #[derive(Clone, Default)]
-struct Listener(Arc<Mutex<Vec<String>>>);
+pub struct Listener(Arc<Mutex<Vec<String>>>);
 
 impl Listener {
     /// The first cause; "all brokers are down" only counts the others.

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::offline::{self, registry_finding};
-use super::{Report, Subject, clickhouse, postgres};
+use super::{Report, Subject, clickhouse, postgres, sink_topics};
 use crate::avro::Shape;
 use crate::config::sink::LoadConfig;
 use crate::finding::{Finding, Severity};
@@ -95,6 +95,8 @@ pub async fn check(
     if !online {
         return;
     }
+    let relay_fills_it = config.output.as_ref().is_some_and(|output| output.topic == config.topic());
+    sink_topics::check(subject, !alone && relay_fills_it, report).await;
     let schemas = schemas(subject, local, report).await;
     if let Some(sink) = &config.sink.postgres {
         postgres::check(subject, sink, &schemas, report).await;

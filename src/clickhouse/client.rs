@@ -50,8 +50,8 @@ struct RawSetting {
 }
 
 #[derive(Deserialize)]
-struct RawOffset {
-    offset: String,
+struct RawNumber {
+    number: String,
 }
 
 impl Client {
@@ -106,7 +106,12 @@ impl Client {
     /// The rows of an answer, read by the names of their columns.
     pub async fn rows<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<T>, ChError> {
         // A format of its own is part of the statement: views and proxies may set another default.
-        let query = self.http.query_raw(&format!("{sql} FORMAT JSONEachRow")).with_setting("wait_end_of_query", "1");
+        self.answer(&format!("{sql} FORMAT JSONEachRow")).await
+    }
+
+    /// The same of a statement that takes no FORMAT.
+    pub(super) async fn answer<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<T>, ChError> {
+        let query = self.http.query_raw(sql).with_setting("wait_end_of_query", "1");
         let answer = self.within(async { query.fetch_bytes("JSONEachRow")?.collect().await }).await?;
         let lines = answer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         lines.map(|line| serde_json::from_slice(line).map_err(|_| self.strange())).collect()
@@ -123,33 +128,40 @@ impl Client {
     ) -> Result<Vec<i64>, ChError> {
         // The sequential read sees what other replicas have confirmed where inserts have a quorum.
         let sql = format!(
-            "SELECT toString(_offset) AS offset FROM {} WHERE _topic = {} AND _partition = {partition} \
+            "SELECT toString(_offset) AS number FROM {} WHERE _topic = {} AND _partition = {partition} \
              AND _offset >= {start} AND _offset < {end} ORDER BY _offset SETTINGS select_sequential_consistency = 1",
             table.quoted(),
             literal(topic)
         );
-        let rows: Vec<RawOffset> = self.rows(&sql).await?;
-        rows.iter().map(|row| row.offset.parse().map_err(|_| self.strange())).collect()
+        self.numbers(&sql).await
     }
 
     /// The last offset that the table holds of a partition.
     pub async fn last_offset(&self, table: &Table, topic: &str, partition: i32) -> Result<Option<i64>, ChError> {
         let sql = format!(
-            "SELECT toString(max(_offset)) AS offset FROM {} WHERE _topic = {} AND _partition = {partition} HAVING count() > 0",
+            "SELECT toString(max(_offset)) AS number FROM {} WHERE _topic = {} AND _partition = {partition} HAVING count() > 0",
             table.quoted(),
             literal(topic)
         );
-        let rows: Vec<RawOffset> = self.rows(&sql).await?;
-        rows.first().map(|row| row.offset.parse().map_err(|_| self.strange())).transpose()
+        Ok(self.numbers(&sql).await?.first().copied())
+    }
+
+    /// The answer's column `number`, a text: JSON's own numbers would be rounded by some settings.
+    async fn numbers(&self, sql: &str) -> Result<Vec<i64>, ChError> {
+        let rows: Vec<RawNumber> = self.rows(sql).await?;
+        rows.iter().map(|row| row.number.parse().map_err(|_| self.strange())).collect()
     }
 
     /// Inserts no row, which needs what an insert of rows needs: the grant, and leave to write.
     pub async fn try_empty_insert(&self, table: &Table) -> Result<(), ChError> {
         let stored = |column: &&TableColumn| matches!(column.default, DefaultKind::None | DefaultKind::Default);
-        let names: Vec<String> =
-            table.columns.iter().filter(stored).map(|column| quoted(&column.name).to_string()).collect();
-        let (names, table) = (names.join(", "), table.quoted());
-        self.execute(&format!("INSERT INTO {table} ({names}) SELECT {names} FROM {table} WHERE 0")).await
+        let columns = || table.columns.iter().filter(stored);
+        let names: Vec<String> = columns().map(|column| quoted(&column.name).to_string()).collect();
+        // Of the right types, without leave to read the table.
+        let values: Vec<String> =
+            columns().map(|column| format!("defaultValueOfTypeName({})", literal(&column.type_name))).collect();
+        let (names, values, table) = (names.join(", "), values.join(", "), table.quoted());
+        self.execute(&format!("INSERT INTO {table} ({names}) SELECT {values} WHERE 0")).await
     }
 
     /// Asks what a recovery asks: whether an insert still runs, and which offsets are in the table.
@@ -171,13 +183,13 @@ impl Client {
         end: i64,
     ) -> Result<u64, ChError> {
         let sql = format!(
-            "SELECT toString(count()) AS offset FROM {} WHERE _topic = {} AND _partition = {partition} AND _offset >= {start} \
+            "SELECT toString(count()) AS number FROM {} WHERE _topic = {} AND _partition = {partition} AND _offset >= {start} \
              AND _offset < {end}",
             table.quoted(),
             literal(topic)
         );
-        let rows: Vec<RawOffset> = self.rows(&sql).await?;
-        rows.first().map_or(Ok(0), |row| row.offset.parse().map_err(|_| self.strange()))
+        let counts = self.numbers(&sql).await?;
+        Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
     }
 
     /// Waits until the server runs no query of this id any more: what it has not written by then it will never write.

@@ -145,7 +145,7 @@ const fn known(code: u32, name: &'static str, class: Class, says: &'static str, 
 
 const DESCRIBE: &str = "the table was changed: pressline reads it again";
 const WAIT: &str = "pressline tries again";
-const RIGHTS: &str = "check sink.clickhouse.user, its password file and its grants (SELECT and INSERT on the table)";
+const RIGHTS: &str = "check sink.clickhouse.user, its password file and its grants (`pressline check --online` prints those that are missing)";
 const ROOM: &str = "make room; pressline waits";
 const ROWS: &str = "the rows it is about become dead letters";
 

@@ -12,6 +12,7 @@ pub mod properties;
 pub mod secret;
 pub(crate) mod sense;
 pub mod sink;
+pub mod topic;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use figment::value::magic::RelativePathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use properties::Properties;
+pub use topic::CreateConfig;
 
 /// Settings of the process; they stand in `pressline.toml`, the environment or flags, not in a pipeline's file.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -299,6 +301,9 @@ pub struct SourceConfig {
     /// Whether a topic made anew is told by its id. No setting: only the demo's broker cannot be asked.
     #[serde(skip, default = "yes")]
     pub topic_ids: bool,
+    /// How the topic is made.
+    #[serde(default)]
+    pub create: CreateConfig,
 }
 
 fn default_actions() -> Vec<String> {
@@ -340,6 +345,9 @@ pub struct OutputConfig {
     /// Register the schema at start; `false` only looks it up and waits for nobody to change it.
     #[serde(default = "yes")]
     pub register: bool,
+    /// How the topic is made.
+    #[serde(default)]
+    pub create: CreateConfig,
 }
 
 fn yes() -> bool {
@@ -356,11 +364,13 @@ pub struct DeadLetterConfig {
     pub max_dead_share: f64,
     /// Records the brake looks back on.
     pub window: usize,
+    /// How the topic is made.
+    pub create: CreateConfig,
 }
 
 impl Default for DeadLetterConfig {
     fn default() -> Self {
-        Self { topic: String::new(), max_dead_share: 0.5, window: 10_000 }
+        Self { topic: String::new(), max_dead_share: 0.5, window: 10_000, create: CreateConfig::default() }
     }
 }
 

@@ -21,7 +21,8 @@ impl<'de> Deserialize<'de> for Properties {
     }
 }
 
-fn flatten(prefix: &str, table: Dict, flat: &mut PropertyMap) -> Result<(), String> {
+/// Nested tables as one table of dotted names.
+pub(super) fn flatten(prefix: &str, table: Dict, flat: &mut PropertyMap) -> Result<(), String> {
     for (key, value) in table {
         let key = key.to_ascii_lowercase().replace('_', ".");
         let name = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };

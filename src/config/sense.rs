@@ -6,7 +6,7 @@ use figment::value::magic::RelativePathBuf;
 
 use super::load::place;
 use super::sink::{ClickHouseConfig, LoadConfig, PostgresConfig, SinkBatchConfig, SinkConsumerConfig};
-use super::{KafkaConfig, PipelineConfig, REPLAYS, RegistryConfig, SaslMechanism, properties, secret};
+use super::{CreateConfig, KafkaConfig, PipelineConfig, REPLAYS, RegistryConfig, SaslMechanism, properties, secret};
 use crate::finding::Finding;
 
 /// What is senseless in a relay's configuration.
@@ -35,6 +35,13 @@ pub fn relay(config: &PipelineConfig, file: &Path) -> Vec<Finding> {
         complain("place.files", "empty", "name at least one mmdb file");
     }
     ranges(config, &mut complain);
+    for (table, create) in [
+        ("source", &config.source.create),
+        ("output", &config.output.create),
+        ("dead_letter", &config.dead_letter.create),
+    ] {
+        creation(table, create, &mut complain);
+    }
     services(&config.kafka, &config.registry, &mut complain);
     drop(complain);
     findings
@@ -57,6 +64,7 @@ pub fn load(config: &LoadConfig, file: &Path) -> Vec<Finding> {
         sink("clickhouse", config, &clickhouse.batch, &clickhouse.consumer, &mut complain);
         clickhouse_keys(clickhouse, &mut complain);
     }
+    creation("sink.dead_letter", &config.sink.dead_letter.create, &mut complain);
     services(&config.kafka, &config.registry, &mut complain);
     drop(complain);
     findings
@@ -92,6 +100,16 @@ fn topic_name(key: &str, topic: &str, complain: &mut Complain<'_>) {
         complain(key, "no topic", "name one");
     } else if !is_id(topic) {
         complain(key, "not a topic name", "use 1 to 100 of A-Z a-z 0-9 . _ - (patterns are not supported)");
+    }
+}
+
+fn creation(table: &str, create: &CreateConfig, complain: &mut Complain<'_>) {
+    if create.partitions.is_some_and(|partitions| !(1..=10_000).contains(&partitions)) {
+        complain(&format!("{table}.create.partitions"), "out of range", "use 1 to 10000, or leave it to the brokers");
+    }
+    if create.replication.is_some_and(|replication| !(1..=100).contains(&replication)) {
+        let cure = "use 1 to 100, at most the number of brokers, or leave it to the brokers";
+        complain(&format!("{table}.create.replication"), "out of range", cure);
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use figment::value::magic::RelativePathBuf;
 use serde::{Deserialize, Serialize};
 
-use super::{KafkaConfig, OutputConfig, RegistryConfig};
+use super::{CreateConfig, KafkaConfig, OutputConfig, RegistryConfig};
 
 /// The load of one pipeline's topic into databases: the tables of a pipeline's file that a sink needs.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -36,12 +36,23 @@ pub struct SinksConfig {
     /// Avro topic that is loaded; `output.topic` unless set.
     #[serde(default)]
     pub topic: String,
+    /// The topics of the sinks' dead letters.
+    #[serde(default)]
+    pub dead_letter: SinkDeadLetterConfig,
     /// Into PostgreSQL.
     #[serde(default)]
     pub postgres: Option<PostgresConfig>,
     /// Into ClickHouse.
     #[serde(default)]
     pub clickhouse: Option<ClickHouseConfig>,
+}
+
+/// `[sink.dead_letter]`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SinkDeadLetterConfig {
+    /// How each sink's dead-letter topic is made.
+    pub create: CreateConfig,
 }
 
 /// Which field goes into which column, the same for every kind of sink (`[sink.postgres.columns]`, …).

@@ -54,11 +54,15 @@ impl Kind {
 
     /// Its workers.
     pub fn workers(self, config: &LoadConfig) -> usize {
-        let consumer = match self {
+        self.consumer(config).map_or(0, |consumer| consumer.workers)
+    }
+
+    /// How it reads the topic; `None` where the pipeline has no such sink.
+    pub fn consumer(self, config: &LoadConfig) -> Option<&SinkConsumerConfig> {
+        match self {
             Self::Postgres => config.sink.postgres.as_ref().map(|sink| &sink.consumer),
             Self::ClickHouse => config.sink.clickhouse.as_ref().map(|sink| &sink.consumer),
-        };
-        consumer.map_or(0, |consumer| consumer.workers)
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where rows do not say which record they are: records and rows are counted by the hour of a time that both have, or all
 //! together.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -8,10 +9,10 @@ use rdkafka::message::Message;
 
 use super::table::Table;
 use super::topic::Records;
-use super::{Progress, ReconcileError, Task};
+use super::{Outcome, Progress, Task, verdict};
 use crate::avro::{Cursor, DatumError, Shape};
 use crate::config::sink::LoadConfig;
-use crate::offsets::{Part, say};
+use crate::offsets::{OffsetsError, Part, say};
 use crate::registry::{Registry, SchemaId};
 
 /// A field with a time that the table has, too.
@@ -39,12 +40,12 @@ struct Shapes<'a> {
 }
 
 impl Shapes<'_> {
-    fn get(&mut self, id: u32) -> Result<&Shape, ReconcileError> {
+    fn get(&mut self, id: u32) -> Result<&Shape, OffsetsError> {
         if !self.known.contains_key(&id) {
             let text = self.runtime.block_on(self.registry.schema_by_id(SchemaId(id)));
-            let text = text.map_err(|error| ReconcileError::Refused(error.to_string()))?;
+            let text = text.map_err(|error| OffsetsError::Refused(error.to_string()))?;
             let shape = Shape::parse(&text)
-                .map_err(|why| ReconcileError::Refused(format!("schema {id} of the registry: {why}")))?;
+                .map_err(|why| OffsetsError::Refused(format!("schema {id} of the registry: {why}")))?;
             self.known.insert(id, shape);
         }
         Ok(self.known.entry(id).or_insert(Shape::Null))
@@ -52,9 +53,9 @@ impl Shapes<'_> {
 }
 
 /// Compares; gives whether all is equal. The sink must rest: its position and its table are read at different times.
-pub fn compare(task: &Task<'_>, table: &Table) -> Result<bool, ReconcileError> {
+pub fn compare(task: &Task<'_>, table: &Table) -> Result<Outcome, OffsetsError> {
     task.positions.group.must_rest()?;
-    let registry = Registry::new(&task.load.registry).map_err(|error| ReconcileError::Refused(error.to_string()))?;
+    let registry = Registry::new(&task.load.registry).map_err(|error| OffsetsError::Refused(error.to_string()))?;
     let mut shapes = Shapes { registry, runtime: task.runtime, known: BTreeMap::new() };
     let field = time_field(task, table)?;
     let rows = task.runtime.block_on(table.hours(field.as_ref()))?;
@@ -78,13 +79,13 @@ fn count_records(
     field: Option<&TimeField>,
     shapes: &mut Shapes<'_>,
     counts: &mut BTreeMap<Option<i64>, Counts>,
-) -> Result<(Option<i64>, u64), ReconcileError> {
+) -> Result<(Option<i64>, u64), OffsetsError> {
     let (mut since, mut dead) = (None, 0);
     let mut progress = Progress::new(task.spans);
     let mut records = Records::open(&task.load.kafka, task.load.topic())?;
     for (&partition, &(from, to)) in task.spans {
         if from > 0 && field.is_none() {
-            return Err(ReconcileError::Refused(format!(
+            return Err(OffsetsError::Refused(format!(
                 "partition {partition}: offsets before {from} are gone from the topic, and the table has no column of a time by \
                  which the others could be told from them"
             )));
@@ -119,13 +120,13 @@ fn count_records(
 }
 
 /// The first field with a time whose column can be read as one.
-fn time_field(task: &Task<'_>, table: &Table) -> Result<Option<TimeField>, ReconcileError> {
+fn time_field(task: &Task<'_>, table: &Table) -> Result<Option<TimeField>, OffsetsError> {
     let LoadConfig { registry, sink, .. } = task.load;
     let columns = match task.positions.advice.part {
         Part::Clickhouse => sink.clickhouse.as_ref().map(|sink| &sink.columns),
         Part::Postgres | Part::Relay => sink.postgres.as_ref().map(|sink| &sink.columns),
     };
-    let refused = |error: crate::registry::RegistryError| ReconcileError::Refused(error.to_string());
+    let refused = |error: crate::registry::RegistryError| OffsetsError::Refused(error.to_string());
     let registry = Registry::new(registry).map_err(refused)?;
     let latest = task.runtime.block_on(registry.latest(&task.load.subject())).map_err(refused)?;
     let (Some(columns), Some(version)) = (columns, latest) else { return Ok(None) };
@@ -148,7 +149,7 @@ fn per_hour(shape: &Shape) -> Option<i64> {
 }
 
 /// The hour of a value in Confluent's wire format; none where it cannot be read.
-fn hour(value: &[u8], field: &TimeField, shapes: &mut Shapes<'_>) -> Result<Option<i64>, ReconcileError> {
+fn hour(value: &[u8], field: &TimeField, shapes: &mut Shapes<'_>) -> Result<Option<i64>, OffsetsError> {
     let Some((&[0, a, b, c, d], datum)) = value.split_first_chunk::<5>() else { return Ok(None) };
     let shape = shapes.get(u32::from_be_bytes([a, b, c, d]))?;
     Ok(time_of(datum, shape, &field.name).ok().flatten().map(|time| time.div_euclid(field.per_hour)))
@@ -175,16 +176,19 @@ fn shown(hour: Option<i64>) -> String {
     time.map_or("no hour".into(), |time| time.to_string())
 }
 
-fn report(counts: &BTreeMap<Option<i64>, Counts>, dead: u64) -> bool {
+fn report(counts: &BTreeMap<Option<i64>, Counts>, dead: u64) -> Outcome {
     let (mut records, mut rows, mut different) = (0, 0, 0);
+    let mut outcome = Outcome::default();
     for (hour, counts) in counts {
         records += counts.records;
         rows += counts.rows;
         let (more, what) = match counts.records.cmp(&counts.rows) {
-            std::cmp::Ordering::Equal => continue,
-            std::cmp::Ordering::Greater => (counts.records - counts.rows, "missing"),
-            std::cmp::Ordering::Less => (counts.rows - counts.records, "too many"),
+            Ordering::Equal => continue,
+            Ordering::Greater => (counts.records - counts.rows, "missing"),
+            Ordering::Less => (counts.rows - counts.records, "too many"),
         };
+        outcome.missing += counts.records.saturating_sub(counts.rows);
+        outcome.surplus += counts.rows.saturating_sub(counts.records);
         different += 1;
         say(&format!("{}: {} records, {} rows: {more} {what}", shown(*hour), counts.records, counts.rows));
     }
@@ -192,8 +196,7 @@ fn report(counts: &BTreeMap<Option<i64>, Counts>, dead: u64) -> bool {
         "{records} records without dead letters, {rows} rows, {dead} dead letters; {different} of {} differ",
         counts.len()
     ));
-    say(if different == 0 { "equal" } else { "NOT EQUAL" });
-    different == 0
+    verdict(outcome)
 }
 
 #[cfg(test)]

@@ -12,24 +12,25 @@ mod compare;
 mod hours;
 mod progress;
 mod table;
+mod textfile;
 mod topic;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::Args;
+use jiff::Timestamp;
 use rdkafka::message::Message;
 
 pub use compare::{Comparison, Difference, Kind, Offsets, Run, Sums};
 use progress::Progress;
 use table::Table;
+pub use textfile::METRICS;
 use topic::{LettersOf, Records};
 
-use crate::clickhouse::ChError;
 use crate::config::sink::LoadConfig;
 use crate::coordinator::Partition;
-use crate::offsets::{OffsetsError, Part, Positions, Stand, To, Which, say};
-use crate::postgres::PgError;
-use crate::source::SourceError;
+use crate::offsets::{OffsetsError, Part, Pipeline, Positions, Stand, To, Which, say};
 
 /// Offsets that are compared at once.
 const CHUNK: i64 = 200_000;
@@ -39,35 +40,36 @@ const CHUNK: i64 = 200_000;
 pub struct ReconcileArgs {
     #[command(flatten)]
     which: Which,
-    /// The sink whose table is compared
+    /// Only this sink's table [default: the tables of all sinks of the pipeline]
     #[arg(short, long)]
-    sink: Part,
+    sink: Option<Part>,
     /// From here on, in every partition [default: the topic's beginning]
     #[arg(long, value_name = "OFFSET|TIME")]
     from: Option<To>,
     /// Up to here, without it [default: the sink's position, which is also the furthest]
     #[arg(long, value_name = "OFFSET|TIME")]
     to: Option<To>,
+    /// Also write the result as metrics for node_exporter's textfile collector; a name that ends in .prom
+    #[arg(long, value_name = "PATH")]
+    textfile: Option<PathBuf>,
 }
 
-/// Why nothing is compared.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReconcileError {
-    /// It cannot be done.
-    #[error("{0}")]
-    Refused(String),
-    /// Configuration, or the positions.
-    #[error(transparent)]
-    Offsets(#[from] OffsetsError),
-    /// Kafka.
-    #[error(transparent)]
-    Kafka(#[from] SourceError),
-    /// PostgreSQL.
-    #[error(transparent)]
-    Postgres(#[from] PgError),
-    /// ClickHouse.
-    #[error(transparent)]
-    ClickHouse(#[from] ChError),
+/// What a comparison found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Rows that lack.
+    pub missing: u64,
+    /// Rows that are there beside the first of the same record.
+    pub surplus: u64,
+    /// Rows without a record, where that is a fault.
+    pub stray: u64,
+}
+
+impl Outcome {
+    /// Whether each record has its row, once.
+    pub fn is_equal(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What is compared.
@@ -83,27 +85,46 @@ struct Task<'a> {
 
 /// Runs the command and prints what differs; gives whether nothing does. Blocks; must not be called from within an async
 /// runtime.
-pub fn run(args: &ReconcileArgs) -> Result<bool, ReconcileError> {
+pub fn run(args: &ReconcileArgs) -> Result<bool, OffsetsError> {
     let pipeline = args.which.load()?;
-    let load = pipeline.load.as_ref().filter(|_| args.sink != Part::Relay);
-    let load = load.ok_or_else(|| ReconcileError::Refused("expected --sink postgres or clickhouse".into()))?;
-    let positions = Positions::open(&pipeline, args.sink)?;
+    let sinks = args.sink.map_or_else(|| pipeline.parts(), |part| vec![part]);
+    let sinks: Vec<Part> = sinks.into_iter().filter(|part| *part != Part::Relay).collect();
+    if sinks.is_empty() {
+        return Err(OffsetsError::Refused("expected --sink postgres or clickhouse, and a pipeline that has it".into()));
+    }
+    let mut outcomes = Vec::new();
+    for sink in sinks {
+        outcomes.push((sink.name(), reconcile(args, &pipeline, sink)?));
+    }
+    // Not when one of them could not be compared: the file's time then tells how long that has been so.
+    if let Some(path) = &args.textfile {
+        let page = textfile::page(&pipeline.name, &outcomes, Timestamp::now().as_second());
+        textfile::write(path, &page).map_err(|error| {
+            OffsetsError::Refused(format!("--textfile {}: cannot be written: {error}", path.display()))
+        })?;
+    }
+    Ok(outcomes.iter().all(|(_, outcome)| outcome.is_equal()))
+}
+
+fn reconcile(args: &ReconcileArgs, pipeline: &Pipeline, sink: Part) -> Result<Outcome, OffsetsError> {
+    let load = pipeline.load.as_ref().ok_or_else(|| pipeline.lacks(sink))?;
+    let positions = Positions::open(pipeline, sink)?;
     let spans = spans(args, &positions)?;
-    let runtime = crate::daemon::runtime().map_err(ReconcileError::Refused)?;
-    let table = runtime.block_on(Table::open(load, args.sink))?;
-    let consumer = match args.sink {
+    let runtime = crate::daemon::runtime().map_err(OffsetsError::Refused)?;
+    let table = runtime.block_on(Table::open(load, sink))?;
+    let consumer = match sink {
         Part::Clickhouse => load.sink.clickhouse.as_ref().map(|sink| &sink.consumer),
         Part::Postgres | Part::Relay => load.sink.postgres.as_ref().map(|sink| &sink.consumer),
     };
     let dead_topic = consumer.map(|consumer| load.dead_topic(consumer)).unwrap_or_default();
-    let wanted = LettersOf { topic: load.topic(), sink: args.sink.name(), spans: &spans };
+    let wanted = LettersOf { topic: load.topic(), sink: sink.name(), spans: &spans };
     let letters = topic::dead_letters(&load.kafka, &dead_topic, &wanted)?;
     let task = Task { load, positions: &positions, spans: &spans, letters: &letters, runtime: &runtime };
     if runtime.block_on(table.has_offsets())? {
         return offset_by_offset(&task, &table);
     }
     if args.from.is_some() || args.to.is_some() {
-        return Err(ReconcileError::Refused(format!(
+        return Err(OffsetsError::Refused(format!(
             "{} has no columns _topic, _partition and _offset, filled in every row: leave --from and --to away",
             table.place()
         )));
@@ -112,14 +133,14 @@ pub fn run(args: &ReconcileArgs) -> Result<bool, ReconcileError> {
 }
 
 /// What is compared of each partition: from the topic's beginning to the sink's position, or less.
-fn spans(args: &ReconcileArgs, positions: &Positions) -> Result<BTreeMap<Partition, (i64, i64)>, ReconcileError> {
+fn spans(args: &ReconcileArgs, positions: &Positions) -> Result<BTreeMap<Partition, (i64, i64)>, OffsetsError> {
     let from = args.from.map(|from| places(from, positions)).transpose()?.unwrap_or_default();
     let to = args.to.map(|to| places(to, positions)).transpose()?.unwrap_or_default();
     let id = positions.group.topic_id.as_ref().map(|id| id.as_str());
     let mut spans = BTreeMap::new();
     for (partition, Stand { position, pending, topic_id, range: (low, _), .. }) in positions.read()? {
         if topic_id.is_some() && topic_id.as_deref() != id {
-            return Err(ReconcileError::Refused(format!(
+            return Err(OffsetsError::Refused(format!(
                 "topic {} was made again since partition {partition} was loaded: {} shows more",
                 positions.group.topic,
                 positions.advice.show()
@@ -139,7 +160,7 @@ fn spans(args: &ReconcileArgs, positions: &Positions) -> Result<BTreeMap<Partiti
     Ok(spans)
 }
 
-fn places(place: To, positions: &Positions) -> Result<BTreeMap<Partition, i64>, ReconcileError> {
+fn places(place: To, positions: &Positions) -> Result<BTreeMap<Partition, i64>, OffsetsError> {
     let ranges = &positions.group.ranges;
     Ok(match place {
         To::Offset(offset) => ranges.keys().map(|partition| (*partition, offset)).collect(),
@@ -149,7 +170,7 @@ fn places(place: To, positions: &Positions) -> Result<BTreeMap<Partition, i64>, 
     })
 }
 
-fn offset_by_offset(task: &Task<'_>, table: &Table) -> Result<bool, ReconcileError> {
+fn offset_by_offset(task: &Task<'_>, table: &Table) -> Result<Outcome, OffsetsError> {
     let Task { load, runtime, .. } = task;
     let compacted = runtime.block_on(topic::is_compacted(&load.kafka, load.topic()));
     let mut progress = Progress::new(task.spans);
@@ -200,7 +221,7 @@ struct Ahead {
 
 impl Ahead {
     /// The offsets from `start` to before `end` that are records.
-    fn chunk(&mut self, records: &Records, start: i64, end: i64) -> Result<Offsets, ReconcileError> {
+    fn chunk(&mut self, records: &Records, start: i64, end: i64) -> Result<Offsets, OffsetsError> {
         let mut offsets = Offsets::none(start, end);
         while !self.ended {
             let offset = match self.offset.take() {
@@ -226,7 +247,7 @@ impl Ahead {
     }
 }
 
-fn summary(task: &Task<'_>, table: &Table, sums: &Sums, compacted: bool) -> bool {
+fn summary(task: &Task<'_>, table: &Table, sums: &Sums, compacted: bool) -> Outcome {
     let Sums { records, rows, dead, missing, surplus, stray } = sums;
     let stray_fault = if compacted { 0 } else { *stray };
     let compaction = if compacted { " (the topic is compacted)" } else { "" };
@@ -239,7 +260,11 @@ fn summary(task: &Task<'_>, table: &Table, sums: &Sums, compacted: bool) -> bool
         task.load.topic(),
         table.place()
     ));
-    let equal = missing + surplus + stray_fault == 0;
-    say(if equal { "equal" } else { "NOT EQUAL" });
-    equal
+    verdict(Outcome { missing: *missing, surplus: *surplus, stray: stray_fault })
+}
+
+/// The last line.
+fn verdict(outcome: Outcome) -> Outcome {
+    say(if outcome.is_equal() { "equal" } else { "NOT EQUAL" });
+    outcome
 }

@@ -1,6 +1,6 @@
 //! The table's side: how many rows each offset has, or each hour.
 
-use super::ReconcileError;
+use super::OffsetsError;
 use super::compare::Run;
 use super::hours::TimeField;
 use crate::clickhouse::{self, Client};
@@ -32,20 +32,20 @@ struct RawNumbers {
 
 impl Table {
     /// Connects, and describes the table. Errors: the database's; there is no such table.
-    pub async fn open(load: &LoadConfig, part: Part) -> Result<Self, ReconcileError> {
-        let none = |place: &str, name: &str| ReconcileError::Refused(format!("{place}: there is no table {name}"));
+    pub async fn open(load: &LoadConfig, part: Part) -> Result<Self, OffsetsError> {
+        let none = |place: &str, name: &str| OffsetsError::Refused(format!("{place}: there is no table {name}"));
         if let (Part::Postgres, Some(sink)) = (part, &load.sink.postgres) {
             let mut sink = sink.clone();
             sink.statement_timeout_ms = sink.statement_timeout_ms.max(PATIENCE_MS);
             let name = TableName::parse(&sink.table)
-                .map_err(|what| ReconcileError::Refused(format!("sink.postgres.table: {what}")))?;
+                .map_err(|what| OffsetsError::Refused(format!("sink.postgres.table: {what}")))?;
             let connection = Connection::open(&sink, &load.name).await?;
             let table = postgres::Table::read(&connection, &name).await?;
             let table = table.ok_or_else(|| none(&postgres::place(&sink), &sink.table))?;
             return Ok(Self::Postgres(connection, table));
         }
         let Some(sink) = load.sink.clickhouse.as_ref().filter(|_| part == Part::Clickhouse) else {
-            return Err(ReconcileError::Refused(format!("pipeline {} has no sink {}", load.name, part.name())));
+            return Err(OffsetsError::Refused(format!("pipeline {} has no sink {}", load.name, part.name())));
         };
         let mut sink = sink.clone();
         sink.timeout_ms = sink.timeout_ms.max(PATIENCE_MS);
@@ -65,7 +65,7 @@ impl Table {
 
     /// Whether each row says which record it is: by the columns `_topic`, `_partition` and `_offset`, which PostgreSQL's rows
     /// must all have filled.
-    pub async fn has_offsets(&self) -> Result<bool, ReconcileError> {
+    pub async fn has_offsets(&self) -> Result<bool, OffsetsError> {
         match self {
             Self::ClickHouse(_, table) => Ok(table.has_coordinates()),
             Self::Postgres(_, table) => {
@@ -87,7 +87,7 @@ impl Table {
         partition: Partition,
         start: i64,
         end: i64,
-    ) -> Result<Vec<Run>, ReconcileError> {
+    ) -> Result<Vec<Run>, OffsetsError> {
         let topic = match self {
             Self::Postgres(..) => postgres::quote_text(topic),
             Self::ClickHouse(..) => clickhouse::literal(topic).to_string(),
@@ -113,7 +113,7 @@ impl Table {
     }
 
     /// Hours since 1970 with their rows; without a field all rows are of no hour.
-    pub async fn hours(&self, field: Option<&TimeField>) -> Result<Vec<(Option<i64>, u64)>, ReconcileError> {
+    pub async fn hours(&self, field: Option<&TimeField>) -> Result<Vec<(Option<i64>, u64)>, OffsetsError> {
         let Some(field) = field else {
             let rows = self.select(["count(*)", "0", "0"], &format!("FROM {}", self.quoted())).await?;
             return Ok(rows.into_iter().map(|[rows, ..]| (None, rows.unwrap_or(0).unsigned_abs())).collect());
@@ -171,7 +171,7 @@ impl Table {
         }
     }
 
-    async fn select(&self, numbers: [&str; 3], rest: &str) -> Result<Vec<Numbers>, ReconcileError> {
+    async fn select(&self, numbers: [&str; 3], rest: &str) -> Result<Vec<Numbers>, OffsetsError> {
         let number = |text: Option<&str>| text.and_then(|text| text.parse().ok());
         match self {
             Self::Postgres(connection, _) => {

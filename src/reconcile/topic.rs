@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::ReconcileError;
+use super::OffsetsError;
 use crate::config::KafkaConfig;
 use crate::coordinator::Partition;
 use crate::kafka::{self, METADATA_TIMEOUT, Probe, Role};
@@ -28,9 +28,9 @@ pub struct Records {
 
 impl Records {
     /// Connects. Errors: a secret that cannot be read.
-    pub fn open(kafka: &KafkaConfig, topic: &str) -> Result<Self, ReconcileError> {
+    pub fn open(kafka: &KafkaConfig, topic: &str) -> Result<Self, OffsetsError> {
         let mut config =
-            kafka::client_config(kafka, Role::Consumer).map_err(|e| ReconcileError::Refused(e.to_string()))?;
+            kafka::client_config(kafka, Role::Consumer).map_err(|e| OffsetsError::Refused(e.to_string()))?;
         config
             // librdkafka wants one; it is never joined and nothing is committed to it.
             .set("group.id", format!("pressline-reconcile-{}", std::process::id()))
@@ -44,12 +44,12 @@ impl Records {
             .set("queued.max.messages.kbytes", "16384");
         let consumer = config
             .create_with_context(Probe::default())
-            .map_err(|error| ReconcileError::Refused(format!("cannot make a consumer: {error}")))?;
+            .map_err(|error| OffsetsError::Refused(format!("cannot make a consumer: {error}")))?;
         Ok(Self { consumer, topic: topic.to_string(), partition: 0 })
     }
 
     /// Goes to a place.
-    pub fn seek(&mut self, partition: Partition, offset: i64) -> Result<(), ReconcileError> {
+    pub fn seek(&mut self, partition: Partition, offset: i64) -> Result<(), OffsetsError> {
         let mut list = TopicPartitionList::new();
         let added = list.add_partition_offset(&self.topic, partition, Offset::Offset(offset));
         self.partition = partition;
@@ -58,7 +58,7 @@ impl Records {
 
     /// The next committed record; `None` at the end of the partition. Errors: the partition cannot be read; nothing came for
     /// a minute.
-    pub fn next(&self) -> Result<Option<BorrowedMessage<'_>>, ReconcileError> {
+    pub fn next(&self) -> Result<Option<BorrowedMessage<'_>>, OffsetsError> {
         let begun = Instant::now();
         while begun.elapsed() < SILENCE {
             match self.consumer.poll(Duration::from_millis(200)) {
@@ -80,7 +80,7 @@ impl Records {
             }
         }
         let complaint = kafka::complaint(&self.consumer).map(|complaint| format!("; {complaint}")).unwrap_or_default();
-        Err(ReconcileError::Refused(format!(
+        Err(OffsetsError::Refused(format!(
             "topic {}, partition {}: nothing came for {} s{complaint}",
             self.topic,
             self.partition,
@@ -88,12 +88,12 @@ impl Records {
         )))
     }
 
-    fn failed(&self, error: &KafkaError) -> ReconcileError {
-        ReconcileError::Refused(format!("topic {}, partition {}: {error}", self.topic, self.partition))
+    fn failed(&self, error: &KafkaError) -> OffsetsError {
+        OffsetsError::Refused(format!("topic {}, partition {}: {error}", self.topic, self.partition))
     }
 
     /// Each partition's first offset and the one after its last; none where there is no such topic.
-    fn ranges(&self) -> Result<BTreeMap<Partition, (i64, i64)>, ReconcileError> {
+    fn ranges(&self) -> Result<BTreeMap<Partition, (i64, i64)>, OffsetsError> {
         let layout = kafka::topic_layout(self.consumer.client(), &self.topic, METADATA_TIMEOUT);
         let layout = layout.map_err(|error| self.failed(&error))?;
         let mut ranges = BTreeMap::new();
@@ -120,7 +120,7 @@ pub fn dead_letters(
     kafka: &KafkaConfig,
     dead_topic: &str,
     wanted: &LettersOf<'_>,
-) -> Result<BTreeMap<Partition, Vec<i64>>, ReconcileError> {
+) -> Result<BTreeMap<Partition, Vec<i64>>, OffsetsError> {
     let mut letters: BTreeMap<Partition, Vec<i64>> = BTreeMap::new();
     let mut records = Records::open(kafka, dead_topic)?;
     for (partition, (low, high)) in records.ranges()? {

@@ -257,9 +257,9 @@ pub(super) fn another_topic(
 pub(crate) fn layout<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<TopicLayout, SourceError> {
     match kafka::topic_layout(consumer.client(), topic, METADATA_TIMEOUT) {
         Ok(Some(layout)) => Ok(layout),
-        Ok(None) => Err(SourceError::Transient(format!(
-            "topic {topic} does not exist: create it (pressline generate --create-topics makes a small one)"
-        ))),
+        Ok(None) => {
+            Err(SourceError::Transient(format!("topic {topic} does not exist: create it (pressline topics create)")))
+        }
         Err(error) => Err(transient(&error, &format!("topic {topic}: no metadata"))),
     }
 }

@@ -26,3 +26,4 @@ mod offsets;
 mod presses;
 mod reconcile;
 mod refused;
+mod rights;

@@ -28,7 +28,7 @@ fn gaps_and_doubles_are_found_exactly() {
         "INSERT INTO {table} SELECT n, t, _topic, _partition, 10 FROM {table} WHERE _partition = 1 AND _offset = 1"
     ));
     load.tool_fails(
-        &["reconcile"],
+        &["reconcile", "--textfile", "result.prom"],
         &[
             "partition 0, offsets 7 to 7: 1 record without a row",
             "partition 0, offsets 60 to 61: 2 records with 2 rows each",
@@ -41,6 +41,19 @@ fn gaps_and_doubles_are_found_exactly() {
         ],
     );
     holds_all(&load.tool_ok(&["reconcile", "--from", "62"]), &["equal"]);
+    let labels = format!("{{pipeline=\"{}\",sink=\"clickhouse\"}}", load.name);
+    let page = load.read("result.prom");
+    for (metric, value) in [("missing_rows", 21), ("duplicate_rows", 2), ("stray_rows", 1)] {
+        holds_all(&page, &[&format!("\npressline_reconcile_{metric}{labels} {value}\n")]);
+    }
+    let time = page.rsplit(' ').next().unwrap().trim().parse::<u64>().unwrap();
+    assert!(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() - time < 60, "{page}");
+    // One that cannot be compared leaves the file as it is.
+    load.tool_fails(
+        &["reconcile", "--textfile", "result.prom", "--from", "2026-01-01", "--set", "sink.clickhouse.table=nope"],
+        &[],
+    );
+    assert_eq!(load.read("result.prom"), page);
 }
 
 #[test]

@@ -23,10 +23,15 @@ def samples(text):
     return [(match[1], dict(_LABEL.findall(match[2] or ""))) for match in found]
 
 
-def documented():
-    """Name → (type, labels) of each metric of the table."""
-    rows = _rows((ROOT / "docs" / "metrics.md").read_text(), "Metric")
+def documented(head="Metric"):
+    """Name → (type, labels) of each metric of the tables with this heading: by default those of a running pressline."""
+    rows = _rows((ROOT / "docs" / "metrics.md").read_text(), head)
     return {_code(row[0]): (row[1], set(re.findall(r"`(\w+)`", row[2]))) for row in rows}
+
+
+def queried():
+    """The same of all that a query may ask for."""
+    return documented() | documented("Metric of a file")
 
 
 def metric_of(name, known):

@@ -1,5 +1,7 @@
 //! A pipeline with one sink, run as a user runs it: its topic, its files, records in Confluent's wire format.
 
+pub mod rights;
+
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Output;
 use std::sync::Arc;
@@ -82,6 +84,10 @@ impl Load {
         std::fs::write(path, text).unwrap();
     }
 
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(name)).unwrap()
+    }
+
     pub fn group(&self) -> String {
         format!("pressline.{}.{}", self.name, self.sink)
     }
@@ -143,6 +149,30 @@ impl Load {
         Relay::spawn(command)
     }
 
+    /// The same as the user of Kafka who may nothing without a grant.
+    pub fn run_as_least(&self) -> Relay {
+        let mut command = self.command_as_least();
+        command.arg("run").args(least_sets());
+        Relay::spawn(command)
+    }
+
+    /// What `pressline check --online` says to that user.
+    pub fn check_as_least(&self) -> String {
+        let file = format!("pipelines/{}.toml", self.name);
+        said(&self.command_as_least().args(["check", "--online", &file]).args(least_sets()).output().unwrap()).1
+    }
+
+    fn command_as_least(&self) -> std::process::Command {
+        let mut command = self.command();
+        command.env("PRESSLINE__KAFKA__SASL__PASSWORD", process::service("PRESSLINE_TEST_SASL_PASSWORD"));
+        command
+    }
+
+    /// What `pressline check --online` says.
+    pub fn check(&self) -> String {
+        said(&self.command().args(["check", "--online"]).output().unwrap()).1
+    }
+
     /// Loads all that is there, and stops.
     pub fn load_all(&self) {
         let mut run = self.run();
@@ -167,6 +197,22 @@ impl Load {
     pub fn tool(&self, command: &[&str]) -> (bool, String) {
         let pipeline = ["--pipeline", self.name.as_str(), "--sink", self.sink];
         said(&self.command().args(command).args(pipeline).output().unwrap())
+    }
+
+    /// The tool on a terminal, on which somebody answers with this line.
+    pub fn on_a_terminal(&self, command: &[&str], answer: &str) -> (bool, String) {
+        let program = env!("CARGO_BIN_EXE_pressline");
+        let line = format!("{program} {} --pipeline {} --sink {}", command.join(" "), self.name, self.sink);
+        let mut terminal = std::process::Command::new("script");
+        terminal.current_dir(self.dir.path()).args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        let (input, output) = (std::process::Stdio::piped(), std::process::Stdio::piped());
+        let mut child = terminal.stdin(input).stdout(output).spawn().unwrap();
+        // Kept open: its end would be taken for the end of the session, before the answer is read.
+        let mut keyboard = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut keyboard, format!("{answer}\n").as_bytes()).unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut text).unwrap();
+        (child.wait().unwrap().success(), text)
     }
 
     /// The tool, which must succeed; what it said.
@@ -206,6 +252,10 @@ impl Load {
         process::holds_all(&run.log(), parts);
         run.log()
     }
+}
+
+fn least_sets() -> Vec<String> {
+    process::least_user().into_iter().flat_map(|set| ["--set".to_string(), set]).collect()
 }
 
 fn said(output: &Output) -> (bool, String) {

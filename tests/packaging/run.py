@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "target/release/pressline"
 UNITS = ROOT / "packaging/systemd"
+ALL_UNITS = ("pressline.service", "pressline@.service", "pressline-reconcile@.service", "pressline-reconcile@.timer")
 IS_ROOT = os.geteuid() == 0
 
 
@@ -56,7 +57,7 @@ class Units(Test):
 
     def copies(self):
         """The units with the program where it is."""
-        for unit in ("pressline.service", "pressline@.service"):
+        for unit in ALL_UNITS:
             text = (UNITS / unit).read_text().replace("/usr/bin/pressline", str(PROGRAM))
             # The manual is not there before the package is.
             text = re.sub(r"(?m)^Documentation=.*\n", "", text)
@@ -64,7 +65,7 @@ class Units(Test):
             yield self.folder / unit
 
     def test_exposure_is_at_most_1_5(self):
-        for unit in ("pressline.service", "pressline@.service"):
+        for unit in (unit for unit in ALL_UNITS if unit.endswith(".service")):
             self.done("systemd-analyze", "security", "--offline=true", "--threshold=15", UNITS / unit)
 
     def test_an_unprotected_unit_would_not_pass(self):
@@ -98,6 +99,11 @@ class Units(Test):
             return (UNITS / unit).read_text().split("\nTimeoutStartSec")[1]
 
         self.assertEqual(protection("pressline.service"), protection("pressline@.service"))
+        # The comparison alone writes a file that others may read.
+        settings = {line for line in protection("pressline@.service").splitlines() if "=" in line}
+        watched = ("WatchdogSec", "Restart", "TimeoutStopSec", "UMask", "=90", "WantedBy", "#")
+        kept = {line for line in settings if not line.startswith(watched)}
+        self.assertEqual(kept - set((UNITS / "pressline-reconcile@.service").read_text().splitlines()), set())
         lines = protection("pressline.service").splitlines()
         for line in ("WatchdogSec=60", "LimitCORE=0", "NoNewPrivileges=yes", "RestartPreventExitStatus=2 3"):
             self.assertIn(line, lines)
@@ -135,6 +141,8 @@ class Package(Test):
             "-rw-r--r-- ./etc/pressline/pipelines/button_presses.toml",
             "-rw-r--r-- ./usr/lib/systemd/system/pressline.service",
             "-rw-r--r-- ./usr/lib/systemd/system/pressline@.service",
+            "-rw-r--r-- ./usr/lib/systemd/system/pressline-reconcile@.service",
+            "-rw-r--r-- ./usr/lib/systemd/system/pressline-reconcile@.timer",
             "-rw-r--r-- ./usr/lib/sysusers.d/pressline.conf",
             "-rw-r--r-- ./usr/lib/tmpfiles.d/pressline.conf",
             "-rw-r--r-- ./usr/share/pressline/button_presses.avsc",

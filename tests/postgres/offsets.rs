@@ -13,24 +13,29 @@ pub struct Database {
 
 /// A pipeline into table `t` of the test's schema.
 pub fn stage(test: &str) -> Option<(Database, Load)> {
+    stage_with(test, "n bigint NOT NULL, t timestamptz NOT NULL", "")
+}
+
+/// The same with these columns, and `more` of `[sink.postgres]`.
+pub fn stage_with(test: &str, columns: &str, more: &str) -> Option<(Database, Load)> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let server = runtime.block_on(server(test))?;
     let database = Database { runtime, server };
-    database.sql("CREATE TABLE SCHEMA.t (n bigint NOT NULL, t timestamptz NOT NULL)");
-    let load = load(test, "postgres", |_| database.tables())?;
+    database.sql(&format!("CREATE TABLE SCHEMA.t ({columns})"));
+    let load = load(test, "postgres", |_| database.tables(more))?;
     Some((database, load))
 }
 
 impl Database {
     /// The sink's tables of a pipeline's file.
-    fn tables(&self) -> String {
+    fn tables(&self, more: &str) -> String {
         let address = std::env::var("PRESSLINE_TEST_POSTGRES").unwrap();
         let (host, port) = address.rsplit_once(':').unwrap();
         let user = std::env::var("PRESSLINE_TEST_POSTGRES_USER").unwrap_or_else(|_| "postgres".into());
         let database = std::env::var("PRESSLINE_TEST_POSTGRES_DATABASE").unwrap_or_else(|_| "postgres".into());
         format!(
             "[sink.postgres]\nhost = \"{host}\"\nport = {port}\nuser = \"{user}\"\ndatabase = \"{database}\"\npassword_file = \
-             \"../password\"\ntable = \"{0}.t\"\noffsets_table = \"{0}.positions\"\n[sink.postgres.consumer]\nmax_dead_share \
+             \"../password\"\ntable = \"{0}.t\"\noffsets_table = \"{0}.positions\"\n{more}\n[sink.postgres.consumer]\nmax_dead_share \
              = 0.5\n",
             self.server.schema
         )
@@ -149,4 +154,26 @@ fn positions_are_taken_over_from_a_connector() {
     assert_eq!(run.exit_code(PATIENCE), 0);
     let numbers = database.value("SELECT count(*) || ' ' || min(n) || ' ' || max(n) FROM SCHEMA.t");
     assert_eq!(numbers, "70 30 99", "exactly what the connector had not loaded");
+}
+
+#[test]
+fn a_change_is_asked_about_and_only_a_yes_is_one() {
+    let Some((database, load)) = stage("pg_prompt") else { return };
+    load.send(0, 0..20);
+    load.load_all();
+    let set = ["offsets", "set", "--partition", "0", "--to", "5"];
+    load.tool_fails(&set, &["nothing was changed: there is no terminal to ask on; add --yes"]);
+    for answer in ["n", "", "yep"] {
+        let (ok, said) = load.on_a_terminal(&set, answer);
+        assert!(!ok, "{said}");
+        holds_all(&said, &["up to 15 offsets are loaded again", "Do it? [y/N] ", "error: nothing was changed"]);
+        assert_eq!(database.position(0), "20", "{answer:?} is no yes");
+    }
+    for (answer, to) in [("y", "5"), ("yes", "6")] {
+        let set = ["offsets", "set", "--partition", "0", "--to", to];
+        let (ok, said) = load.on_a_terminal(&set, answer);
+        assert!(ok, "{said}");
+        holds_all(&said, &["Do it? [y/N] ", "position changed: set by hand"]);
+        assert_eq!(database.position(0), to);
+    }
 }

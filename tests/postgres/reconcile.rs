@@ -1,6 +1,6 @@
 //! `pressline reconcile` for tables of PostgreSQL, with and without the record's offset in each row.
 
-use crate::offsets::stage;
+use crate::offsets::{stage, stage_with};
 use crate::relay::holds_all;
 
 #[test]
@@ -65,4 +65,43 @@ fn rows_with_offsets_are_compared_one_by_one() {
     );
     holds_all(&load.tool_ok(&["reconcile", "--from", "51"]), &["equal"]);
     holds_all(&load.tool_ok(&["reconcile", "--to", "20"]), &["partition 0: offsets 0 to before 20", "equal"]);
+}
+
+#[test]
+fn hours_of_which_retention_took_records_are_not_compared() {
+    let Some((database, load)) = stage("reconcile_retention") else { return };
+    // One record a minute: four hours, of which the first and half of the second go.
+    load.send(0, 0..240);
+    load.load_all();
+    load.cluster.delete_records(&load.topic, 0, 90);
+    holds_all(
+        &load.tool_ok(&["reconcile"]),
+        &["before 2026-01-01T02:00:00Z nothing is compared", "120 rows, 0 dead letters; 0 of 2 differ", "equal"],
+    );
+    // What is missing before that cannot be seen, what is missing after it is.
+    database.sql("DELETE FROM SCHEMA.t WHERE n IN (10, 100)");
+    load.tool_ok(&["reconcile"]);
+    database.sql("DELETE FROM SCHEMA.t WHERE n = 130");
+    load.tool_fails(&["reconcile"], &["2026-01-01T02:00:00Z: 60 records, 59 rows: 1 missing", "1 of 2 differ"]);
+}
+
+#[test]
+fn rows_without_a_time_are_counted_all_together() {
+    let Some((database, load)) = stage_with("reconcile_count", "n bigint NOT NULL", "columns.ignore = [\"t\"]") else {
+        return;
+    };
+    load.send(0, 0..30);
+    load.send_junk(0);
+    load.send_in_transactions(1, 30..60);
+    load.load_all();
+    let equal = load.tool_ok(&["reconcile"]);
+    let counted = "60 records without dead letters, 60 rows, 1 dead letters; 0 of 1 differ";
+    holds_all(&equal, &["counted all together", counted, "equal"]);
+    database.sql("DELETE FROM SCHEMA.t WHERE n IN (7, 8)");
+    load.tool_fails(&["reconcile"], &["no hour: 60 records, 58 rows: 2 missing", "1 of 1 differ", "NOT EQUAL"]);
+    database.sql("INSERT INTO SCHEMA.t SELECT g FROM generate_series(1000, 1004) g");
+    load.tool_fails(&["reconcile"], &["60 records, 63 rows: 3 too many"]);
+    load.cluster.delete_records(&load.topic, 0, 5);
+    let gone = "partition 0: offsets before 5 are gone from the topic, and the table has no column of a time";
+    load.tool_fails(&["reconcile"], &[gone]);
 }

@@ -6,6 +6,8 @@ use apache_avro::types::Value;
 use pressline::config::sink::ColumnsConfig;
 use pressline::postgres::{Advance, Connection, Offsets, Writer};
 
+use crate::loads::rights;
+use crate::offsets::stage;
 use crate::support::{Server, batch, datum, record, server};
 
 const ROLE: &str = "pressline_least";
@@ -78,4 +80,10 @@ async fn the_documented_grants_are_enough_and_none_is_too_many() {
     }
     assert_eq!(offset, 5, "four rights were tried");
     server.sql(&format!("DROP SCHEMA {schema} CASCADE; DROP ROLE {ROLE}")).await;
+}
+
+#[test]
+fn the_documented_grants_on_kafka_are_enough_and_none_is_too_many() {
+    let Some((database, load)) = stage("pg_kafka_least") else { return };
+    rights::each_is_needed(&load, || database.value("SELECT count(*) FROM SCHEMA.t").parse().unwrap());
 }

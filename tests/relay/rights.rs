@@ -1,10 +1,9 @@
 //! The grants of docs/operations.md are enough for the relay, and each of them is needed.
 
-use std::process::Command;
 use std::time::Duration;
 
 use crate::cluster::Raw;
-use crate::support::{Relay, World, presses, project, service, world};
+use crate::support::{Relay, World, acls, least_user, presses, service, world};
 
 /// The lines of the page's section that begin with `$grant`, for the topics and ids of this test.
 fn documented(world: &World) -> Vec<Vec<String>> {
@@ -21,37 +20,11 @@ fn documented(world: &World) -> Vec<Vec<String>> {
     grants.map(|grant| grant.split(' ').map(named).collect()).collect()
 }
 
-/// Kafka's own tool, as `kafka-acls.sh` calls it.
-fn acls(verb: &[&str], grants: &[String]) {
-    let java = Command::new(project("tests/stack/find-java.sh")).output().unwrap();
-    let java = String::from_utf8(java.stdout).unwrap();
-    let principal = format!("User:{}", service("PRESSLINE_TEST_SASL_LEAST_USER"));
-    let done = Command::new(java.trim())
-        .args(["-cp", &format!("{}/*", service("PRESSLINE_TEST_KAFKA_LIBS")), "org.apache.kafka.tools.AclCommand"])
-        .args(["--bootstrap-server", &service("PRESSLINE_TEST_BOOTSTRAP")])
-        .args(verb)
-        .args(["--allow-principal", &principal])
-        .args(grants)
-        .output()
-        .unwrap();
-    assert!(
-        done.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr)
-    );
-}
-
 /// pressline as the user who may nothing without a grant.
 fn run(world: &World) -> Relay {
-    let sets = [
-        format!("kafka.bootstrap_servers={}", service("PRESSLINE_TEST_BOOTSTRAP_SASL")),
-        "kafka.sasl.mechanism=PLAIN".into(),
-        format!("kafka.sasl.username={}", service("PRESSLINE_TEST_SASL_LEAST_USER")),
-        "kafka.sasl.plaintext=true".into(),
-        // The brake would stop at the first dead letter.
-        "dead_letter.max_dead_share=1".into(),
-    ];
+    let mut sets = least_user();
+    // The brake would stop at the first dead letter.
+    sets.push("dead_letter.max_dead_share=1".into());
     let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
     world.run_with(&sets, |command| {
         command.env("PRESSLINE__KAFKA__SASL__PASSWORD", service("PRESSLINE_TEST_SASL_PASSWORD"));

@@ -391,6 +391,37 @@ impl Metrics {
     }
 }
 
+/// Kafka's own tool, as `kafka-acls.sh` calls it.
+pub fn acls(verb: &[&str], grants: &[String]) {
+    let java = Command::new(project("tests/stack/find-java.sh")).output().unwrap();
+    let java = String::from_utf8(java.stdout).unwrap();
+    let principal = format!("User:{}", service("PRESSLINE_TEST_SASL_LEAST_USER"));
+    let done = Command::new(java.trim())
+        .args(["-cp", &format!("{}/*", service("PRESSLINE_TEST_KAFKA_LIBS")), "org.apache.kafka.tools.AclCommand"])
+        .args(["--bootstrap-server", &service("PRESSLINE_TEST_BOOTSTRAP")])
+        .args(verb)
+        .args(["--allow-principal", &principal])
+        .args(grants)
+        .output()
+        .unwrap();
+    assert!(
+        done.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
+/// Settings of the user who may nothing without a grant; the password comes from the environment.
+pub fn least_user() -> Vec<String> {
+    vec![
+        format!("kafka.bootstrap_servers={}", service("PRESSLINE_TEST_BOOTSTRAP_SASL")),
+        "kafka.sasl.mechanism=PLAIN".into(),
+        format!("kafka.sasl.username={}", service("PRESSLINE_TEST_SASL_LEAST_USER")),
+        "kafka.sasl.plaintext=true".into(),
+    ]
+}
+
 /// Asserts that the text holds all parts, and says which it lacks.
 #[track_caller]
 pub fn holds_all(text: &str, parts: &[&str]) {

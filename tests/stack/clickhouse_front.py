@@ -3,6 +3,8 @@
 Each request has a session of its own, as on the server: its settings, database and read-only mode end with it. Not
 there: sessions kept by session_id, external tables, queued (asynchronous) inserts, answers streamed while they grow.
 
+Who comes as `least` has no grant at all, and as `least/GRANT/GRANT...` those of clickhouse_users.GRANTS, on the table `least`.
+
 Beside the server's paths, for tests only, without credentials:
 
     POST /front/fault?kind=KIND[&count=N][&ms=N][&code=N&text=T]   order a failure (clickhouse_faults.KINDS), or `clear`
@@ -32,6 +34,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import clickhouse_blocks
+import clickhouse_users
 import lz4.frame
 from chdb.session import Session
 from clickhouse_faults import KINDS, Faults, Record
@@ -78,7 +81,8 @@ class Engine:
     """The engine on a folder, in this process."""
 
     def __init__(self, folder, database):
-        self._folder = str(folder / "engine")
+        # The engine takes what follows the question mark as clickhouse-local's options.
+        self._folder = f"{folder / 'engine'}?config-file={clickhouse_users.configuration(folder, database)}"
         self._bodies = folder / "bodies"
         shutil.rmtree(self._bodies, ignore_errors=True)  # a killed process leaves the one it was reading
         self._bodies.mkdir()
@@ -103,6 +107,8 @@ class Engine:
         begun = time.monotonic()
         try:
             with closing(Session(self._folder)) as session:
+                if request.roles is not None:
+                    session.query(clickhouse_users.set_roles(request.roles))
                 if request.database:
                     session.query(f"USE {_identifier(request.database)}")
                 if request.settings:
@@ -150,6 +156,7 @@ class Request:
         if method == "GET":
             self.settings["readonly"] = "2"
         self.user, self.password = self._credentials(headers)
+        self.roles = clickhouse_users.roles(self.user)
 
     def flag(self, name):
         """Whether a parameter of the interface is switched on."""
@@ -203,7 +210,8 @@ class Handler(BaseHTTPRequestHandler):
             return self._reply(503, b"Service Unavailable\n")
         if request.path == "/ping" or (request.path == "/" and self.command == "GET" and not request.given):
             return self._reply(200, b"Ok.\n")
-        if not hmac.compare_digest(f"{request.user}:{request.password}".encode(), self.server.credentials):
+        user = self.server.user if request.roles is not None else request.user
+        if not hmac.compare_digest(f"{user}:{request.password}".encode(), self.server.credentials):
             raise Refused(_NOT_AUTHENTICATED.format(user=request.user))
         query = request.given.get("query", "").encode()
         data = self._decoded(request, body)
@@ -349,6 +357,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     def __init__(self, port, engine, faults, record, credentials, certificate=None):
         self.engine, self.faults, self.record = engine, faults, record
+        self.user = credentials.partition(":")[0]
         self.credentials = credentials.encode()
         self._tls = None
         if certificate:
