@@ -1,9 +1,10 @@
 """Every form in which an address is searched for.
 
-A form is text, searched for in any case, or bytes as they are. Some are searched for only where they stand alone, because
-within longer runs of digits they would be there by chance: eight hexadecimal digits and the ten decimal ones of an IPv4
-address. Left out, because among so many addresses and bytes chance alone would find them: the four raw bytes of an IPv4
-address, and their base64 at other offsets than the first (five letters). All of an IPv6 address's forms are long enough.
+A form is text, searched for in any case, or bytes as they are. The eight hexadecimal and ten decimal digits of an IPv4
+address are searched for only where they stand alone, with no more hexadecimal digits beside them: within pointers, say,
+they would be there by chance. Left out, because among so many addresses and bytes chance alone would find them: the four
+raw bytes of an IPv4 address, and their base64 at other offsets than the first (five letters). All of an IPv6 address's
+forms are long enough.
 """
 
 import base64
@@ -13,16 +14,16 @@ import re
 from typing import NamedTuple
 
 _HASHES = ("md5", "sha1", "sha256")
-DIGITS, HEX = "digits", "hexadecimal digits"
 
 
 class Form(NamedTuple):
-    """`needle` is in lower case where `folded`: then it is found in any case. `alone`: with no more of these around it."""
+    """`needle` is in lower case where `folded`: then it is found in any case. `alone`: only without hexadecimal digits
+    beside it."""
 
     name: str
     needle: bytes
     folded: bool
-    alone: str | None = None
+    alone: bool = False
 
     def key_at(self):
         """Where those eight bytes of the needle begin by which it is looked for: the last ones, as many needles begin
@@ -37,7 +38,7 @@ def forms(address):
     return [*found, *_hashes(str(parsed), parsed.packed)]
 
 
-def _text(name, text, alone=None):
+def _text(name, text, alone=False):
     return Form(name, text.lower().encode(), True, alone)
 
 
@@ -48,11 +49,11 @@ def _v4(parsed):
     yield _text("dotted", dotted)
     yield _text("zero-padded", ".".join(f"{part:03}" for part in raw))
     yield _text("dashed", dotted.replace(".", "-"))
-    yield _text("hex", raw.hex(), HEX)
-    yield _text("hex, little endian", raw[::-1].hex(), HEX)
+    yield _text("hex", raw.hex(), alone=True)
+    yield _text("hex, little endian", raw[::-1].hex(), alone=True)
     yield _text("hex with colons", raw.hex(":"))
-    yield _text("integer", str(int(parsed)), DIGITS)
-    yield _text("integer, little endian", str(int.from_bytes(raw, "little")), DIGITS)
+    yield _text("integer", str(int(parsed)), alone=True)
+    yield _text("integer, little endian", str(int.from_bytes(raw, "little")), alone=True)
     yield _text("mapped", f"::ffff:{dotted}")
     yield _text("mapped, hex groups", f"::ffff:{int(high, 16):x}:{int(low, 16):x}")
     yield _text("mapped, expanded", f"0000:0000:0000:0000:0000:ffff:{high}:{low}")
@@ -88,7 +89,7 @@ def _v6(parsed):
 
 
 def _base64(name, content):
-    """The letters that stay the same whatever stands around, for each of the three offsets. Content with `/` or `+` also
+    """The letters that stay the same whatever stands around, for each of the three offsets. With `/` or `+` among them also
     in the alphabet for URLs."""
     for offset in range(3):
         letters = base64.b64encode(bytes(offset) + content)

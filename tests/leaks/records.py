@@ -5,8 +5,8 @@ import itertools
 import json
 import random
 
-# Of the first and last byte of an IPv4 address: so its integers, in either byte order, are no times of our day in seconds,
-# and its hexadecimal digits stand in no session id.
+# Of the first and last byte of an IPv4 address: so its integers, in either byte order, are no times of our day in
+# seconds, and its hexadecimal digits stand in no session id.
 _LOW, _HIGH = 112, 223
 _BASE_US = 1_750_000_000_000_000
 _ACTIONS = ("EnterPage", "PressButton", "ExitPage")
@@ -68,7 +68,7 @@ def sound(number, address):
 
 
 def record(number, address):
-    """Key, value, headers and time (ms, or None for now) of a record; most are sound, but every kind of wrong one comes."""
+    """Key, value, headers and time (ms, or None for now) of a record: most are sound, and every kind of wrong one comes."""
     draw = number % 100
     if draw < len(_KINDS):
         return _KINDS[draw](number, address)

@@ -4,8 +4,7 @@
     tests/stack/stack.py run -- python3 tests/leaks/run.py --addresses 100000
 
 First the search itself is tried: it must find nothing in the records without their addresses. Then records with so many
-different addresses, where they belong and in every place where they do not, go through the relay and both sinks, logging
-all they can, while processes panic with the record in the message and are aborted in the midst of it. What left them
+different addresses, where they belong and where they do not, go through the relay and both sinks, logging all they can, while processes panic with the record in the message and are aborted in the midst of it. What left them
 (topics, committed offsets and their notes, all that was sent to Kafka, traffic with registry and databases, rows, logs,
 pages, command line and environment, files) must hold no address: 0 hits. Last, a build that leaks on purpose, in each
 form at each place, must be caught in every one.
@@ -29,7 +28,7 @@ import maxminddb  # noqa: E402
 
 import records  # noqa: E402
 from capture import await_that  # noqa: E402
-from forms import DIGITS, forms  # noqa: E402
+from forms import forms  # noqa: E402
 from search import Searcher  # noqa: E402
 from stage import BINARY, PATIENCE, ROOT, Stage  # noqa: E402
 
@@ -77,8 +76,8 @@ def sound(arguments):
         captures = stage.captures()
         searcher = searching.result()
         print(
-            f"{len(addresses):,} addresses in {records.kinds()} wrong kinds of records and sound ones: {written:,} written, "
-            f"{dead:,} dead letters, {len(_ENDS)} crashes; {searcher.needles:,} needles",
+            f"{len(addresses):,} addresses in sound records and {records.kinds()} wrong kinds: {written:,} written, {dead:,} "
+            f"dead letters, {len(_ENDS)} crashes; {searcher.needles:,} needles",
             flush=True,
         )
         blank = records.without_addresses(len(addresses))
@@ -185,7 +184,7 @@ def _leaks(seed):
                 places += ["value", "metric"]
                 noted += len(form.needle) + 1
                 places += ["offset"] if noted < _MOST_NOTED else []
-            if form.alone == DIGITS:
+            if form.alone and form.name.startswith("integer"):
                 places.append("timestamp")
             leaks += [(place, address, form) for place in places]
     return leaks

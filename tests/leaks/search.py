@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy
 
-from forms import DIGITS, HEX, forms
+from forms import forms
 
 _KEY = 8
 _BITS = 28
@@ -19,7 +19,7 @@ _FACTOR = numpy.uint64(0x9E3779B97F4A7C15)
 _CHUNK = 1 << 22
 _PART = 10_000
 _MOST_HITS = 10_000
-_ALONE = {DIGITS: frozenset(b"0123456789"), HEX: frozenset(b"0123456789abcdefABCDEF")}
+_DIGITS = frozenset(b"0123456789abcdefABCDEF")
 
 
 class Hit(NamedTuple):
@@ -64,12 +64,12 @@ class Searcher:
             if form.folded != folded or begin < 0 or content[begin:end] != form.needle:
                 continue
             around = content[max(begin - 1, 0) : begin] + content[end : end + 1]
-            if form.alone is None or not _ALONE[form.alone].intersection(around):
+            if not (form.alone and _DIGITS.intersection(around)):
                 yield Hit(address, form.name, begin)
 
 
 def _keys(addresses):
-    """Of the forms found in any case, and of the others: their keys in one piece, and the number of each one's address."""
+    """Of the forms found in any case, and of the others: their keys in one piece, and each one's address by number."""
     keys, owners = {True: [], False: []}, {True: [], False: []}
     for number, address in enumerate(addresses):
         for form in forms(address):

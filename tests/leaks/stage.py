@@ -1,5 +1,4 @@
-"""One run's stage: topics, tables and configuration of its own, pressline with everything that leaves it tapped, and what
-was found in the captures."""
+"""One run's stage: topics, tables and configuration of its own, and pressline with everything that leaves it captured."""
 
 import os
 import re
@@ -252,7 +251,7 @@ class Stage:
         return b"\n".join(pieces)
 
     def _offset_notes(self):
-        """Committed offsets with what is noted beside them, members and transactions, as the broker keeps them. (Clients
+        """Committed offsets with what is noted beside them, members and transactions, as the broker keeps them. (A client
         cannot be asked: librdkafka's copy of a note has no end.)"""
         named = [m for m in self.read(_INTERNAL, committed=False) if self.name.encode() in (m.key() or b"")]
         return b"\n".join(part or b"" for message in named for part in (message.key(), message.value()))
