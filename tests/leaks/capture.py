@@ -11,8 +11,8 @@ PAGES = ("/metrics", "/readyz", "/livez", "/")
 
 
 class Tap:
-    """Listens on a port of the loopback address, forwards to `upstream` (`host:port`) and keeps what the client sends; with
-    `both` what it is answered too: a server's answers may quote what it was sent."""
+    """Listens on a port of the loopback address, forwards to `upstream` (`host:port`) and keeps what the client sends;
+    with `both` what it is answered too: a server's answers may quote what it was sent."""
 
     _loop = None
 

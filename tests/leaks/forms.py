@@ -2,9 +2,9 @@
 
 A form is text, searched for in any case, or bytes as they are. The eight hexadecimal and ten decimal digits of an IPv4
 address are searched for only where they stand alone, with no more hexadecimal digits beside them: within pointers, say,
-they would be there by chance. Left out, because among so many addresses and bytes chance alone would find them: the four
-raw bytes of an IPv4 address, and their base64 at other offsets than the first (five letters). All of an IPv6 address's
-forms are long enough.
+they would be there by chance. Left out, because among so many addresses and bytes chance alone would find them: the
+four raw bytes of an IPv4 address, and their base64 at other offsets than the first (five letters). All of an IPv6
+address's forms are long enough.
 """
 
 import base64
@@ -89,8 +89,8 @@ def _v6(parsed):
 
 
 def _base64(name, content):
-    """The letters that stay the same whatever stands around, for each of the three offsets. With `/` or `+` among them also
-    in the alphabet for URLs."""
+    """The letters that stay the same whatever stands around, for each of the three offsets. With `/` or `+` among them
+    also in the alphabet for URLs."""
     for offset in range(3):
         letters = base64.b64encode(bytes(offset) + content)
         own = letters[(offset * 8 + 5) // 6 : (offset + len(content)) * 8 // 6]

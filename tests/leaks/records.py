@@ -68,7 +68,7 @@ def sound(number, address):
 
 
 def record(number, address):
-    """Key, value, headers and time (ms, or None for now) of a record: most are sound, and every kind of wrong one comes."""
+    """Key, value, headers and time (ms, or None for now) of a record: most are sound, and all wrong kinds come."""
     draw = number % 100
     if draw < len(_KINDS):
         return _KINDS[draw](number, address)

@@ -3,11 +3,12 @@
 
     tests/stack/stack.py run -- python3 tests/leaks/run.py --addresses 100000
 
-First the search itself is tried: it must find nothing in the records without their addresses. Then records with so many
-different addresses, where they belong and where they do not, go through the relay and both sinks, logging all they can, while processes panic with the record in the message and are aborted in the midst of it. What left them
-(topics, committed offsets and their notes, all that was sent to Kafka, traffic with registry and databases, rows, logs,
-pages, command line and environment, files) must hold no address: 0 hits. Last, a build that leaks on purpose, in each
-form at each place, must be caught in every one.
+First the search itself is tried: it must find nothing in the records without their addresses. Then records with so
+many different addresses, where they belong and where they do not, go through the relay and both sinks, logging all they
+can, while processes panic with the record in the message and are aborted in the midst of it. What left them (topics,
+committed offsets and their notes, all that was sent to Kafka, traffic with registry and databases, rows, logs, pages,
+command line and environment, files) must hold no address: 0 hits. Last, a build that leaks on purpose, in each form at
+each place, must be caught in every one.
 
 Forms and what is left out of them: forms.py. Ends with `N passed, M failed`; exit code 1 when anything failed.
 """
@@ -33,7 +34,7 @@ from search import Searcher  # noqa: E402
 from stage import BINARY, PATIENCE, ROOT, Stage  # noqa: E402
 
 # Where a process ends, in turn; the next one takes over.
-_ENDS = ("panic_in_record:3000", "after_produce:3", "pg_after_copy:2", "ch_after_insert:2", "during_end_txn:3")
+_ENDS = ("panic_in_record:50", "after_produce:3", "pg_after_copy:2", "ch_after_insert:2", "during_end_txn:3")
 # Captures that may well be empty.
 _MAY_BE_EMPTY = {"files"}
 
@@ -63,7 +64,7 @@ def main():
 def sound(arguments):
     """What is wrong with a build that does not leak on purpose."""
     addresses = records.canaries(arguments.addresses, _networks(), arguments.seed)
-    with ThreadPoolExecutor(1) as pool, Stage("leaks") as stage:
+    with ThreadPoolExecutor(1) as pool, Stage("leaks", batch=max(20, arguments.addresses // 50)) as stage:
         searching = pool.submit(Searcher, addresses)  # it takes its time, in processes of its own
         stage.send(records.record(number, address) for number, address in enumerate(addresses))
         for end in _ENDS:
@@ -76,8 +77,8 @@ def sound(arguments):
         captures = stage.captures()
         searcher = searching.result()
         print(
-            f"{len(addresses):,} addresses in sound records and {records.kinds()} wrong kinds: {written:,} written, {dead:,} "
-            f"dead letters, {len(_ENDS)} crashes; {searcher.needles:,} needles",
+            f"{len(addresses):,} addresses in sound records and {records.kinds()} wrong kinds: {written:,} written, "
+            f"{dead:,} dead letters, {len(_ENDS)} crashes; {searcher.needles:,} needles",
             flush=True,
         )
         blank = records.without_addresses(len(addresses))

@@ -1,4 +1,4 @@
-"""One run's stage: topics, tables and configuration of its own, and pressline with everything that leaves it captured."""
+"""One run's stage: topics, tables and configuration of its own, and pressline with everything captured that leaves."""
 
 import os
 import re
@@ -251,8 +251,8 @@ class Stage:
         return b"\n".join(pieces)
 
     def _offset_notes(self):
-        """Committed offsets with what is noted beside them, members and transactions, as the broker keeps them. (A client
-        cannot be asked: librdkafka's copy of a note has no end.)"""
+        """Committed offsets with what is noted beside them, members and transactions, as the broker keeps them. (A
+        client cannot be asked: librdkafka's copy of a note has no end.)"""
         named = [m for m in self.read(_INTERNAL, committed=False) if self.name.encode() in (m.key() or b"")]
         return b"\n".join(part or b"" for message in named for part in (message.key(), message.value()))
 

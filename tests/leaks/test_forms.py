@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The search for addresses itself: forms worked out with other tools (coreutils' md5sum, sha1sum, sha256sum and base64, bc),
-and each form found wherever it stands."""
+"""The search for addresses itself: forms worked out with other tools (md5sum, sha1sum, sha256sum and base64 of
+coreutils, bc), and each form found wherever it stands."""
 
 import os
 import sys
@@ -30,7 +30,7 @@ KNOWN = {
         "PTR": "167.145.113.203.in-addr.arpa",
         "/24": "203.113.145.",
         "base64 of raw": "y3GRpw==",
-        # MjAzLjExMy4xNDUuMTY3, eDIwMy4xMTMuMTQ1LjE2Nw== and eHgyMDMuMTEzLjE0NS4xNjc= without what hangs on their neighbours
+        # Of MjAzLjExMy4xNDUuMTY3, eDIwMy4xMTMuMTQ1LjE2Nw== and eHgyMDMuMTEzLjE0NS4xNjc= what no neighbour changes.
         "base64 of text, offset 0": "MjAzLjExMy4xNDUuMTY3",
         "base64 of text, offset 1": "IwMy4xMTMuMTQ1LjE2N",
         "base64 of text, offset 2": "yMDMuMTEzLjE0NS4xNj",
@@ -107,7 +107,7 @@ class Forms(unittest.TestCase):
             b"34132177030",
             b"0cb7191a7",
             b"cb7191a7f",
-            b"203,113,145,167",
+            b"0x7f3413217703",
             b"203.113.146.167",
         ):
             self.assertEqual(self.searcher.find(b"x " + text + b" y"), [], text)
