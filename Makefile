@@ -4,10 +4,11 @@
 CARGO ?= cargo
 STACK = python3 tests/stack/stack.py
 FAULTS = $(STACK) run -- python3 tests/faults/run.py
+LEAKS = $(STACK) run -- sh -c 'python3 tests/leaks/test_forms.py && python3 tests/leaks/run.py $(LEAKS_ARGS)'
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults grafana soak mutants fuzz scaling profile instructions
+.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana soak mutants fuzz scaling profile instructions
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +23,7 @@ test: prerequisites build build-faults ## all tests, with a real Kafka and schem
 	$(STACK) run -- python3 tests/faults/test_load_tables.py
 	$(FAULTS) --suite test
 	$(FAULTS) --suite load-test
+	$(LEAKS)
 	$(STACK) run -- python3 tests/grafana/run.py
 	python3 tests/packaging/run.py
 
@@ -38,6 +40,9 @@ load-faults: prerequisites build-faults ## the same for the sinks: kills, stops,
 	$(STACK) run -- python3 tests/faults/test_load_tables.py
 	$(FAULTS) --suite load-test $(FAULTS_ARGS)
 
+leaks: prerequisites build-faults ## every byte that leaves pressline is searched for 100,000 addresses in every form; LEAKS_ARGS="--addresses 1000"
+	$(LEAKS)
+
 grafana: prerequisites build ## a real run under the dashboards: every query returns data, every alert is tested, metrics are as documented
 	$(STACK) run -- python3 tests/grafana/run.py
 
@@ -45,6 +50,7 @@ soak: prerequisites build-faults ## the same a thousand times, goes on where it 
 	$(FAULTS) --suite soak $(FAULTS_ARGS)
 	$(FAULTS) --suite load-soak $(FAULTS_ARGS)
 	PRESSLINE_TEST_REPLAY=2000000 $(STACK) run -- $(CARGO) test --release --locked --test replay remote -- --nocapture
+	$(STACK) run -- python3 tests/leaks/run.py --addresses 1000000 --only sound
 	fuzz/run $(FUZZ_SECONDS)
 
 fuzz: ## arbitrary bytes for every decoder, each for FUZZ_SECONDS=60

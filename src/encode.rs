@@ -28,6 +28,20 @@ pub struct Encoder {
     fragment: Vec<FragmentStep>,
     /// What is written for each action of the allow list.
     actions: Vec<Box<[u8]>>,
+    /// Each field of the schema, and where what is written for it comes from.
+    origins: Vec<(String, Origin)>,
+}
+
+/// Where the value of an output field comes from. That of an address is not among them: the address itself has no way into
+/// the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This field of the event.
+    Event(&'static str),
+    /// The place that was looked up by the address.
+    Lookup,
+    /// The schema's default.
+    Constant,
 }
 
 /// What is written for one field of the schema.
@@ -49,6 +63,19 @@ enum FragmentStep {
     Degrees(fn(&Place) -> Option<f64>, Branches),
     Kilometres(fn(&Place) -> Option<i32>, Branches),
     Constant(Box<[u8]>),
+}
+
+impl Step {
+    fn origin(&self) -> Origin {
+        match self {
+            Step::SessionId => Origin::Event("session_id"),
+            Step::TimestampMicros | Step::TimestampMillis => Origin::Event("timestamp"),
+            Step::Cohort(_) => Origin::Event("cohort"),
+            Step::Action => Origin::Event("action"),
+            Step::Fragment => Origin::Lookup,
+            Step::Constant(_) => Origin::Constant,
+        }
+    }
 }
 
 /// Index bytes of a union of null and one more type.
@@ -74,6 +101,12 @@ impl Encoder {
         place_of_schema: &str,
     ) -> Result<Encoder, Vec<Finding>> {
         compile::compile(schema, schema_id, actions, place_of_schema)
+    }
+
+    /// Each field of the schema in its order, with where its value comes from: read off the plan by which records are
+    /// written.
+    pub fn origins(&self) -> &[(String, Origin)] {
+        &self.origins
     }
 
     /// The bytes of the fields of a place, for [`Encoder::encode`]. Good for this encoder only. Of a nullable string, empty
@@ -113,6 +146,13 @@ impl Encoder {
 }
 
 impl FragmentStep {
+    fn origin(&self) -> Origin {
+        match self {
+            FragmentStep::Text(..) | FragmentStep::Degrees(..) | FragmentStep::Kilometres(..) => Origin::Lookup,
+            FragmentStep::Constant(_) => Origin::Constant,
+        }
+    }
+
     fn write(&self, place: &Place, out: &mut Vec<u8>) {
         match self {
             FragmentStep::Text(text, None) => put_text(text(place).as_bytes(), out),

@@ -4,35 +4,14 @@
 //! which can be neither printed nor copied nor serialised, and it sits beside what is written, never inside it:
 //! [`Press::split`] parts the two, and the encoder takes only the [`PressBody`].
 
-use std::net::IpAddr;
-
 use uuid::Uuid;
+
+pub use crate::place::ClientIp;
 
 /// Most actions that an allow list may hold.
 pub const MAX_ACTIONS: usize = 64;
 /// Longest name of an action, in characters (all of them ASCII).
 pub const MAX_ACTION_LENGTH: usize = 64;
-
-/// The visitor's address, for the place lookup and nothing else.
-///
-/// Deliberately without `Debug`, `Display`, `Serialize`, `Clone` and `Hash` (a test holds it to that), so that no log line,
-/// error, metric, header or cache key can hold it by accident.
-pub struct ClientIp(IpAddr);
-
-impl ClientIp {
-    /// Reads IPv4 or IPv6 text, strictly: no zone (`fe80::1%eth0`), port, prefix length, blanks or leading zeros.
-    ///
-    /// An IPv4 address mapped into IPv6 (`::ffff:192.0.2.1`) is taken for the IPv4 address it stands for. `None` where
-    /// the text is no address.
-    pub fn parse(text: &str) -> Option<Self> {
-        text.parse::<IpAddr>().ok().map(|address| Self(address.to_canonical()))
-    }
-
-    /// The address itself; only the lookup asks for it.
-    pub(crate) fn addr(&self) -> IpAddr {
-        self.0
-    }
-}
 
 /// A session's UUID as 36 bytes of lower-case hyphenated text, as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -175,32 +154,6 @@ mod tests {
         Actions::new(names.iter().map(ToString::to_string).collect())
     }
 
-    /// Whether a type has a trait: the inherent constant exists, and is preferred, only where it has.
-    macro_rules! has {
-        ($type:ty, $trait:path) => {{
-            struct Probe<T>(std::marker::PhantomData<T>);
-            #[allow(dead_code)]
-            trait Otherwise {
-                const HAS: bool = false;
-            }
-            impl<T> Otherwise for Probe<T> {}
-            #[allow(dead_code)]
-            impl<T: $trait> Probe<T> {
-                const HAS: bool = true;
-            }
-            Probe::<$type>::HAS
-        }};
-    }
-
-    #[test]
-    fn an_address_can_be_neither_printed_nor_copied_nor_kept_as_a_key() {
-        assert!(has!(SessionId, std::fmt::Debug) && has!(IpAddr, std::fmt::Display) && has!(IpAddr, serde::Serialize));
-        assert!(!has!(ClientIp, std::fmt::Debug) && !has!(Press, std::fmt::Debug));
-        assert!(!has!(ClientIp, std::fmt::Display) && !has!(ClientIp, serde::Serialize));
-        assert!(!has!(ClientIp, Clone) && !has!(Press, Clone));
-        assert!(!has!(ClientIp, std::hash::Hash) && !has!(ClientIp, PartialEq) && !has!(ClientIp, Ord));
-    }
-
     #[test]
     fn session_ids_are_lower_cased_and_only_the_hyphenated_form_is_read() {
         let id = SessionId::parse("C0FFEE00-ABCD-4abc-8DEF-0123456789aB").unwrap();
@@ -218,32 +171,6 @@ mod tests {
         ] {
             assert_eq!(SessionId::parse(wrong), None, "{wrong}");
         }
-    }
-
-    #[test]
-    fn addresses_are_read_strictly() {
-        for right in ["192.0.2.1", "2001:db8::1", "::1", "2001:DB8:0:0:0:0:0:1"] {
-            assert!(ClientIp::parse(right).is_some(), "{right}");
-        }
-        for wrong in [
-            "",
-            "192.0.2",
-            "192.0.2.01",
-            "192.0.2.256",
-            "fe80::1%eth0",
-            "192.0.2.1:80",
-            "192.0.2.0/24",
-            " 192.0.2.1",
-            "[::1]",
-        ] {
-            assert!(ClientIp::parse(wrong).is_none(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_mapped_address_is_the_ipv4_address_it_stands_for() {
-        let ip = ClientIp::parse("::ffff:192.0.2.1").unwrap();
-        assert_eq!(ip.addr(), "192.0.2.1".parse::<IpAddr>().unwrap());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! `PRESSLINE_FAIL_POINT=name` kills at that place, `name:7` at the seventh time. In the order of a batch the places are
 //! `after_produce`, `after_send_offsets`, `before_commit`, `during_end_txn`, `after_commit`; of a batch into PostgreSQL
 //! `pg_after_copy`, `pg_before_commit`, `pg_during_commit`, `pg_after_commit`; of one into ClickHouse `ch_after_pending`,
-//! `ch_mid_body`, `ch_after_insert`.
+//! `ch_mid_body`, `ch_after_insert`. At `panic_in_record` there is a panic instead, whose message quotes the record.
 
 /// The process reached `name`: where the test chose it, it is killed here.
 #[cfg(not(feature = "fail-points"))]
@@ -16,8 +16,13 @@ pub fn hit(_name: &str) {}
 #[inline(always)]
 pub fn soon(_name: &str) {}
 
+/// As [`hit`], but with a panic that quotes what was being handled, as a careless line of code would.
+#[cfg(not(feature = "fail-points"))]
+#[inline(always)]
+pub fn quote(_name: &str, _handled: Option<&[u8]>) {}
+
 #[cfg(feature = "fail-points")]
-pub use chosen::{hit, soon};
+pub use chosen::{hit, quote, soon};
 
 #[cfg(feature = "fail-points")]
 mod chosen {
@@ -43,6 +48,14 @@ mod chosen {
                 std::thread::sleep(delay);
                 std::process::abort();
             });
+        }
+    }
+
+    /// As [`hit`], but with a panic that quotes what was being handled, as a careless line of code would.
+    #[allow(clippy::panic)]
+    pub fn quote(name: &str, handled: Option<&[u8]>) {
+        if is_due(name) {
+            panic!("cannot handle {}", String::from_utf8_lossy(handled.unwrap_or_default()));
         }
     }
 

@@ -70,9 +70,13 @@ struct CheckArgs {
     /// Also ask brokers and registry
     #[arg(long)]
     online: bool,
-    /// Findings as JSON
+    /// As JSON
     #[arg(long)]
     json: bool,
+    /// Print what leaves and where it comes from, as a table in Markdown for a record of processing; findings go to
+    /// standard error
+    #[arg(long)]
+    data_flow: bool,
 }
 
 #[derive(Subcommand)]
@@ -104,8 +108,8 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => daemon::run(&args.sources()),
         Command::Check(args) => {
-            let (online, json) = (args.online, args.json);
-            check::command(&args.config.sources(), online, json)
+            let wanted = check::Wanted { online: args.online, json: args.json, data_flow: args.data_flow };
+            check::command(&args.config.sources(), wanted)
         }
         Command::Generate(args) => exit(generate::run(&args)),
         Command::Consume(args) => exit(consume::run(&args)),

@@ -6,6 +6,8 @@
 //! - `keep_producer`: go on with a producer whose EndTxn timed out.
 //! - `poll_inside`: poll the consumer while a transaction is open, and take the group metadata after that.
 //! - `position_left`: commit the consumer's position although a polled record was left for the next batch.
+//! - `leak`: addresses get out, in the forms and at the places that the file named by `PRESSLINE_LEAK` lists (see
+//!   `relay/leak.rs`); the leak test must find each.
 //! - `random_transactional_id`: another transactional id at every start.
 
 /// Whether `name` is the mutant to be (`PRESSLINE_MUTANT`).

@@ -1,6 +1,9 @@
 //! The relay's loop: a batch of presses is read, decoded, enriched, encoded and committed as one transaction with its
 //! offsets and dead letters; whatever goes wrong inside one has the same cure, in `Worker::recover`.
 
+#[cfg(feature = "mutants")]
+mod leak;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +27,7 @@ use crate::place::{FragmentCache, Places};
 use crate::source::{Batch, Keeper, Source, SourceError, SourceOptions, Trigger};
 use crate::status::Status;
 use crate::supervise::{Pause, WorkerError, sleep_unless};
+use crate::timestamp;
 use crate::transaction::{Cause, Committed, OutputRecord, TransactionError, Writer};
 
 /// How long a poll waits for the first record before the worker looks after other things.
@@ -300,7 +304,7 @@ fn relay_batch(
             source.settled(open.offsets(), &stages.tallies);
             coordinator.committed(open);
             for record in &batch.records {
-                if let Some(ms) = record.timestamp().to_millis() {
+                if let Some(ms) = timestamp_ms(record, now_us()) {
                     last_timestamp_ms.insert(record.partition(), ms);
                 }
             }
@@ -361,7 +365,10 @@ fn write_and_commit(
         }
         if let Some(reject) = reject {
             stages.counts.add_dead(reject.reason);
-            transaction.send(dead_letter(&dead_topic, record, &reject, &mut stages.value))?;
+            let letter = dead_letter(&dead_topic, record, &reject, now_us, &mut stages.value);
+            #[cfg(feature = "mutants")]
+            let letter = leak::into_letter(record, letter);
+            transaction.send(letter)?;
             last_reject = Some(reject);
         }
     }
@@ -380,6 +387,8 @@ fn write_and_commit(
         return Err(Failure::Rebalanced);
     }
     let offsets = source.offsets(open.offsets(), &stages.tallies);
+    #[cfg(feature = "mutants")]
+    let offsets = leak::into_offsets(&batch.records, offsets);
     let committed = transaction.commit(&offsets, group)?;
     if config.delivery == Delivery::AtLeastOnce {
         source.commit(&offsets)?;
@@ -396,8 +405,11 @@ impl Stages {
         config: &PipelineConfig,
         send: impl FnOnce(OutputRecord<'_>) -> Result<(), TransactionError>,
     ) -> Result<Option<Reject>, TransactionError> {
-        let timestamp_ms = record.timestamp().to_millis();
+        let timestamp_ms = timestamp_ms(record, now_us);
         self.counts.timestamps_ms.extend(timestamp_ms);
+        crate::fail_point::quote("panic_in_record", record.payload());
+        #[cfg(feature = "mutants")]
+        leak::beside(record, &config.registry.url);
         let press = match self.decoder.decode(record.payload(), now_us) {
             Ok(press) => press,
             Err(reject) => return Ok(Some(reject)),
@@ -405,33 +417,43 @@ impl Stages {
         self.counts.unknown_fields += u64::from(press.unknown_fields);
         let (ip, body) = press.split();
         let (fragment, outcome) = self.enricher.fragment(ip.as_ref());
+        #[cfg(feature = "mutants")]
+        let fragment = leak::into_place(record, &self.encoder).unwrap_or(fragment);
         self.value.clear();
         self.encoder.encode(&body, &fragment, &mut self.value);
         self.counts.add_lookup(outcome);
         self.counts.written += 1;
         self.counts.bytes_out += self.value.len() as u64;
-        send(OutputRecord {
+        let output = OutputRecord {
             topic: &config.output.topic,
             // From the validated value, not the record's own key, which could be anything.
             key: Some(body.session_id.as_bytes()),
             value: Some(&self.value),
             timestamp_ms,
             headers: allowed_headers(record, &config.source.headers),
-        })?;
+        };
+        #[cfg(feature = "mutants")]
+        let output = leak::into_output(record, output);
+        send(output)?;
         Ok(None)
     }
 }
 
-/// Headers on the allow list, in their order; one whose whole value is an address stays behind all the same.
+/// The record's own time, where it can be one: a sender may have put any number there, an address as well.
+fn timestamp_ms(record: &BorrowedMessage<'_>, now_us: i64) -> Option<i64> {
+    let ms = record.timestamp().to_millis()?;
+    timestamp::plausible(ms.checked_mul(1000)?, now_us).ok().map(|_| ms)
+}
+
+/// Headers on the allow list, in their order; one with an address anywhere in its value stays behind all the same.
 fn allowed_headers(record: &BorrowedMessage<'_>, allowed: &[String]) -> Option<OwnedHeaders> {
     if allowed.is_empty() {
         return None;
     }
     let mut kept: Option<OwnedHeaders> = None;
     for header in record.headers()?.iter().filter(|h| allowed.iter().any(|a| a == h.key)) {
-        let address =
-            header.value.and_then(|v| std::str::from_utf8(v).ok()).and_then(|text| ClientIp::parse(text.trim()));
-        if address.is_none() {
+        let carries_address = header.value.is_some_and(|v| ClientIp::stands_in(&String::from_utf8_lossy(v)));
+        if !carries_address {
             kept = Some(kept.unwrap_or_default().insert(header));
         }
     }
@@ -443,6 +465,7 @@ fn dead_letter<'a>(
     topic: &'a str,
     record: &BorrowedMessage<'_>,
     reject: &Reject,
+    now_us: i64,
     key: &'a mut Vec<u8>,
 ) -> OutputRecord<'a> {
     let (partition, offset) = (record.partition().to_string(), record.offset().to_string());
@@ -460,7 +483,7 @@ fn dead_letter<'a>(
         topic,
         key: Some(key),
         value: None,
-        timestamp_ms: record.timestamp().to_millis(),
+        timestamp_ms: timestamp_ms(record, now_us),
         headers: Some(headers),
     }
 }

@@ -514,6 +514,73 @@ async fn online_settings_of_topics_and_brokers() {
 }
 
 #[tokio::test]
+async fn online_how_long_addresses_are_kept() {
+    let Some(services) = Services::from_environment() else { return };
+    let (raw, out) = (services.raw(), services.out());
+    let tiered = [
+        ("remote.storage.enable", "true"),
+        ("retention.ms", "2592000000"),
+        ("local.retention.ms", "3600000"),
+        ("segment.ms", "86400000"),
+    ];
+    services.topic(&raw, 1, &tiered).await;
+    services.topic(&out, 1, &[]).await;
+    services.topic(&format!("{raw}.dead"), 1, &[]).await;
+    let keeps = format!(
+        "topic {raw} keeps raw addresses for 30 days, 1 hour of it on the brokers' own disks and all of it in tiered storage"
+    );
+    let report = services.house().check(true).await;
+    has(&report.to_text(), &format!("source.topic: {keeps}; expected at most 7 days"));
+    assert_eq!(report.exit_code(), 0, "only a warning where nothing is stated");
+    has(&report.data_flow(), &format!("| topic {raw}, kept for 30 days, 1 hour of it on"));
+    let stated = |ms: &str| services.house().with("\n[output]", &format!("\nmax_raw_retention_ms = {ms}\n[output]"));
+    let report = stated("2592000000").check(true).await;
+    has(
+        &report.to_text(),
+        &format!(
+            "source.max_raw_retention_ms: {keeps}, and up to 1 day longer until their segment is deleted (segment.ms); stated \
+             are at most 30 days"
+        ),
+    );
+    has(&report.to_text(), "--add-config retention.ms=2332800000,segment.ms=259200000");
+    assert_eq!(report.exit_code(), 1);
+    let report = stated("2678400000").check(true).await;
+    has(&report.to_text(), &format!("{keeps}, as was stated"));
+    assert_eq!(report.exit_code(), 0);
+}
+
+#[tokio::test]
+async fn the_data_flow_names_the_origin_of_everything_that_leaves() {
+    let house = House::new()
+        .with("\n[output]", "\nheaders = [\"traceparent\"]\n[output]")
+        .schema("\"fields\": [", "\"fields\": [{\"name\": \"ip\", \"type\": \"string\", \"default\": \"\"},");
+    let text = house.check(false).await.data_flow();
+    for row in [
+        "| p | ingress `ip` | `ip` | - | yes: the address itself | topic raw_presses, by its retention |",
+        "| p | key | `session_id` | validation of its type | yes: a pseudonym of the visitor | topic button_presses, by its retention |",
+        "| p | value `ip` | configuration or program | - | no | topic button_presses, by its retention |",
+        "| p | value `city_name` | the address | place lookup | yes, beside the session id | topic button_presses, by its retention |",
+        "| p | header `traceparent` | ingress header `traceparent` | dropped with an address in it | as the sender fills it | topic button_presses, by its retention |",
+        "| p | key | topic, partition, offset | - | points at a raw record while that is kept | topic raw_presses.dead, by its retention |",
+        "| p | label `reason` | configuration or program | - | no | metrics, where they are scraped to |",
+    ] {
+        has(&text, row);
+    }
+    let names: Vec<&str> = ["value", "time", "header", "note", "label", "text"].to_vec();
+    assert!(names.iter().all(|part| text.contains(&format!("| p | {part}"))), "{text}");
+    has(&house.read().await, "p: 39 things are traced, none comes from the address but through the lookup");
+}
+
+#[tokio::test]
+async fn a_header_that_carries_the_address_breaks_the_rule() {
+    let house = House::new().with("\n[output]", "\nheaders = [\"X_Forwarded-For\"]\n[output]");
+    let report = house.check(false).await;
+    has(&report.data_flow(), "| p | header `X_Forwarded-For` | the address | dropped with an address in it |");
+    assert_eq!(report.exit_code(), 1);
+    assert!(!report.to_text().contains("none comes from the address"));
+}
+
+#[tokio::test]
 async fn online_a_schema_the_registry_does_not_take() {
     let Some(services) = Services::from_environment() else { return };
     let client = reqwest_client();

@@ -19,7 +19,7 @@ use pressline::source::{self, Trigger};
 use pressline::transaction::{self, Cause};
 use serde_json::Value;
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "README.md",
     "CHANGELOG.md",
     "docs/configuration.md",
@@ -27,6 +27,7 @@ const PAGES: [&str; 8] = [
     "docs/metrics.md",
     "docs/operations.md",
     "docs/performance.md",
+    "docs/privacy.md",
     "docs/runbooks.md",
 ];
 
@@ -430,6 +431,15 @@ fn reasons_and_headers_of_dead_letters_are_documented() {
     let found: BTreeSet<String> = rows(&page, "Header").iter().flat_map(|row| codes(&row[0])).collect();
     let found: BTreeSet<&str> = found.iter().map(String::as_str).collect();
     assert_eq!(found, expected, "docs/operations.md: the table of headers must be those that src/relay.rs sets");
+}
+
+#[test]
+fn the_data_flow_of_the_shipped_pipeline_is_documented() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_pressline"));
+    let output = program.args(["check", "--data-flow"]).current_dir(root()).output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && table.lines().count() > 30, "{table}");
+    assert!(read("docs/privacy.md").ends_with(&table), "docs/privacy.md must end with:\n{table}");
 }
 
 /// Commands of a page: lines of code blocks, and code within the text, that call pressline.

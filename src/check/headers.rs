@@ -1,6 +1,6 @@
 //! Headers that go along to the output: none may carry the visitor's address past the place lookup.
 
-use super::{Report, Subject};
+use super::{Report, Subject, data_flow};
 
 /// Names under which proxies and content networks hand on the visitor's address, in lower case with `-`.
 const ADDRESS_HEADERS: [&str; 25] = [
@@ -33,15 +33,15 @@ const ADDRESS_HEADERS: [&str; 25] = [
 
 pub fn check(subject: &Subject<'_>, report: &mut Report) {
     let before = report.findings.len();
-    for header in &subject.config.source.headers {
-        let name = header.to_lowercase().replace('_', "-");
-        if ADDRESS_HEADERS.contains(&name.as_str()) {
+    for flow in data_flow::headers(subject.config) {
+        let header = &flow.name;
+        if flow.breaks_the_rule() {
             report.findings.push(subject.error(
                 "source.headers",
                 format!("header `{header}` would carry the address into the output topic"),
                 "remove it from the list: the address goes nowhere but into the place lookup",
             ));
-        } else if sounds_like_address(&name) {
+        } else if sounds_like_address(&plain(header)) {
             report.findings.push(subject.warning(
                 "source.headers",
                 format!("header `{header}` sounds as if it carried an address"),
@@ -53,6 +53,15 @@ pub fn check(subject: &Subject<'_>, report: &mut Report) {
     if report.findings.len() == before && allowed > 0 {
         report.ok(subject.line(format_args!("{allowed} allowed headers, none known to carry addresses")));
     }
+}
+
+/// Whether proxies and content networks hand on the visitor's address in headers of this name.
+pub fn known_to_carry_addresses(header: &str) -> bool {
+    ADDRESS_HEADERS.contains(&plain(header).as_str())
+}
+
+fn plain(header: &str) -> String {
+    header.to_lowercase().replace('_', "-")
 }
 
 fn sounds_like_address(name: &str) -> bool {

@@ -4,10 +4,12 @@
 //! no topic is made, no group joined, no schema registered, no table made, no row written.
 
 mod clickhouse;
+mod data_flow;
 mod headers;
 mod offline;
 mod online;
 mod postgres;
+mod raw_retention;
 mod retention;
 mod rights;
 mod siblings;
@@ -24,6 +26,7 @@ use crate::config::PipelineConfig;
 use crate::config::load::{self, Loaded, Sources};
 use crate::finding::{Finding, Severity};
 
+pub use data_flow::Flow;
 pub use sinks::TablePlan;
 
 /// What a check found.
@@ -35,6 +38,10 @@ pub struct Report {
     pub checked: Vec<String>,
     /// Schemas beside the tables that they are loaded into.
     pub plans: Vec<TablePlan>,
+    /// What leaves, and where it comes from.
+    pub flows: Vec<Flow>,
+    /// Topic → how long it keeps records, where brokers were asked.
+    pub retentions: BTreeMap<String, String>,
 }
 
 impl Report {
@@ -76,6 +83,16 @@ impl Report {
         })
     }
 
+    /// What leaves as a table in Markdown, one row each.
+    pub fn data_flow(&self) -> String {
+        data_flow::to_markdown(&self.flows, &self.retentions)
+    }
+
+    /// The same as one JSON object: `flows` (objects) and `retentions` (topic to text).
+    pub fn data_flow_json(&self) -> serde_json::Value {
+        serde_json::json!({ "flows": self.flows, "retentions": self.retentions })
+    }
+
     fn count(&self, severity: Severity) -> usize {
         self.findings.iter().filter(|f| f.severity == severity).count()
     }
@@ -96,11 +113,22 @@ impl Report {
     }
 }
 
+/// What is asked of a check.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    /// Brokers, registry and databases are asked too.
+    pub online: bool,
+    /// JSON instead of text.
+    pub json: bool,
+    /// What leaves instead of what was found, which goes to standard error then.
+    pub data_flow: bool,
+}
+
 /// Loads, checks and prints to standard output. Gives [`Report::exit_code`].
-pub fn command(sources: &Sources, online: bool, json: bool) -> ExitCode {
+pub fn command(sources: &Sources, wanted: Wanted) -> ExitCode {
     let report = match load::load(sources) {
         Ok(loaded) => match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
-            Ok(runtime) => runtime.block_on(check(&loaded, online)),
+            Ok(runtime) => runtime.block_on(check(&loaded, wanted.online)),
             Err(error) => {
                 let cure = "give the process a few more threads and file descriptors";
                 Report::of(vec![Finding::error("pressline", "", format!("cannot start its runtime: {error}"), cure)])
@@ -108,7 +136,15 @@ pub fn command(sources: &Sources, online: bool, json: bool) -> ExitCode {
         },
         Err(findings) => Report::of(findings),
     };
-    let text = if json { format!("{:#}\n", report.to_json()) } else { report.to_text() };
+    let text = match (wanted.data_flow, wanted.json) {
+        (false, false) => report.to_text(),
+        (false, true) => format!("{:#}\n", report.to_json()),
+        (true, false) => report.data_flow(),
+        (true, true) => format!("{:#}\n", report.data_flow_json()),
+    };
+    if wanted.data_flow {
+        report.findings.iter().for_each(|finding| eprintln!("{finding}"));
+    }
     // A reader that left early (`| head`) changes nothing about the verdict.
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::from(report.exit_code())
@@ -129,7 +165,7 @@ pub fn contradictions(file: &Path, config: &PipelineConfig) -> Vec<Finding> {
 /// silent.
 pub async fn check(loaded: &Loaded, online: bool) -> Report {
     let mut report = Report::default();
-    let mut schemas = BTreeMap::new();
+    let mut outputs = BTreeMap::new();
     for (file, pipeline) in &loaded.pipelines {
         let config = match pipeline {
             Ok(config) => config,
@@ -139,18 +175,18 @@ pub async fn check(loaded: &Loaded, online: bool) -> Report {
             }
         };
         let subject = Subject { file, name: &config.name, config };
-        let schema = offline::check(&subject, &mut report);
+        let output = offline::check(&subject, &mut report);
         if online {
-            online::check(&subject, schema.as_ref(), &mut report).await;
+            online::check(&subject, output.as_ref().map(|output| &output.schema), &mut report).await;
         }
-        schemas.extend(schema.map(|schema| (file, schema)));
+        outputs.extend(output.map(|output| (file, output)));
     }
     for (file, load) in &loaded.loads {
         let alone = loaded.pipelines.iter().all(|(other, _)| other != file);
         match load {
             Ok(config) => {
                 let subject = Subject { file, name: &config.name, config };
-                sinks::check(&subject, schemas.get(file), alone, online, &mut report).await;
+                sinks::check(&subject, outputs.get(file), alone, online, &mut report).await;
             }
             Err(findings) => report.findings.extend(findings.iter().cloned()),
         }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::{Report, Subject, headers, time_outs};
+use super::{Report, Subject, data_flow, headers, time_outs};
 use crate::config::KafkaConfig;
-use crate::encode::Encoder;
+use crate::encode::{Encoder, Origin};
 use crate::event::Actions;
 use crate::finding::Finding;
 use crate::kafka::{self, Role};
@@ -12,8 +12,16 @@ use crate::place::Places;
 use crate::registry::{Registry, RegistryError};
 use crate::schema::{self, SchemaFile};
 
-/// Checks one pipeline; gives its schema if that is sound.
-pub fn check(subject: &Subject<'_>, report: &mut Report) -> Option<SchemaFile> {
+/// The schema of a relay's output, and where each field of it comes from; of those nothing where the actions are at fault.
+pub struct Output {
+    /// The schema.
+    pub schema: SchemaFile,
+    /// Its fields.
+    pub origins: Vec<(String, Origin)>,
+}
+
+/// Checks one pipeline; gives its output if the schema is sound.
+pub fn check(subject: &Subject<'_>, report: &mut Report) -> Option<Output> {
     report.ok(subject.line(format_args!("configuration {}", subject.file.display())));
     properties(subject, &subject.config.kafka, report);
     time_outs::check(subject, report);
@@ -89,7 +97,7 @@ fn places(subject: &Subject<'_>, report: &mut Report) {
     }
 }
 
-fn schema(subject: &Subject<'_>, report: &mut Report) -> Option<SchemaFile> {
+fn schema(subject: &Subject<'_>, report: &mut Report) -> Option<Output> {
     let path = subject.config.output.schema.relative();
     let shown = shown(&path);
     let file = match schema::load(Path::new(&shown)) {
@@ -106,14 +114,15 @@ fn schema(subject: &Subject<'_>, report: &mut Report) -> Option<SchemaFile> {
             let text = error.to_string();
             let (what, cure) = text.rsplit_once(": ").unwrap_or((&text, "mend the list"));
             report.findings.push(subject.error("source.actions", what, cure));
-            return Some(file);
+            return Some(Output { schema: file, origins: Vec::new() });
         }
     };
     // The id only goes into the first bytes of each record.
     match Encoder::compile(&file.schema, 0, &actions, &shown) {
-        Ok(_) => {
+        Ok(encoder) => {
             report.ok(subject.line(format_args!("schema {shown}")));
-            Some(file)
+            data_flow::relay(subject, encoder.origins(), report);
+            Some(Output { schema: file, origins: encoder.origins().to_vec() })
         }
         Err(findings) => {
             report.findings.extend(findings);

@@ -6,16 +6,14 @@ use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 
 use super::online::Cluster;
+use super::raw_retention::{LONGEST_MS, Retention, duration};
 use super::{Report, Subject, several};
 use crate::config::Delivery;
 use crate::kafka::{self, METADATA_TIMEOUT, Role};
 use crate::transaction::TRANSACTION_TIMEOUT;
 
-/// Longest time the ingress topic may keep addresses without a warning: Kafka's own default, and enough to mend what
-/// broke over a weekend.
-const LONGEST_RETENTION_MS: i64 = 7 * 24 * 3_600 * 1_000;
-
-type Settings = BTreeMap<String, String>;
+/// A topic's or a broker's settings by name.
+pub type Settings = BTreeMap<String, String>;
 
 /// Asks for the settings of the topics that are there and of one broker.
 pub async fn check(subject: &Subject<'_>, cluster: &Cluster, report: &mut Report) {
@@ -77,21 +75,49 @@ fn topic_settings(subject: &Subject<'_>, topic: &str, replicas: usize, settings:
         let what = format!("topic {topic} is compacted: of the presses of one session only the last is kept");
         report.findings.push(subject.warning(key, what, alter("cleanup.policy=delete")));
     }
-    if is_source {
-        let kept = settings.get("retention.ms").and_then(|ms| ms.parse::<i64>().ok());
-        let for_ever = kept.is_some_and(|ms| ms < 0) || compacts && !policy.contains("delete");
-        if for_ever || kept.is_some_and(|ms| ms > LONGEST_RETENTION_MS) {
-            let days = kept.unwrap_or_default() / 86_400_000;
-            let time = if for_ever { "for ever".to_string() } else { format!("for {days} days") };
-            let tiered = settings.get("remote.storage.enable").is_some_and(|v| v == "true");
-            let where_to = if tiered { ", in tiered storage too" } else { "" };
-            let what = format!("topic {topic} keeps raw addresses {time}{where_to}; expected at most 7 days");
-            report.findings.push(subject.warning(key, what, alter("retention.ms=604800000")));
+    if let Some(kept) = Retention::of(settings) {
+        report.retentions.insert(topic.to_string(), format!("kept {}", kept.says()));
+        if is_source {
+            raw_retention(subject, topic, kept, &alter, report);
         }
     }
     if is_output {
         replication(subject, topic, replicas, settings, &alter, report);
     }
+}
+
+fn raw_retention(
+    subject: &Subject<'_>,
+    topic: &str,
+    kept: Retention,
+    alter: &dyn Fn(&str) -> String,
+    report: &mut Report,
+) {
+    let says = kept.says();
+    let Some(limit) = subject.config.source.max_raw_retention_ms else {
+        if kept.records_ms.is_none_or(|ms| ms > LONGEST_MS) {
+            let what = format!("topic {topic} keeps raw addresses {says}; expected at most 7 days");
+            report.findings.push(subject.warning("source.topic", what, alter("retention.ms=604800000")));
+        } else {
+            report.ok(subject.line(format_args!("topic {topic} keeps raw addresses {says}")));
+        }
+        return;
+    };
+    let limit_ms = i64::try_from(limit).unwrap_or(i64::MAX);
+    if kept.longest_ms().is_some_and(|ms| ms <= limit_ms) {
+        return report.ok(subject.line(format_args!("topic {topic} keeps raw addresses {says}, as was stated")));
+    }
+    let segment = match kept.records_ms {
+        Some(_) => {
+            format!(", and up to {} longer until their segment is deleted (segment.ms)", duration(kept.segment_ms))
+        }
+        None => String::new(),
+    };
+    // A tenth for the segment, at least a minute: what Kafka still rolls in time.
+    let segment_ms = (limit_ms / 10).max(60_000);
+    let cure = alter(&format!("retention.ms={},segment.ms={segment_ms}", (limit_ms - segment_ms).max(0)));
+    let what = format!("topic {topic} keeps raw addresses {says}{segment}; stated are at most {}", duration(limit_ms));
+    report.findings.push(subject.error("source.max_raw_retention_ms", what, cure));
 }
 
 fn replication(

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::offline::{self, registry_finding};
-use super::{Report, Subject, clickhouse, postgres, sink_topics};
+use super::offline::{self, Output, registry_finding};
+use super::{Report, Subject, clickhouse, data_flow, postgres, sink_topics};
 use crate::avro::Shape;
 use crate::config::sink::LoadConfig;
 use crate::finding::{Finding, Severity};
@@ -74,11 +74,11 @@ pub struct TopicSchema {
     pub shape: Shape,
 }
 
-/// Checks the sinks of one pipeline; `local`: the schema of the relay in the same file. `alone`: there is no such relay, whose
+/// Checks the sinks of one pipeline; `local`: the output of the relay in the same file. `alone`: there is no such relay, whose
 /// check would have told of the settings that both share.
 pub async fn check(
     subject: &Subject<'_, LoadConfig>,
-    local: Option<&SchemaFile>,
+    local: Option<&Output>,
     alone: bool,
     online: bool,
     report: &mut Report,
@@ -92,12 +92,15 @@ pub async fn check(
             report.findings.push(registry_finding(subject, &error));
         }
     }
+    // The relay fills the topic only if it is the same one.
+    let local = local.filter(|_| config.output.as_ref().is_some_and(|output| output.topic == config.topic()));
+    data_flow::sinks(subject, local.map_or(&[], |output| output.origins.as_slice()), report);
     if !online {
         return;
     }
     let relay_fills_it = config.output.as_ref().is_some_and(|output| output.topic == config.topic());
     sink_topics::check(subject, !alone && relay_fills_it, report).await;
-    let schemas = schemas(subject, local, report).await;
+    let schemas = schemas(subject, local.map(|output| &output.schema), report).await;
     if let Some(sink) = &config.sink.postgres {
         postgres::check(subject, sink, &schemas, report).await;
     }
@@ -114,8 +117,6 @@ async fn schemas(
 ) -> Vec<TopicSchema> {
     let config = subject.config;
     let name = config.subject();
-    let fills_topic = config.output.as_ref().is_some_and(|output| output.topic == config.topic());
-    let local = local.filter(|_| fills_topic);
     let mut found = Vec::new();
     match latest(config, &name).await {
         Some(Ok(Some(version))) => {

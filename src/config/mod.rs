@@ -292,6 +292,10 @@ pub struct SourceConfig {
     /// Record headers that go along; all others are dropped, since headers can hold addresses.
     #[serde(default)]
     pub headers: Vec<String>,
+    /// Milliseconds for which the ingress topic may keep raw records, and with them addresses, tiered storage included:
+    /// `pressline check --online` refuses a topic that keeps them longer. Unset, it warns above seven days.
+    #[serde(default)]
+    pub max_raw_retention_ms: Option<u64>,
     /// Largest value, in bytes; larger ones are dead letters.
     #[serde(default = "max_record_bytes")]
     pub max_record_bytes: usize,

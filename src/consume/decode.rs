@@ -1,10 +1,10 @@
 //! Bytes of a key or value → what is shown: Avro by the registry, else JSON, else hexadecimal digits.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use super::avro::Plan;
 use super::text::{self, Style};
+use crate::event::ClientIp;
 use crate::registry::{Registry, RegistryError, SchemaId};
 
 /// What bytes turned out to be.
@@ -174,7 +174,5 @@ impl Decoder {
 /// A field name that says so, or a word that reads as an address.
 fn may_hold_address(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
-    let word = |c: char| c.is_ascii_hexdigit() || c == '.' || c == ':';
-    let address = |w: &str| w.len() > 4 && w.trim_matches([':', '.']).parse::<IpAddr>().is_ok();
-    text.contains("\"ip") || text.contains("ip\"") || text.split(|c| !word(c)).any(address)
+    text.contains("\"ip") || text.contains("ip\"") || ClientIp::stands_in(&text)
 }

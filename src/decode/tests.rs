@@ -53,7 +53,7 @@ fn a_good_record_is_read_whole() {
     assert_eq!(press.body.cohort, Some(3));
     assert_eq!(actions().name(press.body.action), "PressButton");
     assert_eq!(press.unknown_fields, 1);
-    assert_eq!(press.ip.unwrap().addr(), "192.0.2.1".parse::<std::net::IpAddr>().unwrap());
+    assert_eq!(press.ip.unwrap().of_test(), "192.0.2.1".parse::<std::net::IpAddr>().unwrap());
 }
 
 #[test]
@@ -361,7 +361,7 @@ fn quickly(payload: &[u8]) -> Outcome {
     let press = decoder().decode(Some(payload), NOW_US).map_err(|reject| (reject.reason, reject.field))?;
     let action = actions().name(press.body.action).to_owned();
     let id = press.body.session_id.as_str().to_owned();
-    let ip = press.ip.as_ref().map(ClientIp::addr);
+    let ip = press.ip.as_ref().map(ClientIp::of_test);
     Ok((id, press.body.timestamp_us, press.body.cohort, action, ip, press.unknown_fields))
 }
 

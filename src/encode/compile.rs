@@ -6,7 +6,7 @@ use apache_avro::{
 };
 use serde_json::Value;
 
-use super::{Branches, Encoder, FragmentStep, HEADER_BYTES, Step, put_long, put_text};
+use super::{Branches, Encoder, FragmentStep, HEADER_BYTES, Origin, Step, put_long, put_text};
 use crate::{event::Actions, finding::Finding, place::Place};
 
 /// Fields without which an event makes no sense.
@@ -25,6 +25,7 @@ pub(super) fn compile(
         fragment: Vec::new(),
         fragment_closed: false,
         actions: Vec::new(),
+        origins: Vec::new(),
         findings: Vec::new(),
     };
     let Schema::Record(record) = schema else {
@@ -54,6 +55,7 @@ struct Compiler<'a> {
     /// An event field stands behind the place fields: no more of them may follow.
     fragment_closed: bool,
     actions: Vec<Box<[u8]>>,
+    origins: Vec<(String, Origin)>,
     findings: Vec<Finding>,
 }
 
@@ -87,22 +89,23 @@ impl Compiler<'_> {
         }
     }
 
-    fn add_step(&mut self, step: Step) {
+    fn add_step(&mut self, field: &RecordField, step: Step) {
+        self.origins.push((field.name.clone(), step.origin()));
         self.fragment_closed = !self.fragment.is_empty();
         self.steps.push(step);
     }
 
     fn add_session_id(&mut self, field: &RecordField) {
         match field.schema {
-            Schema::String | Schema::Uuid(UuidSchema::String) => self.add_step(Step::SessionId),
+            Schema::String | Schema::Uuid(UuidSchema::String) => self.add_step(field, Step::SessionId),
             _ => self.refuse_type(field, r#"{"type":"string","logicalType":"uuid"} or "string""#),
         }
     }
 
     fn add_timestamp(&mut self, field: &RecordField) {
         match field.schema {
-            Schema::TimestampMicros | Schema::Long => self.add_step(Step::TimestampMicros),
-            Schema::TimestampMillis => self.add_step(Step::TimestampMillis),
+            Schema::TimestampMicros | Schema::Long => self.add_step(field, Step::TimestampMicros),
+            Schema::TimestampMillis => self.add_step(field, Step::TimestampMillis),
             _ => self.refuse_type(
                 field,
                 r#"{"type":"long","logicalType":"timestamp-micros"}, the same with timestamp-millis, or "long" (microseconds)"#,
@@ -112,7 +115,7 @@ impl Compiler<'_> {
 
     fn add_cohort(&mut self, field: &RecordField) {
         match nullable(&field.schema) {
-            Some((branches, Schema::Int | Schema::Long)) => self.add_step(Step::Cohort(branches)),
+            Some((branches, Schema::Int | Schema::Long)) => self.add_step(field, Step::Cohort(branches)),
             _ => self.refuse_type(field, r#"["null","int"] or ["null","long"] (it is null for generated data)"#),
         }
     }
@@ -136,7 +139,7 @@ impl Compiler<'_> {
             }
             _ => return self.refuse_type(field, r#""string" or an enum with every action of the pipeline"#),
         }
-        self.add_step(Step::Action);
+        self.add_step(field, Step::Action);
     }
 
     fn add_place(&mut self, field: &RecordField, step: FragmentStep) {
@@ -150,6 +153,7 @@ impl Compiler<'_> {
         if self.fragment.is_empty() {
             self.steps.push(Step::Fragment);
         }
+        self.origins.push((field.name.clone(), step.origin()));
         self.fragment.push(step);
     }
 
@@ -200,8 +204,14 @@ impl Compiler<'_> {
             );
         };
         match constant(&field.schema, default) {
-            Some(bytes) if self.fragment.is_empty() || self.fragment_closed => self.steps.push(Step::Constant(bytes)),
-            Some(bytes) => self.fragment.push(FragmentStep::Constant(bytes)),
+            Some(bytes) => {
+                self.origins.push((field.name.clone(), Origin::Constant));
+                if self.fragment.is_empty() || self.fragment_closed {
+                    self.steps.push(Step::Constant(bytes));
+                } else {
+                    self.fragment.push(FragmentStep::Constant(bytes));
+                }
+            }
             None => self.refuse(
                 &field.name,
                 format!("the default of this field of type {} cannot be written", name_of(&field.schema)),
@@ -216,7 +226,7 @@ impl Compiler<'_> {
         }
         let mut header = [0; HEADER_BYTES];
         header[1..].copy_from_slice(&schema_id.to_be_bytes());
-        Ok(Encoder { header, steps: self.steps, fragment: self.fragment, actions: self.actions })
+        Ok(Encoder { header, steps: self.steps, fragment: self.fragment, actions: self.actions, origins: self.origins })
     }
 }
 

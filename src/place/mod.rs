@@ -6,6 +6,9 @@
 
 mod aliases;
 mod cache;
+mod client_ip;
+#[cfg(doctest)]
+mod client_ip_cannot;
 mod iso3166;
 mod layout;
 mod mmdb;
@@ -17,9 +20,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::event::ClientIp;
-
 pub use cache::{CacheStats, FragmentCache};
+pub use client_ip::ClientIp;
 use mmdb::Database;
 pub use mmdb::{DatabaseInfo, Layout, PlaceError};
 

@@ -188,6 +188,34 @@ fn nothing_private(record: &Record) {
     }
 }
 
+/// A sender may put any number into the record's time and any text into a header, an address as well.
+#[test]
+fn a_time_that_is_none_and_a_header_with_an_address_within_stay_behind() {
+    let Some(world) = world("strange-times") else { return };
+    let mut relay = world.run(&["source.headers=[\"note\"]"]);
+    let as_number = u32::from(ADDRESS.parse::<std::net::Ipv4Addr>().unwrap());
+    let begun_ms = now_us() / 1000;
+    let record = |number: u128, action: &str| Raw {
+        partition: Some(0),
+        key: None,
+        value: Some(
+            format!("{{\"session_id\":\"{}\",\"timestamp\":{},\"action\":\"{action}\"}}", session(number), now_us())
+                .into_bytes(),
+        ),
+        headers: vec![("note", "for=81.2.69.142;proto=https"), ("note", "version 1.2.3")],
+        timestamp_ms: Some(i64::from(as_number)),
+    };
+    world.send(&[record(0xb0, "EnterPage"), record(0xb1, "Nonsense")]);
+    world.await_relayed(&mut relay);
+    let (output, letters) = (world.output(), world.dead_letters());
+    assert_eq!((output.len(), letters.len()), (1, 1));
+    let headers: Vec<(&str, &str)> = output[0].0.headers.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(headers, [("note", "version 1.2.3")]);
+    for record in [&output[0].0, &letters[0]] {
+        assert!(record.timestamp_ms.unwrap() >= begun_ms, "the time of writing: {record:?}");
+    }
+}
+
 #[test]
 fn what_goes_along_and_what_stays_behind() {
     let Some(world) = world("along") else { return };

@@ -1,0 +1,214 @@
+#!/usr/bin/env python3
+"""No address leaves pressline: every byte that does leave it is searched for every address that went in, in every form.
+
+    tests/stack/stack.py run -- python3 tests/leaks/run.py --addresses 100000
+
+First the search itself is tried: it must find nothing in the records without their addresses. Then records with so
+many different addresses, where they belong and where they do not, go through the relay and both sinks, logging all they
+can, while processes panic with the record in the message and are aborted in the midst of it. What left them (topics,
+committed offsets and their notes, all that was sent to Kafka, traffic with registry and databases, rows, logs, pages,
+command line and environment, files) must hold no address: 0 hits. Last, a build that leaks on purpose, in each form at
+each place, must be caught in every one.
+
+Forms and what is left out of them: forms.py. Ends with `N passed, M failed`; exit code 1 when anything failed.
+"""
+
+import argparse
+import ipaddress
+import os
+import re
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
+    os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
+
+import maxminddb  # noqa: E402
+
+import records  # noqa: E402
+from capture import await_that  # noqa: E402
+from forms import forms  # noqa: E402
+from search import Searcher  # noqa: E402
+from stage import BINARY, PATIENCE, ROOT, Stage  # noqa: E402
+
+# Where a process ends, in turn; the next one takes over.
+_ENDS = ("panic_in_record:50", "after_produce:3", "pg_after_copy:2", "ch_after_insert:2", "during_end_txn:3")
+# Captures that may well be empty.
+_MAY_BE_EMPTY = {"files"}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--addresses", type=int, default=int(os.environ.get("PRESSLINE_LEAKS_ADDRESSES", 100_000)))
+    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"))
+    parser.add_argument("--only", choices=["sound", "leaking"])
+    arguments = parser.parse_args()
+    if not BINARY.exists():
+        parser.error(f"{BINARY} is missing: make build-faults")
+    print(f"seed {arguments.seed}", flush=True)
+    begun, failures, passed = time.monotonic(), [], 0
+    for name, test in (("sound", sound), ("leaking", leaking)):
+        if arguments.only in (None, name):
+            found = test(arguments)
+            failures += found
+            passed += not found
+    for failure in failures[:50]:
+        print(f"    {failure}")
+    failed = 2 - passed if arguments.only is None else 1 - passed
+    print(f"{time.monotonic() - begun:.0f} s\n{passed} passed, {failed} failed", flush=True)
+    return 1 if failed else 0
+
+
+def sound(arguments):
+    """What is wrong with a build that does not leak on purpose."""
+    addresses = records.canaries(arguments.addresses, _networks(), arguments.seed)
+    with ThreadPoolExecutor(1) as pool, Stage("leaks", batch=max(20, arguments.addresses // 50)) as stage:
+        searching = pool.submit(Searcher, addresses)  # it takes its time, in processes of its own
+        stage.send(records.record(number, address) for number, address in enumerate(addresses))
+        for end in _ENDS:
+            _run_to(stage, end)
+        last = stage.start()
+        written, dead = stage.await_settled(len(addresses))
+        stage.remember_proc(last)
+        failures = [] if (code := last.terminate()) == 0 else [f"the last process ended with {code}"]
+        failures += [f"a core dump: {name}" for name in stage.core_files()]
+        captures = stage.captures()
+        searcher = searching.result()
+        print(
+            f"{len(addresses):,} addresses in sound records and {records.kinds()} wrong kinds: {written:,} written, "
+            f"{dead:,} dead letters, {len(_ENDS)} crashes; {searcher.needles:,} needles",
+            flush=True,
+        )
+        blank = records.without_addresses(len(addresses))
+        failures += _report(searcher, {"the input without its addresses": blank} | captures)
+        failures += [
+            f"nothing was captured: {name}"
+            for name, content in captures.items()
+            if not (content or name in _MAY_BE_EMPTY)
+        ]
+        if captures["files"]:
+            failures.append(f"pressline wrote files: {captures['files'][:100]}")
+        if failures:
+            stage.keep = True
+            failures.append(f"logs in {stage.folder}")
+    return failures
+
+
+def _run_to(stage, end):
+    """A process up to this end of it. The one that panics goes on with another worker, until it is killed."""
+    process = stage.start(fail_point=end)
+    if end.startswith("panic"):
+        await_that(f"a panic at {end}", lambda: "panic at" in process.log(), PATIENCE)
+        await_that("another worker", lambda: process.log().count("partitions assigned") > 3, PATIENCE)
+        process.kill()
+    else:
+        await_that(f"the end at {end}", lambda: process.process.poll() is not None, PATIENCE)
+
+
+def _report(searcher, captures):
+    """Searches captures, prints a table and gives what was found as failures."""
+    failures = []
+    print("| capture | bytes | hits |\n|---|---:|---:|")
+    for name, content in captures.items():
+        hits = searcher.find(content)
+        print(f"| {name} | {len(content):,} | {len(hits)} |", flush=True)
+        kinds = Counter(hit.form for hit in hits)
+        failures += [f"{name}: {count} times an address as {form}" for form, count in kinds.items()]
+        for hit in hits[:3]:
+            around = content[max(0, hit.at - 60) : hit.at + 80]
+            failures.append(f"{name}, byte {hit.at}: {hit.address} as {hit.form} in {around!r}")
+    return failures
+
+
+def leaking(arguments):
+    """Forms and places of a leak on purpose that were not found."""
+    leaks = _leaks(arguments.seed)
+    addresses = list(dict.fromkeys(address for _, address, _ in leaks))
+    with Stage("leaking", partitions=1, batch=20_000) as stage:
+        listed = stage.folder / "leaks"
+        listed.write_text("".join(f"{place}\t{address}\t{form.needle.hex()}\n" for place, address, form in leaks))
+        stage.send(pair for number, address in enumerate(addresses) for pair in _pair(number, address))
+        process = stage.start(environment={"PRESSLINE_MUTANT": "leak", "PRESSLINE_LEAK": str(listed)})
+        stage.await_settled(2 * len(addresses))
+        stage.remember_proc(process)
+        time.sleep(1)  # for the pages to be read once more
+        process.terminate()
+        captures, searcher = stage.captures(), Searcher(addresses)
+    found = {name: {(hit.address, hit.form) for hit in searcher.find(content)} for name, content in captures.items()}
+    missed = [
+        f"a leak at {place} was not found: {form.name} of an address in {name}"
+        for place, address, form in leaks
+        for name in _CAUGHT_IN[place]
+        if (address, form.name) not in found[name]
+    ]
+    caught = Counter(place for place, _, _ in leaks)
+    print("| leak at | forms | looked for in |\n|---|---:|---|")
+    for place, count in caught.items():
+        print(f"| {place} | {count} | {', '.join(_CAUGHT_IN[place])} |")
+    print(f"{len(leaks)} leaks on purpose, {len(missed)} missed", flush=True)
+    return missed
+
+
+# Place of a leak → captures that must show it.
+_CAUGHT_IN = {
+    "value": ["topics", "kafka traffic", "postgres traffic", "postgres rows", "clickhouse traffic", "clickhouse rows"],
+    "key": ["topics", "kafka traffic"],
+    "header": ["topics", "kafka traffic"],
+    "dead": ["topics", "kafka traffic"],
+    "timestamp": ["topics"],
+    "offset": ["offsets", "kafka traffic"],
+    "log": ["logs"],
+    "stdout": ["logs"],
+    "metric": ["pages"],
+    "file": ["files"],
+    "registry": ["registry traffic"],
+}
+_MOST_NOTED = 4000
+
+
+def _leaks(seed):
+    """(place, address, form): each form of an address of its own, at every place that can hold it."""
+    some = records.canaries(200, [], seed)
+    by_version = {version: [a for a in some if ipaddress.ip_address(a).version == version] for version in (4, 6)}
+    leaks, noted = [], 0
+    for addresses in by_version.values():
+        names = [form.name for form in forms(addresses[0])]
+        for name, address in zip(names, addresses):
+            # A form that this address lacks (for URLs, no such letter in it) is left out.
+            form = next((form for form in forms(address) if form.name == name), None)
+            if form is None:
+                continue
+            places = ["key", "header", "dead", "log", "stdout", "file", "registry"]
+            if _is_text(form.needle):
+                places += ["value", "metric"]
+                noted += len(form.needle) + 1
+                places += ["offset"] if noted < _MOST_NOTED else []
+            if form.alone and form.name.startswith("integer"):
+                places.append("timestamp")
+            leaks += [(place, address, form) for place in places]
+    return leaks
+
+
+def _is_text(content):
+    return re.fullmatch(rb"[ -~]+", content) is not None
+
+
+def _pair(number, address):
+    """A record that is written and one that becomes a dead letter."""
+    good, bad = records.sound(2 * number, address), records.sound(2 * number + 1, address) | {"action": "Nonsense"}
+    return records.plain(good), records.plain(bad)
+
+
+def _networks():
+    """Networks of the demo database that have a city."""
+    with maxminddb.open_database(str(ROOT / "data" / "demo.mmdb")) as reader:
+        return [ipaddress.ip_network(network) for network, record in reader if record.get("city")]
+
+
+if __name__ == "__main__":
+    # Threads of librdkafka may hang: leave without waiting for them.
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)
