@@ -13,7 +13,7 @@ use crate::encode::Encoder;
 use crate::event::Actions;
 use crate::finding::sentences;
 use crate::metrics;
-use crate::place::{FragmentCache, Places};
+use crate::place::{Chain, FragmentCache, Gazetteer, GazetteerFiles, Places};
 use crate::registry::Registry;
 use crate::relay::{Shared, Worker};
 use crate::schema::{self, SchemaFile};
@@ -29,6 +29,7 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 #[derive(Default)]
 pub struct Library {
     open: tokio::sync::Mutex<BTreeMap<Vec<PathBuf>, Weak<Places>>>,
+    gazetteers: tokio::sync::Mutex<BTreeMap<GazetteerFiles, Weak<Gazetteer>>>,
 }
 
 impl Library {
@@ -44,6 +45,22 @@ impl Library {
         let places = Arc::new(places.map_err(|e| e.to_string())?.map_err(|e| format!("place.files: {e}"))?);
         open.insert(files, Arc::downgrade(&places));
         Ok(places)
+    }
+
+    /// Reads the gazetteer's files, or takes what another pipeline has read.
+    async fn gazetteer(&self, files: GazetteerFiles) -> Result<Arc<Gazetteer>, String> {
+        let mut gazetteers = self.gazetteers.lock().await;
+        if let Some(gazetteer) = gazetteers.get(&files).and_then(Weak::upgrade) {
+            return Ok(gazetteer);
+        }
+        let paths = files.clone();
+        let gazetteer = tokio::task::spawn_blocking(move || Gazetteer::open(&paths)).await;
+        let gazetteer = gazetteer.map_err(|e| e.to_string())?.map_err(|e| format!("place.gazetteer: {e}"))?;
+        let (cities, names, subdivisions) = (gazetteer.cities(), gazetteer.names(), gazetteer.subdivisions());
+        tracing::info!(cities, names, subdivisions, "gazetteer");
+        let gazetteer = Arc::new(gazetteer);
+        gazetteers.insert(files, Arc::downgrade(&gazetteer));
+        Ok(gazetteer)
     }
 }
 
@@ -102,6 +119,7 @@ async fn prepare(
         Some(materials) => materials,
         None => read_materials(&config, library, status).await?,
     };
+    let chain = Arc::new(open_chain(&config, library).await?);
     let actions = Arc::new(Actions::new(config.source.actions.clone()).map_err(|e| format!("source.actions: {e}"))?);
     let registry = Registry::new(&config.registry).map_err(|e| e.to_string())?;
     status.set("start", "waiting for the schema registry");
@@ -121,6 +139,7 @@ async fn prepare(
         actions,
         encoder: Arc::new(encoder),
         places,
+        chain,
         cache: Arc::new(FragmentCache::new(CACHED_PLACES)),
         memory,
         stop: Arc::clone(stop_workers),
@@ -136,8 +155,18 @@ async fn read_materials(config: &PipelineConfig, library: &Library, status: &Sta
     Ok(Materials { schema, places })
 }
 
+/// The steps of the place lookup behind the databases.
+async fn open_chain(config: &PipelineConfig, library: &Library) -> Result<Chain, String> {
+    let gazetteer = match config.place.gazetteer.files() {
+        Some(files) => Some(library.gazetteer(files).await?),
+        None => None,
+    };
+    Ok(Chain::new(&config.name, gazetteer))
+}
+
 fn announce(shared: &Shared) {
     let config = &shared.config;
+    shared.status.credit(shared.chain.attribution());
     for database in shared.places.databases() {
         shared.status.credit(database.attribution);
         metrics::mmdb_build(&config.name, &database.file, database.build_epoch);

@@ -23,6 +23,8 @@ use serde::{Deserialize, Serialize};
 
 pub use properties::Properties;
 
+use crate::place::GazetteerFiles;
+
 /// Settings of the process; they stand in `pressline.toml`, the environment or flags, not in a pipeline's file.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -388,6 +390,34 @@ impl Default for BatchConfig {
 pub struct PlaceConfig {
     /// MaxMind DB files (DB-IP's or MaxMind's layout); the first that knows an address answers.
     pub files: Vec<RelativePathBuf>,
+    /// Files with coordinates and time zones by name.
+    #[serde(default)]
+    pub gazetteer: GazetteerConfig,
+}
+
+/// `[place.gazetteer]`: files with GeoNames' dump columns; without any, the step is left out.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GazetteerConfig {
+    /// `cities500.txt`, or another file with its columns.
+    pub cities: Option<RelativePathBuf>,
+    /// `admin1CodesASCII.txt`.
+    pub subdivisions: Option<RelativePathBuf>,
+    /// `countryInfo.txt`.
+    pub countries: Option<RelativePathBuf>,
+}
+
+impl GazetteerConfig {
+    /// The files as paths from here; none where none is named.
+    pub fn files(&self) -> Option<GazetteerFiles> {
+        let path = |file: &Option<RelativePathBuf>| file.as_ref().map(RelativePathBuf::relative);
+        let files = GazetteerFiles {
+            cities: path(&self.cities),
+            subdivisions: path(&self.subdivisions),
+            countries: path(&self.countries),
+        };
+        (files != GazetteerFiles::default()).then_some(files)
+    }
 }
 
 impl PipelineConfig {
