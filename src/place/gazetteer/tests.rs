@@ -269,3 +269,50 @@ fn distances_are_those_of_the_globe() {
     assert!((nearest::kilometres((0.0, 179.5), (0.0, -179.5)) - 111.2).abs() < 0.5);
     assert_eq!(nearest::kilometres(paris, paris), 0.0);
 }
+
+/// Prints how many networks of full databases a gazetteer finds, how far from the database's own coordinates, and the
+/// commonest cities that it does not find. `PRESSLINE_TEST_MMDB=a.mmdb,b.mmdb PRESSLINE_GAZETTEER=folder cargo test
+/// --release --lib share_of_cities -- --ignored --nocapture`
+#[test]
+#[ignore = "needs full databases and GeoNames' files"]
+fn share_of_cities() {
+    let files: Vec<PathBuf> = std::env::var("PRESSLINE_TEST_MMDB").unwrap().split(',').map(PathBuf::from).collect();
+    let folder = PathBuf::from(std::env::var_os("PRESSLINE_GAZETTEER").unwrap());
+    let gazetteer = Gazetteer::open(&GazetteerFiles {
+        cities: Some(folder.join("cities500.txt")),
+        subdivisions: Some(folder.join("admin1CodesASCII.txt")),
+        countries: Some(folder.join("countryInfo.txt")),
+    });
+    let gazetteer = gazetteer.unwrap();
+    let places = crate::place::Places::open(&files).unwrap();
+    let mut networks: HashMap<_, u64> = HashMap::new();
+    for network in places.sample_networks(500_000) {
+        *networks.entry(network.key).or_default() += 1;
+    }
+    let (mut levels, mut far, mut zones, mut missing) = ([0u64; 4], [0u64; 4], [0u64; 2], HashMap::new());
+    for (key, count) in networks {
+        let place = places.place(key).unwrap();
+        if place.city_name.is_empty() {
+            continue;
+        }
+        let found = gazetteer.find(&place);
+        levels[found.map_or(3, |found| found.level as usize)] += count;
+        let point = place.latitude.zip(place.longitude);
+        if let (Some(point), Some(found)) = (point, found) {
+            zones[usize::from(gazetteer.zone_at(&place, point.0, point.1).is_some())] += count;
+            if found.level == Level::City {
+                let km = nearest::kilometres(point, (found.latitude, found.longitude));
+                far[[5.0, 25.0, 100.0].iter().position(|most| km <= *most).unwrap_or(3)] += count;
+            } else {
+                *missing.entry((place.country_code, place.subdivision_name, place.city_name)).or_default() += count;
+            }
+        }
+    }
+    println!("networks found as country, subdivision, city, not at all: {levels:?}; with a time zone: {zones:?}");
+    println!("cities within 5, 25, 100 km and farther: {far:?}");
+    let mut missing: Vec<(_, u64)> = missing.into_iter().collect();
+    missing.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    for (name, count) in missing.iter().take(80) {
+        println!("{count} {name:?}");
+    }
+}
