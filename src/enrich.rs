@@ -92,7 +92,8 @@ impl Enricher {
         let mut outcome = LookupOutcome::Hit;
         let made = self.cache.get_or_insert_with(key, || {
             outcome = LookupOutcome::Miss;
-            self.chain.place(&self.places, key).map(|(place, _)| self.encoder.place_fragment(&place))
+            let renew = Some((&self.cache, key));
+            self.chain.place(&self.places, key, renew).map(|(place, _)| self.encoder.place_fragment(&place))
         });
         match made {
             Ok(fragment) => (fragment, outcome),

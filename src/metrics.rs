@@ -25,7 +25,7 @@ use crate::place::CacheStats;
 use crate::source::Trigger;
 use crate::transaction::Cause;
 
-pub use chain::ChainMetrics;
+pub use chain::{ChainMetrics, GeocoderMetrics};
 use lag::LagGauges;
 pub use lag::Progress;
 pub use page::render;
@@ -87,6 +87,12 @@ metrics! {
     CACHE_ENTRIES = "pressline_place_cache_entries", Gauge, "pipeline", "Places in the cache of ready-made fragments";
     CACHE_EVICTIONS = "pressline_place_cache_evictions_total", Counter, "pipeline", "Places dropped from the cache to make room for others";
     PLACE_PARTS = "pressline_place_parts_total", Counter, "pipeline,part,step", "Parts of places made ready, once a record of the database and not once an event, by the step that gave them";
+    GEOCODER_LOOKUPS = "pressline_geocoder_lookups_total", Counter, "geocoder,result", "Places looked for among the geocoder's answers, by what was there";
+    GEOCODER_REQUESTS = "pressline_geocoder_requests_total", Counter, "geocoder,answer", "Requests to the geocoder, by how they ended";
+    GEOCODER_WAITING = "pressline_geocoder_waiting_places", Gauge, "geocoder", "Places that wait to be asked about";
+    GEOCODER_ENTRIES = "pressline_geocoder_cache_entries", Gauge, "geocoder", "Answers and misses kept";
+    GEOCODER_EVICTIONS = "pressline_geocoder_cache_evictions_total", Counter, "geocoder", "Answers and misses dropped to make room for others";
+    GEOCODER_OPEN = "pressline_geocoder_circuit_open", Gauge, "geocoder", "1 while the geocoder fails again and again and is only probed, else 0";
     MMDB_BUILD = "pressline_mmdb_build_timestamp_seconds", Gauge, "pipeline,file", "When the place database was built, Unix time";
     READY = "pressline_pipeline_ready", Gauge, "pipeline", "1 while the pipeline has what it needs, else 0";
     RESTARTS = "pressline_worker_restarts_total", Counter, "pipeline", "Workers started again after an error";

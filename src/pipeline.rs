@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::config::{Delivery, MemoryShare, PipelineConfig};
+use crate::config::{Delivery, GeocoderConfig, MemoryShare, PipelineConfig};
 use crate::encode::Encoder;
 use crate::event::Actions;
 use crate::finding::sentences;
 use crate::metrics;
-use crate::place::{Chain, FragmentCache, Gazetteer, GazetteerFiles, Places};
+use crate::place::{Chain, FragmentCache, Gazetteer, GazetteerFiles, Geocoder, Places};
 use crate::registry::Registry;
 use crate::relay::{Shared, Worker};
 use crate::schema::{self, SchemaFile};
@@ -30,6 +30,8 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 pub struct Library {
     open: tokio::sync::Mutex<BTreeMap<Vec<PathBuf>, Weak<Places>>>,
     gazetteers: tokio::sync::Mutex<BTreeMap<GazetteerFiles, Weak<Gazetteer>>>,
+    /// By address, with the settings they run with.
+    geocoders: tokio::sync::Mutex<BTreeMap<String, (GeocoderConfig, Weak<Geocoder>)>>,
 }
 
 impl Library {
@@ -61,6 +63,26 @@ impl Library {
         let gazetteer = Arc::new(gazetteer);
         gazetteers.insert(files, Arc::downgrade(&gazetteer));
         Ok(gazetteer)
+    }
+
+    /// Starts a geocoder, or takes what another pipeline has started: two for one server would ask twice as fast.
+    async fn geocoder(&self, config: &GeocoderConfig) -> Result<Arc<Geocoder>, String> {
+        let mut geocoders = self.geocoders.lock().await;
+        let url = config.url.trim_end_matches('/');
+        if let Some((running, geocoder)) = geocoders.get(url)
+            && let Some(geocoder) = geocoder.upgrade()
+        {
+            return if running == config {
+                Ok(geocoder)
+            } else {
+                Err("place.geocoder: another pipeline uses the same url with other settings, found here, expected the \
+                     same; move the table to pressline.toml, which holds for all pipelines"
+                    .into())
+            };
+        }
+        let geocoder = Arc::new(Geocoder::start(config)?);
+        geocoders.insert(url.to_owned(), (config.clone(), Arc::downgrade(&geocoder)));
+        Ok(geocoder)
     }
 }
 
@@ -161,12 +183,16 @@ async fn open_chain(config: &PipelineConfig, library: &Library) -> Result<Chain,
         Some(files) => Some(library.gazetteer(files).await?),
         None => None,
     };
-    Ok(Chain::new(&config.name, gazetteer))
+    let geocoder = match &config.place.geocoder {
+        Some(geocoder) => Some(library.geocoder(geocoder).await?),
+        None => None,
+    };
+    Ok(Chain::new(&config.name, gazetteer, geocoder))
 }
 
 fn announce(shared: &Shared) {
     let config = &shared.config;
-    shared.status.credit(shared.chain.attribution());
+    shared.chain.attributions().for_each(|credit| shared.status.credit(credit));
     for database in shared.places.databases() {
         shared.status.credit(database.attribution);
         metrics::mmdb_build(&config.name, &database.file, database.build_epoch);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::gazetteer::{Found, Level};
-use super::{Gazetteer, Place, PlaceError, PlaceKey, Places};
+use super::gazetteer::Level;
+use super::{FragmentCache, Gazetteer, Geocoder, Place, PlaceError, PlaceKey, Places};
 use crate::metrics::ChainMetrics;
 
 /// What can fill in a part of a place.
@@ -97,64 +97,100 @@ impl Steps {
 #[derive(Default)]
 pub struct Chain {
     gazetteer: Option<Arc<Gazetteer>>,
+    geocoder: Option<Arc<Geocoder>>,
     metrics: Option<ChainMetrics>,
 }
 
+/// The fragment that a place is made ready for: forgotten when the geocoder's answer is there.
+pub type Renew<'a> = (&'a Arc<FragmentCache>, PlaceKey);
+
 impl Chain {
     /// A chain of these steps, counted under the pipeline's name.
-    pub fn new(pipeline: &str, gazetteer: Option<Arc<Gazetteer>>) -> Chain {
-        Chain { gazetteer, metrics: Some(ChainMetrics::new(pipeline)) }
+    pub fn new(pipeline: &str, gazetteer: Option<Arc<Gazetteer>>, geocoder: Option<Arc<Geocoder>>) -> Chain {
+        Chain { gazetteer, geocoder, metrics: Some(ChainMetrics::new(pipeline)) }
     }
 
-    /// Credit that the gazetteer's licence asks for where results are shown; "" without one.
-    pub fn attribution(&self) -> &'static str {
-        if self.gazetteer.is_some() {
-            "Coordinates and time zones by GeoNames (https://www.geonames.org), CC BY 4.0"
-        } else {
-            ""
-        }
+    /// Credits that the data's licences ask for where results are shown.
+    pub fn attributions(&self) -> impl Iterator<Item = &'static str> {
+        let gazetteer = self.gazetteer.iter().map(|_| "Places by GeoNames (https://www.geonames.org), CC BY 4.0");
+        let geocoder = self
+            .geocoder
+            .iter()
+            .map(|_| "Places by OpenStreetMap contributors (https://openstreetmap.org/copyright), ODbL");
+        gazetteer.chain(geocoder)
     }
 
-    /// The whole place of a record, and which step gave what.
+    /// The whole place of a record, and which step gave what. With `renew` the geocoder may be asked.
     ///
     /// Errors: those of [`Places::place`].
-    pub fn place(&self, places: &Places, key: PlaceKey) -> Result<(Place, Steps), PlaceError> {
+    pub fn place(
+        &self,
+        places: &Places,
+        key: PlaceKey,
+        renew: Option<Renew<'_>>,
+    ) -> Result<(Place, Steps), PlaceError> {
         let mut place = places.place(key)?;
         let mut steps = Steps::of_record(&places.record(key)?, &place);
-        self.complete(&mut place, &mut steps);
+        self.complete(&mut place, &mut steps, renew);
         if let Some(metrics) = &self.metrics {
             metrics.count(&steps);
         }
         Ok((place, steps))
     }
 
-    /// Fills in what a place lacks. A place without a country stays as it is: nothing can be asked about it.
-    pub fn complete(&self, place: &mut Place, steps: &mut Steps) {
+    /// Fills in what a place lacks. A place without a country stays as it is: nothing can be asked about it. What the
+    /// geocoder is told are the place's names as they stand here.
+    pub fn complete(&self, place: &mut Place, steps: &mut Steps, renew: Option<Renew<'_>>) {
         if place.country_code == "--" {
             return;
         }
-        let Some(gazetteer) = &self.gazetteer else { return };
-        if place.country_name.is_empty() {
+        if let Some(gazetteer) = self.gazetteer.as_deref()
+            && place.country_name.is_empty()
+        {
             place.country_name = gazetteer.country_name(&place.country_code).to_owned();
             steps.country_name = (!place.country_name.is_empty()).then_some(Step::Gazetteer);
         }
-        if point(place).is_none()
-            && let Some(found) = gazetteer.find(place)
-        {
-            put_point(place, &found);
-            steps.coordinates = Some(Step::Gazetteer);
-            put_zone(place, steps, found.time_zone);
-            // The point of an area says nothing about the time in all of it.
-            if found.level < Level::City {
+        if point(place).is_none() {
+            let level = self.locate(place, steps, renew);
+            // The seat of an area says nothing about the time in all of it.
+            if level.is_some_and(|level| level < Level::City) {
                 return;
             }
         }
-        if let Some((latitude, longitude)) = point(place)
+        if let (Some((latitude, longitude)), Some(gazetteer)) = (point(place), &self.gazetteer)
             && place.time_zone.is_none()
         {
             let zone = gazetteer.zone_at(place, latitude, longitude);
             put_zone(place, steps, zone);
         }
+    }
+
+    /// Coordinates by the names; gives how exactly the gazetteer knew them, if they are the gazetteer's. What it knows only
+    /// by the area around goes on to the geocoder, and stands until that answers.
+    fn locate(&self, place: &mut Place, steps: &mut Steps, renew: Option<Renew<'_>>) -> Option<Level> {
+        let found = self.gazetteer.as_deref().and_then(|gazetteer| gazetteer.find(place));
+        if found.is_none_or(|found| found.level < finest(place))
+            && let Some((latitude, longitude)) =
+                self.geocoder.as_deref().and_then(|geocoder| geocoder.point(place, renew))
+        {
+            put_point(place, latitude, longitude, None);
+            steps.coordinates = Some(Step::Geocoder);
+            return None;
+        }
+        let found = found?;
+        put_point(place, found.latitude, found.longitude, found.accuracy_km);
+        steps.coordinates = Some(Step::Gazetteer);
+        put_zone(place, steps, found.time_zone);
+        Some(found.level)
+    }
+}
+
+/// How exactly a place is named.
+fn finest(place: &Place) -> Level {
+    match (place.city_name.is_empty(), place.subdivision_name.is_empty()) {
+        (false, _) => Level::City,
+        (true, false) => Level::Subdivision,
+        (true, true) => Level::Country,
     }
 }
 
@@ -164,10 +200,10 @@ fn point(place: &Place) -> Option<(f64, f64)> {
 }
 
 /// The radius belongs to the point: a record's own says nothing about another one's.
-fn put_point(place: &mut Place, found: &Found<'_>) {
-    place.latitude = Some(found.latitude);
-    place.longitude = Some(found.longitude);
-    place.accuracy_km = found.accuracy_km;
+fn put_point(place: &mut Place, latitude: f64, longitude: f64, accuracy_km: Option<i32>) {
+    place.latitude = Some(latitude);
+    place.longitude = Some(longitude);
+    place.accuracy_km = accuracy_km;
 }
 
 fn put_zone(place: &mut Place, steps: &mut Steps, zone: Option<&str>) {

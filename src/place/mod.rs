@@ -8,6 +8,7 @@ mod aliases;
 mod cache;
 pub mod chain;
 mod gazetteer;
+mod geocoder;
 mod iso3166;
 mod layout;
 mod mmdb;
@@ -24,6 +25,7 @@ use crate::event::ClientIp;
 pub use cache::{CacheStats, FragmentCache};
 pub use chain::Chain;
 pub use gazetteer::{Gazetteer, GazetteerError, GazetteerFiles};
+pub use geocoder::{Answer, Geocoder};
 use mmdb::Database;
 pub use mmdb::{DatabaseInfo, Layout, PlaceError};
 
