@@ -7,6 +7,7 @@ mod clickhouse;
 mod headers;
 mod offline;
 mod online;
+mod place_chain;
 mod postgres;
 mod retention;
 mod siblings;

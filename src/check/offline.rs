@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Report, Subject, headers, time_outs};
+use super::{Report, Subject, headers, place_chain, time_outs};
 use crate::config::KafkaConfig;
 use crate::encode::Encoder;
 use crate::event::Actions;
@@ -22,6 +22,7 @@ pub fn check(subject: &Subject<'_>, report: &mut Report) -> Option<SchemaFile> {
         report.findings.push(registry_finding(subject, &error));
     }
     places(subject, report);
+    place_chain::check(subject, report);
     schema(subject, report)
 }
 

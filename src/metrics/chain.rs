@@ -22,11 +22,8 @@ impl ChainMetrics {
     /// Counters of one pipeline.
     pub fn new(pipeline: &str) -> Self {
         let counter = |part, step| {
-            let labels = [("part", part), ("step", step)].map(|(key, value)| Label::new(key, value));
-            counter!(
-                PLACE_PARTS,
-                Vec::from([vec![Label::new("pipeline", pipeline.to_string())], labels.into()].concat())
-            )
+            let own = Label::new("pipeline", pipeline.to_string());
+            counter!(PLACE_PARTS, vec![own, Label::new("part", part), Label::new("step", step)])
         };
         let steps = || Step::ALL.map(Step::label).into_iter().chain([NO_STEP]);
         let parts = Steps::default().parts();

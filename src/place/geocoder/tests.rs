@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
+use super::super::chain::{Chain, Step, Steps};
 use super::*;
 
 /// What a stub does with the n-th request, given its query.
@@ -438,4 +439,39 @@ async fn settings_that_cannot_work_are_refused_in_words() {
     assert!(error.starts_with("place.geocoder.ca: absent.pem: "), "{error}");
     let error = refused(GeocoderConfig { url: "https://user:secret@h/".into(), ..config(address) });
     assert_eq!(error, "place.geocoder.url: holds a user name or password");
+}
+
+/// What the gazetteer knows exactly nobody is asked about; what it knows by the area goes out so until the answer is there.
+#[tokio::test]
+async fn in_the_chain_it_comes_last_and_is_told_no_more_than_the_place_has() {
+    let stub = Stub::start(|_, _| ok(hit("30.50826", "-97.6789", "us"))).await;
+    let scene = start(&config(stub.address));
+    let Scene { geocoder, metrics, cache } = scene;
+    let chain =
+        Chain::new("test", Some(Arc::new(super::super::gazetteer::tests::gazetteer())), Some(Arc::new(geocoder)));
+    let complete = |city: &str, subdivision: &str, offset| {
+        let names = Place { country_code: "US".into(), subdivision_name: subdivision.into(), ..place(city) };
+        let (mut place, mut steps) = (Place { country_name: "United States".into(), ..names }, Steps::default());
+        chain.complete(&mut place, &mut steps, Some((&cache, key(offset))));
+        (place, steps)
+    };
+    let (place, steps) = complete("Dallas", "Texas", 1);
+    assert_eq!((place.latitude, steps.coordinates), (Some(32.78306), Some(Step::Gazetteer)));
+    let (place, steps) = complete("Round Rock", "Texas", 2);
+    assert_eq!((place.latitude, place.accuracy_km), (Some(30.26715), Some(294)), "Austin stands for Texas");
+    assert_eq!((steps.coordinates, place.time_zone), (Some(Step::Gazetteer), None));
+    // A place whose city was left out, because it is small, say.
+    complete("", "Alaska", 3);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !metrics.render().contains("answer=\"found\"} 2") {
+        assert!(Instant::now() < deadline, "{}", metrics.render());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let asked: Vec<String> =
+        stub.queries().iter().map(|query| query.split("=us&").nth(1).unwrap().to_owned()).collect();
+    assert_eq!(asked, ["city=Round+Rock&state=Texas&country=United+States", "state=Alaska&country=United+States"]);
+    let (place, steps) = complete("Round Rock", "Texas", 2);
+    assert_eq!((place.latitude, place.longitude, place.accuracy_km), (Some(30.50826), Some(-97.6789), None));
+    assert_eq!((steps.coordinates, steps.time_zone), (Some(Step::Geocoder), Some(Step::Gazetteer)));
+    assert_eq!(place.time_zone.as_deref(), Some("America/Chicago"), "that of Austin, the nearest city");
 }
