@@ -151,6 +151,18 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 
+    /// Who dies while saving leaves the old file whole: the new one is another file until it is renamed.
+    #[test]
+    fn the_old_file_is_never_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = saved(folder.path());
+        let (before, link) = (std::fs::read(&path).unwrap(), folder.path().join("link"));
+        std::fs::hard_link(&path, &link).unwrap();
+        save(&path, std::iter::empty()).unwrap();
+        assert_ne!(std::fs::read(&path).unwrap(), before);
+        assert_eq!(std::fs::read(&link).unwrap(), before);
+    }
+
     #[test]
     fn the_checksum_is_fnv_1a() {
         assert_eq!(checksum(b""), "cbf29ce484222325");
