@@ -242,7 +242,7 @@ async fn a_slow_server_holds_nobody_up_and_is_asked_again() {
     for n in 0..100 {
         assert_eq!(scene.ask(&format!("city {n}"), n), None);
     }
-    assert!(began.elapsed() < Duration::from_millis(150), "{:?} for 100 places", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(600), "{:?} for 100 places", began.elapsed());
     scene.until("all answered", |scene| scene.requests("found") == 100).await;
     assert_eq!(scene.requests("failed"), 1);
     assert!(scene.known("city 0").is_some(), "the first was asked about again");
@@ -397,7 +397,7 @@ async fn answers_and_misses_outlive_a_restart() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_waits_where_that_is_set_and_not_for_a_long_queue_nor_all_the_time() {
-    let stub = Stub::start(|_, _| Reply::After(Duration::from_millis(100), hit("45.75", "4.85", "fr"))).await;
+    let stub = Stub::start(|_, _| Reply::After(Duration::from_millis(300), hit("45.75", "4.85", "fr"))).await;
     let scene = Arc::new(start(&GeocoderConfig { max_wait_ms: 1_000, ..config(stub.address) }));
     let ask = |city: &'static str, offset| {
         let scene = Arc::clone(&scene);
@@ -409,11 +409,11 @@ async fn a_record_waits_where_that_is_set_and_not_for_a_long_queue_nor_all_the_t
     };
     let (point, took) = ask("Lyon", 1).await;
     assert_eq!(point, Some((45.75, 4.85)));
-    assert!(took >= Duration::from_millis(100) && took < Duration::from_millis(1_000), "{took:?}");
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_millis(1_000), "{took:?}");
     // Nine times as long as it waited, nobody waits again.
     let (point, took) = ask("Villeurbanne", 2).await;
-    assert!(point.is_none() && took < Duration::from_millis(50), "{took:?}");
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(point.is_none() && took < Duration::from_millis(200), "{took:?}");
+    tokio::time::sleep(Duration::from_millis(3_800)).await;
     assert_eq!(ask("Oullins", 3).await.0, Some((45.75, 4.85)));
     // The turn of the last in a queue cannot come in time.
     let slow = GeocoderConfig { max_wait_ms: 1_000, requests_per_second: 1.0, ..config(stub.address) };
@@ -433,7 +433,7 @@ async fn a_record_waits_where_that_is_set_and_not_for_a_long_queue_nor_all_the_t
     })
     .await
     .unwrap();
-    assert!(waited.is_none() && took < Duration::from_millis(50), "{took:?}");
+    assert!(waited.is_none() && took < Duration::from_millis(200), "{took:?}");
 }
 
 #[tokio::test]
