@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::{
     encode::Encoder,
     event::ClientIp,
-    place::{FragmentCache, Lookup, Place, PlaceError, PlaceKey, Places},
+    place::{Chain, FragmentCache, Lookup, Place, PlaceError, PlaceKey, Places},
 };
 
 /// How the lookup of one record ended.
@@ -57,6 +57,7 @@ impl LookupOutcome {
 #[derive(Clone)]
 pub struct Enricher {
     places: Arc<Places>,
+    chain: Arc<Chain>,
     cache: Arc<FragmentCache>,
     encoder: Arc<Encoder>,
     /// The fragment of the place nothing is known about.
@@ -68,7 +69,13 @@ impl Enricher {
     /// the bytes that `encoder` makes of a place.
     pub fn new(places: Arc<Places>, cache: Arc<FragmentCache>, encoder: Arc<Encoder>) -> Self {
         let unknown = encoder.place_fragment(&Place::unknown()).into();
-        Self { places, cache, encoder, unknown }
+        Self { places, chain: Arc::default(), cache, encoder, unknown }
+    }
+
+    /// With steps behind the databases, for what their records lack.
+    pub fn with_chain(mut self, chain: Arc<Chain>) -> Self {
+        self.chain = chain;
+        self
     }
 
     /// The fragment of the place of an address, for [`Encoder::encode`], and how it was come by. Allocates only on a miss.
@@ -85,7 +92,8 @@ impl Enricher {
         let mut outcome = LookupOutcome::Hit;
         let made = self.cache.get_or_insert_with(key, || {
             outcome = LookupOutcome::Miss;
-            self.places.place(key).map(|place| self.encoder.place_fragment(&place))
+            let renew = Some((&self.cache, key));
+            self.chain.place(&self.places, key, renew).map(|(place, _)| self.encoder.place_fragment(&place))
         });
         match made {
             Ok(fragment) => (fragment, outcome),

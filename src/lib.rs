@@ -32,6 +32,7 @@ pub mod fail_point;
 pub mod finding;
 pub mod generate;
 pub mod http;
+pub mod http_client;
 pub mod kafka;
 pub mod load;
 pub mod metrics;

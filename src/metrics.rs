@@ -4,6 +4,7 @@
 //! Workers count locally and emit once per batch. Labels are bounded: pipelines and partitions come from the
 //! configuration and the topic, reasons and outcomes from enums.
 
+mod chain;
 mod lag;
 mod page;
 mod sink;
@@ -20,9 +21,11 @@ use rdkafka::statistics::Statistics;
 use crate::coordinator::{NextOffset, Partition};
 use crate::dead_letter::Reason;
 use crate::enrich::LookupOutcome;
+use crate::place::CacheStats;
 use crate::source::Trigger;
 use crate::transaction::Cause;
 
+pub use chain::{ChainMetrics, GeocoderMetrics};
 use lag::LagGauges;
 pub use lag::Progress;
 pub use page::render;
@@ -82,6 +85,14 @@ metrics! {
     REBALANCES = "pressline_rebalances_total", Counter, "pipeline", "Changes of the partitions assigned to this process";
     LOOKUPS = "pressline_place_lookups_total", Counter, "pipeline,outcome", "Place lookups by outcome";
     CACHE_ENTRIES = "pressline_place_cache_entries", Gauge, "pipeline", "Places in the cache of ready-made fragments";
+    CACHE_EVICTIONS = "pressline_place_cache_evictions_total", Counter, "pipeline", "Places dropped from the cache to make room for others";
+    PLACE_PARTS = "pressline_place_parts_total", Counter, "pipeline,part,step", "Parts of places made ready, once a record of the database and not once an event, by the step that gave them";
+    GEOCODER_LOOKUPS = "pressline_geocoder_lookups_total", Counter, "geocoder,result", "Places looked for among the geocoder's answers, by what was there";
+    GEOCODER_REQUESTS = "pressline_geocoder_requests_total", Counter, "geocoder,answer", "Requests to the geocoder, by how they ended";
+    GEOCODER_WAITING = "pressline_geocoder_waiting_places", Gauge, "geocoder", "Places that wait to be asked about";
+    GEOCODER_ENTRIES = "pressline_geocoder_cache_entries", Gauge, "geocoder", "Answers and misses kept";
+    GEOCODER_EVICTIONS = "pressline_geocoder_cache_evictions_total", Counter, "geocoder", "Answers and misses dropped to make room for others";
+    GEOCODER_OPEN = "pressline_geocoder_circuit_open", Gauge, "geocoder", "1 while the geocoder fails again and again and is only probed, else 0";
     MMDB_BUILD = "pressline_mmdb_build_timestamp_seconds", Gauge, "pipeline,file", "When the place database was built, Unix time";
     READY = "pressline_pipeline_ready", Gauge, "pipeline", "1 while the pipeline has what it needs, else 0";
     RESTARTS = "pressline_worker_restarts_total", Counter, "pipeline", "Workers started again after an error";
@@ -207,6 +218,7 @@ pub struct WorkerMetrics {
     rebalances: Counter,
     assigned: Gauge,
     cache_entries: Gauge,
+    cache_evictions: Counter,
     lag: LagGauges,
 }
 
@@ -239,6 +251,7 @@ impl WorkerMetrics {
             rebalances: counter!(REBALANCES, p()),
             assigned: gauge!(ASSIGNED, "pipeline" => pipeline.to_string(), "worker" => worker.clone()),
             cache_entries: gauge!(CACHE_ENTRIES, p()),
+            cache_evictions: counter!(CACHE_EVICTIONS, p()),
             lag: LagGauges::new(LAG_RECORDS, LAG_SECONDS, p()),
             pipeline: pipeline.to_string(),
             worker,
@@ -299,9 +312,10 @@ impl WorkerMetrics {
         self.lag.keep(positions);
     }
 
-    /// Places in the cache.
-    pub fn cache_entries(&self, entries: usize) {
-        self.cache_entries.set(entries as f64);
+    /// How the cache of places stands.
+    pub fn cache(&self, stats: &CacheStats) {
+        self.cache_entries.set(stats.entries as f64);
+        self.cache_evictions.absolute(stats.evictions);
     }
 
     /// librdkafka's figures that matter, and from them the lag.

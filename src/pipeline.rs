@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::bounds::Bounds;
-use crate::config::{Delivery, MemoryShare, PipelineConfig};
+use crate::config::{Delivery, GeocoderConfig, MemoryShare, PipelineConfig};
 use crate::encode::Encoder;
 use crate::event::Actions;
 use crate::finding::sentences;
 use crate::metrics;
-use crate::place::{FragmentCache, Places};
+use crate::place::{Chain, FragmentCache, Gazetteer, GazetteerFiles, Geocoder, Places};
 use crate::registry::Registry;
 use crate::relay::{Shared, Worker};
 use crate::schema::{self, SchemaFile};
@@ -30,6 +30,9 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 #[derive(Default)]
 pub struct Library {
     open: tokio::sync::Mutex<BTreeMap<Vec<PathBuf>, Weak<Places>>>,
+    gazetteers: tokio::sync::Mutex<BTreeMap<GazetteerFiles, Weak<Gazetteer>>>,
+    /// By address, with the settings they run with.
+    geocoders: tokio::sync::Mutex<BTreeMap<String, (GeocoderConfig, Weak<Geocoder>)>>,
 }
 
 impl Library {
@@ -45,6 +48,42 @@ impl Library {
         let places = Arc::new(places.map_err(|e| e.to_string())?.map_err(|e| format!("place.files: {e}"))?);
         open.insert(files, Arc::downgrade(&places));
         Ok(places)
+    }
+
+    /// Reads the gazetteer's files, or takes what another pipeline has read.
+    async fn gazetteer(&self, files: GazetteerFiles) -> Result<Arc<Gazetteer>, String> {
+        let mut gazetteers = self.gazetteers.lock().await;
+        if let Some(gazetteer) = gazetteers.get(&files).and_then(Weak::upgrade) {
+            return Ok(gazetteer);
+        }
+        let paths = files.clone();
+        let gazetteer = tokio::task::spawn_blocking(move || Gazetteer::open(&paths)).await;
+        let gazetteer = gazetteer.map_err(|e| e.to_string())?.map_err(|e| format!("place.gazetteer: {e}"))?;
+        let (cities, names, subdivisions) = (gazetteer.cities(), gazetteer.names(), gazetteer.subdivisions());
+        tracing::info!(cities, names, subdivisions, "gazetteer");
+        let gazetteer = Arc::new(gazetteer);
+        gazetteers.insert(files, Arc::downgrade(&gazetteer));
+        Ok(gazetteer)
+    }
+
+    /// Starts a geocoder, or takes what another pipeline has started: two for one server would ask twice as fast.
+    async fn geocoder(&self, config: &GeocoderConfig) -> Result<Arc<Geocoder>, String> {
+        let mut geocoders = self.geocoders.lock().await;
+        let url = config.url.trim_end_matches('/');
+        if let Some((running, geocoder)) = geocoders.get(url)
+            && let Some(geocoder) = geocoder.upgrade()
+        {
+            return if running == config {
+                Ok(geocoder)
+            } else {
+                Err("place.geocoder: another pipeline uses the same url with other settings, found here, expected the \
+                     same; move the table to pressline.toml, which holds for all pipelines"
+                    .into())
+            };
+        }
+        let geocoder = Arc::new(Geocoder::start(config)?);
+        geocoders.insert(url.to_owned(), (config.clone(), Arc::downgrade(&geocoder)));
+        Ok(geocoder)
     }
 }
 
@@ -104,6 +143,7 @@ async fn prepare(
         Some(materials) => materials,
         None => read_materials(&config, library, status).await?,
     };
+    let chain = Arc::new(open_chain(&config, library).await?);
     let actions = Arc::new(Actions::new(config.source.actions.clone()).map_err(|e| format!("source.actions: {e}"))?);
     let registry = Registry::new(&config.registry).map_err(|e| e.to_string())?;
     status.set("start", "waiting for the schema registry");
@@ -123,6 +163,7 @@ async fn prepare(
         actions,
         encoder: Arc::new(encoder),
         places,
+        chain,
         cache: Arc::new(FragmentCache::new(CACHED_PLACES)),
         memory,
         bounds: None,
@@ -139,8 +180,22 @@ async fn read_materials(config: &PipelineConfig, library: &Library, status: &Sta
     Ok(Materials { schema, places })
 }
 
+/// The steps of the place lookup behind the databases.
+async fn open_chain(config: &PipelineConfig, library: &Library) -> Result<Chain, String> {
+    let gazetteer = match config.place.gazetteer.files() {
+        Some(files) => Some(library.gazetteer(files).await?),
+        None => None,
+    };
+    let geocoder = match &config.place.geocoder {
+        Some(geocoder) => Some(library.geocoder(geocoder).await?),
+        None => None,
+    };
+    Ok(Chain::new(&config.name, gazetteer, geocoder))
+}
+
 fn announce(shared: &Shared) {
     let config = &shared.config;
+    shared.chain.attributions().for_each(|credit| shared.status.credit(credit));
     for database in shared.places.databases() {
         shared.status.credit(database.attribution);
         metrics::mmdb_build(&config.name, &database.file, database.build_epoch);

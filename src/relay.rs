@@ -23,7 +23,7 @@ use crate::event::{Actions, ClientIp};
 use crate::kafka;
 use crate::metrics::{BatchCounts, Progress, WorkerMetrics};
 use crate::offsets::{Advice, Part};
-use crate::place::{FragmentCache, Places};
+use crate::place::{Chain, FragmentCache, Places};
 use crate::source::{Batch, Keeper, Source, SourceError, SourceOptions, Trigger};
 use crate::status::Status;
 use crate::supervise::{Pause, WorkerError, sleep_unless};
@@ -52,6 +52,8 @@ pub struct Shared {
     pub encoder: Arc<Encoder>,
     /// Place databases.
     pub places: Arc<Places>,
+    /// Steps of the place lookup behind them.
+    pub chain: Arc<Chain>,
     /// Ready-made fragments.
     pub cache: Arc<FragmentCache>,
     /// What each worker may hold.
@@ -115,7 +117,8 @@ impl Worker {
         let limits = Limits { max_record_bytes: config.source.max_record_bytes, max_depth: config.source.max_depth };
         let stages = Stages {
             decoder: Decoder::new(limits, Arc::clone(&shared.actions)),
-            enricher: Enricher::new(Arc::clone(&shared.places), Arc::clone(&shared.cache), Arc::clone(&shared.encoder)),
+            enricher: Enricher::new(Arc::clone(&shared.places), Arc::clone(&shared.cache), Arc::clone(&shared.encoder))
+                .with_chain(Arc::clone(&shared.chain)),
             encoder: Arc::clone(&shared.encoder),
             brake: Brake::new(config.dead_letter.max_dead_share, config.dead_letter.window),
             counts: BatchCounts::default(),
@@ -265,7 +268,7 @@ impl Worker {
             let settled = self.coordinator.phase() == Phase::Ready;
             let progress = Progress { positions, last_timestamp_ms: &self.last_timestamp_ms, settled };
             self.metrics.statistics(&statistics, self.source.topic(), &progress);
-            self.metrics.cache_entries(usize::try_from(self.shared.cache.stats().entries).unwrap_or(usize::MAX));
+            self.metrics.cache(&self.shared.cache.stats());
             if kafka::in_touch(&statistics) {
                 self.shared.status.worker_ready(self.slot);
             } else {

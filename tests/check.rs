@@ -208,6 +208,74 @@ async fn place_files_that_are_none() {
     has(&text, "s.avsc: not a MaxMind DB file");
 }
 
+const PARIS: &str = "2988507\tParis\tParis\tLutetia\t48.85341\t2.3488\tP\tPPLC\tFR\t\t11\t\t\t\t2138551\t\t42\tEurope/Paris\t2026-01-01\n";
+
+#[tokio::test]
+async fn gazetteer_files_that_cannot_be_used() {
+    let gazetteer =
+        "\"demo.mmdb\"]\n[place.gazetteer]\ncities = \"c.txt\"\nsubdivisions = \"s.txt\"\ncountries = \"i.txt\"";
+    let house = House::new().with("\"demo.mmdb\"]", gazetteer);
+    std::fs::write(house.path("c.txt"), format!("{PARIS}{}", PARIS.replace("48.85341", "north"))).unwrap();
+    std::fs::write(house.path("s.txt"), "FR.11\n").unwrap();
+    let text = house.read().await;
+    has(
+        &text,
+        "error: p.toml:15: place.gazetteer.cities: c.txt:2: column 5 (latitude): found `north`, expected degrees from -90 to \
+         90\n    take the file from GeoNames' dump as it is, or mend the line\n",
+    );
+    has(
+        &text,
+        "error: p.toml:16: place.gazetteer.subdivisions: s.txt:1: the line: found 1 columns, expected the 4 columns",
+    );
+    has(&text, "error: p.toml:17: place.gazetteer.countries: i.txt: cannot be read: ");
+    has(&text, "3 errors, 0 warnings\n");
+
+    std::fs::write(house.path("c.txt"), PARIS).unwrap();
+    let house = house.with("subdivisions = \"s.txt\"\ncountries = \"i.txt\"", "");
+    let report = house.check(false).await;
+    let text = house.text(&report);
+    has(&text, "ok: p: gazetteer: 1 cities\n");
+    has(
+        &text,
+        "warning: p.toml:14: place.gazetteer.subdivisions: not set: of cities with one name in a country the largest",
+    );
+    assert_eq!(report.exit_code(), 0, "warnings alone do not fail");
+}
+
+#[tokio::test]
+async fn geocoders_that_would_be_shut_out_or_overheard() {
+    let with = |table: &str| House::new().with("\"demo.mmdb\"]", &format!("\"demo.mmdb\"]\n[place.geocoder]\n{table}"));
+    let url = "url = \"https://geocoder.example.org\"\n";
+    has(&with(url).read().await, "error: p.toml:14: place.geocoder.contact: required and not set");
+    let text = with(&format!("{url}contact = \"me\"\nrequests_per_second = 0")).read().await;
+    has(
+        &text,
+        "error: p.toml:16: place.geocoder.contact: no mail or web address\n    say how the server's owner can reach you",
+    );
+    has(&text, "error: p.toml:17: place.geocoder.requests_per_second: out of range");
+    let text =
+        with("url = \"http://geocoder.example.org\"\ncontact = \"ops@example.org\"\ncache_file = \"g\"").read().await;
+    has(&text, "warning: p.toml:15: place.geocoder.url: http:// to another machine: the names of the places");
+    has(&text, "0 errors, 1 warning\n");
+    let local = "url = \"http://127.0.0.1:8080\"\ncontact = \"ops@example.org\"\ncache_file = \"g\"";
+    let text = with(local).read().await;
+    has(&text, "ok: p: geocoder 127.0.0.1, asked about places only\n");
+    has(&text, "0 errors, 0 warnings\n");
+    has(
+        &with(&local.replace("\"g\"", "\"absent/g\"")).read().await,
+        "error: p.toml:17: place.geocoder.cache_file: not in a folder that is there",
+    );
+    let public =
+        "url = \"https://nominatim.openstreetmap.org\"\ncontact = \"ops@example.org\"\nrequests_per_second = 2";
+    let text = with(public).read().await;
+    has(&text, "warning: p.toml:17: place.geocoder.requests_per_second: more than the 1 that the usage policy");
+    has(&text, "warning: p.toml:14: place.geocoder.cache_file: not set: after each restart");
+    has(
+        &with("url = \"https://u:p@example.org\"\ncontact = \"ops@example.org\"").read().await,
+        "error: p.toml:15: place.geocoder.url: holds a user name or password",
+    );
+}
+
 #[tokio::test]
 async fn schemas_that_readers_stumble_over() {
     let house =

@@ -15,6 +15,8 @@ use pressline::dead_letter::Reason;
 use pressline::enrich::LookupOutcome;
 use pressline::metrics::{self, Kind};
 use pressline::reconcile;
+use pressline::place::Answer;
+use pressline::place::chain::{Step, Steps};
 use pressline::source::{self, Trigger};
 use pressline::transaction::{self, Cause};
 use serde_json::Value;
@@ -41,6 +43,7 @@ registry.url = "-"
 source.topic = "SOURCE"
 output = { topic = "TOPIC", schema = "-" }
 place.files = ["-"]
+place.geocoder = { url = "-", contact = "-" }
 "#;
 
 /// The same for the sinks.
@@ -402,7 +405,10 @@ fn labels_and_their_values_are_documented() {
     for label in rows.keys() {
         problems.check(labels.contains(label.as_str()), || format!("docs/metrics.md: no metric has label `{label}`"));
     }
-    let values: [(&str, Vec<&str>); 3] = [
+    let values: [(&str, Vec<&str>); 6] = [
+        ("part", Steps::default().parts().map(|(part, _)| part).to_vec()),
+        ("step", Step::ALL.iter().map(|step| step.label()).collect()),
+        ("answer", Answer::LABELS.to_vec()),
         ("trigger", Trigger::ALL.iter().map(|trigger| trigger.label()).collect()),
         ("cause", Cause::ALL.iter().map(|cause| cause.label()).collect()),
         ("outcome", LookupOutcome::ALL.iter().map(|outcome| outcome.label()).collect()),

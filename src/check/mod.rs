@@ -8,6 +8,7 @@ mod data_flow;
 mod headers;
 mod offline;
 mod online;
+mod place_chain;
 mod postgres;
 mod raw_retention;
 mod retention;

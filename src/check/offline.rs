@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Report, Subject, data_flow, headers, time_outs};
+use super::{Report, Subject, data_flow, headers, place_chain, time_outs};
 use crate::config::KafkaConfig;
 use crate::encode::{Encoder, Origin};
 use crate::event::Actions;
@@ -30,6 +30,7 @@ pub fn check(subject: &Subject<'_>, report: &mut Report) -> Option<Output> {
         report.findings.push(registry_finding(subject, &error));
     }
     places(subject, report);
+    place_chain::check(subject, report);
     schema(subject, report)
 }
 

@@ -6,7 +6,9 @@ use figment::value::magic::RelativePathBuf;
 
 use super::load::place;
 use super::sink::{ClickHouseConfig, LoadConfig, PostgresConfig, SinkBatchConfig, SinkConsumerConfig};
-use super::{CreateConfig, KafkaConfig, PipelineConfig, REPLAYS, RegistryConfig, SaslMechanism, properties, secret};
+use super::{
+    CreateConfig, GeocoderConfig, KafkaConfig, PipelineConfig, REPLAYS, RegistryConfig, SaslMechanism, properties, secret,
+};
 use crate::finding::Finding;
 
 /// What is senseless in a relay's configuration.
@@ -33,6 +35,9 @@ pub fn relay(config: &PipelineConfig, file: &Path) -> Vec<Finding> {
     }
     if config.place.files.is_empty() {
         complain("place.files", "empty", "name at least one mmdb file");
+    }
+    if let Some(geocoder) = &config.place.geocoder {
+        geocoder_keys(geocoder, &mut complain);
     }
     ranges(config, &mut complain);
     for (table, create) in [
@@ -207,6 +212,43 @@ fn clickhouse_keys(config: &ClickHouseConfig, complain: &mut Complain<'_>) {
     }
     let files = [("sink.clickhouse.ca", &config.ca), ("sink.clickhouse.password_file", &config.password_file)];
     files_are_there(&files, complain);
+}
+
+fn geocoder_keys(config: &GeocoderConfig, complain: &mut Complain<'_>) {
+    http_address("place.geocoder.url", &config.url, "a server without a login", complain);
+    let contact = config.contact.trim();
+    let is_reachable = contact.contains('@') || contact.contains("://");
+    if !is_reachable || contact.len() > 200 || !contact.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+        complain(
+            "place.geocoder.contact",
+            "no mail or web address",
+            "say how the server's owner can reach you, such as ops@example.org: public servers shut out who does not",
+        );
+    }
+    if !(0.001..=1000.0).contains(&config.requests_per_second) {
+        complain("place.geocoder.requests_per_second", "out of range", "use 0.001 to 1000; public servers allow 1");
+    }
+    if !(100..=60_000).contains(&config.timeout_ms) {
+        complain("place.geocoder.timeout_ms", "out of range", "use 100 to 60000");
+    }
+    if config.max_wait_ms > 5_000 {
+        complain("place.geocoder.max_wait_ms", "too long", "use at most 5000: the transaction would near its time-out");
+    }
+    if !(100..=1_000_000).contains(&config.cache_entries) {
+        complain("place.geocoder.cache_entries", "out of range", "use 100 to 1000000");
+    }
+    for (key, days) in
+        [("place.geocoder.answer_days", config.answer_days), ("place.geocoder.miss_days", config.miss_days)]
+    {
+        if !(1..=3_650).contains(&days) {
+            complain(key, "out of range", "use 1 to 3650 days");
+        }
+    }
+    if let Some(file) = config.cache_file.as_ref().map(RelativePathBuf::relative)
+        && (file.is_dir() || !file.parent().is_none_or(|folder| folder.as_os_str().is_empty() || folder.is_dir()))
+    {
+        complain("place.geocoder.cache_file", "not in a folder that is there", "name a file in an existing folder");
+    }
 }
 
 fn files_are_there(files: &[(&str, &Option<RelativePathBuf>)], complain: &mut Complain<'_>) {

@@ -1,7 +1,7 @@
 //! A bounded cache of ready-made fragments by record.
 
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use dashmap::DashMap;
@@ -21,6 +21,8 @@ pub struct FragmentCache {
     hits: OwnLine,
     misses: AtomicU64,
     evictions: AtomicU64,
+    /// How often fragments were forgotten: a fragment that was being made meanwhile may be of the old kind.
+    forgotten: AtomicU64,
 }
 
 /// What a cache has done so far.
@@ -60,6 +62,7 @@ impl FragmentCache {
             hits: OwnLine::default(),
             misses: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
+            forgotten: AtomicU64::new(0),
         }
     }
 
@@ -77,6 +80,7 @@ impl FragmentCache {
             self.hits.0.fetch_add(1, Relaxed);
             return Ok(fragment);
         }
+        let forgotten = self.forgotten.load(SeqCst);
         let fragment = match self.halves[1 - young].get(key) {
             Some(fragment) => {
                 self.hits.0.fetch_add(1, Relaxed);
@@ -89,7 +93,34 @@ impl FragmentCache {
             }
         };
         self.keep(key, &fragment);
+        if self.forgotten.load(SeqCst) != forgotten {
+            self.remove(key);
+        }
         Ok(fragment)
+    }
+
+    /// Drops a fragment: what it was made of has changed. The next lookup makes it anew.
+    pub fn forget(&self, key: PlaceKey) {
+        // Before, so that a thread that begins now finds none; after, for one that was keeping it.
+        self.remove(key);
+        self.forgotten.fetch_add(1, SeqCst);
+        self.remove(key);
+    }
+
+    /// Drops every fragment.
+    pub fn forget_all(&self) {
+        for _ in 0..2 {
+            for half in &self.halves {
+                half.clear();
+            }
+            self.forgotten.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn remove(&self, key: PlaceKey) {
+        for half in &self.halves {
+            half.remove(key);
+        }
     }
 
     /// Hits, misses, evictions since the start, and entries now.
@@ -208,6 +239,28 @@ mod tests {
         let again = cache.get_or_insert_with::<Vec<u8>, ()>(key(7), || panic!("made twice"));
         assert_eq!(&*again.unwrap(), [0, 0, 0, 7]);
         assert_eq!(cache.stats(), CacheStats { hits: 1, misses: 1, evictions: 0, entries: 1 });
+    }
+
+    #[test]
+    fn what_is_forgotten_is_made_anew_also_when_it_was_being_made() {
+        let cache = FragmentCache::new(10);
+        for offset in 0..5 {
+            fetch(&cache, offset);
+        }
+        cache.forget(key(3));
+        assert_eq!(cache.stats().entries, 4);
+        // What it is made of changes after it was looked at.
+        let during = cache.get_or_insert_with(key(3), || {
+            cache.forget(key(3));
+            Ok::<_, ()>(b"old".to_vec())
+        });
+        assert_eq!(&*during.unwrap(), b"old");
+        let after = cache.get_or_insert_with(key(3), || Ok::<_, ()>(b"new".to_vec()));
+        assert_eq!(&*after.unwrap(), b"new");
+        cache.forget_all();
+        assert_eq!(cache.stats().entries, 0);
+        fetch(&cache, 3);
+        assert_eq!(cache.stats(), CacheStats { hits: 0, misses: 8, evictions: 0, entries: 1 });
     }
 
     #[test]

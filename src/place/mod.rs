@@ -6,9 +6,12 @@
 
 mod aliases;
 mod cache;
+pub mod chain;
 mod client_ip;
 #[cfg(doctest)]
 mod client_ip_cannot;
+mod gazetteer;
+mod geocoder;
 mod iso3166;
 mod layout;
 mod mmdb;
@@ -21,7 +24,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use cache::{CacheStats, FragmentCache};
+pub use chain::Chain;
 pub use client_ip::ClientIp;
+pub use gazetteer::{Gazetteer, GazetteerError, GazetteerFiles};
+pub use geocoder::{Answer, Geocoder};
 use mmdb::Database;
 pub use mmdb::{DatabaseInfo, Layout, PlaceError};
 
@@ -187,13 +193,20 @@ impl Places {
     ///
     /// Errors: a key of another snapshot, or a record that cannot be read (which opening would have found).
     pub fn place(&self, key: PlaceKey) -> Result<Place, PlaceError> {
+        self.record(key).map(iso3166::complete)
+    }
+
+    /// Decodes a record as it is, nothing completed.
+    ///
+    /// Errors: as for [`Places::place`].
+    pub fn record(&self, key: PlaceKey) -> Result<Place, PlaceError> {
         if key.generation() != self.generation {
             return Err(PlaceError::StaleKey { found: key.generation(), expected: self.generation });
         }
         let Some(file) = self.files.get(key.file()) else {
             return Err(PlaceError::StaleKey { found: key.generation(), expected: self.generation });
         };
-        Ok(iso3166::complete(file.decode(key.offset())?))
+        file.decode(key.offset())
     }
 
     /// What is loaded, in order of precedence.

@@ -9,7 +9,7 @@ mod error;
 
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, Method, StatusCode, Url, redirect};
+use reqwest::{Client, Method, StatusCode, Url};
 use schema_registry_converter::schema_registry_common::{RawError, RawRegisteredSchema};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use crate::config::RegistryConfig;
 use crate::config::secret::{self, Secret};
 use crate::finding::with_causes;
-use crate::pem;
+use crate::http_client::{self, ClientOptions};
 use crate::schema;
 
 pub use error::RegistryError;
@@ -91,24 +91,17 @@ impl Registry {
     /// A client from the configuration; connects to nothing yet. Errors: [`RegistryError::Configuration`] for a password
     /// or authority file that cannot be read and an address that is none.
     pub fn new(config: &RegistryConfig) -> Result<Self, RegistryError> {
-        // Needed once a process, and reqwest panics without it; `Err` only says that somebody was here before.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let base = base_url(&config.url)?;
-        let mut builder = Client::builder()
-            .timeout(Duration::from_millis(config.timeout_ms.max(1)))
-            .user_agent(concat!("pressline/", env!("CARGO_PKG_VERSION")))
-            // A redirected POST arrives as a GET: better to say so than to register nothing.
-            .redirect(redirect::Policy::none());
-        if base.scheme() == "http" {
-            // Otherwise a machine without any certificate store could not even speak plain HTTP.
-            builder = builder.tls_certs_only([]);
-        } else if let Some(file) = &config.ca {
-            builder = builder.tls_certs_merge(authorities(&file.relative())?);
-        }
-        if is_loopback(&base) {
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().map_err(|e| RegistryError::configuration("registry", with_causes(&e)))?;
+        let ca = config.ca.as_ref().map(|file| file.relative());
+        let options = ClientOptions {
+            ca: ca.as_deref(),
+            timeout: Duration::from_millis(config.timeout_ms.max(1)),
+            user_agent: concat!("pressline/", env!("CARGO_PKG_VERSION")).to_owned(),
+        };
+        let client = http_client::client(&base, options).map_err(|(part, what)| match part {
+            http_client::Part::Ca => RegistryError::configuration("registry.ca", what),
+            http_client::Part::Client => RegistryError::configuration("registry", what),
+        })?;
         let credentials = match &config.username {
             Some(username) => {
                 let file = config.password_file.as_ref().map(|f| f.relative());
@@ -327,31 +320,10 @@ impl Registry {
 }
 
 fn base_url(text: &str) -> Result<Url, RegistryError> {
-    let bad = |what: &str| RegistryError::configuration("registry.url", what);
-    let mut url = Url::parse(text).map_err(|e| bad(&format!("not an address: {e}")))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err(bad("not an http:// or https:// address"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(bad("holds a user name or password; use registry.username and registry.password_file"));
-    }
-    url.set_query(None);
-    url.set_fragment(None);
-    Ok(url)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    url.host_str().is_some_and(|host| {
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-        host == "localhost" || address.is_ok_and(|ip| ip.is_loopback())
+    http_client::base_url(text).map_err(|what| {
+        let cure = if what.contains("password") { "; use registry.username and registry.password_file" } else { "" };
+        RegistryError::configuration("registry.url", format!("{what}{cure}"))
     })
-}
-
-fn authorities(file: &std::path::Path) -> Result<Vec<Certificate>, RegistryError> {
-    let bad = |what| RegistryError::configuration("registry.ca", what);
-    let authorities = pem::certificates(file).map_err(bad)?;
-    let authorities: Result<Vec<_>, _> = authorities.iter().map(|der| Certificate::from_der(der)).collect();
-    authorities.map_err(|_| bad(format!("{}: not a PEM file of certificates", file.display())))
 }
 
 /// Whether two texts are the same JSON, whatever their blanks and the order of keys; the order of fields counts.

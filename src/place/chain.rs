@@ -1,0 +1,219 @@
+//! From a record of the database to a whole place: mmdb → names → gazetteer → geocoder. Each step fills in what the ones
+//! before left empty, and never changes what they gave.
+//!
+//! The order is fixed: each step asks with what the one before found, and the one that tells another machine comes last.
+//! All of it runs when a fragment is made, once a record of the database, never once an event.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::gazetteer::Level;
+use super::{FragmentCache, Gazetteer, Geocoder, Place, PlaceError, PlaceKey, Places};
+use crate::metrics::ChainMetrics;
+
+/// What can fill in a part of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// The database's record.
+    Mmdb,
+    /// ISO 3166's tables.
+    Names,
+    /// GeoNames' files.
+    Gazetteer,
+    /// The geocoding service.
+    Geocoder,
+}
+
+impl Step {
+    /// Every step, in order.
+    pub const ALL: [Step; 4] = [Step::Mmdb, Step::Names, Step::Gazetteer, Step::Geocoder];
+
+    /// Stable name for the metric's label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Step::Mmdb => "mmdb",
+            Step::Names => "names",
+            Step::Gazetteer => "gazetteer",
+            Step::Geocoder => "geocoder",
+        }
+    }
+}
+
+/// Which step gave which part of a place; none where the part is unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Steps {
+    /// [`Place::country_name`].
+    pub country_name: Option<Step>,
+    /// [`Place::country_code`].
+    pub country_code: Option<Step>,
+    /// [`Place::subdivision_name`].
+    pub subdivision_name: Option<Step>,
+    /// [`Place::subdivision_code`].
+    pub subdivision_code: Option<Step>,
+    /// [`Place::city_name`].
+    pub city_name: Option<Step>,
+    /// [`Place::latitude`] and [`Place::longitude`].
+    pub coordinates: Option<Step>,
+    /// [`Place::time_zone`].
+    pub time_zone: Option<Step>,
+}
+
+impl Steps {
+    /// Every part by its name, in the order of the fields.
+    pub fn parts(&self) -> [(&'static str, Option<Step>); 7] {
+        [
+            ("country_name", self.country_name),
+            ("country_code", self.country_code),
+            ("subdivision_name", self.subdivision_name),
+            ("subdivision_code", self.subdivision_code),
+            ("city_name", self.city_name),
+            ("coordinates", self.coordinates),
+            ("time_zone", self.time_zone),
+        ]
+    }
+
+    /// What is in `place` came from the record if `record` has it, else from the tables of names.
+    fn of_record(record: &Place, place: &Place) -> Steps {
+        let text = |record: &str, place: &str| match (record.is_empty(), place.is_empty()) {
+            (_, true) => None,
+            (false, _) => Some(Step::Mmdb),
+            (true, _) => Some(Step::Names),
+        };
+        Steps {
+            country_name: text(&record.country_name, &place.country_name),
+            country_code: (place.country_code != "--").then_some(Step::Mmdb),
+            subdivision_name: text(&record.subdivision_name, &place.subdivision_name),
+            subdivision_code: text(&record.subdivision_code, &place.subdivision_code),
+            city_name: text(&record.city_name, &place.city_name),
+            coordinates: point(place).map(|_| Step::Mmdb),
+            time_zone: place.time_zone.as_ref().map(|_| Step::Mmdb),
+        }
+    }
+}
+
+/// The steps behind the database, as a pipeline's configuration has them.
+#[derive(Default)]
+pub struct Chain {
+    gazetteer: Option<Arc<Gazetteer>>,
+    geocoder: Option<Arc<Geocoder>>,
+    metrics: Option<ChainMetrics>,
+}
+
+/// The fragment that a place is made ready for: forgotten when the geocoder's answer is there.
+pub type Renew<'a> = (&'a Arc<FragmentCache>, PlaceKey);
+
+impl Chain {
+    /// A chain of these steps, counted under the pipeline's name.
+    pub fn new(pipeline: &str, gazetteer: Option<Arc<Gazetteer>>, geocoder: Option<Arc<Geocoder>>) -> Chain {
+        Chain { gazetteer, geocoder, metrics: Some(ChainMetrics::new(pipeline)) }
+    }
+
+    /// Credits that the data's licences ask for where results are shown.
+    pub fn attributions(&self) -> impl Iterator<Item = &'static str> {
+        let gazetteer = self.gazetteer.iter().map(|_| "Places by GeoNames (https://www.geonames.org), CC BY 4.0");
+        let geocoder = self
+            .geocoder
+            .iter()
+            .map(|_| "Places by OpenStreetMap contributors (https://openstreetmap.org/copyright), ODbL");
+        gazetteer.chain(geocoder)
+    }
+
+    /// The whole place of a record, and which step gave what. With `renew` the geocoder may be asked.
+    ///
+    /// Errors: those of [`Places::place`].
+    pub fn place(
+        &self,
+        places: &Places,
+        key: PlaceKey,
+        renew: Option<Renew<'_>>,
+    ) -> Result<(Place, Steps), PlaceError> {
+        let mut place = places.place(key)?;
+        let mut steps = Steps::of_record(&places.record(key)?, &place);
+        self.complete(&mut place, &mut steps, renew);
+        if let Some(metrics) = &self.metrics {
+            metrics.count(&steps);
+        }
+        Ok((place, steps))
+    }
+
+    /// Fills in what a place lacks. A place without a country stays as it is: nothing can be asked about it. What the
+    /// geocoder is told are the place's names as they stand here.
+    pub fn complete(&self, place: &mut Place, steps: &mut Steps, renew: Option<Renew<'_>>) {
+        if place.country_code == "--" {
+            return;
+        }
+        if let Some(gazetteer) = self.gazetteer.as_deref()
+            && place.country_name.is_empty()
+        {
+            place.country_name = gazetteer.country_name(&place.country_code).to_owned();
+            steps.country_name = (!place.country_name.is_empty()).then_some(Step::Gazetteer);
+        }
+        if point(place).is_none() {
+            let level = self.locate(place, steps, renew);
+            // The seat of an area says nothing about the time in all of it.
+            if level.is_some_and(|level| level < Level::City) {
+                return;
+            }
+        }
+        if let (Some((latitude, longitude)), Some(gazetteer)) = (point(place), &self.gazetteer)
+            && place.time_zone.is_none()
+        {
+            let zone = gazetteer.zone_at(place, latitude, longitude);
+            put_zone(place, steps, zone);
+        }
+    }
+
+    /// Coordinates by the names; gives how exactly the gazetteer knew them, if they are the gazetteer's. What it knows only
+    /// by the area around goes on to the geocoder, and stands until that answers.
+    fn locate(&self, place: &mut Place, steps: &mut Steps, renew: Option<Renew<'_>>) -> Option<Level> {
+        let found = self.gazetteer.as_deref().and_then(|gazetteer| gazetteer.find(place));
+        if found.is_none_or(|found| found.level < finest(place))
+            && let Some((latitude, longitude)) =
+                self.geocoder.as_deref().and_then(|geocoder| geocoder.point(place, renew))
+        {
+            put_point(place, latitude, longitude, None);
+            steps.coordinates = Some(Step::Geocoder);
+            return None;
+        }
+        let found = found?;
+        put_point(place, found.latitude, found.longitude, found.accuracy_km);
+        steps.coordinates = Some(Step::Gazetteer);
+        put_zone(place, steps, found.time_zone);
+        Some(found.level)
+    }
+}
+
+/// How exactly a place is named.
+fn finest(place: &Place) -> Level {
+    match (place.city_name.is_empty(), place.subdivision_name.is_empty()) {
+        (false, _) => Level::City,
+        (true, false) => Level::Subdivision,
+        (true, true) => Level::Country,
+    }
+}
+
+/// Both coordinates; one alone is none.
+fn point(place: &Place) -> Option<(f64, f64)> {
+    place.latitude.zip(place.longitude)
+}
+
+/// The radius belongs to the point: a record's own says nothing about another one's.
+fn put_point(place: &mut Place, latitude: f64, longitude: f64, accuracy_km: Option<i32>) {
+    place.latitude = Some(latitude);
+    place.longitude = Some(longitude);
+    place.accuracy_km = accuracy_km;
+}
+
+fn put_zone(place: &mut Place, steps: &mut Steps, zone: Option<&str>) {
+    if place.time_zone.is_none()
+        && let Some(zone) = zone
+    {
+        place.time_zone = Some(zone.to_owned());
+        steps.time_zone = Some(Step::Gazetteer);
+    }
+}
+
+#[cfg(test)]
+mod tests;

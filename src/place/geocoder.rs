@@ -1,0 +1,212 @@
+//! Coordinates from a geocoding service with Nominatim's `/search`: asked about places, never about addresses, by one
+//! task that sends one request at a time, so many a second. A place is asked about once, however many records have it; what
+//! came back is kept, over restarts too, and the place's fragments are made anew.
+//!
+//! Nothing waits for it, except a record for `max_wait_ms` where that is set.
+
+mod answer;
+mod client;
+mod file;
+mod memory;
+mod pace;
+mod question;
+mod task;
+mod waiting;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+
+use super::{FragmentCache, Place, PlaceKey};
+use crate::config::GeocoderConfig;
+use crate::metrics::GeocoderMetrics;
+
+pub use answer::Answer;
+use answer::Point;
+use client::{GeocoderClient, seconds_now};
+use file::Unusable;
+use memory::{Bounds, Entry, Memory, Recalled};
+use pace::Pace;
+use question::Question;
+use waiting::Waiting;
+
+/// Of the time of the workers together, at most one part in so many is spent waiting for answers.
+const WAIT_SHARE: u32 = 10;
+
+/// A running geocoder. Ends, and saves its cache, when it is dropped.
+pub struct Geocoder {
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+}
+
+/// What the task and those who ask share.
+struct Shared {
+    config: GeocoderConfig,
+    client: GeocoderClient,
+    state: Mutex<State>,
+    /// Wakes the task: a place waits.
+    asked: Notify,
+    /// Wakes workers that wait: a place is settled.
+    settled: Condvar,
+    /// Held while the file is written.
+    saving: Mutex<()>,
+    metrics: GeocoderMetrics,
+}
+
+struct State {
+    memory: Memory,
+    waiting: Waiting,
+    pace: Pace,
+    /// No worker waits before.
+    patience_from: Instant,
+    /// What is in memory differs from what is on disk.
+    unsaved: bool,
+}
+
+impl Geocoder {
+    /// Loads the cache and starts the task, on the runtime it is called in. Errors: key of the configuration and what is
+    /// wrong with it. A cache that cannot be used is none: it is moved aside, with a warning.
+    pub fn start(config: &GeocoderConfig) -> Result<Geocoder, String> {
+        let client = GeocoderClient::new(config).map_err(|(key, what)| format!("{key}: {what}"))?;
+        let metrics = GeocoderMetrics::new(&client.host());
+        let days = |days: u32| i64::from(days) * 86_400;
+        let bounds =
+            Bounds { entries: config.cache_entries, answers: days(config.answer_days), misses: days(config.miss_days) };
+        let mut memory = Memory::new(bounds);
+        for (key, entry) in load(config) {
+            memory.keep(key, entry);
+        }
+        let now = Instant::now();
+        let pace = Pace::new(config.requests_per_second, now);
+        let state = State { memory, waiting: Waiting::default(), pace, patience_from: now, unsaved: false };
+        let shared = Arc::new(Shared {
+            config: config.clone(),
+            client,
+            state: Mutex::new(state),
+            asked: Notify::new(),
+            settled: Condvar::new(),
+            saving: Mutex::new(()),
+            metrics,
+        });
+        let (stop, stopped) = watch::channel(false);
+        shared.show(&shared.state());
+        tokio::spawn(task::run(Arc::clone(&shared), stopped));
+        Ok(Geocoder { shared, stop })
+    }
+
+    /// Checks a configuration without starting anything. Errors: key of the configuration and what is wrong with it.
+    pub fn check(config: &GeocoderConfig) -> Result<(), (&'static str, String)> {
+        GeocoderClient::new(config).map(|_| ())
+    }
+
+    /// Where a place is, if that is known. If not, the place will be asked about, and the fragment that `renew` names be
+    /// forgotten when the answer is there; without `renew` nothing is asked. Waits for the answer at most `max_wait_ms`.
+    pub fn point(&self, place: &Place, renew: Option<(&Arc<FragmentCache>, PlaceKey)>) -> Option<Point> {
+        let question = Question::of(place)?;
+        let (key, mut state) = (question.key(), self.shared.state());
+        let stale = match state.memory.recall(&key, seconds_now()) {
+            Recalled::Fresh(point) => {
+                self.shared.metrics.known(point.is_some());
+                return point;
+            }
+            Recalled::Stale(point) => Some(point),
+            Recalled::Unknown => None,
+        };
+        let (cache, fragment) = renew?;
+        let waits = state.waiting.add(&key, question, cache, fragment);
+        self.shared.metrics.asked(waits);
+        self.shared.metrics.waiting(state.waiting.len());
+        if !waits {
+            return stale;
+        }
+        self.shared.asked.notify_one();
+        if stale.is_some() {
+            return stale;
+        }
+        self.wait(state, &key)
+    }
+
+    /// Waits where the place's turn can come in time, the server is well, and not too much time was spent so already.
+    fn wait(&self, state: MutexGuard<'_, State>, key: &str) -> Option<Point> {
+        let most = Duration::from_millis(self.shared.config.max_wait_ms);
+        let now = Instant::now();
+        let ahead = u32::try_from(state.waiting.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        let turn = state.pace.next().saturating_duration_since(now) + state.pace.interval().saturating_mul(ahead);
+        if most.is_zero() || turn >= most || state.pace.is_open() || now < state.patience_from {
+            return None;
+        }
+        let still_waits = |state: &mut State| state.waiting.has(key);
+        let waited = self.shared.settled.wait_timeout_while(state, most, still_waits);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let now_after = Instant::now();
+        state.patience_from = now_after + (now_after - now) * (WAIT_SHARE - 1);
+        match state.memory.recall(key, seconds_now()) {
+            Recalled::Fresh(point) => point,
+            _ => None,
+        }
+    }
+}
+
+impl Drop for Geocoder {
+    fn drop(&mut self) {
+        // The task may have ended with its runtime.
+        let _ = self.stop.send(true);
+        self.shared.save();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show(&self, state: &State) {
+        self.metrics.waiting(state.waiting.len());
+        self.metrics.cache(state.memory.len(), state.memory.evictions());
+        self.metrics.open(state.pace.is_open());
+    }
+
+    /// Saves what is not saved yet. A failure is warned of and tried again later.
+    fn save(&self) {
+        let Some(path) = self.config.cache_file.as_ref().map(|file| file.relative()) else { return };
+        let _saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries: Vec<(String, Entry)> = {
+            let mut state = self.state();
+            if !std::mem::take(&mut state.unsaved) {
+                return;
+            }
+            state.memory.entries().map(|(key, entry)| (key.to_owned(), *entry)).collect()
+        };
+        if let Err(error) = file::save(&path, entries.iter().map(|(key, entry)| (key.as_str(), entry))) {
+            tracing::warn!(
+                "place.geocoder.cache_file: cannot be written: {error}; answers are lost when pressline ends"
+            );
+            self.state().unsaved = true;
+        }
+    }
+}
+
+fn load(config: &GeocoderConfig) -> Vec<(String, Entry)> {
+    let Some(path) = config.cache_file.as_ref().map(|file| file.relative()) else { return Vec::new() };
+    let file = path.display();
+    match file::load(&path, seconds_now()) {
+        Ok(entries) => return entries,
+        Err(Unusable::Unreadable(error)) => {
+            tracing::warn!("place.geocoder.cache_file: {file}: cannot be read: {error}; places are asked about anew");
+        }
+        Err(Unusable::MovedAside(what, Some(to))) => {
+            let to = to.display();
+            tracing::warn!("place.geocoder.cache_file: {file}: {what}; moved to {to}, and places are asked about anew");
+        }
+        Err(Unusable::MovedAside(what, None)) => {
+            tracing::warn!(
+                "place.geocoder.cache_file: {file}: {what}; it will be replaced, places are asked about anew"
+            );
+        }
+    }
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests;
