@@ -44,6 +44,7 @@ pub mod postgres;
 pub mod reconcile;
 pub mod registry;
 pub mod relay;
+pub mod reload;
 pub mod schema;
 pub mod source;
 pub mod status;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rdkafka::message::{BorrowedMessage, Headers, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 
 use crate::brake::{Brake, Tripped};
 use crate::config::{Delivery, MemoryShare, PipelineConfig};
@@ -14,12 +14,12 @@ use crate::coordinator::{Coordinator, OpenTransaction, Partition, Phase};
 use crate::dead_letter::{self, Reject};
 use crate::decode::{Decoder, Limits};
 use crate::encode::Encoder;
-use crate::enrich::Enricher;
+use crate::enrich::{BUILD_HEADER, Caches, Enricher};
 use crate::event::{Actions, ClientIp};
 use crate::kafka;
 use crate::metrics::{BatchCounts, Progress, WorkerMetrics};
 use crate::offsets::{Advice, Part};
-use crate::place::{FragmentCache, Places};
+use crate::place::Stock;
 use crate::source::{Batch, Keeper, Source, SourceError, SourceOptions, Trigger};
 use crate::status::Status;
 use crate::supervise::{Pause, WorkerError, sleep_unless};
@@ -46,9 +46,11 @@ pub struct Shared {
     /// Plan of the output's schema.
     pub encoder: Arc<Encoder>,
     /// Place databases.
-    pub places: Arc<Places>,
+    pub places: Arc<Stock>,
     /// Ready-made fragments.
-    pub cache: Arc<FragmentCache>,
+    pub caches: Arc<Caches>,
+    /// Set while output records are to be tagged since a database is stale.
+    pub tag_stale: Arc<AtomicBool>,
     /// What each worker may hold.
     pub memory: MemoryShare,
     /// Set when the pipeline is to stop.
@@ -78,6 +80,8 @@ pub struct Worker {
 struct Stages {
     decoder: Decoder,
     enricher: Enricher,
+    /// Whether output records tell when the database of their place was built.
+    tagged: bool,
     encoder: Arc<Encoder>,
     brake: Brake,
     counts: BatchCounts,
@@ -105,7 +109,13 @@ impl Worker {
         let limits = Limits { max_record_bytes: config.source.max_record_bytes, max_depth: config.source.max_depth };
         let stages = Stages {
             decoder: Decoder::new(limits, Arc::clone(&shared.actions)),
-            enricher: Enricher::new(Arc::clone(&shared.places), Arc::clone(&shared.cache), Arc::clone(&shared.encoder)),
+            enricher: Enricher::following(
+                shared.places.subscribe(),
+                Arc::clone(&shared.caches),
+                Arc::clone(&shared.encoder),
+                config.place.coarsening(),
+            ),
+            tagged: false,
             encoder: Arc::clone(&shared.encoder),
             brake: Brake::new(config.dead_letter.max_dead_share, config.dead_letter.window),
             counts: BatchCounts::default(),
@@ -137,6 +147,8 @@ impl Worker {
                 self.recover()?;
                 continue;
             }
+            self.stages.enricher.refresh();
+            self.stages.tagged = self.shared.config.place.build_header || self.shared.tag_stale.load(Ordering::Relaxed);
             let limits = self.shared.config.batch.limits().within(self.shared.memory);
             let mut batch = Batch::default();
             let polled = self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut batch)?;
@@ -251,7 +263,8 @@ impl Worker {
             let settled = self.coordinator.phase() == Phase::Ready;
             let progress = Progress { positions, last_timestamp_ms: &self.last_timestamp_ms, settled };
             self.metrics.statistics(&statistics, self.source.topic(), &progress);
-            self.metrics.cache_entries(usize::try_from(self.shared.cache.stats().entries).unwrap_or(usize::MAX));
+            let entries = self.stages.enricher.cache_entries();
+            self.metrics.cache_entries(usize::try_from(entries).unwrap_or(usize::MAX));
             if kafka::in_touch(&statistics) {
                 self.shared.status.worker_ready(self.slot);
             } else {
@@ -389,7 +402,7 @@ impl Stages {
         };
         self.counts.unknown_fields += u64::from(press.unknown_fields);
         let (ip, body) = press.split();
-        let (fragment, outcome) = self.enricher.fragment(ip.as_ref());
+        let (fragment, outcome, build) = self.enricher.fragment_and_build(ip.as_ref());
         self.value.clear();
         self.encoder.encode(&body, &fragment, &mut self.value);
         self.counts.add_lookup(outcome);
@@ -401,7 +414,7 @@ impl Stages {
             key: Some(body.session_id.as_bytes()),
             value: Some(&self.value),
             timestamp_ms,
-            headers: allowed_headers(record, &config.source.headers),
+            headers: with_build(allowed_headers(record, &config.source.headers), build.filter(|_| self.tagged)),
         })?;
         Ok(None)
     }
@@ -421,6 +434,13 @@ fn allowed_headers(record: &BorrowedMessage<'_>, allowed: &[String]) -> Option<O
         }
     }
     kept
+}
+
+/// The headers with the build time of the database that the place came from.
+fn with_build(headers: Option<OwnedHeaders>, build: Option<u64>) -> Option<OwnedHeaders> {
+    let Some(build) = build else { return headers };
+    let epoch = build.to_string();
+    Some(headers.unwrap_or_default().insert(Header { key: BUILD_HEADER, value: Some(&epoch) }))
 }
 
 /// The dead letter of a record: why and where, never what. `key` is a buffer for `topic/partition/offset`.

@@ -21,6 +21,8 @@ use std::time::Duration;
 use figment::value::magic::RelativePathBuf;
 use serde::{Deserialize, Serialize};
 
+use crate::place::Coarsening;
+
 pub use properties::Properties;
 
 /// Settings of the process; they stand in `pressline.toml`, the environment or flags, not in a pipeline's file.
@@ -388,6 +390,55 @@ impl Default for BatchConfig {
 pub struct PlaceConfig {
     /// MaxMind DB files (DB-IP's or MaxMind's layout); the first that knows an address answers.
     pub files: Vec<RelativePathBuf>,
+    /// Seconds between looks at the files; where the system tells of changes, they are seen at once. 0: they are read
+    /// again at SIGHUP only.
+    #[serde(default = "poll_seconds")]
+    pub poll_seconds: u64,
+    /// Days after a database's build from which it is stale; 0: never.
+    #[serde(default)]
+    pub max_age_days: u64,
+    /// What comes of a stale database, beside its metric and a line in the log.
+    #[serde(default)]
+    pub on_stale: OnStale,
+    /// Tell in a header of each output record when the database of its place was built.
+    #[serde(default)]
+    pub build_header: bool,
+    /// A city with fewer addresses is given as its subdivision, and that as its country; 0: every city is given.
+    #[serde(default)]
+    pub min_addresses: u64,
+    /// Degrees that coordinates are rounded to; 0: as the database has them.
+    #[serde(default)]
+    pub round_coordinates: f64,
+}
+
+fn poll_seconds() -> u64 {
+    60
+}
+
+/// See [`PlaceConfig::on_stale`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnStale {
+    /// Nothing else.
+    #[default]
+    Warn,
+    /// Output records have the header of [`PlaceConfig::build_header`] for as long as one is stale.
+    Tag,
+    /// `/readyz` answers 503; the relay goes on.
+    FailReadiness,
+}
+
+impl PlaceConfig {
+    /// How exactly places are told.
+    pub fn coarsening(&self) -> Coarsening {
+        let round_coordinates = Some(self.round_coordinates).filter(|degrees| *degrees > 0.0);
+        Coarsening { min_addresses: self.min_addresses, round_coordinates }
+    }
+
+    /// Pause between looks at the files, unless they are read again at SIGHUP only.
+    pub fn poll(&self) -> Option<Duration> {
+        Some(Duration::from_secs(self.poll_seconds)).filter(|pause| !pause.is_zero())
+    }
 }
 
 impl PipelineConfig {
