@@ -5,6 +5,8 @@ CARGO ?= cargo
 STACK = python3 tests/stack/stack.py
 FAULTS = $(STACK) run -- python3 tests/faults/run.py
 FUZZ_SECONDS ?= 60
+# Damaged place databases that `make soak` tries; `make test` tries 10,000.
+MMDB_MUTANTS ?= 1000000
 
 .DEFAULT_GOAL := help
 .PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults grafana soak mutants fuzz scaling profile instructions
@@ -44,6 +46,7 @@ grafana: prerequisites build ## a real run under the dashboards: every query ret
 soak: prerequisites build-faults ## the same a thousand times, goes on where it was left; FAULTS_ARGS="--kills 100 --times 20"
 	$(FAULTS) --suite soak $(FAULTS_ARGS)
 	$(FAULTS) --suite load-soak $(FAULTS_ARGS)
+	PRESSLINE_MMDB_MUTANTS=$(MMDB_MUTANTS) $(CARGO) test --release --locked --test mmdb_mutants -- --nocapture
 	fuzz/run $(FUZZ_SECONDS)
 
 fuzz: ## arbitrary bytes for every decoder, each for FUZZ_SECONDS=60

@@ -189,7 +189,7 @@ fn materials() -> Result<Materials, DemoError> {
     let schema = schema::parse(Path::new("schemas/button_presses.avsc"), SCHEMA.to_string());
     let schema =
         schema.map_err(|findings| failed(findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n")))?;
-    let places = Places::from_bytes("data/demo.mmdb", place::BUNDLED.to_vec()).map_err(failed)?;
+    let places = Places::from_bytes_counted("data/demo.mmdb", place::BUNDLED.to_vec()).map_err(failed)?;
     Ok(Materials { schema, places: Arc::new(Stock::fixed(Arc::new(places))) })
 }
 

@@ -391,7 +391,8 @@ fn labels_and_their_values_are_documented() {
     for label in rows.keys() {
         problems.check(labels.contains(label.as_str()), || format!("docs/metrics.md: no metric has label `{label}`"));
     }
-    let values: [(&str, Vec<&str>); 3] = [
+    let values: [(&str, Vec<&str>); 4] = [
+        ("result", metrics::Reload::ALL.iter().map(|result| result.label()).collect()),
         ("trigger", Trigger::ALL.iter().map(|trigger| trigger.label()).collect()),
         ("cause", Cause::ALL.iter().map(|cause| cause.label()).collect()),
         ("outcome", LookupOutcome::ALL.iter().map(|outcome| outcome.label()).collect()),
@@ -465,7 +466,7 @@ fn every_command_and_flag_that_is_shown_exists() {
             let mut words = command.split_whitespace().peekable();
             let Some(subcommand) = words.next() else { continue };
             let mut path = vec![subcommand];
-            if subcommand == "offsets" {
+            if ["offsets", "places"].contains(&subcommand) {
                 path.extend(words.next_if(|word| !word.contains('|')));
             }
             let Some(help) = help(&path) else {

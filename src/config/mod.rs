@@ -429,6 +429,24 @@ pub enum OnStale {
 }
 
 impl PlaceConfig {
+    /// These files, and everything else at its default.
+    pub fn of(files: impl Iterator<Item = PathBuf>) -> Self {
+        Self {
+            files: files.map(RelativePathBuf::from).collect(),
+            poll_seconds: poll_seconds(),
+            max_age_days: 0,
+            on_stale: OnStale::default(),
+            build_header: false,
+            min_addresses: 0,
+            round_coordinates: 0.0,
+        }
+    }
+
+    /// The files, as paths from here.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.files.iter().map(RelativePathBuf::relative).collect()
+    }
+
     /// How exactly places are told.
     pub fn coarsening(&self) -> Coarsening {
         let round_coordinates = Some(self.round_coordinates).filter(|degrees| *degrees > 0.0);
@@ -459,7 +477,7 @@ impl PipelineConfig {
 
     /// Files of the place lookup, as paths from here.
     pub fn place_files(&self) -> Vec<PathBuf> {
-        self.place.files.iter().map(RelativePathBuf::relative).collect()
+        self.place.paths()
     }
 
     /// `transactional.id` of a worker: prefix.instance.slot, the same over restarts, so that a new start ends what the

@@ -6,7 +6,7 @@ use super::{Place, PlaceError, PlaceKey, Places};
 /// How exactly a place may be told. The default tells what the database has.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Coarsening {
-    /// A city, or a subdivision, with fewer addresses is not told; 0: all are. IPv4 addresses and IPv6 networks of /64
+    /// A city, or a subdivision, with fewer addresses is not told; 0: all are. IPv4 addresses and IPv6 networks of /56
     /// are added.
     pub min_addresses: u64,
     /// Degrees that latitude and longitude are rounded to; none: as they are.
@@ -23,12 +23,12 @@ impl Coarsening {
             return Ok(());
         }
         let (city, subdivision) = places.held(key)?;
-        if city.sum() < self.min_addresses {
+        if city.lines() < self.min_addresses {
             place.city_name.clear();
             // Time zones can be small too: America/Indiana/Vevay is one county.
             (place.latitude, place.longitude, place.accuracy_km, place.time_zone) = (None, None, None, None);
         }
-        if subdivision.sum() < self.min_addresses {
+        if subdivision.lines() < self.min_addresses {
             place.subdivision_name.clear();
             place.subdivision_code.clear();
         }

@@ -1,7 +1,7 @@
 //! How many addresses a city has in a file: the count that tells a place where many are from one where a few are.
 //!
-//! IPv4 addresses count as they are. Of IPv6, networks of /64 count: what one line gets is never smaller, and the 2^64
-//! addresses in it are one household's. Networks longer than /64 add up to as many /64 as they fill.
+//! An IPv4 address mostly stands for a household or a few. Of IPv6 a household has 2^64 addresses at least, and mostly a
+//! network of /56 (RIPE-690), so that is what counts like an address there. Sums are kept in /64.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
@@ -22,9 +22,9 @@ pub struct Held {
 }
 
 impl Held {
-    /// Both together.
-    pub fn sum(self) -> u64 {
-        self.v4.saturating_add(self.v6)
+    /// How many lines that may be: IPv4 addresses and IPv6 networks of /56.
+    pub fn lines(self) -> u64 {
+        self.v4.saturating_add(self.v6 >> 8)
     }
 
     /// The larger of each kind: two files that know the same city know mostly the same addresses of it, so adding theirs
@@ -128,3 +128,7 @@ impl Counts {
         self.by_name.get(&name).copied().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+#[path = "count/tests.rs"]
+mod tests;

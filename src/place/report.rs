@@ -33,7 +33,7 @@ pub struct Share {
 /// What the databases know, in all and country by country.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Fewer addresses than this make a city small; IPv4 addresses and IPv6 networks of /64 are added.
+    /// Fewer addresses than this make a city small; IPv4 addresses and IPv6 networks of /56 are added.
     pub min_addresses: u64,
     /// All countries, and what has none.
     pub all: Share,
@@ -113,7 +113,7 @@ fn has(place: &Place) -> [bool; 5] {
 impl Group {
     fn share(&self, min_addresses: u64) -> Share {
         let [all, country, subdivision, city, coordinates] = self.sums.map(Sum::held);
-        let is_small = self.has_city && all.sum() < min_addresses;
+        let is_small = self.has_city && all.lines() < min_addresses;
         Share {
             all,
             country,

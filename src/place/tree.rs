@@ -118,20 +118,27 @@ impl<'a> Tree<'a> {
             return Ok(0);
         }
         let mut found = 0;
+        let mut budget = self.most_ways();
         let mut open = vec![(start, 0)];
         while let Some((node, depth)) = open.pop() {
+            budget = budget.saturating_sub(1);
             if node > self.nodes {
                 found += 1;
             }
             if node >= self.nodes {
                 continue;
             }
-            if depth == 32 || found > all {
+            if depth == 32 || found > all || budget == 0 {
                 return Err(Damage { offset: 0, what: "a search tree with a cycle, before the data" });
             }
             open.extend([(self.child(node, 0), depth + 1), (self.child(node, 1), depth + 1)]);
         }
         Ok(found)
+    }
+
+    /// Steps that a walk over the tree may take: a sound one has two ways from each node, and a few that are there twice.
+    fn most_ways(&self) -> u64 {
+        u64::from(self.nodes) * 8 + 1024
     }
 
     /// The first address of a network that has a record, found by taking turns of chance at each node; none where chance
@@ -162,7 +169,7 @@ impl<'a> Tree<'a> {
     /// again and again, is left as damaged before it takes long.
     pub(super) fn each_leaf(&self, mut visit: impl FnMut(&Leaf) -> Result<(), Damage>) -> Result<(), Damage> {
         let start_v4 = self.start_v4();
-        let mut budget = u64::from(self.nodes) * 8 + 1024;
+        let mut budget = self.most_ways();
         if start_v4 < self.nodes {
             self.each_leaf_below(start_v4, true, None, &mut budget, &mut visit)?;
         }

@@ -11,6 +11,7 @@ mod kill;
 mod offsets;
 mod positions;
 mod registry;
+mod reload;
 mod rights;
 mod security;
 mod service_manager;
