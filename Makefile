@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 60
 MMDB_MUTANTS ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults grafana soak mutants fuzz scaling profile instructions
+.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench bench-reload microbench deb packaging-test clean-stack stack-test build-faults faults load-faults grafana soak mutants fuzz scaling profile instructions
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ bench: prerequisites build ## CPU, speed, memory and delay: the relay beside a b
 	$(CARGO) build --release --locked --example bench_peer
 	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/bench.py $(BENCH)'
 	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/sinks.py $(BENCH_SINKS)'
+
+bench-reload: prerequisites build ## place databases replaced during a stream: nothing lost, pauses, memory; RELOAD="--events 1000000"
+	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/reload.py $(RELOAD)'
 
 microbench: ## nanoseconds per record: decode, lookup, encode
 	$(CARGO) bench --locked

@@ -191,6 +191,7 @@ mod tests {
 
     use super::*;
     use crate::event::Actions;
+    use crate::place::Stock;
 
     static DATABASE: LazyLock<Vec<u8>> = LazyLock::new(presses::database);
 
@@ -227,6 +228,44 @@ mod tests {
         let (other, outcome) = look_up(&enricher, &presses::address_v4(8, 1).to_string());
         assert_eq!(outcome, LookupOutcome::Miss);
         assert_ne!(other, first);
+    }
+
+    #[test]
+    fn newer_databases_are_taken_when_told_to_with_a_cache_of_their_own() {
+        let enricher = enricher();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("made-up.mmdb");
+        std::fs::write(&file, &*DATABASE).unwrap();
+        let stock = Stock::open(std::slice::from_ref(&file), true).unwrap();
+        let caches = Arc::new(Caches::new(100));
+        let follower = |coarsening| {
+            Enricher::following(stock.subscribe(), Arc::clone(&caches), Arc::clone(&enricher.encoder), coarsening)
+        };
+        // Each city has 256 addresses and a network of /48: 512 lines.
+        let small = Coarsening { min_addresses: 513, round_coordinates: None };
+        let (mut one, mut two, reduced) =
+            (follower(Coarsening::default()), follower(Coarsening::default()), follower(small));
+        let visitor = presses::address_v4(7, 1).to_string();
+        let (first, _) = look_up(&one, &visitor);
+        assert_eq!(look_up(&two, &visitor), (Arc::clone(&first), LookupOutcome::Hit), "workers share a cache");
+        let named = |fragment: &[u8]| String::from_utf8_lossy(fragment).contains("Kaupunki 7");
+        assert!(named(&first));
+        let key = match reduced.places.lookup_addr(presses::address_v4(8, 1)) {
+            Lookup::Found(key) => key,
+            other => panic!("{other:?}"),
+        };
+        let place = reduced.place(key).unwrap();
+        assert_eq!((place.city_name.as_str(), place.latitude, place.subdivision_name.as_str()), ("", None, "Uusimaa"));
+
+        assert_eq!(stock.look(true).len(), 1);
+        assert_eq!(look_up(&one, &visitor).1, LookupOutcome::Hit, "not before it is told to");
+        one.refresh();
+        assert_eq!(one.cache_entries(), 0);
+        assert_eq!(look_up(&one, &visitor), (Arc::clone(&first), LookupOutcome::Miss));
+        two.refresh();
+        assert_eq!(look_up(&two, &visitor).1, LookupOutcome::Hit);
+        one.refresh();
+        assert_eq!(one.cache_entries(), 1, "nothing new, nothing dropped");
     }
 
     #[test]

@@ -126,6 +126,8 @@ fn watch_files(paths: &[PathBuf], changed: &Arc<Notify>) -> Option<RecommendedWa
             told(error);
         }
     }
+    // What happened before it listened.
+    changed.notify_one();
     Some(watcher)
 }
 

@@ -145,6 +145,10 @@ const METADATA_MARKER: &[u8] = b"\xab\xcd\xefMaxMind.com";
 /// Values in one record that are still believed: MaxMind's Enterprise records have under 200 with all languages.
 const MAX_VALUES: u32 = 10_000;
 
+/// Values in all records for each byte of the data section that are still believed: MaxMind's records share most of theirs, and
+/// have under 10 for each byte. So a small file that says it is a huge one is left in time.
+const MAX_VALUES_PER_BYTE: u64 = 64;
+
 /// Distinct records looked at to recognise the layout; some have nothing but a continent in them.
 const PROBES: u64 = 1_000;
 
@@ -286,6 +290,8 @@ struct Survey {
     networks_v4: u64,
     networks_v6: u64,
     records: u64,
+    /// Values read, those that records share counted for each.
+    values: u64,
 }
 
 /// Reads every node and every record once, in the order of the file, which takes a fraction of walking the tree. The
@@ -306,6 +312,9 @@ fn survey(tree: &Tree<'_>, section: &[u8]) -> Result<Survey, Damage> {
             if seen[offset / 64] & bit == 0 {
                 seen[offset / 64] |= bit;
                 survey.add_record(record::value_at(section, offset)?)?;
+                if survey.values > MAX_VALUES_PER_BYTE * section.len() as u64 {
+                    return Err(Damage { offset, what: "records of more values than the file can mean, up to the one" });
+                }
             }
         }
     }
@@ -321,7 +330,9 @@ fn survey(tree: &Tree<'_>, section: &[u8]) -> Result<Survey, Damage> {
 impl Survey {
     fn add_record(&mut self, record: Value<'_>) -> Result<(), Damage> {
         self.records += 1;
-        record.verify(&mut MAX_VALUES.clone())?;
+        let mut budget = MAX_VALUES;
+        record.verify(&mut budget)?;
+        self.values += u64::from(MAX_VALUES - budget);
         if self.layout.is_some() || self.records > PROBES {
             return Ok(());
         }

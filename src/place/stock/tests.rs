@@ -194,3 +194,19 @@ fn of_several_files_each_is_judged_alone_and_the_others_are_not_read_again() {
     assert_eq!(places.place(key).unwrap().country_name, "Sweden");
     assert_ne!(places.place(key).unwrap(), Place::unknown());
 }
+
+#[test]
+fn a_file_that_changes_while_it_is_read_is_not_taken_though_what_was_read_is_sound() {
+    let folder = Folder::with(&edition("Helsinki"));
+    let stock = folder.stock();
+    // A pipe can be read to its end, and whoever writes into it changes its time.
+    std::fs::remove_file(&folder.file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&folder.file).status().unwrap().success());
+    std::thread::sleep(Duration::from_millis(50));
+    let (file, new) = (folder.file.clone(), edition("Espoo"));
+    let writer = std::thread::spawn(move || std::fs::write(file, new).unwrap());
+    let news = stock.look(true);
+    writer.join().unwrap();
+    assert!(matches!(news[..], [News::Unsettled]), "{news:?}");
+    assert_eq!(city(&stock), "Helsinki");
+}
