@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ::notify::event::{AccessKind, AccessMode, EventKind};
 use ::notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::config::{OnStale, PlaceConfig};
 use crate::metrics::{self, Reload};
@@ -28,6 +28,8 @@ const UNSETTLED: Duration = Duration::from_millis(500);
 const AGE_CHECK: Duration = Duration::from_secs(60);
 /// A stale database is told again after so long.
 const TOLD_AGAIN: Duration = Duration::from_secs(86_400);
+/// Of 20 steps down from the usual priority.
+const LOW_PRIORITY: i32 = 15;
 /// Links that are followed from one file name to the next.
 const MOST_LINKS: usize = 16;
 
@@ -61,8 +63,7 @@ pub async fn keep(stock: Weak<Stock>, files: Vec<PathBuf>, poll: Option<Duration
             () = pause => false,
         };
         let Some(stock) = stock.upgrade() else { return };
-        // Read whole and verified: not on the threads that serve HTTP.
-        let news = tokio::task::spawn_blocking(move || stock.look(urgent)).await.unwrap_or_default();
+        let news = look(stock, urgent).await;
         unsettled = news.iter().any(|news| matches!(news, News::Unsettled));
         news.iter().for_each(tell);
         // Links may lead to other folders now.
@@ -70,6 +71,21 @@ pub async fn keep(stock: Weak<Stock>, files: Vec<PathBuf>, poll: Option<Duration
             watched = poll.map(|_| watch_files(&files, &changed));
         }
     }
+}
+
+/// Looks on a thread of its own, which steps back where others have work: reading a full database takes seconds of a core, and
+/// no event is to wait for it.
+async fn look(stock: Arc<Stock>, urgent: bool) -> Vec<News> {
+    let (tell, told) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("pressline-places".into()).spawn(move || {
+        // On Linux, of this thread alone. Where it is not allowed, it takes its turn with the others.
+        let _ = rustix::process::setpriority_process(None, LOW_PRIORITY);
+        let _ = tell.send(stock.look(urgent));
+    });
+    if let Err(error) = thread {
+        tracing::warn!("place databases cannot be looked at now: no thread can be started: {error}");
+    }
+    told.await.unwrap_or_default()
 }
 
 fn tell(news: &News) {

@@ -313,7 +313,10 @@ fn survey(tree: &Tree<'_>, section: &[u8]) -> Result<Survey, Damage> {
                 seen[offset / 64] |= bit;
                 survey.add_record(record::value_at(section, offset)?)?;
                 if survey.values > MAX_VALUES_PER_BYTE * section.len() as u64 {
-                    return Err(Damage { offset, what: "records of more values than the file can mean, up to the one" });
+                    return Err(Damage {
+                        offset,
+                        what: "records of more values than the file can mean, up to the one",
+                    });
                 }
             }
         }

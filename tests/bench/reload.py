@@ -140,11 +140,10 @@ def measure(options: argparse.Namespace, databases: Databases) -> int:
     during_stream = generator.poll() is None
     last = time.monotonic()
     generator.wait(600)
-    streamed = time.monotonic()
     daemon.wait(lambda: reader.records >= options.events, "end")
-    time.sleep(5)
+    time.sleep(8)
     calm, busy = memory.between(first - length / 8, first), memory.between(first, last)
-    after = memory.between(min(last + 2, streamed - 1), streamed)
+    after = memory.between(time.monotonic() - 3, time.monotonic())
     counted = {name: daemon.metric(f"pressline_records_{name}_total") for name in ("in", "written", "dead")}
     refused = daemon.metric('pressline_mmdb_reloads_total') - options.reloads * len(databases.files)
     reader.ended = True
