@@ -78,8 +78,10 @@ pub async fn keep(stock: Weak<Stock>, files: Vec<PathBuf>, poll: Option<Duration
 async fn look(stock: Arc<Stock>, urgent: bool) -> Vec<News> {
     let (tell, told) = oneshot::channel();
     let thread = std::thread::Builder::new().name("pressline-places".into()).spawn(move || {
-        // On Linux, of this thread alone. Where it is not allowed, it takes its turn with the others.
-        let _ = rustix::process::setpriority_process(None, LOW_PRIORITY);
+        // Elsewhere this would be of the whole process. Where it is not allowed, the thread takes its turn with the others.
+        if cfg!(target_os = "linux") {
+            let _ = rustix::process::setpriority_process(None, LOW_PRIORITY);
+        }
         let _ = tell.send(stock.look(urgent));
     });
     if let Err(error) = thread {

@@ -88,7 +88,8 @@ fn mutant(sound: &[Vec<u8>], number: u64) -> Vec<u8> {
 
 /// Everything that is done with a database. Whether it was taken.
 fn use_it(bytes: Vec<u8>, number: u64) -> bool {
-    let Ok(places) = Places::from_bytes_counted("mutant.mmdb", bytes) else { return false };
+    let Ok(places) = Places::from_bytes("mutant.mmdb", bytes.clone()) else { return false };
+    let counted = Places::from_bytes_counted("mutant.mmdb", bytes).ok();
     let coarsening = Coarsening { min_addresses: 1_000, round_coordinates: Some(0.1) };
     let mut random = Pcg64::seed_from_u64(number ^ 0x5eed);
     let chance: Vec<IpAddr> = (0..100)
@@ -97,8 +98,13 @@ fn use_it(bytes: Vec<u8>, number: u64) -> bool {
     let known: Vec<IpAddr> = places.networks().take(5_000).map(|network| network.addr).collect();
     for ip in chance.into_iter().chain(known) {
         if let Lookup::Found(key) = places.lookup_addr(ip) {
+            places.place(key).expect("what was verified can be read");
+        }
+        if let Some(places) = &counted
+            && let Lookup::Found(key) = places.lookup_addr(ip)
+        {
             let mut place = places.place(key).expect("what was verified can be read");
-            coarsening.reduce(&places, key, &mut place).expect("what was counted can be asked");
+            coarsening.reduce(places, key, &mut place).expect("what was counted can be asked");
             coarsening.round(&mut place);
         }
     }
