@@ -24,8 +24,8 @@ import bench
 from confluent_kafka import Consumer
 
 LONGEST_PAUSE = 0.2
-# Above the level before the reloads, in which the stream itself has fluctuated.
-MOST_GROWTH = 0.10
+# Above the level before the reloads: what the allocator keeps of the counting, about 20 MB. Databases kept would be 134 MB each.
+MOST_GROWTH = 0.15
 
 
 def main() -> int:
@@ -145,7 +145,7 @@ def measure(options: argparse.Namespace, databases: Databases) -> int:
     calm, busy = memory.between(first - length / 8, first), memory.between(first, last)
     after = memory.between(time.monotonic() - 3, time.monotonic())
     counted = {name: daemon.metric(f"pressline_records_{name}_total") for name in ("in", "written", "dead")}
-    refused = daemon.metric('pressline_mmdb_reloads_total') - options.reloads * len(databases.files)
+    reloads = daemon.metric("pressline_mmdb_reloads_total")
     reader.ended = True
     reader.join()
     daemon.stop()
@@ -170,8 +170,10 @@ resident memory: {before:.0f} MB before, at most {max(busy):.0f} MB, {level:.0f}
         failures.append(f"a pause of more than {LONGEST_PAUSE * 1000:.0f} ms, and longer than without reloads")
     if level > before * (1 + MOST_GROWTH):
         failures.append("memory did not return to its level")
-    if refused or not during_stream:
-        failures.append("a database was refused, or the stream ended before the last reload: give it more --events")
+    if reloads != options.reloads * len(databases.files):
+        failures.append(f"{reloads:.0f} files were read again")
+    if not during_stream:
+        failures.append("the stream ended before the last reload: give it more --events, or a lower --rate")
     print("\n".join(failures) or "as promised")
     return 1 if failures else 0
 

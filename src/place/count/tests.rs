@@ -97,7 +97,7 @@ fn a_tree_whose_ways_meet_again_is_left_before_it_takes_long() {
             bytes[node * 6..node * 6 + 3].copy_from_slice(&next[1..]);
             bytes[node * 6 + 3..node * 6 + 6].copy_from_slice(&next[1..]);
         }
-        if version == IpVersion::V6 {
+        if matches!(version, IpVersion::V6) {
             bytes[127 * 6..128 * 6].copy_from_slice(&[0, 0, 128, 0, 0, 128]);
         }
         let begun = std::time::Instant::now();
