@@ -6,9 +6,11 @@ STACK = python3 tests/stack/stack.py
 FAULTS = $(STACK) run -- python3 tests/faults/run.py
 LEAKS = $(STACK) run -- sh -c 'python3 tests/leaks/test_forms.py && python3 tests/leaks/run.py $(LEAKS_ARGS)'
 FUZZ_SECONDS ?= 60
+# Damaged place databases that `make soak` tries; `make test` tries 10,000.
+MMDB_MUTANTS ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana soak mutants fuzz scaling profile instructions
+.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana soak mutants fuzz scaling profile instructions bench-reload
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +53,7 @@ soak: prerequisites build-faults ## the same a thousand times, goes on where it 
 	$(FAULTS) --suite load-soak $(FAULTS_ARGS)
 	PRESSLINE_TEST_REPLAY=2000000 $(STACK) run -- $(CARGO) test --release --locked --test replay remote -- --nocapture
 	$(STACK) run -- python3 tests/leaks/run.py --addresses 1000000 --only sound
+	PRESSLINE_MMDB_MUTANTS=$(MMDB_MUTANTS) $(CARGO) test --release --locked --test mmdb_mutants -- --nocapture
 	fuzz/run $(FUZZ_SECONDS)
 
 fuzz: ## arbitrary bytes for every decoder, each for FUZZ_SECONDS=60
@@ -99,6 +102,9 @@ bench: prerequisites build ## CPU, speed, memory and delay: the relay beside a b
 	$(CARGO) build --release --locked --example bench_peer
 	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/bench.py $(BENCH)'
 	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/sinks.py $(BENCH_SINKS)'
+
+bench-reload: prerequisites build ## place databases replaced during a stream: nothing lost, pauses, memory; RELOAD="--events 1000000"
+	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/reload.py $(RELOAD)'
 
 microbench: ## nanoseconds per record: decode, lookup, encode
 	$(CARGO) bench --locked

@@ -146,6 +146,8 @@ async fn serve(
     let names = names.chain(sinks.iter().map(|(load, kind)| format!("{}.{}", load.name, kind.name())));
     let statuses: Vec<Arc<Status>> = names.map(|name| Arc::new(Status::new(&name))).collect();
     let pages = Pages { metrics: recorder.clone(), pipelines: statuses.clone(), broken };
+    // Whoever asks for the place databases to be read again must not end a process that has none, or not yet.
+    let _hangups = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
     let listener = http::bind(&process.http).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "pressline: metrics on http://{address}/metrics");

@@ -31,7 +31,7 @@ use crate::generate::{Addresses, Presses, Recipe, send};
 use crate::http::{self, Pages};
 use crate::metrics;
 use crate::pipeline::{self, Materials};
-use crate::place::{self, Places};
+use crate::place::{self, Places, Stock};
 use crate::registry::Registry;
 use crate::schema;
 use crate::status::Status;
@@ -135,7 +135,7 @@ fn demo(args: &DemoArgs) -> Result<(), DemoError> {
     let http = runtime.block_on(serve(args.http, &status))?;
     let config = pipeline_config(cluster.bootstrap_servers(), &format!("http://{http}"))?;
     let materials = materials()?;
-    let credit = materials.places.databases().first().map(|d| d.attribution).unwrap_or_default();
+    let credit = materials.places.subscribe().borrow().databases().first().map(|d| d.attribution).unwrap_or_default();
 
     let mut screen = Screen::new();
     screen.banner(cluster.bootstrap_servers(), &format!("http://{http}"), credit, args.rate)?;
@@ -196,8 +196,8 @@ fn materials() -> Result<Materials, DemoError> {
     let schema = schema::parse(Path::new("schemas/button_presses.avsc"), SCHEMA.to_string());
     let schema =
         schema.map_err(|findings| failed(findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n")))?;
-    let places = Places::from_bytes("data/demo.mmdb", place::BUNDLED.to_vec()).map_err(failed)?;
-    Ok(Materials { schema, places: Arc::new(places) })
+    let places = Places::from_bytes_counted("data/demo.mmdb", place::BUNDLED.to_vec()).map_err(failed)?;
+    Ok(Materials { schema, places: Arc::new(Stock::fixed(Arc::new(places))) })
 }
 
 fn presses(args: &DemoArgs) -> Result<Presses, DemoError> {

@@ -4,13 +4,18 @@
 //! record's fragment. No cache is keyed by an address. (A smaller cache in front, one for each worker, was tried and did
 //! not show in the benchmark.)
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
 
 use crate::{
     encode::Encoder,
     event::ClientIp,
-    place::{Chain, FragmentCache, Lookup, Place, PlaceError, PlaceKey, Places},
+    place::{CacheStats, Chain, Coarsening, FragmentCache, Lookup, Place, PlaceError, PlaceKey, Places},
 };
+
+/// Header of an output record: when the database that its place came from was built, seconds since 1970 in decimal.
+pub const BUILD_HEADER: &str = "pressline.place_build";
 
 /// How the lookup of one record ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +58,37 @@ impl LookupOutcome {
     }
 }
 
+/// The cache that the workers of a pipeline share: another one for each snapshot of databases, so that the fragments of
+/// replaced ones take no memory.
+pub struct Caches {
+    capacity: usize,
+    /// Generation of the databases, and their cache.
+    newest: Mutex<(u32, Arc<FragmentCache>)>,
+}
+
+impl Caches {
+    /// Caches of at most `capacity` fragments each.
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity, newest: Mutex::new((0, Arc::new(FragmentCache::new(capacity)))) }
+    }
+
+    /// The cache for these databases. The first worker that has new ones makes it.
+    pub fn of(&self, places: &Places) -> Arc<FragmentCache> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.0 != places.generation() {
+            *newest = (places.generation(), Arc::new(FragmentCache::new(self.capacity)));
+        }
+        Arc::clone(&newest.1)
+    }
+}
+
+/// Where newer databases come from, and the cache for each of them.
+#[derive(Clone)]
+struct Supply {
+    databases: watch::Receiver<Arc<Places>>,
+    caches: Arc<Caches>,
+}
+
 /// Looks places up. Each worker has its own, over the same databases and cache.
 #[derive(Clone)]
 pub struct Enricher {
@@ -62,6 +98,9 @@ pub struct Enricher {
     encoder: Arc<Encoder>,
     /// The fragment of the place nothing is known about.
     unknown: Arc<[u8]>,
+    coarsening: Coarsening,
+    /// None where the databases stay the same.
+    supply: Option<Supply>,
 }
 
 impl Enricher {
@@ -69,7 +108,8 @@ impl Enricher {
     /// the bytes that `encoder` makes of a place.
     pub fn new(places: Arc<Places>, cache: Arc<FragmentCache>, encoder: Arc<Encoder>) -> Self {
         let unknown = encoder.place_fragment(&Place::unknown()).into();
-        Self { places, chain: Arc::default(), cache, encoder, unknown }
+        let (chain, coarsening) = (Arc::default(), Coarsening::default());
+        Self { places, chain, cache, encoder, unknown, coarsening, supply: None }
     }
 
     /// With steps behind the databases, for what their records lack.
@@ -78,13 +118,51 @@ impl Enricher {
         self
     }
 
+    /// An enricher over databases that are replaced while it works; it takes the new ones at [`Enricher::refresh`].
+    /// `caches` as in [`Enricher::new`].
+    pub fn following(
+        mut databases: watch::Receiver<Arc<Places>>,
+        caches: Arc<Caches>,
+        encoder: Arc<Encoder>,
+        coarsening: Coarsening,
+    ) -> Self {
+        let places = Arc::clone(&databases.borrow_and_update());
+        let cache = caches.of(&places);
+        Self { coarsening, supply: Some(Supply { databases, caches }), ..Self::new(places, cache, encoder) }
+    }
+
+    /// Takes the databases that are loaded now, and their cache; between batches, so that a batch is of one edition. Where
+    /// they are the same, this reads one number.
+    pub fn refresh(&mut self) {
+        let Some(supply) = &mut self.supply else { return };
+        // An error says that there will be no others.
+        if supply.databases.has_changed().unwrap_or(false) {
+            self.places = Arc::clone(&supply.databases.borrow_and_update());
+            self.cache = supply.caches.of(&self.places);
+        }
+    }
+
+    /// How the cache in use stands.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.cache.stats()
+    }
+
     /// The fragment of the place of an address, for [`Encoder::encode`], and how it was come by. Allocates only on a miss.
     pub fn fragment(&self, ip: Option<&ClientIp>) -> (Arc<[u8]>, LookupOutcome) {
-        let Some(ip) = ip else { return (Arc::clone(&self.unknown), LookupOutcome::NoAddress) };
+        let (fragment, outcome, _) = self.fragment_and_build(ip);
+        (fragment, outcome)
+    }
+
+    /// The same, and when the database was built whose record it is, where one was found: seconds since the epoch.
+    pub fn fragment_and_build(&self, ip: Option<&ClientIp>) -> (Arc<[u8]>, LookupOutcome, Option<u64>) {
+        let Some(ip) = ip else { return (Arc::clone(&self.unknown), LookupOutcome::NoAddress, None) };
         match self.places.lookup(ip) {
-            Lookup::Found(key) => self.of_record(key),
-            Lookup::Unknown => (Arc::clone(&self.unknown), LookupOutcome::NotFound),
-            Lookup::Private => (Arc::clone(&self.unknown), LookupOutcome::Private),
+            Lookup::Found(key) => {
+                let (fragment, outcome) = self.of_record(key);
+                (fragment, outcome, self.places.build_epoch(key))
+            }
+            Lookup::Unknown => (Arc::clone(&self.unknown), LookupOutcome::NotFound, None),
+            Lookup::Private => (Arc::clone(&self.unknown), LookupOutcome::Private, None),
         }
     }
 
@@ -92,14 +170,23 @@ impl Enricher {
         let mut outcome = LookupOutcome::Hit;
         let made = self.cache.get_or_insert_with(key, || {
             outcome = LookupOutcome::Miss;
-            let renew = Some((&self.cache, key));
-            self.chain.place(&self.places, key, renew).map(|(place, _)| self.encoder.place_fragment(&place))
+            self.place(key).map(|place| self.encoder.place_fragment(&place))
         });
         match made {
             Ok(fragment) => (fragment, outcome),
             // Opening the file read every record, so this is a fault of ours; the event is worth more than its place.
             Err::<_, PlaceError>(_) => (Arc::clone(&self.unknown), LookupOutcome::Failed),
         }
+    }
+
+    /// The place of a record as it is told. The chain comes behind what leaves something out of the place: its geocoder is
+    /// another machine.
+    fn place(&self, key: PlaceKey) -> Result<Place, PlaceError> {
+        let mut place = self.places.place(key)?;
+        self.coarsening.reduce(&self.places, key, &mut place)?;
+        self.chain.complete(&mut place, &self.places.raw_place(key)?, Some((&self.cache, key)));
+        self.coarsening.round(&mut place);
+        Ok(place)
     }
 }
 
@@ -114,6 +201,7 @@ mod tests {
 
     use super::*;
     use crate::event::Actions;
+    use crate::place::Stock;
 
     static DATABASE: LazyLock<Vec<u8>> = LazyLock::new(presses::database);
 
@@ -150,6 +238,44 @@ mod tests {
         let (other, outcome) = look_up(&enricher, &presses::address_v4(8, 1).to_string());
         assert_eq!(outcome, LookupOutcome::Miss);
         assert_ne!(other, first);
+    }
+
+    #[test]
+    fn newer_databases_are_taken_when_told_to_with_a_cache_of_their_own() {
+        let enricher = enricher();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("made-up.mmdb");
+        std::fs::write(&file, &*DATABASE).unwrap();
+        let stock = Stock::open(std::slice::from_ref(&file), true).unwrap();
+        let caches = Arc::new(Caches::new(100));
+        let follower = |coarsening| {
+            Enricher::following(stock.subscribe(), Arc::clone(&caches), Arc::clone(&enricher.encoder), coarsening)
+        };
+        // Each city has 256 addresses and a network of /48: 512 lines.
+        let small = Coarsening { min_addresses: 513, round_coordinates: None };
+        let (mut one, mut two, reduced) =
+            (follower(Coarsening::default()), follower(Coarsening::default()), follower(small));
+        let visitor = presses::address_v4(7, 1).to_string();
+        let (first, _) = look_up(&one, &visitor);
+        assert_eq!(look_up(&two, &visitor), (Arc::clone(&first), LookupOutcome::Hit), "workers share a cache");
+        let named = |fragment: &[u8]| String::from_utf8_lossy(fragment).contains("Kaupunki 7");
+        assert!(named(&first));
+        let key = match reduced.places.lookup_addr(presses::address_v4(8, 1)) {
+            Lookup::Found(key) => key,
+            other => panic!("{other:?}"),
+        };
+        let place = reduced.place(key).unwrap();
+        assert_eq!((place.city_name.as_str(), place.latitude, place.subdivision_name.as_str()), ("", None, "Uusimaa"));
+
+        assert_eq!(stock.look(true).len(), 1);
+        assert_eq!(look_up(&one, &visitor).1, LookupOutcome::Hit, "not before it is told to");
+        one.refresh();
+        assert_eq!(one.cache_stats().entries, 0);
+        assert_eq!(look_up(&one, &visitor), (Arc::clone(&first), LookupOutcome::Miss));
+        two.refresh();
+        assert_eq!(look_up(&two, &visitor).1, LookupOutcome::Hit);
+        one.refresh();
+        assert_eq!(one.cache_stats().entries, 1, "nothing new, nothing dropped");
     }
 
     #[test]

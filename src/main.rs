@@ -11,7 +11,9 @@ use pressline::config::load::Sources;
 use pressline::consume::ConsumeArgs;
 use pressline::demo::{self, DemoArgs};
 use pressline::generate::GenerateArgs;
+use pressline::locate::{self, LocateArgs};
 use pressline::offsets::{self, OffsetsArgs};
+use pressline::places::{self, PlacesArgs};
 use pressline::reconcile::{self, ReconcileArgs};
 use pressline::replay::{self, ReplayArgs};
 use pressline::{check, config, consume, crash, daemon, generate, topics};
@@ -46,6 +48,10 @@ enum Command {
     /// The topics that the pipelines describe
     #[command(subcommand)]
     Topics(TopicsCommand),
+    /// Show what the place databases answer to addresses, and which step gave what
+    Locate(LocateArgs),
+    /// Look into place databases
+    Places(PlacesArgs),
     /// Ask a running pressline whether it is ready; exit code 0 if so
     Healthcheck(ConfigArgs),
 }
@@ -130,6 +136,11 @@ fn main() -> ExitCode {
                 result => exit(result.map(drop)),
             }
         }
+        Command::Locate(args) => match locate::run(&args) {
+            Ok(false) => ExitCode::FAILURE,
+            result => exit(result.map(drop)),
+        },
+        Command::Places(args) => exit(places::run(&args)),
         Command::Healthcheck(args) => healthcheck(&args.sources()),
     }
 }

@@ -87,13 +87,15 @@ metrics! {
     CACHE_ENTRIES = "pressline_place_cache_entries", Gauge, "pipeline", "Places in the cache of ready-made fragments";
     CACHE_EVICTIONS = "pressline_place_cache_evictions_total", Counter, "pipeline", "Places dropped from the cache to make room for others";
     PLACE_PARTS = "pressline_place_parts_total", Counter, "pipeline,part,step", "Parts of places made ready, once a record of the database and not once an event, by the step that gave them";
-    GEOCODER_LOOKUPS = "pressline_geocoder_lookups_total", Counter, "geocoder,result", "Places looked for among the geocoder's answers, by what was there";
+    GEOCODER_LOOKUPS = "pressline_geocoder_lookups_total", Counter, "geocoder,entry", "Places looked for among the geocoder's answers, by what was there";
     GEOCODER_REQUESTS = "pressline_geocoder_requests_total", Counter, "geocoder,answer", "Requests to the geocoder, by how they ended";
     GEOCODER_WAITING = "pressline_geocoder_waiting_places", Gauge, "geocoder", "Places that wait to be asked about";
     GEOCODER_ENTRIES = "pressline_geocoder_cache_entries", Gauge, "geocoder", "Answers and misses kept";
     GEOCODER_EVICTIONS = "pressline_geocoder_cache_evictions_total", Counter, "geocoder", "Answers and misses dropped to make room for others";
     GEOCODER_OPEN = "pressline_geocoder_circuit_open", Gauge, "geocoder", "1 while the geocoder fails again and again and is only probed, else 0";
     MMDB_BUILD = "pressline_mmdb_build_timestamp_seconds", Gauge, "pipeline,file", "When the place database was built, Unix time";
+    MMDB_STALE = "pressline_mmdb_stale", Gauge, "pipeline,file", "1 while the place database is older than place.max_age_days, else 0";
+    MMDB_RELOADS = "pressline_mmdb_reloads_total", Counter, "file,result", "Place databases read again while running, by what came of it";
     READY = "pressline_pipeline_ready", Gauge, "pipeline", "1 while the pipeline has what it needs, else 0";
     RESTARTS = "pressline_worker_restarts_total", Counter, "pipeline", "Workers started again after an error";
     SINK_ROWS = "pressline_sink_rows_total", Counter, "pipeline,sink", "Rows written to the table, with their positions";
@@ -353,4 +355,40 @@ pub fn restarted(pipeline: &str) {
 /// When a place database was built.
 pub fn mmdb_build(pipeline: &str, file: &str, epoch: u64) {
     gauge!(MMDB_BUILD, "pipeline" => pipeline.to_string(), "file" => file.to_string()).set(epoch as f64);
+}
+
+/// Whether a place database is too old.
+pub fn mmdb_stale(pipeline: &str, file: &str, stale: bool) {
+    let labels = [("pipeline", pipeline.to_string()), ("file", file.to_string())];
+    gauge!(MMDB_STALE, &labels).set(f64::from(u8::from(stale)));
+}
+
+/// What came of reading a place database again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// It is in use.
+    Taken,
+    /// It cannot be used; the one before stays.
+    Refused,
+}
+
+impl Reload {
+    /// Both.
+    pub const ALL: [Reload; 2] = [Self::Taken, Self::Refused];
+
+    /// Label of the metric.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// A place database was read again; `None` only makes the series, so that the first reload is seen as a step.
+pub fn mmdb_reload(file: &str, result: Option<Reload>) {
+    for one in Reload::ALL {
+        let count = u64::from(result == Some(one));
+        counter!(MMDB_RELOADS, "file" => file.to_string(), "result" => one.label()).increment(count);
+    }
 }

@@ -11,12 +11,14 @@ use tokio::sync::watch;
 use crate::bounds::Bounds;
 use crate::config::{Delivery, GeocoderConfig, MemoryShare, PipelineConfig};
 use crate::encode::Encoder;
+use crate::enrich::Caches;
 use crate::event::Actions;
 use crate::finding::sentences;
 use crate::metrics;
-use crate::place::{Chain, FragmentCache, Gazetteer, GazetteerFiles, Geocoder, Places};
+use crate::place::{Chain, Gazetteer, GazetteerFiles, Geocoder, Stock};
 use crate::registry::Registry;
 use crate::relay::{Shared, Worker};
+use crate::reload::{self, Follower};
 use crate::schema::{self, SchemaFile};
 use crate::status::Status;
 use crate::supervise::{Ending, Team, WorkerError, supervise};
@@ -26,28 +28,42 @@ const CACHED_PLACES: usize = 100_000;
 /// How long a worker may take to leave its group.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Place databases that are open, by their files: pipelines with the same files share them, at tens of megabytes each.
+/// Sets of place databases that are open: pipelines with the same files share them, at tens of megabytes each.
 #[derive(Default)]
 pub struct Library {
-    open: tokio::sync::Mutex<BTreeMap<Vec<PathBuf>, Weak<Places>>>,
+    open: tokio::sync::Mutex<BTreeMap<Wanted, Weak<Stock>>>,
     gazetteers: tokio::sync::Mutex<BTreeMap<GazetteerFiles, Weak<Gazetteer>>>,
     /// By address, with the settings they run with.
     geocoders: tokio::sync::Mutex<BTreeMap<String, (GeocoderConfig, Weak<Geocoder>)>>,
 }
 
+/// What makes two sets the same.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Wanted {
+    files: Vec<PathBuf>,
+    counted: bool,
+    poll: Option<Duration>,
+}
+
 impl Library {
-    /// Opens the files, or takes what another pipeline has opened.
-    async fn open(&self, files: Vec<PathBuf>) -> Result<Arc<Places>, String> {
+    /// Opens the files, or takes what another pipeline has opened; they are kept up to date from then on.
+    async fn open(&self, config: &PipelineConfig) -> Result<Arc<Stock>, String> {
+        let place = &config.place;
+        let wanted = Wanted { files: config.place_files(), counted: place.min_addresses > 0, poll: place.poll() };
         let mut open = self.open.lock().await;
-        if let Some(places) = open.get(&files).and_then(Weak::upgrade) {
-            return Ok(places);
+        if let Some(stock) = open.get(&wanted).and_then(Weak::upgrade) {
+            return Ok(stock);
         }
-        let paths = files.clone();
+        let (paths, counted) = (wanted.files.clone(), wanted.counted);
         // Read whole and verified: not on the threads that serve HTTP.
-        let places = tokio::task::spawn_blocking(move || Places::open(&paths)).await;
-        let places = Arc::new(places.map_err(|e| e.to_string())?.map_err(|e| format!("place.files: {e}"))?);
-        open.insert(files, Arc::downgrade(&places));
-        Ok(places)
+        let stock = tokio::task::spawn_blocking(move || Stock::open(&paths, counted)).await;
+        let stock = Arc::new(stock.map_err(|e| e.to_string())?.map_err(|e| format!("place.files: {e}"))?);
+        for database in stock.subscribe().borrow().databases() {
+            metrics::mmdb_reload(&database.file, None);
+        }
+        tokio::spawn(reload::keep(Arc::downgrade(&stock), wanted.files.clone(), place.poll()));
+        open.insert(wanted, Arc::downgrade(&stock));
+        Ok(stock)
     }
 
     /// Reads the gazetteer's files, or takes what another pipeline has read.
@@ -92,7 +108,7 @@ pub struct Materials {
     /// The output's schema.
     pub schema: SchemaFile,
     /// Place databases.
-    pub places: Arc<Places>,
+    pub places: Arc<Stock>,
 }
 
 /// Runs a pipeline until it is told to stop or must. `materials` are those in memory already; without them they are read
@@ -117,9 +133,20 @@ pub async fn run(
         }
     };
     announce(&shared);
+    let databases = shared.places.subscribe();
+    let follower = Follower {
+        pipeline: name.clone(),
+        config: shared.config.place.clone(),
+        chain: Arc::clone(&shared.chain),
+        status: Arc::clone(&shared.status),
+        tag: Arc::clone(&shared.tag_stale),
+    };
+    let follower = tokio::spawn(follower.follow(databases));
     let (workers, status) = (shared.config.workers, Arc::clone(&shared.status));
     let team = Team { name, workers, status, stop_workers };
-    supervise(team, stop, move |slot| run_once(&shared, slot)).await
+    let ending = supervise(team, stop, move |slot| run_once(&shared, slot)).await;
+    follower.abort();
+    ending
 }
 
 fn run_once(shared: &Arc<Shared>, slot: usize) -> Result<(), WorkerError> {
@@ -164,7 +191,8 @@ async fn prepare(
         encoder: Arc::new(encoder),
         places,
         chain,
-        cache: Arc::new(FragmentCache::new(CACHED_PLACES)),
+        caches: Arc::new(Caches::new(CACHED_PLACES)),
+        tag_stale: Arc::default(),
         memory,
         bounds: None,
         stop: Arc::clone(stop_workers),
@@ -176,7 +204,7 @@ async fn prepare(
 async fn read_materials(config: &PipelineConfig, library: &Library, status: &Status) -> Result<Materials, String> {
     let schema = schema::load(&config.output.schema.relative()).map_err(|f| sentences(&f))?;
     status.set("start", "reading the place databases");
-    let places = library.open(config.place_files()).await?;
+    let places = library.open(config).await?;
     Ok(Materials { schema, places })
 }
 
@@ -195,10 +223,7 @@ async fn open_chain(config: &PipelineConfig, library: &Library) -> Result<Chain,
 
 fn announce(shared: &Shared) {
     let config = &shared.config;
-    shared.chain.attributions().for_each(|credit| shared.status.credit(credit));
-    for database in shared.places.databases() {
-        shared.status.credit(database.attribution);
-        metrics::mmdb_build(&config.name, &database.file, database.build_epoch);
+    for database in shared.places.subscribe().borrow().databases() {
         tracing::info!(
             pipeline = %config.name, file = %database.file, kind = %database.database_type,
             attribution = %database.attribution, "place database"

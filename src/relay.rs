@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rdkafka::message::{BorrowedMessage, Headers, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 
 use crate::bounds::{Bounds, Tally};
 use crate::brake::{Brake, Tripped};
@@ -18,12 +18,12 @@ use crate::coordinator::{Coordinator, OpenTransaction, Partition, Phase};
 use crate::dead_letter::{self, Reject};
 use crate::decode::{Decoder, Limits};
 use crate::encode::Encoder;
-use crate::enrich::Enricher;
+use crate::enrich::{BUILD_HEADER, Caches, Enricher};
 use crate::event::{Actions, ClientIp};
 use crate::kafka;
 use crate::metrics::{BatchCounts, Progress, WorkerMetrics};
 use crate::offsets::{Advice, Part};
-use crate::place::{Chain, FragmentCache, Places};
+use crate::place::{Chain, Stock};
 use crate::source::{Batch, Keeper, Source, SourceError, SourceOptions, Trigger};
 use crate::status::Status;
 use crate::supervise::{Pause, WorkerError, sleep_unless};
@@ -51,11 +51,13 @@ pub struct Shared {
     /// Plan of the output's schema.
     pub encoder: Arc<Encoder>,
     /// Place databases.
-    pub places: Arc<Places>,
+    pub places: Arc<Stock>,
     /// Steps of the place lookup behind them.
     pub chain: Arc<Chain>,
     /// Ready-made fragments.
-    pub cache: Arc<FragmentCache>,
+    pub caches: Arc<Caches>,
+    /// Set while output records are to be tagged since a database is stale.
+    pub tag_stale: Arc<AtomicBool>,
     /// What each worker may hold.
     pub memory: MemoryShare,
     /// Relays only what lies within; `None`: without end.
@@ -87,6 +89,8 @@ pub struct Worker {
 struct Stages {
     decoder: Decoder,
     enricher: Enricher,
+    /// Whether output records tell when the database of their place was built.
+    tagged: bool,
     encoder: Arc<Encoder>,
     brake: Brake,
     counts: BatchCounts,
@@ -117,8 +121,14 @@ impl Worker {
         let limits = Limits { max_record_bytes: config.source.max_record_bytes, max_depth: config.source.max_depth };
         let stages = Stages {
             decoder: Decoder::new(limits, Arc::clone(&shared.actions)),
-            enricher: Enricher::new(Arc::clone(&shared.places), Arc::clone(&shared.cache), Arc::clone(&shared.encoder))
-                .with_chain(Arc::clone(&shared.chain)),
+            enricher: Enricher::following(
+                shared.places.subscribe(),
+                Arc::clone(&shared.caches),
+                Arc::clone(&shared.encoder),
+                config.place.coarsening(),
+            )
+            .with_chain(Arc::clone(&shared.chain)),
+            tagged: false,
             encoder: Arc::clone(&shared.encoder),
             brake: Brake::new(config.dead_letter.max_dead_share, config.dead_letter.window),
             counts: BatchCounts::default(),
@@ -154,6 +164,8 @@ impl Worker {
             if self.source.is_through(&self.coordinator)? {
                 return Ok(());
             }
+            self.stages.enricher.refresh();
+            self.stages.tagged = self.shared.config.place.build_header || self.shared.tag_stale.load(Ordering::Relaxed);
             let limits = self.shared.config.batch.limits().within(self.shared.memory);
             let mut batch = Batch::default();
             let polled = self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut batch)?;
@@ -268,7 +280,7 @@ impl Worker {
             let settled = self.coordinator.phase() == Phase::Ready;
             let progress = Progress { positions, last_timestamp_ms: &self.last_timestamp_ms, settled };
             self.metrics.statistics(&statistics, self.source.topic(), &progress);
-            self.metrics.cache(&self.shared.cache.stats());
+            self.metrics.cache(&self.stages.enricher.cache_stats());
             if kafka::in_touch(&statistics) {
                 self.shared.status.worker_ready(self.slot);
             } else {
@@ -419,7 +431,7 @@ impl Stages {
         };
         self.counts.unknown_fields += u64::from(press.unknown_fields);
         let (ip, body) = press.split();
-        let (fragment, outcome) = self.enricher.fragment(ip.as_ref());
+        let (fragment, outcome, build) = self.enricher.fragment_and_build(ip.as_ref());
         #[cfg(feature = "mutants")]
         let fragment = leak::into_place(record, &self.encoder).unwrap_or(fragment);
         self.value.clear();
@@ -433,7 +445,7 @@ impl Stages {
             key: Some(body.session_id.as_bytes()),
             value: Some(&self.value),
             timestamp_ms,
-            headers: allowed_headers(record, &config.source.headers),
+            headers: with_build(allowed_headers(record, &config.source.headers), build.filter(|_| self.tagged)),
         };
         #[cfg(feature = "mutants")]
         let output = leak::into_output(record, output);
@@ -461,6 +473,13 @@ fn allowed_headers(record: &BorrowedMessage<'_>, allowed: &[String]) -> Option<O
         }
     }
     kept
+}
+
+/// The headers with the build time of the database that the place came from.
+fn with_build(headers: Option<OwnedHeaders>, build: Option<u64>) -> Option<OwnedHeaders> {
+    let Some(build) = build else { return headers };
+    let epoch = build.to_string();
+    Some(headers.unwrap_or_default().insert(Header { key: BUILD_HEADER, value: Some(&epoch) }))
 }
 
 /// The dead letter of a record: why and where, never what. `key` is a buffer for `topic/partition/offset`.

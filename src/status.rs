@@ -91,12 +91,10 @@ impl Status {
         self.credits.lock().map(|credits| credits.iter().cloned().collect()).unwrap_or_default()
     }
 
-    /// Place data is in use that wants to be credited.
-    pub fn credit(&self, text: &str) {
-        if let Ok(mut credits) = self.credits.lock()
-            && !text.is_empty()
-        {
-            credits.insert(text.to_string());
+    /// The place data in use, and what it wants to be credited with; empty texts are left out.
+    pub fn credit(&self, texts: impl IntoIterator<Item = &'static str>) {
+        if let Ok(mut credits) = self.credits.lock() {
+            *credits = texts.into_iter().filter(|text| !text.is_empty()).map(String::from).collect();
         }
     }
 

@@ -14,9 +14,9 @@ use pressline::config::{PipelineConfig, ProcessConfig, properties, secret};
 use pressline::dead_letter::Reason;
 use pressline::enrich::LookupOutcome;
 use pressline::metrics::{self, Kind};
-use pressline::reconcile;
 use pressline::place::Answer;
 use pressline::place::chain::{Step, Steps};
+use pressline::reconcile;
 use pressline::source::{self, Trigger};
 use pressline::transaction::{self, Cause};
 use serde_json::Value;
@@ -405,10 +405,11 @@ fn labels_and_their_values_are_documented() {
     for label in rows.keys() {
         problems.check(labels.contains(label.as_str()), || format!("docs/metrics.md: no metric has label `{label}`"));
     }
-    let values: [(&str, Vec<&str>); 6] = [
+    let values: [(&str, Vec<&str>); 7] = [
         ("part", Steps::default().parts().map(|(part, _)| part).to_vec()),
         ("step", Step::ALL.iter().map(|step| step.label()).collect()),
         ("answer", Answer::LABELS.to_vec()),
+        ("result", metrics::Reload::ALL.iter().map(|result| result.label()).collect()),
         ("trigger", Trigger::ALL.iter().map(|trigger| trigger.label()).collect()),
         ("cause", Cause::ALL.iter().map(|cause| cause.label()).collect()),
         ("outcome", LookupOutcome::ALL.iter().map(|outcome| outcome.label()).collect()),
@@ -491,7 +492,7 @@ fn every_command_and_flag_that_is_shown_exists() {
             let mut words = command.split_whitespace().peekable();
             let Some(subcommand) = words.next() else { continue };
             let mut path = vec![subcommand];
-            if ["offsets", "topics"].contains(&subcommand) {
+            if ["offsets", "places", "topics"].contains(&subcommand) {
                 path.extend(words.next_if(|word| !word.contains('|')));
             }
             let Some(help) = help(&path) else {

@@ -14,9 +14,9 @@ use apache_avro::Schema;
 use pressline::{
     decode::{Decoder, Limits},
     encode::Encoder,
-    enrich::{Enricher, LookupOutcome},
+    enrich::{Caches, Enricher, LookupOutcome},
     event::Actions,
-    place::{FragmentCache, Places},
+    place::{Coarsening, Places, Stock},
 };
 
 /// Counts what the calling thread allocates, so that the test harness's own threads do not disturb.
@@ -60,8 +60,11 @@ fn a_warm_record_costs_no_allocation() {
     let actions = Arc::new(Actions::new(vec!["EnterPage".to_owned(), "PressButton".to_owned()]).unwrap());
     let schema = Schema::parse_str(include_str!("../schemas/button_presses.avsc")).unwrap();
     let encoder = Arc::new(Encoder::compile(&schema, 1, &actions, "schemas/button_presses.avsc").ok().unwrap());
-    let places = Arc::new(Places::from_bytes("made-up.mmdb", presses::database()).unwrap());
-    let enricher = Enricher::new(places, Arc::new(FragmentCache::new(100_000)), Arc::clone(&encoder));
+    let places = Places::from_bytes_counted("made-up.mmdb", presses::database()).unwrap();
+    let stock = Stock::fixed(Arc::new(places));
+    let coarsening = Coarsening { min_addresses: 300, round_coordinates: Some(0.1) };
+    let caches = Arc::new(Caches::new(100_000));
+    let mut enricher = Enricher::following(stock.subscribe(), caches, Arc::clone(&encoder), coarsening);
     let decoder = Decoder::new(Limits::default(), actions);
     let records: Vec<String> = (0..10_000).map(presses::record).collect();
     let mut out = Vec::new();
@@ -69,6 +72,7 @@ fn a_warm_record_costs_no_allocation() {
     let mut relay = |outcomes: &mut Vec<LookupOutcome>| {
         out.clear();
         for record in &records {
+            enricher.refresh();
             let (ip, body) = decoder.decode(Some(record.as_bytes()), presses::NOW_US).ok().unwrap().split();
             let (fragment, outcome) = enricher.fragment(ip.as_ref());
             encoder.encode(&body, &fragment, &mut out);

@@ -10,6 +10,7 @@ use crate::finding::Finding;
 use crate::kafka::{self, Role};
 use crate::place::Places;
 use crate::registry::{Registry, RegistryError};
+use crate::reload;
 use crate::schema::{self, SchemaFile};
 
 /// The schema of a relay's output, and where each field of it comes from; of those nothing where the actions are at fault.
@@ -78,15 +79,24 @@ pub fn properties<C>(subject: &Subject<'_, C>, tables: &KafkaConfig, report: &mu
 }
 
 fn places(subject: &Subject<'_>, report: &mut Report) {
+    let now = std::time::SystemTime::now();
     // One by one, so that each bad file is named.
     for file in subject.config.place_files() {
         match Places::open(std::slice::from_ref(&file)) {
             Ok(places) => {
                 for database in places.databases() {
                     let (v4, v6) = (database.networks_v4, database.networks_v6);
-                    let name = database.file;
+                    let name = &database.file;
                     let line = format!("place file {name}: {v4} IPv4 and {v6} IPv6 networks");
                     report.ok(subject.line(line));
+                    if let Some(days) = reload::stale_days(&database, subject.config.place.max_age_days, now) {
+                        let what = format!("{} was built {days} days ago, longer than this allows", database.file);
+                        report.findings.push(subject.warning(
+                            "place.max_age_days",
+                            what,
+                            "put a newer file in its place",
+                        ));
+                    }
                 }
             }
             Err(error) => {

@@ -8,6 +8,7 @@
 //! variables `PRESSLINE__SECTION__KEY`, `--set section.key=value`. See [`load`].
 
 pub mod load;
+mod place;
 pub mod properties;
 pub mod secret;
 pub(crate) mod sense;
@@ -22,10 +23,9 @@ use std::time::Duration;
 use figment::value::magic::RelativePathBuf;
 use serde::{Deserialize, Serialize};
 
+pub use place::{GazetteerConfig, GeocoderConfig, GeocoderQuery, OnStale, PlaceConfig};
 pub use properties::Properties;
 pub use topic::CreateConfig;
-
-use crate::place::GazetteerFiles;
 
 /// Settings of the process; they stand in `pressline.toml`, the environment or flags, not in a pipeline's file.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -398,114 +398,6 @@ impl Default for BatchConfig {
     }
 }
 
-/// `[place]`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct PlaceConfig {
-    /// MaxMind DB files (DB-IP's or MaxMind's layout); the first that knows an address answers.
-    pub files: Vec<RelativePathBuf>,
-    /// Files with coordinates and time zones by name.
-    #[serde(default)]
-    pub gazetteer: GazetteerConfig,
-    /// Service that is asked for coordinates which neither has.
-    #[serde(default)]
-    pub geocoder: Option<GeocoderConfig>,
-}
-
-/// `[place.gazetteer]`: files with GeoNames' dump columns; without any, the step is left out.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct GazetteerConfig {
-    /// `cities500.txt`, or another file with its columns.
-    pub cities: Option<RelativePathBuf>,
-    /// `admin1CodesASCII.txt`.
-    pub subdivisions: Option<RelativePathBuf>,
-    /// `countryInfo.txt`.
-    pub countries: Option<RelativePathBuf>,
-}
-
-impl GazetteerConfig {
-    /// The files as paths from here; none where none is named.
-    pub fn files(&self) -> Option<GazetteerFiles> {
-        let path = |file: &Option<RelativePathBuf>| file.as_ref().map(RelativePathBuf::relative);
-        let files = GazetteerFiles {
-            cities: path(&self.cities),
-            subdivisions: path(&self.subdivisions),
-            countries: path(&self.countries),
-        };
-        (files != GazetteerFiles::default()).then_some(files)
-    }
-}
-
-/// `[place.geocoder]`: a server with Nominatim's `/search`. It is told names of countries, subdivisions and cities, never
-/// an address.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct GeocoderConfig {
-    /// Base address: what stands before `/search`.
-    pub url: String,
-    /// Mail or web address of whoever runs pressline, sent along in `User-Agent`, as usage policies ask for.
-    pub contact: String,
-    /// How places are asked for.
-    #[serde(default)]
-    pub query: GeocoderQuery,
-    /// Most requests in a second, of all pipelines of the process that use this server.
-    #[serde(default = "one_per_second")]
-    pub requests_per_second: f64,
-    /// Milliseconds one request may take.
-    #[serde(default = "geocoder_timeout_ms")]
-    pub timeout_ms: u64,
-    /// Milliseconds a record waits at most for an answer; 0: it goes out without.
-    #[serde(default)]
-    pub max_wait_ms: u64,
-    /// Certificate authority of the server, trusted besides the system's.
-    #[serde(default)]
-    pub ca: Option<RelativePathBuf>,
-    /// File that keeps answers and misses over restarts.
-    #[serde(default)]
-    pub cache_file: Option<RelativePathBuf>,
-    /// Most answers and misses that are kept.
-    #[serde(default = "geocoder_cache_entries")]
-    pub cache_entries: usize,
-    /// Days after which an answer is asked for again.
-    #[serde(default = "geocoder_answer_days")]
-    pub answer_days: u32,
-    /// Days after which a place that was not found is asked for again.
-    #[serde(default = "geocoder_miss_days")]
-    pub miss_days: u32,
-}
-
-fn one_per_second() -> f64 {
-    1.0
-}
-
-fn geocoder_timeout_ms() -> u64 {
-    10_000
-}
-
-fn geocoder_cache_entries() -> usize {
-    100_000
-}
-
-fn geocoder_answer_days() -> u32 {
-    180
-}
-
-fn geocoder_miss_days() -> u32 {
-    7
-}
-
-/// See [`GeocoderConfig::query`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GeocoderQuery {
-    /// `city`, `state` and `country` apart.
-    #[default]
-    Structured,
-    /// All in one, as `q`.
-    Free,
-}
-
 impl PipelineConfig {
     /// Consumer group.
     pub fn group(&self) -> String {
@@ -524,7 +416,7 @@ impl PipelineConfig {
 
     /// Files of the place lookup, as paths from here.
     pub fn place_files(&self) -> Vec<PathBuf> {
-        self.place.files.iter().map(RelativePathBuf::relative).collect()
+        self.place.paths()
     }
 
     /// `transactional.id` of a worker: prefix.instance.slot, the same over restarts, so that a new start ends what the

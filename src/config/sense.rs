@@ -7,7 +7,8 @@ use figment::value::magic::RelativePathBuf;
 use super::load::place;
 use super::sink::{ClickHouseConfig, LoadConfig, PostgresConfig, SinkBatchConfig, SinkConsumerConfig};
 use super::{
-    CreateConfig, GeocoderConfig, KafkaConfig, PipelineConfig, REPLAYS, RegistryConfig, SaslMechanism, properties, secret,
+    CreateConfig, GeocoderConfig, KafkaConfig, PipelineConfig, REPLAYS, RegistryConfig, SaslMechanism, properties,
+    secret,
 };
 use crate::finding::Finding;
 
@@ -282,6 +283,13 @@ fn ranges(config: &PipelineConfig, complain: &mut Complain<'_>) {
     }
     if !(2..=100).contains(&config.source.max_depth) {
         complain("source.max_depth", "out of range", "use 2 to 100");
+    }
+    if config.place.poll_seconds > 86_400 {
+        complain("place.poll_seconds", "too long", "use at most 86400, or 0 for SIGHUP only");
+    }
+    let degrees = config.place.round_coordinates;
+    if degrees != 0.0 && !(0.000_1..=10.0).contains(&degrees) {
+        complain("place.round_coordinates", "out of range", "use 0.0001 to 10 degrees, or 0 for no rounding");
     }
     if config.source.max_record_bytes < 64 {
         complain("source.max_record_bytes", "too small", "use at least 64 bytes");

@@ -60,7 +60,7 @@ impl GeocoderMetrics {
         let lookups = ["known", "missing", "asked", "dropped"];
         let answer = |label| counter!(GEOCODER_REQUESTS, vec![own(), Label::new("answer", label)]);
         Self {
-            lookups: lookups.map(|label| counter!(GEOCODER_LOOKUPS, vec![own(), Label::new("result", label)])),
+            lookups: lookups.map(|label| counter!(GEOCODER_LOOKUPS, vec![own(), Label::new("entry", label)])),
             answers: Answer::LABELS.into_iter().map(answer).collect(),
             waiting: gauge!(GEOCODER_WAITING, vec![own()]),
             entries: gauge!(GEOCODER_ENTRIES, vec![own()]),

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use maxminddb::{Reader, WithinOptions};
 
 use super::Place;
+use super::count::Counts;
 use super::layout;
+use super::private;
 use super::record::{self, Damage, Value};
-use super::tree::{Jumps, Tree};
+use super::tree::{Jumps, Leaf, SEPARATOR, Tree};
 
 /// How the records of a file are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +96,12 @@ pub enum PlaceError {
         /// How many can be loaded.
         most: usize,
     },
+    /// The addresses of cities were not counted when the file was opened.
+    #[error("{file}: the addresses of its cities were not counted; open it counted")]
+    NotCounted {
+        /// Path as configured.
+        file: String,
+    },
     /// A key was kept over a change of databases.
     #[error("a record's key is of database generation {found}, loaded is {expected}; look the address up again")]
     StaleKey {
@@ -127,26 +135,33 @@ pub(super) struct Database {
     /// None where the file has no networks of IPv6.
     jumps_v6: Option<Jumps>,
     info: DatabaseInfo,
+    /// Addresses of its cities, where they were counted.
+    counts: Option<Counts>,
 }
 
 /// Stands between the data section and the metadata.
 const METADATA_MARKER: &[u8] = b"\xab\xcd\xefMaxMind.com";
 
-/// Zero bytes between search tree and data section.
-const SEPARATOR: usize = 16;
-
 /// Values in one record that are still believed: MaxMind's Enterprise records have under 200 with all languages.
 const MAX_VALUES: u32 = 10_000;
+
+/// Values in all records for each byte of the data section that are still believed: MaxMind's records share most of theirs, and
+/// have under 10 for each byte. So a small file that says it is a huge one is left in time.
+const MAX_VALUES_PER_BYTE: u64 = 64;
 
 /// Distinct records looked at to recognise the layout; some have nothing but a continent in them.
 const PROBES: u64 = 1_000;
 
 impl Database {
-    /// Reads a file whole and verifies it.
-    pub(super) fn open(path: &Path) -> Result<Database, PlaceError> {
+    /// Reads a file whole and verifies it; counts its cities' addresses too, if `counted`.
+    pub(super) fn open(path: &Path, counted: bool) -> Result<Database, PlaceError> {
         let bytes =
             std::fs::read(path).map_err(|source| PlaceError::Read { file: path.display().to_string(), source })?;
-        Database::from_bytes(path, bytes)
+        let mut database = Database::from_bytes(path, bytes)?;
+        if counted {
+            database.count()?;
+        }
+        Ok(database)
     }
 
     /// Verifies what is in memory; `path` is its name in errors.
@@ -160,7 +175,7 @@ impl Database {
             .map_err(|error| PlaceError::Damaged { file: file.clone(), what: error.to_string() })?;
         let metadata = reader.metadata();
         // from_source has checked that the data section lies between the tree and the marker.
-        let data = metadata.node_count as usize * usize::from(metadata.record_size) / 4 + SEPARATOR;
+        let data = metadata.node_count as usize * usize::from(metadata.record_size) / 4 + SEPARATOR as usize;
         let Some(section) = bytes.as_ref().get(data..marker) else {
             return Err(PlaceError::Damaged { file, what: "the search tree runs into the metadata".to_owned() });
         };
@@ -185,7 +200,7 @@ impl Database {
         };
         let jumps_v4 = (info.networks_v4 > 0).then(|| tree.jumps(tree.start_v4()));
         let jumps_v6 = (info.networks_v6 > 0).then(|| tree.jumps(0));
-        Ok(Database { path: file, bytes, reader, data, jumps_v4, jumps_v6, info })
+        Ok(Database { path: file, bytes, reader, data, jumps_v4, jumps_v6, info, counts: None })
     }
 
     pub(super) fn info(&self) -> &DatabaseInfo {
@@ -202,15 +217,50 @@ impl Database {
             IpAddr::V6(ip) => tree.find(self.jumps_v6.as_ref()?, ip.to_bits(), 128)?,
         };
         // Opening has checked that every pointer leads into the data.
-        pointer.checked_sub(SEPARATOR as u32)
+        pointer.checked_sub(SEPARATOR)
     }
 
     /// The place as the record at an offset has it.
     pub(super) fn decode(&self, offset: usize) -> Result<Place, PlaceError> {
+        self.raw(offset).map_err(|damage| self.damaged(&damage))
+    }
+
+    /// The same, for what walks the whole file.
+    pub(super) fn raw(&self, offset: usize) -> Result<Place, Damage> {
         let section = self.bytes.as_ref().get(self.data..).unwrap_or_default();
-        record::value_at(section, offset)
-            .and_then(|record| layout::place(&record, self.info.layout))
-            .map_err(|damage| PlaceError::Damaged { file: self.path.clone(), what: damage.in_words(self.data) })
+        layout::place(&record::value_at(section, offset)?, self.info.layout)
+    }
+
+    pub(super) fn damaged(&self, damage: &Damage) -> PlaceError {
+        PlaceError::Damaged { file: self.path.clone(), what: damage.in_words(self.data) }
+    }
+
+    /// Counts the addresses of its cities, which takes about as long as verifying it.
+    pub(super) fn count(&mut self) -> Result<(), PlaceError> {
+        self.counts = Some(Counts::of(self).map_err(|damage| self.damaged(&damage))?);
+        Ok(())
+    }
+
+    /// None where they were not counted.
+    pub(super) fn counts(&self) -> Option<&Counts> {
+        self.counts.as_ref()
+    }
+
+    /// Visits every network that can be public and has a record, IPv4 first.
+    pub(super) fn each_leaf(&self, mut visit: impl FnMut(&Leaf) -> Result<(), Damage>) -> Result<(), Damage> {
+        Tree::new(self.bytes.as_ref(), self.reader.metadata())
+            .each_leaf(|leaf| if private::is_private(leaf.addr()) { Ok(()) } else { visit(leaf) })
+    }
+
+    /// An IPv4 and an IPv6 address that have a record, where the file has some: others for each number.
+    pub(super) fn sample_addresses(&self, number: u64) -> impl Iterator<Item = IpAddr> {
+        let tree = Tree::new(self.bytes.as_ref(), self.reader.metadata());
+        // Two rounds of a multiplication mix a small number over all 128 bits.
+        let spread = |number: u128| number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).rotate_left(64);
+        let turns = spread(spread(u128::from(number) + 1));
+        let v4 = self.jumps_v4.as_ref().and_then(|_| tree.any_leaf(true, turns));
+        let v6 = self.jumps_v6.as_ref().and_then(|_| tree.any_leaf(false, turns));
+        v4.into_iter().chain(v6)
     }
 
     /// First address, prefix length and record offset of every network, in order. Ends early where the tree has a cycle:
@@ -240,6 +290,8 @@ struct Survey {
     networks_v4: u64,
     networks_v6: u64,
     records: u64,
+    /// Values read, those that records share counted for each.
+    values: u64,
 }
 
 /// Reads every node and every record once, in the order of the file, which takes a fraction of walking the tree. The
@@ -252,7 +304,7 @@ fn survey(tree: &Tree<'_>, section: &[u8]) -> Result<Survey, Damage> {
             let child = tree.child(node, side);
             let Some(pointer) = child.checked_sub(tree.nodes).filter(|pointer| *pointer > 0) else { continue };
             survey.networks_v6 += 1;
-            let offset = (pointer as usize).checked_sub(SEPARATOR).filter(|offset| *offset < section.len());
+            let offset = (pointer as usize).checked_sub(SEPARATOR as usize).filter(|offset| *offset < section.len());
             let Some(offset) = offset else {
                 return Err(Damage { offset: 0, what: "a search tree that points outside the data, which begins" });
             };
@@ -260,6 +312,12 @@ fn survey(tree: &Tree<'_>, section: &[u8]) -> Result<Survey, Damage> {
             if seen[offset / 64] & bit == 0 {
                 seen[offset / 64] |= bit;
                 survey.add_record(record::value_at(section, offset)?)?;
+                if survey.values > MAX_VALUES_PER_BYTE * section.len() as u64 {
+                    return Err(Damage {
+                        offset,
+                        what: "records of more values than the file can mean, up to the one",
+                    });
+                }
             }
         }
     }
@@ -275,7 +333,9 @@ fn survey(tree: &Tree<'_>, section: &[u8]) -> Result<Survey, Damage> {
 impl Survey {
     fn add_record(&mut self, record: Value<'_>) -> Result<(), Damage> {
         self.records += 1;
-        record.verify(&mut MAX_VALUES.clone())?;
+        let mut budget = MAX_VALUES;
+        record.verify(&mut budget)?;
+        self.values += u64::from(MAX_VALUES - budget);
         if self.layout.is_some() || self.records > PROBES {
             return Ok(());
         }

@@ -10,26 +10,37 @@ pub mod chain;
 mod client_ip;
 #[cfg(doctest)]
 mod client_ip_cannot;
+mod coarse;
+mod count;
 mod gazetteer;
 mod geocoder;
 mod iso3166;
 mod layout;
 mod mmdb;
 mod private;
+mod probe;
 mod record;
+mod report;
+mod stock;
 mod tree;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use cache::{CacheStats, FragmentCache};
 pub use chain::Chain;
 pub use client_ip::ClientIp;
+pub use coarse::Coarsening;
+pub use count::Held;
+use count::NameKey;
 pub use gazetteer::{Gazetteer, GazetteerError, GazetteerFiles};
 pub use geocoder::{Answer, Geocoder};
 use mmdb::Database;
 pub use mmdb::{DatabaseInfo, Layout, PlaceError};
+pub use report::{Report, Share};
+pub use stock::{News, Stock};
 
 /// The bundled database of some thousand real cities: an extract of DB-IP's City Lite (CC BY 4.0, see data/README.md).
 /// A static, so that it stands in the program once.
@@ -139,7 +150,7 @@ static NEXT_GENERATION: AtomicU32 = AtomicU32::new(1);
 /// All loaded databases, an immutable snapshot. The first file that has an answer wins.
 pub struct Places {
     generation: u32,
-    files: Vec<Database>,
+    files: Vec<Arc<Database>>,
 }
 
 impl Places {
@@ -149,7 +160,14 @@ impl Places {
     /// Errors: no file or more than 256; a file that cannot be read, is no mmdb, is damaged anywhere, or has a layout
     /// that is neither MaxMind's nor DB-IP's.
     pub fn open(files: &[PathBuf]) -> Result<Places, PlaceError> {
-        Places::of(files.iter().map(|path| Database::open(path)))
+        Places::of(files.iter().map(|path| Database::open(path, false)))
+    }
+
+    /// The same, and counts the addresses of every city and subdivision, for [`Coarsening::reduce`].
+    ///
+    /// Errors: as for [`Places::open`].
+    pub fn open_counted(files: &[PathBuf]) -> Result<Places, PlaceError> {
+        Places::of(files.iter().map(|path| Database::open(path, true)))
     }
 
     /// Verifies a file that is in memory already, such as the bundled one; `name` is what errors call it.
@@ -159,12 +177,38 @@ impl Places {
         Places::of(std::iter::once(Database::from_bytes(Path::new(name), bytes)))
     }
 
+    /// The same, and counts the addresses of every city and subdivision.
+    ///
+    /// Errors: as for [`Places::open`].
+    pub fn from_bytes_counted(name: &str, bytes: Vec<u8>) -> Result<Places, PlaceError> {
+        let mut database = Database::from_bytes(Path::new(name), bytes)?;
+        database.count()?;
+        Places::of(std::iter::once(Ok(database)))
+    }
+
     fn of(files: impl ExactSizeIterator<Item = Result<Database, PlaceError>>) -> Result<Places, PlaceError> {
         if files.len() == 0 || files.len() > MAX_FILES {
             return Err(PlaceError::FileCount { found: files.len(), most: MAX_FILES });
         }
-        let files = files.collect::<Result<Vec<_>, _>>()?;
-        Ok(Places { generation: NEXT_GENERATION.fetch_add(1, Ordering::Relaxed) & GENERATION_MASK, files })
+        Ok(Places::next(files.map(|file| file.map(Arc::new)).collect::<Result<Vec<_>, _>>()?))
+    }
+
+    fn next(files: Vec<Arc<Database>>) -> Places {
+        Places { generation: NEXT_GENERATION.fetch_add(1, Ordering::Relaxed) & GENERATION_MASK, files }
+    }
+
+    /// The same databases with another one in the place of the file at `index`; the others are shared.
+    fn with(&self, index: usize, database: Database) -> Places {
+        let mut files = self.files.clone();
+        if let Some(file) = files.get_mut(index) {
+            *file = Arc::new(database);
+        }
+        Places::next(files)
+    }
+
+    /// Tells snapshots apart: another number, other databases.
+    pub fn generation(&self) -> u32 {
+        self.generation
     }
 
     /// Looks a visitor's address up. This is the only thing that is done with it.
@@ -193,20 +237,47 @@ impl Places {
     ///
     /// Errors: a key of another snapshot, or a record that cannot be read (which opening would have found).
     pub fn place(&self, key: PlaceKey) -> Result<Place, PlaceError> {
-        self.record(key).map(iso3166::complete)
+        Ok(iso3166::complete(self.raw_place(key)?))
     }
 
-    /// Decodes a record as it is, nothing completed.
+    /// Decodes a record and completes nothing.
     ///
     /// Errors: as for [`Places::place`].
-    pub fn record(&self, key: PlaceKey) -> Result<Place, PlaceError> {
+    pub fn raw_place(&self, key: PlaceKey) -> Result<Place, PlaceError> {
+        self.file_of(key)?.decode(key.offset())
+    }
+
+    fn file_of(&self, key: PlaceKey) -> Result<&Database, PlaceError> {
+        let stale = PlaceError::StaleKey { found: key.generation(), expected: self.generation };
         if key.generation() != self.generation {
-            return Err(PlaceError::StaleKey { found: key.generation(), expected: self.generation });
+            return Err(stale);
         }
-        let Some(file) = self.files.get(key.file()) else {
-            return Err(PlaceError::StaleKey { found: key.generation(), expected: self.generation });
-        };
-        file.decode(key.offset())
+        self.files.get(key.file()).map(Arc::as_ref).ok_or(stale)
+    }
+
+    /// Addresses of the city and of the subdivision of a record, by their names, in all files; of each kind the most that
+    /// any file has.
+    ///
+    /// Errors: as for [`Places::place`]; files that were opened without counting.
+    pub fn held(&self, key: PlaceKey) -> Result<(Held, Held), PlaceError> {
+        let place = self.raw_place(key)?;
+        let (city, subdivision) = (NameKey::city(&place), NameKey::subdivision(&place));
+        let mut held = (Held::default(), Held::default());
+        for file in &self.files {
+            let counts = file.counts().ok_or_else(|| PlaceError::NotCounted { file: file.info().file.clone() })?;
+            held = (held.0.most(counts.held(city)), held.1.most(counts.held(subdivision)));
+        }
+        Ok(held)
+    }
+
+    /// When the database that a key's record stands in was built, seconds since the epoch.
+    pub fn build_epoch(&self, key: PlaceKey) -> Option<u64> {
+        Some(self.files.get(key.file())?.info().build_epoch)
+    }
+
+    /// Name of the file that a key's record stands in.
+    pub fn file_name(&self, key: PlaceKey) -> Option<&str> {
+        Some(&self.files.get(key.file())?.info().file)
     }
 
     /// What is loaded, in order of precedence.

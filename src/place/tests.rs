@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 
 /// An mmdb file with these networks; IPv4 ones lie under ::/96 in a file of version 6.
-fn mmdb(version: IpVersion, networks: &[(&str, Value)]) -> Vec<u8> {
+pub(super) fn mmdb(version: IpVersion, networks: &[(&str, Value)]) -> Vec<u8> {
     let mut database = maxminddb_writer::Database::default();
     database.metadata.ip_version = version;
     database.metadata.binary_format_major_version = 2;

@@ -1,5 +1,7 @@
 //! The search tree of an mmdb file: a binary tree over the bits of an address.
 
+use std::net::IpAddr;
+
 use maxminddb::Metadata;
 
 use super::record::Damage;
@@ -20,6 +22,28 @@ const JUMP_BITS: u32 = 16;
 /// Where the first 16 bits of an address lead. Each step through a full database's tree is a miss in the cache, and an
 /// IPv4 address takes about 22 of them without this.
 pub(super) struct Jumps(Box<[u32]>);
+
+/// A network that has a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leaf {
+    pub(super) is_v4: bool,
+    /// 0 to 32, or 0 to 128.
+    pub(super) prefix_len: u8,
+    /// First address, its bits at the high end.
+    pub(super) bits: u128,
+    /// Of the record, in the data section.
+    pub(super) offset: u32,
+}
+
+impl Leaf {
+    /// First address.
+    pub(super) fn addr(&self) -> IpAddr {
+        if self.is_v4 { IpAddr::V4(((self.bits >> 96) as u32).into()) } else { IpAddr::V6(self.bits.into()) }
+    }
+}
+
+/// Zero bytes between search tree and data section.
+pub(super) const SEPARATOR: u32 = 16;
 
 impl<'a> Tree<'a> {
     pub(super) fn new(bytes: &'a [u8], metadata: &Metadata) -> Tree<'a> {
@@ -94,19 +118,101 @@ impl<'a> Tree<'a> {
             return Ok(0);
         }
         let mut found = 0;
+        let mut budget = self.most_ways();
         let mut open = vec![(start, 0)];
         while let Some((node, depth)) = open.pop() {
+            budget = budget.saturating_sub(1);
             if node > self.nodes {
                 found += 1;
             }
             if node >= self.nodes {
                 continue;
             }
-            if depth == 32 || found > all {
+            if depth == 32 || found > all || budget == 0 {
                 return Err(Damage { offset: 0, what: "a search tree with a cycle, before the data" });
             }
             open.extend([(self.child(node, 0), depth + 1), (self.child(node, 1), depth + 1)]);
         }
         Ok(found)
+    }
+
+    /// Steps that a walk over the tree may take: a sound one has two ways from each node, and a few that are there twice.
+    fn most_ways(&self) -> u64 {
+        u64::from(self.nodes) * 8 + 1024
+    }
+
+    /// The first address of a network that has a record, found by taking turns of chance at each node; none where chance
+    /// led into a part without records. `turns` has the bits of chance.
+    pub(super) fn any_leaf(&self, is_v4: bool, turns: u128) -> Option<IpAddr> {
+        let (mut node, longest) = if is_v4 { (self.start_v4(), 32) } else { (0, 128) };
+        let hidden = if is_v4 { self.nodes } else { self.start_v4() };
+        let mut bits = 0u128;
+        for depth in 0..longest {
+            if node >= self.nodes {
+                break;
+            }
+            let wanted = (turns >> (127 - depth) & 1) as usize;
+            let leads = |side: &usize| {
+                let child = self.child(node, *side);
+                child != self.nodes && child != hidden
+            };
+            let side = [wanted, 1 - wanted].into_iter().find(leads)?;
+            node = self.child(node, side);
+            bits |= (side as u128) << (127 - depth);
+        }
+        let leaf = Leaf { is_v4, prefix_len: 0, bits, offset: 0 };
+        (node > self.nodes).then(|| leaf.addr())
+    }
+
+    /// Visits every network that has a record, IPv4 first. What leads to the IPv4 addresses again, as 6to4 does in
+    /// MaxMind's files, is not visited twice. A tree has as many ways as nodes; one with a cycle, or with ways that meet
+    /// again and again, is left as damaged before it takes long.
+    pub(super) fn each_leaf(&self, mut visit: impl FnMut(&Leaf) -> Result<(), Damage>) -> Result<(), Damage> {
+        let start_v4 = self.start_v4();
+        let mut budget = self.most_ways();
+        if start_v4 < self.nodes {
+            self.each_leaf_below(start_v4, true, None, &mut budget, &mut visit)?;
+        }
+        if self.ip_version != 4 {
+            let hidden = Some(start_v4).filter(|start| *start < self.nodes);
+            self.each_leaf_below(0, false, hidden, &mut budget, &mut visit)?;
+        }
+        Ok(())
+    }
+
+    fn each_leaf_below(
+        &self,
+        start: u32,
+        is_v4: bool,
+        hidden: Option<u32>,
+        budget: &mut u64,
+        visit: &mut impl FnMut(&Leaf) -> Result<(), Damage>,
+    ) -> Result<(), Damage> {
+        let longest = if is_v4 { 32 } else { 128 };
+        let mut open = vec![(start, 0u8, 0u128)];
+        while let Some((node, depth, bits)) = open.pop() {
+            *budget = budget.saturating_sub(1);
+            if *budget == 0 {
+                return Err(Damage { offset: 0, what: "a search tree whose ways meet again, before the data" });
+            }
+            if node == self.nodes || hidden == Some(node) {
+                continue;
+            }
+            if node > self.nodes {
+                if let Some(offset) = (node - self.nodes).checked_sub(SEPARATOR) {
+                    visit(&Leaf { is_v4, prefix_len: depth, bits, offset })?;
+                }
+                continue;
+            }
+            if depth >= longest {
+                return Err(Damage {
+                    offset: 0,
+                    what: "a search tree deeper than an address is long, before the data",
+                });
+            }
+            open.push((self.child(node, 1), depth + 1, bits | 1 << (127 - depth)));
+            open.push((self.child(node, 0), depth + 1, bits));
+        }
+        Ok(())
     }
 }

@@ -142,8 +142,8 @@ class Daemon:
         return usage
 
 
-def relaying(raw: str, output: str, mmdb: list[str]) -> Daemon:
-    """A relay into a new topic."""
+def relaying(raw: str, output: str, mmdb: list[str], place: str = "") -> Daemon:
+    """A relay into a new topic. `place`: more lines of `[place]`."""
     create(output)
     create(f"{output}.dead")
     return Daemon(output, f"""
@@ -156,7 +156,7 @@ schema = "{ROOT}/schemas/button_presses.avsc"
 topic = "{output}.dead"
 [place]
 files = {json.dumps([os.path.abspath(f) for f in mmdb])}
-""")
+{place}""")
 
 
 def relay(raw: str, events: int, mmdb: list[str], run: str) -> dict:

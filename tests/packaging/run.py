@@ -109,7 +109,7 @@ class Units(Test):
             self.assertIn(line, lines)
         for unit in ("pressline.service", "pressline@.service"):
             text = (UNITS / unit).read_text()
-            for line in ("Type=notify", "LoadCredential=secret:/etc/pressline/secrets", "User=pressline"):
+            for line in ("Type=notify", "ExecReload=+/bin/kill -HUP $MAINPID", "LoadCredential=secret:/etc/pressline/secrets", "User=pressline"):
                 self.assertIn(line, text.splitlines())
             self.assertIn("\nExecStartPre=/usr/bin/pressline check", text)
 

@@ -12,6 +12,7 @@ mod offsets;
 mod places;
 mod positions;
 mod registry;
+mod reload;
 mod rights;
 mod security;
 mod service_manager;

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
-use super::super::chain::{Chain, Step, Steps};
+use super::super::chain::{Chain, Step};
 use super::*;
 
 /// What a stub does with the n-th request, given its query.
@@ -183,8 +183,8 @@ async fn a_place_is_asked_about_once_and_its_fragments_are_made_anew() {
     assert_eq!(scene.ask("lyon", 9), Some((45.75, 4.85)), "a record that was not there before");
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(stub.queries().len(), 1);
-    assert_eq!(scene.metric("pressline_geocoder_lookups_total", "result=\"asked\""), 3);
-    assert_eq!(scene.metric("pressline_geocoder_lookups_total", "result=\"known\""), 2);
+    assert_eq!(scene.metric("pressline_geocoder_lookups_total", "entry=\"asked\""), 3);
+    assert_eq!(scene.metric("pressline_geocoder_lookups_total", "entry=\"known\""), 2);
     assert_eq!(scene.metric("pressline_geocoder_waiting_places", ""), 0);
     assert_eq!(scene.metric("pressline_geocoder_cache_entries", ""), 1);
 }
@@ -292,7 +292,7 @@ async fn lies_are_refused_counted_and_not_asked_for_again() {
     }
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(stub.queries().len(), 4, "a miss is kept");
-    assert_eq!(scene.metric("pressline_geocoder_lookups_total", "result=\"missing\""), 4);
+    assert_eq!(scene.metric("pressline_geocoder_lookups_total", "entry=\"missing\""), 4);
 }
 
 #[tokio::test]
@@ -460,8 +460,9 @@ async fn in_the_chain_it_comes_last_and_is_told_no_more_than_the_place_has() {
         Chain::new("test", Some(Arc::new(super::super::gazetteer::tests::gazetteer())), Some(Arc::new(geocoder)));
     let complete = |city: &str, subdivision: &str, offset| {
         let names = Place { country_code: "US".into(), subdivision_name: subdivision.into(), ..place(city) };
-        let (mut place, mut steps) = (Place { country_name: "United States".into(), ..names }, Steps::default());
-        chain.complete(&mut place, &mut steps, Some((&cache, key(offset))));
+        let record = Place { country_name: "United States".into(), ..names };
+        let mut place = record.clone();
+        let steps = chain.complete(&mut place, &record, Some((&cache, key(offset))));
         (place, steps)
     };
     let (place, steps) = complete("Dallas", "Texas", 1);

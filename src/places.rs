@@ -1,0 +1,189 @@
+//! `pressline places`: what place databases know. And which databases a command is about.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::config::load::{self, Sources};
+use crate::config::{PipelineConfig, PlaceConfig};
+use crate::finding::{Finding, sentences};
+use crate::place::{DatabaseInfo, Held, PlaceError, Places, Report, Share};
+
+/// Fewer addresses make a city small where neither a flag nor a pipeline says how many.
+const MIN_ADDRESSES: u64 = 1_024;
+
+/// `pressline places`.
+#[derive(Args)]
+pub struct PlacesArgs {
+    #[command(subcommand)]
+    command: PlacesCommand,
+}
+
+#[derive(Subcommand)]
+enum PlacesCommand {
+    /// Count the share of addresses with country, subdivision, city and coordinates, by country and in all
+    Report(ReportArgs),
+}
+
+#[derive(Args)]
+struct ReportArgs {
+    #[command(flatten)]
+    databases: Databases,
+    /// Fewer addresses make a city small [default: the pipeline's place.min_addresses, else 1024]
+    #[arg(long, value_name = "NUMBER")]
+    min_addresses: Option<u64>,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Names place databases: those of a pipeline, or files.
+#[derive(Args)]
+pub struct Databases {
+    /// A place database (mmdb) instead of the pipeline's; more than one in order of precedence
+    #[arg(long, value_name = "FILE", conflicts_with = "pipeline")]
+    mmdb: Vec<PathBuf>,
+    /// The pipeline: its name (of a file in pipelines/), or its file [default: the only one]
+    #[arg(short, long, value_name = "NAME|FILE")]
+    pipeline: Option<String>,
+    /// Settings shared by all pipelines [default: pressline.toml if there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Override a setting; wins over files and environment
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+/// Why nothing can be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum PlacesError {
+    /// The configuration is wrong.
+    #[error("{}", sentences(.0))]
+    Findings(Vec<Finding>),
+    /// No pipeline, or more than one.
+    #[error("{0}")]
+    Which(String),
+    /// A database cannot be used.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The gazetteer's files cannot be used.
+    #[error("place.gazetteer: {0}")]
+    Gazetteer(String),
+    /// A file cannot be read, or the output not be written.
+    #[error("{what}: {source}")]
+    Io {
+        /// Which.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl Databases {
+    /// The pipeline's `[place]`, or the files with everything else at its default. Errors: findings; no such pipeline.
+    pub fn settings(&self) -> Result<PlaceConfig, PlacesError> {
+        if !self.mmdb.is_empty() {
+            return Ok(PlaceConfig::of(self.mmdb.iter().cloned()));
+        }
+        let named = self.pipeline.as_deref().unwrap_or_default();
+        let is_file = Path::new(named).exists() || named.ends_with(".toml");
+        let pipelines = if is_file { vec![PathBuf::from(named)] } else { Vec::new() };
+        let sources = Sources { shared: self.config.clone(), pipelines, sets: self.sets.clone() };
+        let loaded = load::load(&sources).map_err(PlacesError::Findings)?;
+        let is_meant = |file: &Path, config: &Result<PipelineConfig, _>| match config {
+            _ if is_file || named.is_empty() => true,
+            Ok(config) => config.name == named,
+            Err(_) => file.file_stem().is_some_and(|stem| *stem == *named),
+        };
+        let mut meant = loaded.pipelines.into_iter().filter(|(file, config)| is_meant(file, config));
+        match (meant.next(), meant.next()) {
+            (Some((_, config)), None) => Ok(config.map_err(PlacesError::Findings)?.place),
+            (None, _) => Err(PlacesError::Which("no such pipeline with a [source]; name its file, or --mmdb".into())),
+            _ => Err(PlacesError::Which("there are several pipelines; name one with --pipeline, or --mmdb".into())),
+        }
+    }
+}
+
+/// Shows the report. Errors: see [`PlacesError`].
+pub fn run(args: &PlacesArgs) -> Result<(), PlacesError> {
+    let PlacesCommand::Report(args) = &args.command;
+    let settings = args.databases.settings()?;
+    let places = Places::open(&settings.paths())?;
+    let least = Some(settings.min_addresses).filter(|least| *least > 0).unwrap_or(MIN_ADDRESSES);
+    let report = places.report(args.min_addresses.unwrap_or(least))?;
+    let text = if args.json { json(&places.databases(), &report) } else { table(&places.databases(), &report) };
+    print(&text)
+}
+
+/// Prints to standard output. Errors: it cannot be written.
+pub fn print(text: &str) -> Result<(), PlacesError> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|source| PlacesError::Io { what: "standard output".into(), source })
+}
+
+fn json(databases: &[DatabaseInfo], report: &Report) -> String {
+    let databases: Vec<_> = databases
+        .iter()
+        .map(|database| {
+            json!({"file": database.file, "type": database.database_type, "build_epoch": database.build_epoch,
+                   "attribution": database.attribution})
+        })
+        .collect();
+    format!("{}\n", json!({"databases": databases, "report": report}))
+}
+
+fn table(databases: &[DatabaseInfo], report: &Report) -> String {
+    let mut text = String::new();
+    for database in databases {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}: {}. {}", database.file, database.database_type, database.attribution);
+    }
+    let _ = writeln!(
+        text,
+        "{} of {} cities have fewer than {} addresses (an IPv6 network of /56 counts like an IPv4 address)\n\n{}",
+        report.all.small_cities,
+        report.all.cities,
+        report.min_addresses,
+        headings()
+    );
+    let mut rows: Vec<(&str, &Share)> = report.countries.iter().map(|(code, share)| (code.as_str(), share)).collect();
+    rows.sort_by_key(|(code, share)| (std::cmp::Reverse(share.all.v4), *code));
+    for (code, share) in std::iter::once(("all", &report.all)).chain(rows) {
+        let _ = writeln!(text, "{}", row(code, share));
+    }
+    text
+}
+
+fn headings() -> String {
+    let half = |title: &str| format!("{title:>20}  country  subdiv.     city  coord.  small");
+    format!("COUNTRY{} {}  CITIES   SMALL", half("IPV4 ADDRESSES"), half("IPV6 /64"))
+}
+
+fn row(code: &str, share: &Share) -> String {
+    let half = |of: fn(&Held) -> u64| {
+        let all = of(&share.all);
+        let percent = |part: &Held| match all {
+            0 => "-".to_owned(),
+            all => format!("{:.1}%", of(part) as f64 * 100.0 / all as f64),
+        };
+        format!(
+            "{all:>20}  {:>7}  {:>7}  {:>7} {:>7} {:>6}",
+            percent(&share.country),
+            percent(&share.subdivision),
+            percent(&share.city),
+            percent(&share.coordinates),
+            percent(&share.small)
+        )
+    };
+    format!(
+        "{code:<7}{} {}  {:>6}  {:>6}",
+        half(|held| held.v4),
+        half(|held| held.v6),
+        share.cities,
+        share.small_cities
+    )
+}
