@@ -92,14 +92,21 @@ impl Enricher {
         let mut outcome = LookupOutcome::Hit;
         let made = self.cache.get_or_insert_with(key, || {
             outcome = LookupOutcome::Miss;
-            let renew = Some((&self.cache, key));
-            self.chain.place(&self.places, key, renew).map(|(place, _)| self.encoder.place_fragment(&place))
+            self.place(key).map(|place| self.encoder.place_fragment(&place))
         });
         match made {
             Ok(fragment) => (fragment, outcome),
             // Opening the file read every record, so this is a fault of ours; the event is worth more than its place.
             Err::<_, PlaceError>(_) => (Arc::clone(&self.unknown), LookupOutcome::Failed),
         }
+    }
+
+    /// The place of a record as it is told. The chain comes behind everything that leaves something out of the place: its
+    /// geocoder is another machine.
+    fn place(&self, key: PlaceKey) -> Result<Place, PlaceError> {
+        let mut place = self.places.place(key)?;
+        self.chain.complete(&mut place, &self.places.raw_place(key)?, Some((&self.cache, key)));
+        Ok(place)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::gazetteer::Level;
-use super::{FragmentCache, Gazetteer, Geocoder, Place, PlaceError, PlaceKey, Places};
+use super::{FragmentCache, Gazetteer, Geocoder, Place, PlaceKey};
 use crate::metrics::ChainMetrics;
 
 /// What can fill in a part of a place.
@@ -120,30 +120,22 @@ impl Chain {
         gazetteer.chain(geocoder)
     }
 
-    /// The whole place of a record, and which step gave what. With `renew` the geocoder may be asked.
-    ///
-    /// Errors: those of [`Places::place`].
-    pub fn place(
-        &self,
-        places: &Places,
-        key: PlaceKey,
-        renew: Option<Renew<'_>>,
-    ) -> Result<(Place, Steps), PlaceError> {
-        let mut place = places.place(key)?;
-        let mut steps = Steps::of_record(&places.record(key)?, &place);
-        self.complete(&mut place, &mut steps, renew);
+    /// Fills in what a place lacks, counts which step gave what, and gives it. `record` is what the database's record has
+    /// of it, nothing completed. With `renew` the geocoder may be asked, and what it is told are the place's names as they
+    /// stand here: what must not be told has to be left out before. A place without a country stays as it is, since nothing
+    /// can be asked about it.
+    pub fn complete(&self, place: &mut Place, record: &Place, renew: Option<Renew<'_>>) -> Steps {
+        let mut steps = Steps::of_record(record, place);
+        if place.country_code != "--" {
+            self.fill_in(place, &mut steps, renew);
+        }
         if let Some(metrics) = &self.metrics {
             metrics.count(&steps);
         }
-        Ok((place, steps))
+        steps
     }
 
-    /// Fills in what a place lacks. A place without a country stays as it is: nothing can be asked about it. What the
-    /// geocoder is told are the place's names as they stand here.
-    pub fn complete(&self, place: &mut Place, steps: &mut Steps, renew: Option<Renew<'_>>) {
-        if place.country_code == "--" {
-            return;
-        }
+    fn fill_in(&self, place: &mut Place, steps: &mut Steps, renew: Option<Renew<'_>>) {
         if let Some(gazetteer) = self.gazetteer.as_deref()
             && place.country_name.is_empty()
         {

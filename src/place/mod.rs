@@ -191,13 +191,13 @@ impl Places {
     ///
     /// Errors: a key of another snapshot, or a record that cannot be read (which opening would have found).
     pub fn place(&self, key: PlaceKey) -> Result<Place, PlaceError> {
-        self.record(key).map(iso3166::complete)
+        Ok(iso3166::complete(self.raw_place(key)?))
     }
 
-    /// Decodes a record as it is, nothing completed.
+    /// Decodes a record and completes nothing.
     ///
     /// Errors: as for [`Places::place`].
-    pub fn record(&self, key: PlaceKey) -> Result<Place, PlaceError> {
+    pub fn raw_place(&self, key: PlaceKey) -> Result<Place, PlaceError> {
         if key.generation() != self.generation {
             return Err(PlaceError::StaleKey { found: key.generation(), expected: self.generation });
         }

@@ -7,8 +7,8 @@ use super::*;
 
 fn complete(chain: &Chain, place: &Place) -> (Place, Steps) {
     let mut place = place.clone();
-    let mut steps = Steps::of_record(&place, &place);
-    chain.complete(&mut place, &mut steps, None);
+    let record = place.clone();
+    let steps = chain.complete(&mut place, &record, None);
     (place, steps)
 }
 

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
-use super::super::chain::{Chain, Step, Steps};
+use super::super::chain::{Chain, Step};
 use super::*;
 
 /// What a stub does with the n-th request, given its query.
@@ -460,8 +460,9 @@ async fn in_the_chain_it_comes_last_and_is_told_no_more_than_the_place_has() {
         Chain::new("test", Some(Arc::new(super::super::gazetteer::tests::gazetteer())), Some(Arc::new(geocoder)));
     let complete = |city: &str, subdivision: &str, offset| {
         let names = Place { country_code: "US".into(), subdivision_name: subdivision.into(), ..place(city) };
-        let (mut place, mut steps) = (Place { country_name: "United States".into(), ..names }, Steps::default());
-        chain.complete(&mut place, &mut steps, Some((&cache, key(offset))));
+        let record = Place { country_name: "United States".into(), ..names };
+        let mut place = record.clone();
+        let steps = chain.complete(&mut place, &record, Some((&cache, key(offset))));
         (place, steps)
     };
     let (place, steps) = complete("Dallas", "Texas", 1);
