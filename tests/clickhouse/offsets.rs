@@ -136,3 +136,12 @@ fn the_age_of_a_pending_range_grows_until_it_is_decided() {
     assert_eq!(run.stop(), 0);
     assert_eq!(counts(&world, &load), "20 20");
 }
+
+#[test]
+fn an_older_release_and_this_one_hand_partitions_to_each_other() {
+    let Some((world, load)) = stage("ch_upgrade") else { return };
+    crate::loads::upgrade::there_and_back(&load);
+    let counted = counts(&world, &load);
+    let (rows, distinct) = counted.split_once(' ').unwrap();
+    assert_eq!(rows, distinct);
+}

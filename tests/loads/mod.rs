@@ -1,6 +1,7 @@
 //! A pipeline with one sink, run as a user runs it: its topic, its files, records in Confluent's wire format.
 
 pub mod rights;
+pub mod upgrade;
 
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Output;
@@ -149,6 +150,14 @@ impl Load {
         Relay::spawn(command)
     }
 
+    /// The same by another program.
+    pub fn run_by(&self, program: &str) -> Relay {
+        let mut command = self.command_of(program);
+        // A killed one is missed soon.
+        command.arg("run").args(["--set", "kafka.consumer.session.timeout.ms=8000"]);
+        Relay::spawn(command)
+    }
+
     /// The same as the user of Kafka who may nothing without a grant.
     pub fn run_as_least(&self) -> Relay {
         let mut command = self.command_as_least();
@@ -185,7 +194,11 @@ impl Load {
     }
 
     fn command(&self) -> std::process::Command {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pressline"));
+        self.command_of(env!("CARGO_BIN_EXE_pressline"))
+    }
+
+    fn command_of(&self, program: &str) -> std::process::Command {
+        let mut command = std::process::Command::new(program);
         command.current_dir(self.dir.path()).stdin(std::process::Stdio::null()).env("RUST_BACKTRACE", "0");
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PRESSLINE__")) {
             command.env_remove(name);

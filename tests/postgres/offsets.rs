@@ -177,3 +177,12 @@ fn a_change_is_asked_about_and_only_a_yes_is_one() {
         assert_eq!(database.position(0), to);
     }
 }
+
+#[test]
+fn an_older_release_and_this_one_hand_partitions_to_each_other() {
+    let Some((database, load)) = stage("pg_upgrade") else { return };
+    crate::loads::upgrade::there_and_back(&load);
+    let counted = database.counts();
+    let (rows, distinct) = counted.split_once(' ').unwrap();
+    assert_eq!(rows, distinct);
+}
