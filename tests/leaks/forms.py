@@ -1,10 +1,10 @@
 """Every form in which an address is searched for.
 
 A form is text, searched for in any case, or bytes as they are. The eight hexadecimal and ten decimal digits of an IPv4
-address are searched for only where they stand alone, with no more hexadecimal digits beside them: within pointers, say,
-they would be there by chance. Left out, because among so many addresses and bytes chance alone would find them: the
-four raw bytes of an IPv4 address, and their base64 at other offsets than the first (five letters). All of an IPv6
-address's forms are long enough.
+address are searched for only where they stand alone, with no more hexadecimal digits beside them and not in front of a
+UUID: in pointers and the ids of members and requests they would be there by chance. Left out, because among so many
+addresses and bytes chance alone would find them: the four raw bytes of an IPv4 address, and their base64 at other
+offsets than the first (five letters). All of an IPv6 address's forms are long enough.
 """
 
 import base64
@@ -18,7 +18,7 @@ _HASHES = ("md5", "sha1", "sha256")
 
 class Form(NamedTuple):
     """`needle` is in lower case where `folded`: then it is found in any case. `alone`: only without hexadecimal digits
-    beside it."""
+    beside it, and not as the first part of a UUID."""
 
     name: str
     needle: bytes

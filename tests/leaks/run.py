@@ -117,7 +117,7 @@ def _report(searcher, captures):
         kinds = Counter(hit.form for hit in hits)
         failures += [f"{name}: {count} times an address as {form}" for form, count in kinds.items()]
         for hit in hits[:3]:
-            around = content[max(0, hit.at - 60) : hit.at + 80]
+            around = bytes(content[max(0, hit.at - 60) : hit.at + 80])
             failures.append(f"{name}, byte {hit.at}: {hit.address} as {hit.form} in {around!r}")
     return failures
 
@@ -159,8 +159,8 @@ _CAUGHT_IN = {
     "dead": ["topics", "kafka traffic"],
     "timestamp": ["topics"],
     "offset": ["offsets", "kafka traffic"],
-    "log": ["logs"],
-    "stdout": ["logs"],
+    "log": ["log 0"],
+    "stdout": ["log 0"],
     "metric": ["pages"],
     "file": ["files"],
     "registry": ["registry traffic"],

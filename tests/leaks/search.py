@@ -1,11 +1,12 @@
 """Finds any of millions of needles in any number of bytes.
 
-Eight bytes of each needle are its key. Every eight bytes in a row of what is searched are looked up in a table of bits
+Eight bytes of each needle are its key. Every eight bytes in a row of what is searched are looked up in two tables
 first, which few pass, then among the sorted keys, and what passes that is compared as a whole.
 """
 
 import functools
 import multiprocessing
+import re
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
@@ -15,11 +16,13 @@ from forms import forms
 
 _KEY = 8
 _BITS = 28
-_FACTOR = numpy.uint64(0x9E3779B97F4A7C15)
+_FACTORS = (numpy.uint64(0x9E3779B97F4A7C15), numpy.uint64(0xC2B2AE3D27D4EB4F))
 _CHUNK = 1 << 22
 _PART = 10_000
+_LONGEST = 128  # more than any needle and the bytes beside it
 _MOST_HITS = 10_000
 _DIGITS = frozenset(b"0123456789abcdefABCDEF")
+_REST_OF_UUID = re.compile(rb"-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-")
 
 
 class Hit(NamedTuple):
@@ -47,14 +50,20 @@ class Searcher:
         self._forms = functools.lru_cache(maxsize=1000)(lambda address: list(forms(address)))
 
     def find(self, content):
-        """Hits in these bytes, at most some thousands."""
+        """Hits in these bytes (or a file mapped into memory), at most some thousands."""
         hits = []
-        for folded, index in self._indexes.items():
-            searched = content.lower() if folded else content
-            for at, owner in index.candidates(searched):
-                hits += self._confirm(searched, at, self._addresses[owner], folded)
-                if len(hits) > _MOST_HITS:
-                    return hits
+        for begin in range(0, len(content), _CHUNK):
+            # With so much of both neighbours that a needle that begins in this chunk is whole, with what is beside it.
+            before = min(begin, _LONGEST)
+            piece = bytes(content[begin - before : begin + _CHUNK + _LONGEST])
+            for folded, index in self._indexes.items():
+                searched = piece.lower() if folded else piece
+                for at, owner in index.candidates(searched):
+                    found = self._confirm(searched, at, self._addresses[owner], folded)
+                    own = (hit for hit in found if before <= hit.at < before + _CHUNK)
+                    hits += [hit._replace(at=hit.at + begin - before) for hit in own]
+            if len(hits) > _MOST_HITS:
+                break
         return hits
 
     def _confirm(self, content, at, address, folded):
@@ -64,7 +73,7 @@ class Searcher:
             if form.folded != folded or begin < 0 or content[begin:end] != form.needle:
                 continue
             around = content[max(begin - 1, 0) : begin] + content[end : end + 1]
-            if not (form.alone and _DIGITS.intersection(around)):
+            if not form.alone or not (_DIGITS.intersection(around) or _REST_OF_UUID.match(content, end)):
                 yield Hit(address, form.name, begin)
 
 
@@ -85,24 +94,25 @@ class _Index:
         owners = numpy.concatenate([owners + numpy.uint32(_PART * part) for part, (_, owners) in enumerate(parts)])
         order = numpy.argsort(numbers, kind="stable")
         self.size, self._keys, self._owners = len(numbers), numbers[order], owners[order]
-        self._passes = numpy.zeros(1 << _BITS, dtype=bool)
-        self._passes[_place(self._keys)] = True
+        self._passes = [numpy.zeros(1 << _BITS, dtype=bool) for _ in _FACTORS]
+        for passes, factor in zip(self._passes, _FACTORS):
+            passes[_place(self._keys, factor)] = True
 
     def candidates(self, content):
         """(begin of a key, owner) wherever a key stands."""
-        for begin in range(0, len(content), _CHUNK):
-            chunk = content[begin : begin + _CHUNK + _KEY - 1]
-            if len(chunk) < _KEY:
-                return
-            rows = numpy.ndarray(len(chunk) - _KEY + 1, dtype="<u8", buffer=chunk, strides=(1,))
-            at = numpy.flatnonzero(self._passes[_place(rows)])
-            found = rows[at]
-            first = numpy.searchsorted(self._keys, found, "left")
-            last = numpy.searchsorted(self._keys, found, "right")
-            for where in numpy.flatnonzero(last > first):
-                for owner in set(self._owners[first[where] : last[where]].tolist()):
-                    yield begin + int(at[where]), owner
+        if len(content) < _KEY:
+            return
+        rows = numpy.ndarray(len(content) - _KEY + 1, dtype="<u8", buffer=content, strides=(1,))
+        first_table, second_table = self._passes
+        at = numpy.flatnonzero(first_table[_place(rows, _FACTORS[0])])
+        at = at[second_table[_place(rows[at], _FACTORS[1])]]
+        found = rows[at]
+        first = numpy.searchsorted(self._keys, found, "left")
+        last = numpy.searchsorted(self._keys, found, "right")
+        for where in numpy.flatnonzero(last > first):
+            for owner in set(self._owners[first[where] : last[where]].tolist()):
+                yield int(at[where]), owner
 
 
-def _place(numbers):
-    return (numbers * _FACTOR) >> numpy.uint64(64 - _BITS)
+def _place(numbers, factor):
+    return (numbers * factor) >> numpy.uint64(64 - _BITS)

@@ -1,5 +1,6 @@
 """One run's stage: topics, tables and configuration of its own, and pressline with everything captured that leaves."""
 
+import mmap
 import os
 import re
 import resource
@@ -230,7 +231,7 @@ class Stage:
             "clickhouse traffic": self.clickhouse.content(),
             "postgres rows": self._postgres_rows(),
             "clickhouse rows": "\n".join(self.tables[1].run_sql(f"SELECT * FROM {self.tables[1].table}")).encode(),
-            "logs": b"\n".join(process.log_file.read_bytes() for process in self.processes),
+            **{f"log {number}": _mapped(process.log_file) for number, process in enumerate(self.processes)},
             "pages": self.pages.content(),
             "proc": b"\n".join(self._seen_proc),
             "files": b"\n".join(
@@ -306,6 +307,12 @@ class Process:
         """Stops it as an operator would; its exit code."""
         self.process.terminate()
         return self.process.wait(20)
+
+
+def _mapped(path):
+    """A file's content, without reading it at once: logs can be gigabytes."""
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
 
 
 def _allow_core():
