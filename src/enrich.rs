@@ -201,7 +201,7 @@ mod tests {
 
     use super::*;
     use crate::event::Actions;
-    use crate::place::Stock;
+    use crate::place::{Gazetteer, GazetteerFiles, Stock};
 
     static DATABASE: LazyLock<Vec<u8>> = LazyLock::new(presses::database);
 
@@ -276,6 +276,32 @@ mod tests {
         assert_eq!(look_up(&two, &visitor).1, LookupOutcome::Hit);
         one.refresh();
         assert_eq!(one.cache_stats().entries, 1, "nothing new, nothing dropped");
+    }
+
+    #[test]
+    fn a_city_that_is_not_told_is_told_to_no_step_behind_the_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, cities) = (folder.path().join("made-up.mmdb"), folder.path().join("cities.txt"));
+        std::fs::write(&file, &*DATABASE).unwrap();
+        std::fs::write(
+            &cities,
+            "8\tKaupunki 8\tKaupunki 8\t\t9.5\t8.5\tP\tPPL\tFI\t\t18\t\t\t\t5000\t\t1\tEurope/Helsinki\t2026-01-01\n",
+        )
+        .unwrap();
+        let files = GazetteerFiles { cities: Some(cities), ..GazetteerFiles::default() };
+        let chain = Arc::new(Chain::of_gazetteer(Some(Arc::new(Gazetteer::open(&files).unwrap()))));
+        let stock = Stock::open(std::slice::from_ref(&file), true).unwrap();
+        let caches = Arc::new(Caches::new(100));
+        let small = Coarsening { min_addresses: 513, round_coordinates: None };
+        let enricher = Enricher::following(stock.subscribe(), caches, Arc::clone(&enricher().encoder), small)
+            .with_chain(Arc::clone(&chain));
+        let Lookup::Found(key) = enricher.places.lookup_addr(presses::address_v4(8, 1)) else { panic!("found") };
+        assert_eq!(enricher.place(key).unwrap().latitude, None);
+
+        let mut told = enricher.places.place(key).unwrap();
+        (told.latitude, told.longitude) = (None, None);
+        chain.complete(&mut told, &Place::unknown(), None);
+        assert_eq!(told.latitude, Some(9.5), "the gazetteer knows the city");
     }
 
     #[test]
