@@ -285,7 +285,8 @@ mod tests {
         std::fs::write(&file, &*DATABASE).unwrap();
         std::fs::write(
             &cities,
-            "8\tKaupunki 8\tKaupunki 8\t\t9.5\t8.5\tP\tPPL\tFI\t\t18\t\t\t\t5000\t\t1\tEurope/Helsinki\t2026-01-01\n",
+            "8\tKaupunki 8\tKaupunki 8\t\t9.5\t8.5\tP\tPPL\tFI\t\t18\t\t\t\t5000\t\t1\tEurope/Helsinki\t2026-01-01\n\
+             1\tSeat\tSeat\t\t60.0\t25.0\tP\tPPLC\tFI\t\t18\t\t\t\t600000\t\t1\tEurope/Helsinki\t2026-01-01\n",
         )
         .unwrap();
         let files = GazetteerFiles { cities: Some(cities), ..GazetteerFiles::default() };
@@ -296,7 +297,8 @@ mod tests {
         let enricher = Enricher::following(stock.subscribe(), caches, Arc::clone(&enricher().encoder), small)
             .with_chain(Arc::clone(&chain));
         let Lookup::Found(key) = enricher.places.lookup_addr(presses::address_v4(8, 1)) else { panic!("found") };
-        assert_eq!(enricher.place(key).unwrap().latitude, None);
+        let place = enricher.place(key).unwrap();
+        assert_eq!((place.city_name.as_str(), place.latitude), ("", Some(60.0)), "the area's, not the city's");
 
         let mut told = enricher.places.place(key).unwrap();
         (told.latitude, told.longitude) = (None, None);

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Report, Subject};
-use crate::config::PipelineConfig;
 use crate::config::sink::{ClickHouseDelivery, ColumnsConfig, LoadConfig};
+use crate::config::{OnStale, PipelineConfig};
 use crate::encode;
+use crate::enrich::BUILD_HEADER;
 use crate::finding::Finding;
 use crate::metrics;
 
@@ -61,6 +62,10 @@ pub enum Kept {
     Metrics,
     /// Where standard error goes.
     Log,
+    /// By the geocoding server that is asked, as its operator says.
+    Geocoder(String),
+    /// In a file on the machine that pressline runs on.
+    File(String),
 }
 
 /// One thing that leaves; for the record's sake also the address in the ingress topic, which pressline only reads.
@@ -68,7 +73,7 @@ pub enum Kept {
 pub struct Flow {
     /// Pipeline.
     pub pipeline: String,
-    /// What it is: `ingress`, `value`, `key`, `header`, `time`, `column`, `note`, `label`, `text`.
+    /// What it is: `ingress`, `value`, `key`, `header`, `time`, `request`, `column`, `note`, `label`, `text`.
     pub part: &'static str,
     /// Its name; empty where there is only one.
     pub name: String,
@@ -87,6 +92,7 @@ const PSEUDONYM: &str = "yes: a pseudonym of the visitor";
 const OF_PSEUDONYM: &str = "yes, beside the session id";
 const UNCHECKED: &str = "as the sender fills it";
 const POINTER: &str = "points at a raw record while that is kept";
+const PLACE_ALONE: &str = "a place that somebody was in, without who or when";
 const NO: &str = "no";
 
 impl Flow {
@@ -104,6 +110,7 @@ pub fn relay(subject: &Subject<'_>, origins: &[(String, encode::Origin)], report
     let mut flows = vec![flow(&config.name, "ingress", "ip", address, Through::Nothing, DIRECTLY, raw)];
     flows.extend(output(config, origins));
     flows.extend(headers(subject.config));
+    flows.extend(places(subject.config));
     flows.extend(dead_letters(&subject.config.name, &subject.config.dead_topic(), &RELAY_LETTERS));
     flows.push(flow(&subject.config.name, "note", "topic id", Origin::Program, Through::Nothing, NO, Kept::Offsets));
     flows.extend(program(&subject.config.name));
@@ -210,6 +217,25 @@ pub fn headers(config: &PipelineConfig) -> Vec<Flow> {
     config.source.headers.iter().map(of).collect()
 }
 
+/// What the place lookup lets out beside the values.
+fn places(config: &PipelineConfig) -> Vec<Flow> {
+    let (name, place) = (&config.name, &config.place);
+    let looked_up =
+        |part, what, personal, kept| flow(name, part, what, Origin::Address, Through::Lookup, personal, kept);
+    let mut flows = Vec::new();
+    if place.build_header || place.on_stale == OnStale::Tag {
+        let topic = Kept::Topic(config.output.topic.clone());
+        flows.push(looked_up("header", BUILD_HEADER, OF_PSEUDONYM, topic));
+    }
+    if let Some(geocoder) = &place.geocoder {
+        let names = "country, subdivision, city";
+        flows.push(looked_up("request", names, PLACE_ALONE, Kept::Geocoder(geocoder.url.clone())));
+        let file = geocoder.cache_file.as_ref().map(|file| file.relative().display().to_string());
+        flows.extend(file.map(|file| looked_up("text", names, PLACE_ALONE, Kept::File(file))));
+    }
+    flows
+}
+
 const RELAY_LETTERS: [&str; 3] = ["pressline.reason", "pressline.field", "pressline.message"];
 const SINK_LETTERS: [&str; 4] = ["pressline.reason", "pressline.field", "pressline.message", "pressline.sink"];
 
@@ -247,6 +273,7 @@ fn label_origin(label: &str) -> Origin {
     match label {
         "pipeline" | "worker" | "sink" | "file" | "version" => Origin::Program,
         "reason" | "trigger" | "cause" | "outcome" | "class" => Origin::Program,
+        "part" | "step" | "geocoder" | "entry" | "answer" | "result" => Origin::Program,
         "partition" => Origin::Position,
         _ => Origin::Address,
     }
@@ -316,6 +343,8 @@ fn kept(kept: &Kept, retentions: &BTreeMap<String, String>) -> String {
         Kept::Offsets => "the group's offsets, by the broker's offsets.retention.minutes".into(),
         Kept::Metrics => "metrics, where they are scraped to".into(),
         Kept::Log => "log, where standard error goes".into(),
+        Kept::Geocoder(url) => format!("geocoder {url}, as its operator says"),
+        Kept::File(path) => format!("file {path}, until it is deleted"),
     }
 }
 
