@@ -636,7 +636,33 @@ async fn the_data_flow_names_the_origin_of_everything_that_leaves() {
     }
     let names: Vec<&str> = ["value", "time", "header", "note", "label", "text"].to_vec();
     assert!(names.iter().all(|part| text.contains(&format!("| p | {part}"))), "{text}");
-    has(&house.read().await, "p: 39 things are traced, none comes from the address but through the lookup");
+    let count = text.lines().count() - 2;
+    has(
+        &house.read().await,
+        &format!("p: {count} things are traced, none comes from the address but through the lookup"),
+    );
+}
+
+#[tokio::test]
+async fn the_data_flow_names_what_is_told_of_places_elsewhere() {
+    let geocoder =
+        "\n[place.geocoder]\nurl = \"http://127.0.0.1:1\"\ncontact = \"ops@example.org\"\ncache_file = \"answers\"\n";
+    let house = House::new()
+        .with("\n[output]", &format!("{geocoder}[output]"))
+        .with("files = [", "build_header = true\nfiles = [");
+    let text = house.check(false).await.data_flow();
+    let alone = "the address | place lookup | a place that somebody was in, without who or when";
+    has(
+        &text,
+        &format!(
+            "| p | request `country, subdivision, city` | {alone} | geocoder http://127.0.0.1:1, as its operator says |"
+        ),
+    );
+    has(&text, &format!("| p | text `country, subdivision, city` | {alone} | file "));
+    has(
+        &text,
+        "| p | header `pressline.place_build` | the address | place lookup | yes, beside the session id | topic button_presses",
+    );
 }
 
 #[tokio::test]
