@@ -76,7 +76,7 @@ impl Caches {
     pub fn of(&self, places: &Places) -> Arc<FragmentCache> {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         if newest.0 != places.generation() {
-            *newest = (places.generation(), Arc::new(FragmentCache::new(self.capacity)));
+            *newest = (places.generation(), Arc::new(newest.1.successor(self.capacity)));
         }
         Arc::clone(&newest.1)
     }
@@ -269,8 +269,9 @@ mod tests {
 
         assert_eq!(stock.look(true).len(), 1);
         assert_eq!(look_up(&one, &visitor).1, LookupOutcome::Hit, "not before it is told to");
+        let before = one.cache_stats();
         one.refresh();
-        assert_eq!(one.cache_stats().entries, 0);
+        assert_eq!(one.cache_stats(), CacheStats { entries: 0, ..before }, "what was counted counts on");
         assert_eq!(look_up(&one, &visitor), (Arc::clone(&first), LookupOutcome::Miss));
         two.refresh();
         assert_eq!(look_up(&two, &visitor).1, LookupOutcome::Hit);

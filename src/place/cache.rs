@@ -66,6 +66,16 @@ impl FragmentCache {
         }
     }
 
+    /// An empty cache that goes on counting hits, misses and evictions where this one stands: for other databases.
+    pub fn successor(&self, capacity: usize) -> FragmentCache {
+        let stats = self.stats();
+        let next = FragmentCache::new(capacity);
+        next.hits.0.store(stats.hits, Relaxed);
+        next.misses.store(stats.misses, Relaxed);
+        next.evictions.store(stats.evictions, Relaxed);
+        next
+    }
+
     /// The fragment of a record, made by `make` if it is not there. No lock is held while `make` runs; two threads that
     /// miss the same key at once both make it, and either result is kept.
     ///
