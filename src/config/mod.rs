@@ -97,7 +97,7 @@ pub struct MemoryConfig {
 
 impl Default for MemoryConfig {
     fn default() -> Self {
-        Self { fetch_mb: 32, batch_mb: 128 }
+        Self { fetch_mb: 8, batch_mb: 128 }
     }
 }
 
