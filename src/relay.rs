@@ -318,8 +318,9 @@ fn relay_batch(
         Ok(Committed { .. }) => {
             source.settled(open.offsets(), &stages.tallies);
             coordinator.committed(open);
+            let now_us = now_us();
             for record in &batch.records {
-                if let Some(ms) = timestamp_ms(record, now_us()) {
+                if let Some(ms) = timestamp_ms(record, now_us) {
                     last_timestamp_ms.insert(record.partition(), ms);
                 }
             }

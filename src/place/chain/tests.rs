@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use super::super::gazetteer::tests::gazetteer;
+use super::super::gazetteer::tests::{gazetteer, place};
 use super::*;
 
 fn complete(chain: &Chain, place: &Place) -> (Place, Steps) {
@@ -14,15 +14,6 @@ fn complete(chain: &Chain, place: &Place) -> (Place, Steps) {
 
 fn with_gazetteer() -> Chain {
     Chain { gazetteer: Some(Arc::new(gazetteer())), ..Chain::default() }
-}
-
-fn place(country: &str, subdivision: &str, city: &str) -> Place {
-    Place {
-        country_code: country.to_owned(),
-        subdivision_name: subdivision.to_owned(),
-        city_name: city.to_owned(),
-        ..Place::unknown()
-    }
 }
 
 #[test]

@@ -70,7 +70,7 @@ pub(in crate::place) fn gazetteer() -> Gazetteer {
     Gazetteer::open(&Folder::new().files()).unwrap()
 }
 
-fn place(country: &str, subdivision: &str, city: &str) -> Place {
+pub(in crate::place) fn place(country: &str, subdivision: &str, city: &str) -> Place {
     Place {
         country_code: country.to_owned(),
         subdivision_name: subdivision.to_owned(),
