@@ -8,7 +8,7 @@ use crate::http_client;
 use crate::place::{Gazetteer, GazetteerFiles, Geocoder};
 
 /// The public server, and the most requests in a second that its usage policy allows
-/// (https://operations.osmfoundation.org/policies/nominatim/).
+/// (<https://operations.osmfoundation.org/policies/nominatim/>).
 const PUBLIC_SERVER: (&str, f64) = ("nominatim.openstreetmap.org", 1.0);
 
 /// Checks gazetteer and geocoder of a pipeline; asks nobody.
