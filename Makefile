@@ -10,7 +10,7 @@ FUZZ_SECONDS ?= 60
 MMDB_MUTANTS ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help build test unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana soak mutants fuzz scaling profile instructions bench-reload
+.PHONY: help build test test-programs test-faults test-cargo test-leaks test-grafana test-relay-faults test-load-faults unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana soak mutants fuzz scaling profile instructions bench-reload
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,15 +19,35 @@ build: ## build target/release/pressline
 	$(CARGO) build --release --locked
 
 test: prerequisites build build-faults ## all tests, with a real Kafka and schema registry started for them
-	$(CARGO) test --release --locked --no-run
-	$(STACK) run -- $(CARGO) test --release --locked --no-fail-fast
-	python3 tests/faults/test_checker.py
-	$(STACK) run -- python3 tests/faults/test_load_tables.py
-	$(FAULTS) --suite test
-	$(FAULTS) --suite load-test
-	$(LEAKS)
-	$(STACK) run -- python3 tests/grafana/run.py
+	$(MAKE) --jobs 2 --keep-going test-programs test-faults
 	python3 tests/packaging/run.py
+
+# Both wait more than they work, so they go on side by side, each with services of its own.
+test-programs:
+	$(CARGO) test --release --locked --no-run
+	$(STACK) run -- $(MAKE) --jobs 1 --keep-going test-cargo test-leaks test-grafana
+
+test-faults: SHELL = /bin/bash
+test-faults:
+	set -o pipefail; PRESSLINE_STACK_FOLDER=target/stack-faults $(STACK) run -- $(MAKE) --jobs 1 --keep-going \
+		test-relay-faults test-load-faults 2>&1 | sed --unbuffered 's/^/| /'
+
+test-cargo:
+	$(CARGO) test --release --locked --no-fail-fast
+
+test-leaks:
+	$(LEAKS)
+
+test-grafana:
+	$(STACK) run -- python3 tests/grafana/run.py
+
+test-relay-faults:
+	python3 tests/faults/test_checker.py
+	$(FAULTS) --suite test
+
+test-load-faults:
+	$(STACK) run -- python3 tests/faults/test_load_tables.py
+	$(FAULTS) --suite load-test
 
 build-faults: ## the same with fail points and mutants beside it, for the fault harness
 	$(CARGO) build --release --locked --features fail-points,mutants --bin pressline
@@ -116,4 +136,4 @@ profile: prerequisites build ## flame graph of the relay at work, and the share 
 	$(STACK) run -- python3 tests/bench/profile.py $(PROFILE)
 
 clean-stack: stack-down ## stop the services and remove their data
-	rm -rf target/stack
+	rm -rf target/stack target/stack-faults

@@ -231,10 +231,10 @@ impl Source {
         if pace.is_some_and(|pace| !pace.wait(patience)) {
             return Ok(None);
         }
-        let records = pace.map(Pace::share).map_or(limits.records, |share| share.min(limits.records));
+        let share = pace.map_or(usize::MAX, Pace::share);
         let mut deadline = Instant::now() + patience;
         let trigger = loop {
-            if batch.len() >= records {
+            if batch.len() >= share || limits.reached(batch) {
                 break Trigger::Records;
             }
             if batch.bytes() >= limits.bytes {

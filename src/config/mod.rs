@@ -438,6 +438,7 @@ impl BatchConfig {
     pub fn limits(&self) -> crate::source::BatchLimits {
         crate::source::BatchLimits {
             records: self.max_records,
+            by_partition: false,
             bytes: self.max_bytes,
             wait: Duration::from_millis(self.max_wait_ms),
         }

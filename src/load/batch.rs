@@ -52,6 +52,10 @@ pub struct Batch {
     rows: Vec<Row>,
     spans: BTreeMap<Partition, Span>,
     refused: Vec<(Origin, Refusal)>,
+    /// Records of each partition.
+    taken: BTreeMap<Partition, usize>,
+    /// The most of them.
+    fullest: usize,
 }
 
 impl Row {
@@ -119,12 +123,20 @@ impl Batch {
         ids
     }
 
+    fn count(&mut self, partition: Partition) {
+        let taken = self.taken.entry(partition).or_default();
+        *taken += 1;
+        self.fullest = self.fullest.max(*taken);
+    }
+
     /// Empties it, keeping its memory.
     pub fn clear(&mut self) {
         self.datums.clear();
         self.rows.clear();
         self.spans.clear();
         self.refused.clear();
+        self.taken.clear();
+        self.fullest = 0;
     }
 }
 
@@ -144,15 +156,22 @@ impl<'s> Intake<'s> for Batch {
             Some(_) => self.refused.push((origin, Refusal::row(Why::NotWireFormat))),
             None => self.refused.push((origin, Refusal::row(Why::NullValue))),
         }
+        self.count(origin.partition);
     }
 
     fn forget(&mut self, partitions: &[Partition]) {
         self.rows.retain(|row| !partitions.contains(&row.partition));
         self.refused.retain(|(origin, _)| !partitions.contains(&origin.partition));
+        self.taken.retain(|partition, _| !partitions.contains(partition));
+        self.fullest = self.taken.values().copied().max().unwrap_or_default();
     }
 
     fn len(&self) -> usize {
         self.rows.len() + self.refused.len()
+    }
+
+    fn fullest(&self) -> usize {
+        self.fullest
     }
 
     fn bytes(&self) -> usize {
@@ -163,4 +182,30 @@ impl<'s> Intake<'s> for Batch {
 /// A batch is far below 4 GiB: `max_bytes` is checked at start.
 fn offset_in_buffer(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::source::BatchLimits;
+
+    #[test]
+    fn a_batch_is_full_by_all_rows_or_by_those_of_one_partition() {
+        let mut batch = Batch::default();
+        for (offset, partition) in [0, 0, 0, 1, 1].into_iter().enumerate() {
+            batch.push(partition, offset as i64, None, 1, b"datum");
+            batch.count(partition);
+        }
+        let reached = |batch: &Batch, records, by_partition| {
+            BatchLimits { records, by_partition, bytes: 1, wait: Duration::ZERO }.reached(batch)
+        };
+        assert!(reached(&batch, 5, false) && !reached(&batch, 6, false));
+        assert!(reached(&batch, 3, true) && !reached(&batch, 4, true));
+        batch.forget(&[0]);
+        assert!(reached(&batch, 2, true) && !reached(&batch, 3, true), "what went away counts no more");
+        batch.clear();
+        assert!(!reached(&batch, 1, true) && !reached(&batch, 1, false));
+    }
 }

@@ -145,6 +145,7 @@ fn prepare(
 fn limits(batch: &SinkBatchConfig, default_wait_ms: u64) -> BatchLimits {
     BatchLimits {
         records: batch.max_rows,
+        by_partition: false,
         bytes: batch.max_bytes,
         wait: Duration::from_millis(batch.max_wait_ms.unwrap_or(default_wait_ms)),
     }
@@ -172,7 +173,8 @@ fn clickhouse_parts(config: &LoadConfig, runtime: &Handle, overlap: Overlap) -> 
     let target = clickhouse::Target::of(config, runtime, overlap).ok_or_else(missing)?;
     Ok(Parts {
         consumer: sink.consumer.clone(),
-        limits: limits(&sink.batch, 1_000),
+        // Each partition's rows are an insert of their own.
+        limits: BatchLimits { by_partition: true, ..limits(&sink.batch, 1_000) },
         positions: Arc::new(target.clone()),
         make_sink: target.maker(),
     })

@@ -19,6 +19,10 @@ pub trait Intake<'s> {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+    /// Records taken of the partition that has the most.
+    fn fullest(&self) -> usize {
+        self.len()
+    }
     /// Bytes of their values.
     fn bytes(&self) -> usize;
 }
@@ -28,6 +32,8 @@ pub trait Intake<'s> {
 pub struct BatchLimits {
     /// Records.
     pub records: usize,
+    /// `records` is the most of one partition, not of all.
+    pub by_partition: bool,
     /// Bytes of values.
     pub bytes: usize,
     /// From the first record on.
@@ -35,6 +41,11 @@ pub struct BatchLimits {
 }
 
 impl BatchLimits {
+    /// Whether what was taken has the records of a batch.
+    pub fn reached<'s>(self, batch: &impl Intake<'s>) -> bool {
+        (if self.by_partition { batch.fullest() } else { batch.len() }) >= self.records
+    }
+
     /// No more bytes than the worker's share of the process's memory.
     pub fn within(self, memory: MemoryShare) -> Self {
         Self { bytes: self.bytes.min(memory.batch_bytes), ..self }
@@ -101,7 +112,8 @@ mod tests {
 
     #[test]
     fn the_batches_of_all_workers_share_one_budget() {
-        let limits = BatchLimits { records: 100_000, bytes: 32 << 20, wait: Duration::from_secs(1) };
+        let limits =
+            BatchLimits { records: 100_000, by_partition: false, bytes: 32 << 20, wait: Duration::from_secs(1) };
         let bytes = |batch_mb, workers| limits.within(MemoryConfig { fetch_mb: 32, batch_mb }.share(workers)).bytes;
         assert_eq!(bytes(128, 2), 32 << 20, "its own limit is the smaller one");
         assert_eq!(bytes(128, 8), 16 << 20);

@@ -48,7 +48,7 @@ def java():
     return found.stdout.strip()
 
 
-def _root():
+def root():
     """`$PRESSLINE_CACHE`, else the user's cache directory."""
     own = os.environ.get("PRESSLINE_CACHE")
     if own:
@@ -59,7 +59,7 @@ def _root():
 def _cached(name, recipe, fill):
     """The folder made by `fill` from the file `recipe`; made again only when the recipe's content changes."""
     key = hashlib.sha256(recipe.read_bytes()).hexdigest()[:12]
-    ready = _root() / f"{name}-{key}"
+    ready = root() / f"{name}-{key}"
     if ready.is_dir():
         return ready
     ready.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ Beside the server's paths, for tests only, without credentials:
 
     POST /front/fault?kind=KIND[&count=N][&ms=N][&code=N&text=T]   order a failure (clickhouse_faults.KINDS), or `clear`
     GET  /front/log                                                the last INSERTs as JSON; DELETE forgets them
+    GET  /front/cpu                                                CPU seconds that went into this front, not the engine
 """
 
 import argparse
@@ -87,6 +88,7 @@ class Engine:
         shutil.rmtree(self._bodies, ignore_errors=True)  # a killed process leaves the one it was reading
         self._bodies.mkdir()
         self._open = Session(self._folder)  # keeps the engine alive between requests
+        self.thread = threading.local()  # cpu: CPU seconds that the engine took in this thread
         self._open.query(f"CREATE DATABASE IF NOT EXISTS {_identifier(database)}")
         self.version = self._open.query("SELECT version()", "TabSeparatedRaw").data().strip()
 
@@ -113,7 +115,9 @@ class Engine:
                     session.query(f"USE {_identifier(request.database)}")
                 if request.settings:
                     session.query("SET " + ", ".join(f"{_name(k)} = {_text(v)}" for k, v in request.settings.items()))
+                before = time.thread_time()
                 answer, summary = work(session)
+                self.thread.cpu = time.thread_time() - before
         except Exception as error:  # chdb raises its own and RuntimeError
             found = re.search(r"Code: \d+\..*", str(error), re.DOTALL)
             raise Refused(found[0] if found else f"Code: 1001. DB::Exception: {error}") from None
@@ -191,6 +195,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         """Answers one request; all methods are served alike."""
         request = Request(self.command, self.path, self.headers)
+        self.server.engine.thread.cpu, before = 0, time.thread_time()
         try:
             self._serve(request)
         except Gone:
@@ -199,6 +204,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.connection.shutdown(socket.SHUT_RDWR)
         except Refused as refused:
             self._refuse(request, str(refused))
+        finally:
+            self.server.add_cpu(time.thread_time() - before - self.server.engine.thread.cpu)
 
     do_POST = do_PUT = do_DELETE = do_GET
 
@@ -267,10 +274,12 @@ class Handler(BaseHTTPRequestHandler):
             if self.command == "DELETE":
                 self.server.record.clear()
             return self._reply(200, json.dumps(self.server.record.entries()).encode(), "application/json")
+        if request.path == "/front/cpu":
+            return self._reply(200, str(self.server.cpu).encode())
         kind = request.given.get("kind")
         if request.path != "/front/fault" or kind not in (*KINDS, "clear"):
             kinds = ", ".join(("clear", *KINDS))
-            return self._reply(400, f"know only /front/log, and /front/fault?kind= {kinds}\n".encode())
+            return self._reply(400, f"know only /front/log, /front/cpu and /front/fault?kind= {kinds}\n".encode())
         needed = {"error": ["code", "text"], "slow": ["ms"], "slow_answer": ["ms"]}.get(kind, [])
         if missing := [name for name in needed if name not in request.given]:
             return self._reply(400, f"{kind} needs {' and '.join(missing)}\n".encode())
@@ -359,11 +368,17 @@ class Server(socketserver.ThreadingTCPServer):
         self.engine, self.faults, self.record = engine, faults, record
         self.user = credentials.partition(":")[0]
         self.credentials = credentials.encode()
+        self.cpu, self._adding = 0.0, threading.Lock()
         self._tls = None
         if certificate:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._tls.load_cert_chain(certificate)
         super().__init__((LOOPBACK, port), Handler)
+
+    def add_cpu(self, seconds):
+        """Counts what a request took here."""
+        with self._adding:
+            self.cpu += seconds
 
     def get_request(self):
         """Wraps a TLS connection without a handshake; the first read does it, in the connection's own thread."""

@@ -9,8 +9,9 @@
     stack.py restart SERVICE       kill -9 unless it is down already, then start on the data it has
     stack.py fetch                 only fill the cache
 
-Services are kafka, registry, registry-tls, postgres and clickhouse. Data, logs and pid files lie under target/stack;
-every `up` and `run` starts empty. Where PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are set already, `run`
+Services are kafka, registry, registry-tls, postgres and clickhouse. Data, logs and pid files lie under target/stack, or in
+the folder that PRESSLINE_STACK_FOLDER names: each folder has services of its own, side by side with others. Every `up` and
+`run` starts empty. Where PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are set already, `run`
 starts nothing and uses those; tests that need a database then need its PRESSLINE_TEST_ variables set as well.
 
 clickhouse is the real engine behind a small HTTP server (clickhouse_front.py), which also makes failures on order.
@@ -27,6 +28,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import cache
 import certificates
@@ -37,7 +39,7 @@ from postgres import Postgres
 from process import Failed, Process
 from registry import ProtectedRegistry, Registry
 
-FOLDER = cache.HERE.parents[1] / "target" / "stack"
+FOLDER = Path(os.environ.get("PRESSLINE_STACK_FOLDER") or cache.HERE.parents[1] / "target" / "stack").resolve()
 STATE = FOLDER / "state.json"
 SERVICES = {
     "kafka": Kafka,
@@ -138,6 +140,13 @@ def _start_all():
     """Starts all services on empty data; the environment for tests."""
     _stop_all()
     fetch()
+    # Ports are free until somebody listens, so of several that start at once each waits for the one before.
+    with open(cache.root() / ".starting.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _launch_all()
+
+
+def _launch_all():
     begun = time.monotonic()
     for leftover in (FOLDER / name for name in DATA):
         shutil.rmtree(leftover, ignore_errors=True)
