@@ -7,6 +7,9 @@
     ... --suite mutants                            each guarantee broken on purpose must be caught
     ... --suite load-test, load-soak, load-mutants the same for the sinks
 
+Several at once, each with services of its own: PRESSLINE_STACK_FOLDER=target/stack-a PRESSLINE_FAULTS_LOAD=0.3 (of the usual
+events a second) for one, `--only` telling which faults are whose.
+
 Ends with a table in Markdown and `N passed, M failed`; exit code 1 when anything failed.
 """
 

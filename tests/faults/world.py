@@ -49,6 +49,8 @@ SHORT = {
 # Past all of these, with what the broker adds to them (it looks for dead transactions once a second).
 PAST_TIMEOUTS = 6.5
 PATIENCE = 60
+# Of the usual events a second; less where many runs go on at once, whose own work would be most of the machine's.
+LOAD = float(os.environ.get("PRESSLINE_FAULTS_LOAD", 1))
 _BASE_US = 1_750_000_000_000_000
 _ACTIONS = ("EnterPage", "PressButton", "ExitPage")
 PLACES = Places([str(ROOT / "data" / "demo.mmdb")])
@@ -159,7 +161,7 @@ class World:
         self.raw, self.out = f"{self.name}-raw", f"{self.name}-out"
         self.dead = f"{self.raw}.dead"
         self.group = f"pressline.{self.name}"
-        self.rate, self.mutant, self.partitions = rate, mutant, partitions
+        self.rate, self.mutant, self.partitions = rate * LOAD, mutant, partitions
         self.binary = BREAKABLE if mutant else binary
         self.settings = {**SHORT, **(settings or {})}
         self.proxied = proxied
