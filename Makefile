@@ -32,8 +32,9 @@ test-faults:
 	set -o pipefail; PRESSLINE_STACK_FOLDER=target/stack-faults $(STACK) run -- $(MAKE) --jobs 1 --keep-going \
 		test-relay-faults test-load-faults 2>&1 | sed --unbuffered 's/^/| /'
 
+# More threads than cores: most tests wait for brokers and time-outs.
 test-cargo:
-	$(CARGO) test --release --locked --no-fail-fast
+	RUST_TEST_THREADS=4 $(CARGO) test --release --locked --no-fail-fast
 
 test-leaks:
 	$(LEAKS)
@@ -49,8 +50,9 @@ test-load-faults:
 	$(STACK) run -- python3 tests/faults/test_load_tables.py
 	$(FAULTS) --suite load-test
 
+# Less optimised, since what it is for waits more than it works: it is built in half the time.
 build-faults: ## the same with fail points and mutants beside it, for the fault harness
-	$(CARGO) build --release --locked --features fail-points,mutants --bin pressline
+	$(CARGO) build --release --locked --features fail-points,mutants --bin pressline --config profile.release.package.pressline.opt-level=1
 	install -D target/release/pressline target/faults/pressline
 	$(CARGO) build --release --locked
 

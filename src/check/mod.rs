@@ -5,6 +5,7 @@
 
 mod clickhouse;
 mod data_flow;
+mod group;
 mod headers;
 mod offline;
 mod online;

@@ -10,7 +10,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::metadata::Metadata;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::Offset;
 
 use super::offline::registry_finding;
 use super::rights::{self, Need};
@@ -211,14 +211,8 @@ fn committed(
     topic: &str,
     partitions: &[i32],
 ) -> KafkaResult<BTreeMap<i32, CommittedOffset>> {
-    let mut list = TopicPartitionList::new();
-    for &partition in partitions {
-        list.add_partition(topic, partition);
-    }
-    let list = consumer.committed_offsets(list, METADATA_TIMEOUT)?;
     let mut offsets = BTreeMap::new();
-    for element in list.elements() {
-        element.error()?;
+    for element in super::group::committed(consumer, topic, partitions)?.elements() {
         if let Offset::Offset(next) = element.offset() {
             offsets.insert(element.partition(), CommittedOffset { next, note: OffsetNote::parse(element.metadata()) });
         }

@@ -3,14 +3,13 @@
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::metadata::Metadata;
-use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::online::{self, Listener};
 use super::rights::{self, Need};
 use super::{Report, Subject, several};
 use crate::config::sink::LoadConfig;
 use crate::finding::Finding;
-use crate::kafka::{self, METADATA_TIMEOUT, Role};
+use crate::kafka::{self, Role};
 use crate::load::Kind;
 
 /// The key that brokers who do not answer are told at.
@@ -114,11 +113,7 @@ impl Inquiry<'_> {
     }
 
     fn group(&self, group: &str, key: &str, report: &mut Report) {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(self.subject.config.topic(), 0);
-        let committed = self.consumer.committed_offsets(list, METADATA_TIMEOUT);
-        let committed = committed.and_then(|list| list.elements().iter().try_for_each(|element| element.error()));
-        if let Err(error) = committed {
+        if let Err(error) = super::group::committed(self.consumer, self.subject.config.topic(), &[0]) {
             let what = format!("the offsets of group {group} cannot be read: {error}");
             let cure = format!(
                 "grant this user Read on the group: kafka-acls.sh --add --operation Read --group {group}; or see to the brokers"

@@ -273,6 +273,11 @@ class Compose(Test):
             self.assertTrue(service["read_only"] and service["cap_drop"] == ["ALL"] and service["ulimits"]["core"] == 0)
             self.assertIn(f'"{name}:9187"', scraped)
 
+    def test_topics_are_made_by_pressline_and_keep_raw_addresses_for_a_week_at_most(self):
+        self.assertEqual(self.services["topics"]["command"][:2], ["topics", "create"])
+        pipeline = tomllib.loads((ROOT / "docker/pressline/pipelines/button_presses.toml").read_text())
+        self.assertEqual(pipeline["source"]["create"]["settings"]["retention"], {"ms": "7 days"})
+
     def test_pages_are_published_on_loopback_only(self):
         for name, service in self.services.items():
             for port in service.get("ports", []):
