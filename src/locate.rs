@@ -1,5 +1,5 @@
 //! `pressline locate`: what the place databases and the gazetteer answer to addresses, and which step gave what. The
-//! geocoder is not asked: it answers at its own pace.
+//! geocoder is asked only if told so: it answers at its own pace.
 //!
 //! The operator knows the addresses. They are told by their number or their line all the same: what is printed may be
 //! kept, and an address never is.
@@ -12,8 +12,13 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use tokio::runtime::Runtime;
+
+use crate::config::PlaceConfig;
 use crate::event::ClientIp;
-use crate::place::{Chain, Coarsening, Gazetteer, Lookup, Place, PlaceError, PlaceKey, Places};
+use crate::place::{
+    Chain, Coarsening, FragmentCache, Gazetteer, Geocoder, Lookup, Place, PlaceError, PlaceKey, Places, chain,
+};
 use crate::places::{Databases, PlacesError, print};
 
 /// `pressline locate`.
@@ -27,6 +32,9 @@ pub struct LocateArgs {
     from_file: Option<PathBuf>,
     #[command(flatten)]
     databases: Databases,
+    /// Also ask the pipeline's geocoder, which is told names of places and takes about a second for each
+    #[arg(long)]
+    ask_geocoder: bool,
     /// One JSON object for each address
     #[arg(long)]
     json: bool,
@@ -43,6 +51,8 @@ enum Step {
     Reduced,
     /// Completed from the gazetteer.
     Gazetteer,
+    /// Answered by the geocoder.
+    Geocoder,
     /// A rounded coordinate.
     Rounded,
 }
@@ -54,6 +64,7 @@ impl Step {
             Step::Names => "names",
             Step::Reduced => "reduced",
             Step::Gazetteer => "gazetteer",
+            Step::Geocoder => "geocoder",
             Step::Rounded => "rounded",
         }
     }
@@ -74,7 +85,13 @@ impl Trace {
         let mut place = trace.place.clone();
         coarsening.reduce(places, key, &mut place)?;
         trace.step(Step::Reduced, place.clone());
-        chain.complete(&mut place, &Place::unknown(), None);
+        // Every address goes the whole way, so what the geocoder's answer would renew is of no use here.
+        let unused = Arc::new(FragmentCache::new(1));
+        let given = chain.complete(&mut place, &Place::unknown(), Some((&unused, key)));
+        if given.coordinates == Some(chain::Step::Geocoder) {
+            let point = Place { latitude: place.latitude, longitude: place.longitude, ..trace.place.clone() };
+            trace.step(Step::Geocoder, point);
+        }
         trace.step(Step::Gazetteer, place.clone());
         coarsening.round(&mut place);
         trace.step(Step::Rounded, place);
@@ -122,7 +139,9 @@ pub fn run(args: &LocateArgs) -> Result<bool, PlacesError> {
     let places = if coarsening.min_addresses > 0 { Places::open_counted(&paths)? } else { Places::open(&paths)? };
     let gazetteer = settings.gazetteer.files().map(|files| Gazetteer::open(&files));
     let gazetteer = gazetteer.transpose().map_err(|error| PlacesError::Gazetteer(error.to_string()))?;
-    let chain = Chain::of_gazetteer(gazetteer.map(Arc::new));
+    let runtime = Runtime::new().map_err(|source| PlacesError::Io { what: "the geocoder's threads".into(), source })?;
+    let _entered = runtime.enter();
+    let chain = Chain::uncounted(gazetteer.map(Arc::new), args.geocoder(&settings)?);
     let mut all_are_addresses = true;
     let mut show = |kind: &str, number: usize, text: &str| {
         let answer = answer(&places, &coarsening, &chain, text)?;
@@ -142,6 +161,18 @@ pub fn run(args: &LocateArgs) -> Result<bool, PlacesError> {
     credits.dedup();
     credits.iter().filter(|credit| !credit.is_empty()).for_each(|credit| eprintln!("{credit}"));
     Ok(all_are_addresses)
+}
+
+impl LocateArgs {
+    fn geocoder(&self, settings: &PlaceConfig) -> Result<Option<Arc<Geocoder>>, PlacesError> {
+        if !self.ask_geocoder {
+            return Ok(None);
+        }
+        let config = settings.geocoder.as_ref().ok_or_else(|| {
+            PlacesError::Geocoder("not configured; give the pipeline a table [place.geocoder] with its url".into())
+        })?;
+        Ok(Some(Arc::new(Geocoder::by_hand(config).map_err(PlacesError::Geocoder)?)))
+    }
 }
 
 /// Visits the lines that are not empty, counted from 1.

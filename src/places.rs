@@ -72,6 +72,9 @@ pub enum PlacesError {
     /// The gazetteer's files cannot be used.
     #[error("place.gazetteer: {0}")]
     Gazetteer(String),
+    /// The geocoder is not configured, or wrongly.
+    #[error("place.geocoder: {0}")]
+    Geocoder(String),
     /// A file cannot be read, or the output not be written.
     #[error("{what}: {source}")]
     Io {

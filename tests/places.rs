@@ -1,7 +1,8 @@
 //! `pressline locate` and `pressline places report`, as an operator calls them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -107,6 +108,55 @@ fn each_field_is_shown_with_the_step_that_gave_it_and_no_address_is() {
     for address in addresses {
         assert!(!out.contains(address) && !err.contains(address), "{address}:\n{out}{err}");
     }
+}
+
+/// A server with Nominatim's `/search` that knows one point of Sweden; gives its address and what it was asked.
+fn geocoder() -> (String, std::sync::mpsc::Receiver<String>) {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    let (asked, questions) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for connection in server.incoming() {
+            let mut connection = connection.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                connection.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            asked.send(String::from_utf8(head).unwrap()).unwrap();
+            let body = r#"[{"lat":"62.1","lon":"15.2","address":{"country_code":"se"}}]"#;
+            let length = body.len();
+            write!(connection, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+                .unwrap();
+        }
+    });
+    (format!("http://{address}"), questions)
+}
+
+#[test]
+fn the_geocoder_is_asked_on_demand_about_places_and_never_about_addresses() {
+    let (url, questions) = geocoder();
+    let folder = folder(&format!("[place.geocoder]\nurl = \"{url}\"\ncontact = \"tests@example.org\"\n"));
+    let located = |more: &[&str]| {
+        let output = pressline(folder.path(), &[&["locate", "--json", "81.4.3.2"], more].concat(), "");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(located(&[])["place"]["latitude"], json!(null));
+    assert!(questions.try_recv().is_err(), "it was asked without being told to");
+    let found = located(&["--ask-geocoder"]);
+    assert_eq!(
+        (&found["place"]["latitude"], &found["steps"]["latitude"]),
+        (&json!(62.1), &json!("geocoder")),
+        "{found}"
+    );
+    assert_eq!((&found["place"]["longitude"], &found["steps"]["longitude"]), (&json!(15.2), &json!("geocoder")));
+    let question = questions.recv().unwrap();
+    assert!(question.contains("Sweden") && !question.contains("81.4"), "{question}");
+    let output =
+        pressline(folder.path(), &["locate", "--mmdb", "GeoLite2-City.mmdb", "--ask-geocoder", "81.4.3.2"], "");
+    assert!(text(&output.stderr).contains("place.geocoder: not configured"), "{}", text(&output.stderr));
 }
 
 #[test]

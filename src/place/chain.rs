@@ -110,9 +110,9 @@ impl Chain {
         Chain { gazetteer, geocoder, metrics: Some(ChainMetrics::new(pipeline)) }
     }
 
-    /// The gazetteer alone, uncounted.
-    pub fn of_gazetteer(gazetteer: Option<Arc<Gazetteer>>) -> Chain {
-        Chain { gazetteer, ..Chain::default() }
+    /// The same, uncounted.
+    pub fn uncounted(gazetteer: Option<Arc<Gazetteer>>, geocoder: Option<Arc<Geocoder>>) -> Chain {
+        Chain { gazetteer, geocoder, metrics: None }
     }
 
     /// Credits that the data's licences ask for where results are shown.
