@@ -1,8 +1,8 @@
 //! From the bytes of an ingress record to a validated [`Press`].
 //!
-//! serde_json does the parsing; a visitor of our own picks the five known fields out of the stream, borrowed from the
-//! payload, so that an ordinary record (no escapes in its texts) is decoded without allocation. Nothing of what is
-//! skipped is kept, and no error holds a value.
+//! serde_json does the parsing; a visitor of our own picks the five known fields out of the stream and turns each into what
+//! is written while its text is still the payload's, so that an ordinary record (no escapes in its texts) is decoded
+//! without allocation. Nothing of what is skipped is kept, and no error holds a value.
 //!
 //! A record is tested in this order, and the first thing that is wrong is the one reason it is refused for:
 //!
@@ -15,7 +15,7 @@
 //!
 //! Unknown fields are dropped and counted; where one is there twice, it counts twice.
 
-use std::{borrow::Cow, cell::Cell, fmt, sync::Arc};
+use std::{cell::Cell, fmt, sync::Arc};
 
 use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, SeqAccess, Visitor};
 
@@ -68,39 +68,33 @@ impl Decoder {
             return Err(Reject::record(Reason::TooLarge));
         }
         let text = std::str::from_utf8(payload).map_err(|_| Reject::record(Reason::NotUtf8))?;
-        let fields = self.parse(text)?;
+        let mut fields = Fields::absent(&self.actions, now_us);
+        self.parse(text, &mut fields)?;
         if let Some(field) = fields.duplicate() {
             return Err(Reject::field(Reason::DuplicateKey, field, ""));
         }
-        let [session_id, timestamp, action, cohort, ip] = fields.values;
         Ok(Press {
             body: PressBody {
-                session_id: session_id_of(session_id)?,
-                timestamp_us: timestamp_of(timestamp, now_us)?,
-                action: self.action_of(action)?,
-                cohort: cohort_of(cohort)?,
+                session_id: fields.session_id?,
+                timestamp_us: fields.timestamp_us?,
+                action: fields.action?,
+                cohort: fields.cohort?,
             },
-            ip: ip_of(ip)?,
+            ip: fields.ip?,
             unknown_fields: fields.unknown,
         })
     }
 
-    fn parse<'a>(&self, text: &'a str) -> Result<Fields<'a>, Reject> {
+    fn parse(&self, text: &str, fields: &mut Fields<'_>) -> Result<(), Reject> {
         let too_deep = Cell::new(false);
         let mut json = serde_json::Deserializer::from_str(text);
         let level = Level { left: self.limits.max_depth, too_deep: &too_deep };
-        let document = json.deserialize_any(Document(level)).and_then(|document| json.end().map(|()| document));
-        match document {
-            Ok(Ok(fields)) => Ok(fields),
-            Ok(Err(detail)) => Err(Reject::field(Reason::WrongType, "", detail)),
+        let document = json.deserialize_any(Document { level, fields });
+        match document.and_then(|document| json.end().map(|()| document)) {
+            Ok(document) => document.map_err(|detail| Reject::field(Reason::WrongType, "", detail)),
             Err(_) if too_deep.get() => Err(Reject::record(Reason::TooDeep)),
             Err(_) => Err(Reject::record(Reason::NotJson)),
         }
-    }
-
-    fn action_of(&self, raw: Raw<'_>) -> Result<Action, Reject> {
-        let name = required_text(raw, ACTION)?;
-        self.actions.index_of(&name).ok_or(Reject::field(Reason::UnknownAction, ACTION, ""))
     }
 }
 
@@ -112,11 +106,33 @@ const IP: &str = "ip";
 /// The known fields, in the order in which they are tested.
 const KNOWN: [&str; 5] = [SESSION_ID, TIMESTAMP, ACTION, COHORT, IP];
 
+/// Which of [`KNOWN`].
+#[derive(Clone, Copy)]
+enum Known {
+    SessionId,
+    Timestamp,
+    Action,
+    Cohort,
+    Ip,
+}
+
+/// The value of a known field, as far as anyone asks. No `Debug`: one of them is the address.
+enum Raw<'t> {
+    Null,
+    Boolean,
+    /// A whole number of 64 bits, with sign.
+    Integer(i64),
+    /// Every other number.
+    Number,
+    Text(&'t str),
+    Array,
+    Object,
+}
+
 /// What was found where something else was expected, as text that is known at compile time.
 macro_rules! found_instead_of {
     ($expected:literal, $raw:expr) => {
         match $raw {
-            Raw::Absent => concat!("nothing where ", $expected, " was expected"),
             Raw::Null => concat!("null where ", $expected, " was expected"),
             Raw::Boolean => concat!("true or false where ", $expected, " was expected"),
             Raw::Integer(_) => concat!("number where ", $expected, " was expected"),
@@ -128,25 +144,74 @@ macro_rules! found_instead_of {
     };
 }
 
-fn required_text<'a>(raw: Raw<'a>, field: &'static str) -> Result<Cow<'a, str>, Reject> {
+/// What the document says of the known fields. Each is tested when it is read, so that no text is kept; of what is wrong
+/// with them nothing is told before the document is read to its end.
+struct Fields<'d> {
+    actions: &'d Actions,
+    now_us: i64,
+    session_id: Result<SessionId, Reject>,
+    timestamp_us: Result<i64, Reject>,
+    action: Result<Action, Reject>,
+    cohort: Result<Option<i16>, Reject>,
+    ip: Result<Option<ClientIp>, Reject>,
+    /// Bits: which of [`KNOWN`] are there, and which more than once.
+    seen: u8,
+    twice: u8,
+    unknown: u32,
+}
+
+impl<'d> Fields<'d> {
+    /// The fields of an empty object.
+    fn absent(actions: &'d Actions, now_us: i64) -> Self {
+        Self {
+            actions,
+            now_us,
+            session_id: Err(Reject::field(Reason::MissingField, SESSION_ID, "")),
+            timestamp_us: Err(Reject::field(Reason::MissingField, TIMESTAMP, "")),
+            action: Err(Reject::field(Reason::MissingField, ACTION, "")),
+            cohort: Ok(None),
+            ip: Ok(None),
+            seen: 0,
+            twice: 0,
+            unknown: 0,
+        }
+    }
+
+    fn duplicate(&self) -> Option<&'static str> {
+        KNOWN.get(self.twice.trailing_zeros() as usize).copied()
+    }
+
+    fn put(&mut self, known: Known, raw: &Raw<'_>) {
+        let bit = 1 << known as u8;
+        self.twice |= self.seen & bit;
+        self.seen |= bit;
+        match known {
+            Known::SessionId => self.session_id = session_id_of(raw),
+            Known::Timestamp => self.timestamp_us = timestamp_of(raw, self.now_us),
+            Known::Action => self.action = action_of(raw, self.actions),
+            Known::Cohort => self.cohort = cohort_of(raw),
+            Known::Ip => self.ip = ip_of(raw),
+        }
+    }
+}
+
+fn required_text<'t>(raw: &Raw<'t>, field: &'static str) -> Result<&'t str, Reject> {
     match raw {
         Raw::Text(text) => Ok(text),
-        Raw::Absent => Err(Reject::field(Reason::MissingField, field, "")),
         other => Err(Reject::field(Reason::WrongType, field, found_instead_of!("text", other))),
     }
 }
 
-fn session_id_of(raw: Raw<'_>) -> Result<SessionId, Reject> {
+fn session_id_of(raw: &Raw<'_>) -> Result<SessionId, Reject> {
     let text = required_text(raw, SESSION_ID)?;
-    SessionId::parse(&text).ok_or(Reject::field(Reason::BadUuid, SESSION_ID, ""))
+    SessionId::parse(text).ok_or(Reject::field(Reason::BadUuid, SESSION_ID, ""))
 }
 
-fn timestamp_of(raw: Raw<'_>, now_us: i64) -> Result<i64, Reject> {
+fn timestamp_of(raw: &Raw<'_>, now_us: i64) -> Result<i64, Reject> {
     let implausible = |detail| Reject::field(Reason::ImplausibleTimestamp, TIMESTAMP, detail);
     match raw {
-        Raw::Integer(us) => timestamp::plausible(us, now_us).map_err(implausible),
-        Raw::Text(text) => timestamp::parse_plausible(&text, now_us).map_err(implausible),
-        Raw::Absent => Err(Reject::field(Reason::MissingField, TIMESTAMP, "")),
+        Raw::Integer(us) => timestamp::plausible(*us, now_us).map_err(implausible),
+        Raw::Text(text) => timestamp::parse_plausible(text, now_us).map_err(implausible),
         other => {
             let detail = found_instead_of!("a whole number or ISO 8601 text", other);
             Err(Reject::field(Reason::WrongType, TIMESTAMP, detail))
@@ -154,10 +219,15 @@ fn timestamp_of(raw: Raw<'_>, now_us: i64) -> Result<i64, Reject> {
     }
 }
 
-fn cohort_of(raw: Raw<'_>) -> Result<Option<i16>, Reject> {
+fn action_of(raw: &Raw<'_>, actions: &Actions) -> Result<Action, Reject> {
+    let name = required_text(raw, ACTION)?;
+    actions.index_of(name).ok_or(Reject::field(Reason::UnknownAction, ACTION, ""))
+}
+
+fn cohort_of(raw: &Raw<'_>) -> Result<Option<i16>, Reject> {
     match raw {
-        Raw::Absent | Raw::Null => Ok(None),
-        Raw::Integer(number) => i16::try_from(number)
+        Raw::Null => Ok(None),
+        Raw::Integer(number) => i16::try_from(*number)
             .map(Some)
             .map_err(|_| Reject::field(Reason::WrongType, COHORT, "number outside of -32768 to 32767")),
         other => {
@@ -166,41 +236,11 @@ fn cohort_of(raw: Raw<'_>) -> Result<Option<i16>, Reject> {
     }
 }
 
-fn ip_of(raw: Raw<'_>) -> Result<Option<ClientIp>, Reject> {
+fn ip_of(raw: &Raw<'_>) -> Result<Option<ClientIp>, Reject> {
     match raw {
-        Raw::Absent | Raw::Null => Ok(None),
-        Raw::Text(text) => ClientIp::parse(&text).map(Some).ok_or(Reject::field(Reason::BadIp, IP, "")),
+        Raw::Null => Ok(None),
+        Raw::Text(text) => ClientIp::parse(text).map(Some).ok_or(Reject::field(Reason::BadIp, IP, "")),
         other => Err(Reject::field(Reason::WrongType, IP, found_instead_of!("text or null", other))),
-    }
-}
-
-/// The value of a known field, as far as anyone asks. No `Debug`: one of them is the address.
-enum Raw<'a> {
-    Absent,
-    Null,
-    Boolean,
-    /// A whole number of 64 bits, with sign.
-    Integer(i64),
-    /// Every other number.
-    Number,
-    /// Borrowed unless there are escapes in it.
-    Text(Cow<'a, str>),
-    Array,
-    Object,
-}
-
-/// What the document says of the known fields.
-struct Fields<'a> {
-    /// In the order of [`KNOWN`].
-    values: [Raw<'a>; KNOWN.len()],
-    /// Which of [`KNOWN`] are there more than once.
-    twice: [bool; KNOWN.len()],
-    unknown: u32,
-}
-
-impl Fields<'_> {
-    fn duplicate(&self) -> Option<&'static str> {
-        self.twice.iter().zip(KNOWN).find_map(|(twice, field)| twice.then_some(field))
     }
 }
 
@@ -237,83 +277,85 @@ impl<'w> Level<'w> {
     }
 }
 
-/// The visitor of the whole document: the fields, or what was found instead of an object.
-struct Document<'w>(Level<'w>);
-
-/// Visits of everything that is neither array nor object, given what becomes of each.
+/// Visits of everything that is neither array nor object, given what becomes of it.
 macro_rules! visit_scalars {
-    ($null:expr, $boolean:expr, |$integer:ident| $from_integer:expr, $number:expr) => {
+    (|$visitor:ident, $raw:ident| $outcome:expr) => {
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("JSON")
         }
 
         fn visit_unit<E>(self) -> Result<Self::Value, E> {
-            Ok($null)
+            let ($visitor, $raw) = (self, Raw::Null);
+            Ok($outcome)
         }
 
         fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-            Ok($boolean)
+            let ($visitor, $raw) = (self, Raw::Boolean);
+            Ok($outcome)
         }
 
-        fn visit_i64<E>(self, $integer: i64) -> Result<Self::Value, E> {
-            Ok($from_integer)
+        fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+            let ($visitor, $raw) = (self, Raw::Integer(number));
+            Ok($outcome)
         }
 
         fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
-            match i64::try_from(number) {
-                Ok($integer) => Ok($from_integer),
-                Err(_) => Ok($number),
-            }
+            let ($visitor, $raw) = (self, i64::try_from(number).map_or(Raw::Number, Raw::Integer));
+            Ok($outcome)
         }
 
         fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-            Ok($number)
+            let ($visitor, $raw) = (self, Raw::Number);
+            Ok($outcome)
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+            let ($visitor, $raw) = (self, Raw::Text(text));
+            Ok($outcome)
         }
     };
 }
 
-impl<'de> Visitor<'de> for Document<'_> {
-    type Value = Result<Fields<'de>, &'static str>;
+/// The visitor of the whole document: fills the fields, or tells what was found instead of an object.
+struct Document<'f, 'd> {
+    level: Level<'f>,
+    fields: &'f mut Fields<'d>,
+}
 
-    visit_scalars!(
-        Err("null where an object was expected"),
-        Err("true or false where an object was expected"),
-        |_number| Err("number where an object was expected"),
-        Err("number where an object was expected")
-    );
+impl<'de> Visitor<'de> for Document<'_, '_> {
+    type Value = Result<(), &'static str>;
 
-    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(Err("text where an object was expected"))
-    }
+    visit_scalars!(|_document, raw| Err(match raw {
+        Raw::Number => "number where an object was expected",
+        other => found_instead_of!("an object", other),
+    }));
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
-        self.0.skip_array(items)?;
-        Ok(Err("array where an object was expected"))
+        self.level.skip_array(items)?;
+        Ok(Err(found_instead_of!("an object", Raw::Array)))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-        let inner = self.0.enter()?;
-        let mut fields =
-            Fields { values: [const { Raw::Absent }; KNOWN.len()], twice: [false; KNOWN.len()], unknown: 0 };
+        let level = self.level.enter()?;
+        let fields = self.fields;
         while let Some(key) = entries.next_key_seed(Key)? {
-            let Some(known) = key else {
-                entries.next_value_seed(Skip(inner))?;
-                fields.unknown = fields.unknown.saturating_add(1);
-                continue;
-            };
-            let value = entries.next_value_seed(Keep(inner))?;
-            fields.twice[known] |= !matches!(fields.values[known], Raw::Absent);
-            fields.values[known] = value;
+            match key {
+                Some(known) => entries.next_value_seed(Keep { level, known, fields })?,
+                None => {
+                    entries.next_value_seed(Skip(level))?;
+                    fields.unknown = fields.unknown.saturating_add(1);
+                }
+            }
         }
-        Ok(Ok(fields))
+        Ok(Ok(()))
     }
 }
 
-/// Reads a key: its place in [`KNOWN`], or `None` for any other.
+/// Reads a key; `None` for one that is not known.
 struct Key;
 
 impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Option<usize>;
+    type Value = Option<Known>;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, key: D) -> Result<Self::Value, D::Error> {
         key.deserialize_str(self)
@@ -321,7 +363,7 @@ impl<'de> DeserializeSeed<'de> for Key {
 }
 
 impl Visitor<'_> for Key {
-    type Value = Option<usize>;
+    type Value = Option<Known>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
@@ -330,48 +372,46 @@ impl Visitor<'_> for Key {
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
         // A match, since the compiler turns it into one look at the length and one comparison.
         Ok(match key {
-            SESSION_ID => Some(0),
-            TIMESTAMP => Some(1),
-            ACTION => Some(2),
-            COHORT => Some(3),
-            IP => Some(4),
+            SESSION_ID => Some(Known::SessionId),
+            TIMESTAMP => Some(Known::Timestamp),
+            ACTION => Some(Known::Action),
+            COHORT => Some(Known::Cohort),
+            IP => Some(Known::Ip),
             _ => None,
         })
     }
 }
 
-/// Keeps a scalar, reads past an array or object.
-struct Keep<'w>(Level<'w>);
+/// Reads the value of a known field; past it, where it is an array or object.
+struct Keep<'f, 'd> {
+    level: Level<'f>,
+    known: Known,
+    fields: &'f mut Fields<'d>,
+}
 
-impl<'de> DeserializeSeed<'de> for Keep<'_> {
-    type Value = Raw<'de>;
+impl<'de> DeserializeSeed<'de> for Keep<'_, '_> {
+    type Value = ();
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, value: D) -> Result<Self::Value, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
         value.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Keep<'_> {
-    type Value = Raw<'de>;
+impl<'de> Visitor<'de> for Keep<'_, '_> {
+    type Value = ();
 
-    visit_scalars!(Raw::Null, Raw::Boolean, |number| Raw::Integer(number), Raw::Number);
+    visit_scalars!(|keep, raw| keep.fields.put(keep.known, &raw));
 
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Raw::Text(Cow::Borrowed(text)))
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<(), A::Error> {
+        self.level.skip_array(items)?;
+        self.fields.put(self.known, &Raw::Array);
+        Ok(())
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Raw::Text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
-        self.0.skip_array(items)?;
-        Ok(Raw::Array)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Self::Value, A::Error> {
-        self.0.skip_object(entries)?;
-        Ok(Raw::Object)
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<(), A::Error> {
+        self.level.skip_object(entries)?;
+        self.fields.put(self.known, &Raw::Object);
+        Ok(())
     }
 }
 
@@ -389,11 +429,7 @@ impl<'de> DeserializeSeed<'de> for Skip<'_> {
 impl<'de> Visitor<'de> for Skip<'_> {
     type Value = ();
 
-    visit_scalars!((), (), |_number| (), ());
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
+    visit_scalars!(|_skip, _raw| ());
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<(), A::Error> {
         self.0.skip_array(items)

@@ -21,10 +21,16 @@ impl SessionId {
     /// Reads the 36-character hyphenated form in any case (RFC 9562); `None` for every other form, such as the one
     /// without hyphens, in braces or with `urn:uuid:` in front.
     pub fn parse(text: &str) -> Option<Self> {
-        if text.len() != 36 {
-            return None;
+        let mut bytes: [u8; 36] = text.as_bytes().try_into().ok()?;
+        let mut legal = true;
+        // Without a way out inside, so that the compiler works on many bytes at once.
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            let is_hyphen = *byte == b'-';
+            let is_hex = byte.is_ascii_hexdigit();
+            legal &= if matches!(at, 8 | 13 | 18 | 23) { is_hyphen } else { is_hex };
+            *byte = byte.to_ascii_lowercase();
         }
-        Uuid::try_parse(text).ok().map(Self::from_uuid)
+        legal.then_some(Self(bytes))
     }
 
     /// The text of a UUID.
@@ -148,6 +154,8 @@ impl Actions {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use proptest::prelude::*;
+
     use super::*;
 
     fn actions(names: &[&str]) -> Result<Actions, ActionsError> {
@@ -170,6 +178,42 @@ mod tests {
             " c0ffee00-abcd-4abc-8def-0123456789a",
         ] {
             assert_eq!(SessionId::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    /// What [`SessionId::parse`] is held to.
+    fn by_the_uuid_crate(text: &str) -> Option<SessionId> {
+        Uuid::try_parse(text).ok().filter(|_| text.len() == 36).map(SessionId::from_uuid)
+    }
+
+    #[test]
+    fn every_character_at_every_position_is_read_as_the_uuid_crate_does() {
+        for good in ["c0ffee00-abcd-4abc-8def-0123456789ab", "C0FFEE00-ABCD-4ABC-8DEF-0123456789AB"] {
+            let mut legal = 0;
+            for at in 0..36 {
+                // One byte in place of one, and characters of two and three bytes in place of as many.
+                for character in (0..=0x7f_u8).map(char::from).chain(['\u{e9}', '\u{661}', '\u{ff11}']) {
+                    let Some(end) = Some(at + character.len_utf8()).filter(|end| *end <= 36) else { continue };
+                    let text = format!("{}{character}{}", &good[..at], &good[end..]);
+                    legal += usize::from(SessionId::parse(&text).is_some());
+                    assert_eq!(SessionId::parse(&text), by_the_uuid_crate(&text), "{text:?}");
+                }
+            }
+            assert_eq!(legal, 32 * 22 + 4);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn session_ids_are_read_as_the_uuid_crate_does(
+            bits: u128,
+            text in prop_oneof!["[0-9a-fA-F-]{30,40}", "[0-9a-fg]{8}(-[0-9A-F]{4}){3}-[0-9a-fA-F:]{12}", any::<String>()]
+        ) {
+            let uuid = Uuid::from_u128(bits);
+            prop_assert_eq!(SessionId::parse(&uuid.to_string().to_uppercase()), Some(SessionId::from_uuid(uuid)));
+            prop_assert_eq!(SessionId::parse(&text), by_the_uuid_crate(&text));
+            let simple = format!("{{{}}}", uuid.simple());
+            prop_assert_eq!(SessionId::parse(&simple), None);
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use super::address_text;
+
 /// The visitor's address, for the place lookup and nothing else.
 ///
 /// Deliberately without `Debug`, `Display`, `Serialize`, `Clone`, `Hash` and comparisons, so that no log line, error,
@@ -15,7 +17,7 @@ impl ClientIp {
     /// An IPv4 address mapped into IPv6 (`::ffff:192.0.2.1`) is taken for the IPv4 address it stands for. `None` where
     /// the text is no address.
     pub fn parse(text: &str) -> Option<Self> {
-        text.parse::<IpAddr>().ok().map(|address| Self(address.to_canonical()))
+        address_text::read(text).map(|address| Self(address.to_canonical()))
     }
 
     /// The address itself; only the lookup can ask for it.

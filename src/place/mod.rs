@@ -4,6 +4,7 @@
 //! names the record found, not the address. Decoding ([`Places::place`]) runs once per record, and its result is kept in
 //! a [`FragmentCache`] in the form the output wants. So no address outlives the lookup.
 
+mod address_text;
 mod aliases;
 mod cache;
 pub mod chain;
