@@ -291,7 +291,8 @@ mod tests {
         )
         .unwrap();
         let files = GazetteerFiles { cities: Some(cities), ..GazetteerFiles::default() };
-        let chain = Arc::new(Chain::uncounted(Some(Arc::new(Gazetteer::open(&files).unwrap()))), None);
+        let gazetteer = Some(Arc::new(Gazetteer::open(&files).unwrap()));
+        let chain = Arc::new(Chain::uncounted(gazetteer, None));
         let stock = Stock::open(std::slice::from_ref(&file), true).unwrap();
         let caches = Arc::new(Caches::new(100));
         let small = Coarsening { min_addresses: 513, round_coordinates: None };

@@ -5,11 +5,13 @@
 //! configuration and the topic, reasons and outcomes from enums.
 
 mod chain;
+mod delays;
 mod lag;
 mod page;
 mod sink;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::metrics::{
@@ -26,8 +28,10 @@ use crate::source::Trigger;
 use crate::transaction::Cause;
 
 pub use chain::{ChainMetrics, GeocoderMetrics};
+use delays::Delays;
 use lag::LagGauges;
 pub use lag::Progress;
+use page::describe;
 pub use page::render;
 pub use sink::SinkMetrics;
 
@@ -215,7 +219,7 @@ pub struct WorkerMetrics {
     aborted: Vec<Counter>,
     recoveries: Counter,
     transaction_seconds: Histogram,
-    delay_seconds: Histogram,
+    delays: Arc<Delays>,
     lookups: Vec<Counter>,
     rebalances: Counter,
     assigned: Gauge,
@@ -248,7 +252,7 @@ impl WorkerMetrics {
             aborted: Cause::ALL.iter().map(|c| with(ABORTED, "cause", c.label())).collect(),
             recoveries: counter!(RECOVERIES, p()),
             transaction_seconds: histogram!(TRANSACTION_SECONDS, p()),
-            delay_seconds: histogram!(DELAY_SECONDS, p()),
+            delays: Delays::of(pipeline),
             lookups: LookupOutcome::ALL.iter().map(|o| with(LOOKUPS, "outcome", o.label())).collect(),
             rebalances: counter!(REBALANCES, p()),
             assigned: gauge!(ASSIGNED, "pipeline" => pipeline.to_string(), "worker" => worker.clone()),
@@ -275,24 +279,7 @@ impl WorkerMetrics {
         }
         self.committed.increment(1);
         self.transaction_seconds.record(took);
-        self.record_delays(&counts.timestamps_ms);
-    }
-
-    /// One histogram update per bucket instead of one per record.
-    fn record_delays(&self, timestamps_ms: &[i64]) {
-        let now_ms = unix_seconds(SystemTime::now()) * 1000.0;
-        let mut counts = [0usize; SECONDS.len() + 1];
-        for &timestamp in timestamps_ms {
-            let delay = (now_ms - timestamp as f64) / 1000.0;
-            let bucket = SECONDS.iter().position(|bound| delay <= *bound).unwrap_or(SECONDS.len());
-            if let Some(count) = counts.get_mut(bucket) {
-                *count += 1;
-            }
-        }
-        // The bucket's upper bound stands for its records, so the histogram's sum is an upper estimate.
-        for (bucket, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            self.delay_seconds.record_many(SECONDS.get(bucket).copied().unwrap_or(3600.0), *count);
-        }
+        self.delays.record((unix_seconds(SystemTime::now()) * 1000.0) as i64, &counts.timestamps_ms);
     }
 
     /// A transaction was given up.

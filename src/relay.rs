@@ -319,8 +319,9 @@ fn relay_batch(
             source.settled(open.offsets(), &stages.tallies);
             coordinator.committed(open);
             let now_us = now_us();
-            for record in &batch.records {
-                if let Some(ms) = timestamp_ms(record, now_us) {
+            // Records of a partition mostly come in long runs, of which the last one tells.
+            for run in batch.records.chunk_by(|one, next| one.partition() == next.partition()) {
+                if let Some((record, ms)) = run.last().and_then(|last| Some((last, timestamp_ms(last, now_us)?))) {
                     last_timestamp_ms.insert(record.partition(), ms);
                 }
             }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use ::metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use super::{ALL, PROCESS_CPU, PROCESS_MEMORY};
+use super::{ALL, Kind, PROCESS_CPU, PROCESS_MEMORY, delays};
 
 /// The value of a gauge whose series ends: the recorder cannot forget one that it was told of, so the page leaves it out
 /// until it has a number again.
@@ -22,13 +22,25 @@ pub fn render(handle: &PrometheusHandle) -> String {
         page.push_str(line);
         page.push('\n');
     }
+    delays::render(&mut page);
     // Not by the recorder, whose counters are whole numbers.
-    if let (Some(seconds), Some(metric)) = (cpu_seconds(), ALL.iter().find(|metric| metric.name == PROCESS_CPU)) {
-        let (name, help) = (metric.name, metric.help);
+    if let Some(seconds) = cpu_seconds() {
+        describe(PROCESS_CPU, &mut page);
         // Writing to a string cannot fail.
-        let _ = write!(page, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {seconds}\n");
+        let _ = writeln!(page, "{PROCESS_CPU} {seconds}");
     }
     page
+}
+
+/// Adds help and kind of a metric that the recorder does not have.
+pub(super) fn describe(name: &str, page: &mut String) {
+    let Some(metric) = ALL.iter().find(|metric| metric.name == name) else { return };
+    let kind = match metric.kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Histogram => "histogram",
+    };
+    let _ = write!(page, "# HELP {name} {}\n# TYPE {name} {kind}\n", metric.help);
 }
 
 /// Resident memory by /proc.
