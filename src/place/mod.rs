@@ -18,6 +18,7 @@ mod iso3166;
 mod layout;
 mod mmdb;
 mod networks;
+mod prefixes;
 mod private;
 mod probe;
 mod ranges;

@@ -2,11 +2,12 @@
 //!
 //! A step through the tree is a miss in the processor's caches, and an address takes some twenty. So the tree is walked
 //! once and dropped; what is kept of it is smaller. Neighbours that have the same record are one range of [`Ranges`], which
-//! lookups search; their single networks come back from the lengths of their prefixes, a byte for each in order of address.
+//! lookups search; the single networks come back from the lengths of their prefixes.
 
 use std::net::IpAddr;
 
-use super::ranges::{Key, Ranges, RangesBuilder, Runs};
+use super::prefixes::Prefixes;
+use super::ranges::{ATTEMPTS, Key, Ranges, RangesBuilder};
 use super::record::Damage;
 use super::tree::{End, Found, Part, Tree};
 
@@ -55,9 +56,9 @@ pub(super) struct Networks {
 struct Family<K> {
     ranges: Ranges<K>,
     /// By whole addresses, what is [`DETAILS`] in `ranges`.
-    details: Ranges<u128>,
-    /// The lengths of the prefixes of all networks and of what lies between them, in order, together all addresses.
-    lens: Box<[u8]>,
+    details: Details,
+    /// Of all networks and of what lies between them.
+    prefixes: Prefixes,
     /// Networks that have a record.
     count: u64,
 }
@@ -127,6 +128,35 @@ impl Networks {
     }
 }
 
+/// What few networks need: ranges by whole addresses.
+#[derive(Default)]
+struct Details {
+    starts: Vec<u128>,
+    values: Vec<u32>,
+}
+
+impl Details {
+    fn push(&mut self, start: u128, value: u32) {
+        if self.values.last() != Some(&value) {
+            self.starts.push(start);
+            self.values.push(value);
+        }
+    }
+
+    fn get(&self, bits: u128) -> Option<u32> {
+        let after = self.starts.partition_point(|start| *start <= bits);
+        self.values.get(after.checked_sub(1)?).copied()
+    }
+
+    /// The bits of an address that has a record, as [`Ranges::any`] finds one.
+    fn any(&self, chance: u64) -> Option<u128> {
+        let first = ((u128::from(chance) * self.values.len() as u128) >> 64) as usize;
+        let near = (first..self.values.len()).chain(0..first).take(ATTEMPTS);
+        near.filter(|index| self.values.get(*index).is_some_and(is_record))
+            .find_map(|index| self.starts.get(index).copied())
+    }
+}
+
 fn is_record(value: &u32) -> bool {
     *value < FIRST_SPECIAL
 }
@@ -134,56 +164,38 @@ fn is_record(value: &u32) -> bool {
 impl<K: Key> Family<K> {
     /// Of a part of the tree; none if no record is in it.
     fn of(tree: &Tree<'_>, part: &Part) -> Result<Option<Family<K>>, Damage> {
-        // Counted first: a table that turned out too large or too small would be copied, and both be in memory.
-        let (mut ends, mut count, mut ranges, mut details) = (0, 0, Runs::default(), Runs::default());
-        tree.each_end(part, |end| {
-            let (value, detail) = values_of::<K>(&end)?;
-            ranges.begins(value);
-            detail.map(|detail| details.begins(detail));
-            ends += 1;
-            count += u64::from(is_record(&detail.unwrap_or(value)));
-            Ok(())
-        })?;
-        if count == 0 {
-            return Ok(None);
-        }
-        let mut lens = Vec::with_capacity(ends);
-        let (mut ranges, mut details) = (RangesBuilder::new(ranges.len), RangesBuilder::new(details.len));
+        let (mut ranges, mut details, mut prefixes) = (RangesBuilder::new(), Details::default(), Prefixes::default());
+        let mut count = 0;
         tree.each_end(part, |end| {
             let (value, detail) = values_of::<K>(&end)?;
             ranges.push(K::first_of(end.bits), value);
             if let Some(detail) = detail {
                 details.push(end.bits, detail);
             }
-            lens.push(end.depth);
+            prefixes.push(end.bits, end.depth);
+            count += u64::from(is_record(&detail.unwrap_or(value)));
             Ok(())
         })?;
-        Ok(Some(Family { ranges: ranges.done(), details: details.done(), lens: lens.into(), count }))
+        Ok((count > 0).then(|| Family { ranges: ranges.done(), details, prefixes, count }))
     }
 
     fn leaves(&self, is_v4: bool) -> impl Iterator<Item = Leaf> + '_ {
-        let mut bits = 0u128;
-        // The range that `bits` is in.
-        let mut index = 0;
-        self.lens.iter().filter_map(move |prefix_len| {
-            let first = bits;
-            // The last network ends with the last address, and nothing comes after it.
-            bits = first.wrapping_add(1u128.checked_shl(128 - u32::from(*prefix_len)).unwrap_or(0));
-            while self.ranges.at(index + 1).is_some_and(|(start, _)| start <= K::first_of(first)) {
-                index += 1;
+        let mut ranges = self.ranges.iter().peekable();
+        // Of the range that the network is in.
+        let mut value = NOTHING;
+        self.prefixes.iter().filter_map(move |(bits, prefix_len)| {
+            while let Some((_, next)) = ranges.next_if(|(start, _)| *start <= K::first_of(bits)) {
+                value = next;
             }
-            let (_, mut value) = self.ranges.at(index)?;
-            if value == DETAILS {
-                value = self.details.get(first)?;
-            }
-            is_record(&value).then_some(Leaf { is_v4, prefix_len: *prefix_len, bits: first, offset: value })
+            let offset = if value == DETAILS { self.details.get(bits)? } else { value };
+            is_record(&offset).then_some(Leaf { is_v4, prefix_len, bits, offset })
         })
     }
 
     /// The bits of an address that has a record.
     fn any(&self, chance: u64) -> Option<u128> {
         let in_ranges = self.ranges.any(chance, |value| is_record(&value)).map(K::bits);
-        in_ranges.or_else(|| self.details.any(chance, |value| is_record(&value)))
+        in_ranges.or_else(|| self.details.any(chance))
     }
 }
 
