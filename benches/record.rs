@@ -116,7 +116,7 @@ fn decode(bencher: Bencher) {
     });
 }
 
-/// The search tree alone, with addresses already parsed.
+/// The search for the record alone, with addresses already parsed.
 #[divan::bench]
 fn lookup_tree(bencher: Bencher) {
     let addresses: Vec<IpAddr> = STAGE.addresses.iter().copied().flatten().collect();

@@ -9,8 +9,8 @@ use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use super::Place;
 use super::cache::KeyHasher;
 use super::mmdb::Database;
+use super::networks::Leaf;
 use super::record::Damage;
-use super::tree::Leaf;
 
 /// Addresses that a city, a subdivision or all the world holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -88,7 +88,7 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// Walks the tree once and reads every record once.
+    /// Goes over all networks once and reads every record once.
     pub(super) fn of(database: &Database) -> Result<Counts, Damage> {
         // Which sum a record's networks go to: the index of its city.
         let mut city_of: HashMap<u32, u32, Quick> = HashMap::default();

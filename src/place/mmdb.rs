@@ -2,16 +2,16 @@
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
 
-use maxminddb::{Reader, WithinOptions};
+use maxminddb::{Metadata, Reader};
 
 use super::Place;
 use super::count::Counts;
 use super::layout;
+use super::networks::{Leaf, Networks};
 use super::private;
 use super::record::{self, Damage, Value};
-use super::tree::{Jumps, Leaf, SEPARATOR, Tree};
+use super::tree::{SEPARATOR, Tree};
 
 /// How the records of a file are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,28 +112,14 @@ pub enum PlaceError {
     },
 }
 
-/// The bytes of a file, kept once: the maxminddb crate checks the metadata and lists networks, [`Tree`] finds
-/// addresses, [`record`] reads values.
-#[derive(Clone)]
-struct Bytes(Arc<Vec<u8>>);
-
-impl AsRef<[u8]> for Bytes {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
 /// One loaded file. Everything in it has been read once, so that no lookup meets a damaged record.
 pub(super) struct Database {
     path: String,
-    bytes: Bytes,
-    reader: Reader<Bytes>,
-    /// Where the data section begins.
+    networks: Networks,
+    /// The data section: what is kept of the file itself.
+    section: Box<[u8]>,
+    /// Where the data section began in the file.
     data: usize,
-    /// None where the file has no networks of IPv4.
-    jumps_v4: Option<Jumps>,
-    /// None where the file has no networks of IPv6.
-    jumps_v6: Option<Jumps>,
     info: DatabaseInfo,
     /// Addresses of its cities, where they were counted.
     counts: Option<Counts>,
@@ -165,42 +151,29 @@ impl Database {
     }
 
     /// Verifies what is in memory; `path` is its name in errors.
-    pub(super) fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Database, PlaceError> {
+    pub(super) fn from_bytes(path: &Path, mut bytes: Vec<u8>) -> Result<Database, PlaceError> {
         let file = path.display().to_string();
         let Some(marker) = bytes.windows(METADATA_MARKER.len()).rposition(|window| window == METADATA_MARKER) else {
             return Err(PlaceError::NotMmdb { file, found: kind_of(&bytes) });
         };
-        let bytes = Bytes(Arc::new(bytes));
-        let reader = Reader::from_source(bytes.clone())
-            .map_err(|error| PlaceError::Damaged { file: file.clone(), what: error.to_string() })?;
-        let metadata = reader.metadata();
+        let metadata = match Reader::from_source(&bytes) {
+            Ok(reader) => reader.metadata().clone(),
+            Err(error) => return Err(PlaceError::Damaged { file, what: error.to_string() }),
+        };
         // from_source has checked that the data section lies between the tree and the marker.
         let data = metadata.node_count as usize * usize::from(metadata.record_size) / 4 + SEPARATOR as usize;
-        let Some(section) = bytes.as_ref().get(data..marker) else {
+        let Some(section) = bytes.get(data..marker) else {
             return Err(PlaceError::Damaged { file, what: "the search tree runs into the metadata".to_owned() });
         };
-        let tree = Tree::new(bytes.as_ref(), metadata);
-        let survey = survey(&tree, section)
+        let tree = Tree::new(&bytes, &metadata);
+        let (survey, networks) = survey(&tree, section)
+            .and_then(|survey| Networks::of(&tree).map(|networks| (survey, networks)))
             .map_err(|damage| PlaceError::Damaged { file: file.clone(), what: damage.in_words(data) })?;
-        let Some(layout) = survey.layout else {
-            let database_type = metadata.database_type.clone();
-            return Err(PlaceError::UnknownLayout { file, database_type, found: survey.found_instead });
-        };
-        let name = path.file_name().map_or_else(|| file.clone(), |name| name.to_string_lossy().into_owned());
-        let info = DatabaseInfo {
-            attribution: attribution(&metadata.database_type, &name, layout),
-            file: name,
-            database_type: metadata.database_type.clone(),
-            layout,
-            networks_v4: survey.networks_v4,
-            networks_v6: survey.networks_v6,
-            build_epoch: metadata.build_epoch,
-            nodes: metadata.node_count,
-            records: survey.records,
-        };
-        let jumps_v4 = (info.networks_v4 > 0).then(|| tree.jumps(tree.start_v4()));
-        let jumps_v6 = (info.networks_v6 > 0).then(|| tree.jumps(0));
-        Ok(Database { path: file, bytes, reader, data, jumps_v4, jumps_v6, info, counts: None })
+        let info = info(path, &metadata, survey, &networks)?;
+        // The tree is needed no more, and neither is the memory it took.
+        bytes.truncate(marker);
+        bytes.drain(..data);
+        Ok(Database { path: file, networks, section: bytes.into(), data, info, counts: None })
     }
 
     pub(super) fn info(&self) -> &DatabaseInfo {
@@ -211,13 +184,7 @@ impl Database {
     /// asked: an IPv6 file would answer for an IPv4 address with whatever it has at the beginning of its space.
     #[inline]
     pub(super) fn find(&self, ip: IpAddr) -> Option<u32> {
-        let tree = Tree::new(self.bytes.as_ref(), self.reader.metadata());
-        let pointer = match ip {
-            IpAddr::V4(ip) => tree.find(self.jumps_v4.as_ref()?, u128::from(ip.to_bits()) << 96, 32)?,
-            IpAddr::V6(ip) => tree.find(self.jumps_v6.as_ref()?, ip.to_bits(), 128)?,
-        };
-        // Opening has checked that every pointer leads into the data.
-        pointer.checked_sub(SEPARATOR)
+        self.networks.find(ip)
     }
 
     /// The place as the record at an offset has it.
@@ -227,8 +194,7 @@ impl Database {
 
     /// The same, for what walks the whole file.
     pub(super) fn raw(&self, offset: usize) -> Result<Place, Damage> {
-        let section = self.bytes.as_ref().get(self.data..).unwrap_or_default();
-        layout::place(&record::value_at(section, offset)?, self.info.layout)
+        layout::place(&record::value_at(&self.section, offset)?, self.info.layout)
     }
 
     pub(super) fn damaged(&self, damage: &Damage) -> PlaceError {
@@ -248,29 +214,18 @@ impl Database {
 
     /// Visits every network that can be public and has a record, IPv4 first.
     pub(super) fn each_leaf(&self, mut visit: impl FnMut(&Leaf) -> Result<(), Damage>) -> Result<(), Damage> {
-        Tree::new(self.bytes.as_ref(), self.reader.metadata())
-            .each_leaf(|leaf| if private::is_private(leaf.addr()) { Ok(()) } else { visit(leaf) })
+        self.networks.leaves().filter(|leaf| !private::is_private(leaf.addr())).try_for_each(|leaf| visit(&leaf))
     }
 
     /// An IPv4 and an IPv6 address that have a record, where the file has some: others for each number.
     pub(super) fn sample_addresses(&self, number: u64) -> impl Iterator<Item = IpAddr> {
-        let tree = Tree::new(self.bytes.as_ref(), self.reader.metadata());
-        // Two rounds of a multiplication mix a small number over all 128 bits.
-        let spread = |number: u128| number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).rotate_left(64);
-        let turns = spread(spread(u128::from(number) + 1));
-        let v4 = self.jumps_v4.as_ref().and_then(|_| tree.any_leaf(true, turns));
-        let v6 = self.jumps_v6.as_ref().and_then(|_| tree.any_leaf(false, turns));
-        v4.into_iter().chain(v6)
+        // The golden ratio: numbers one after the other lead far apart, and evenly.
+        self.networks.any((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    /// First address, prefix length and record offset of every network, in order. Ends early where the tree has a cycle:
-    /// behind that would be the same again, more often than anyone can wait for.
+    /// First address, prefix length and record offset of every network, in order.
     pub(super) fn networks(&self) -> impl Iterator<Item = (IpAddr, u8, u32)> + '_ {
-        let all = self.reader.networks(WithinOptions::default());
-        all.into_iter().flatten().map_while(Result::ok).filter_map(|found| {
-            let network = found.network().ok()?;
-            Some((network.ip(), network.prefix(), found.offset()? as u32))
-        })
+        self.networks.leaves().map(|leaf| (leaf.addr(), leaf.prefix_len, leaf.offset))
     }
 }
 
@@ -287,8 +242,6 @@ struct Survey {
     layout: Option<Layout>,
     /// In words, where no layout was recognised.
     found_instead: String,
-    networks_v4: u64,
-    networks_v6: u64,
     records: u64,
     /// Values read, those that records share counted for each.
     values: u64,
@@ -303,7 +256,6 @@ fn survey(tree: &Tree<'_>, section: &[u8]) -> Result<Survey, Damage> {
         for side in 0..2 {
             let child = tree.child(node, side);
             let Some(pointer) = child.checked_sub(tree.nodes).filter(|pointer| *pointer > 0) else { continue };
-            survey.networks_v6 += 1;
             let offset = (pointer as usize).checked_sub(SEPARATOR as usize).filter(|offset| *offset < section.len());
             let Some(offset) = offset else {
                 return Err(Damage { offset: 0, what: "a search tree that points outside the data, which begins" });
@@ -321,9 +273,6 @@ fn survey(tree: &Tree<'_>, section: &[u8]) -> Result<Survey, Damage> {
             }
         }
     }
-    // Networks have been counted as IPv6 until here.
-    survey.networks_v4 = tree.networks_v4(survey.networks_v6)?;
-    survey.networks_v6 -= survey.networks_v4;
     if survey.records == 0 {
         survey.found_instead = "no record at all".to_owned();
     }
@@ -350,6 +299,27 @@ impl Survey {
         }
         Ok(())
     }
+}
+
+/// What is known about a file now. Errors: its records are no places.
+fn info(path: &Path, metadata: &Metadata, survey: Survey, networks: &Networks) -> Result<DatabaseInfo, PlaceError> {
+    let file = path.display().to_string();
+    let database_type = metadata.database_type.clone();
+    let Some(layout) = survey.layout else {
+        return Err(PlaceError::UnknownLayout { file, database_type, found: survey.found_instead });
+    };
+    let name = path.file_name().map_or(file, |name| name.to_string_lossy().into_owned());
+    Ok(DatabaseInfo {
+        attribution: attribution(&database_type, &name, layout),
+        file: name,
+        database_type,
+        layout,
+        networks_v4: networks.count_v4(),
+        networks_v6: networks.count_v6(),
+        build_epoch: metadata.build_epoch,
+        nodes: metadata.node_count,
+        records: survey.records,
+    })
 }
 
 /// What a file is that has no metadata marker.

@@ -1,8 +1,8 @@
 //! Where an address is: lookup in mmdb files, names completed from ISO 3166, ready-made fragments cached by record.
 //!
-//! [`Places::lookup`] runs once per event: it walks the search tree with the full address and gives a [`PlaceKey`], which
-//! names the record found, not the address. Decoding ([`Places::place`]) runs once per record, and its result is kept in
-//! a [`FragmentCache`] in the form the output wants. So no address outlives the lookup.
+//! [`Places::lookup`] runs once per event: it looks the full address up and gives a [`PlaceKey`], which names the record
+//! found, not the address. Decoding ([`Places::place`]) runs once per record, and its result is kept in a [`FragmentCache`]
+//! in the form the output wants. So no address outlives the lookup.
 
 mod address_text;
 mod aliases;
@@ -18,8 +18,11 @@ mod geocoder;
 mod iso3166;
 mod layout;
 mod mmdb;
+mod networks;
+mod prefixes;
 mod private;
 mod probe;
+mod ranges;
 mod record;
 mod report;
 mod stock;
@@ -287,8 +290,7 @@ impl Places {
     }
 
     /// Every network that has a record and can be public, file by file, in order of address. Of a network that an earlier
-    /// file answers for, the later file's record is given all the same. Walks the tree as it goes: millions of networks
-    /// in a full database; see [`Places::sample_networks`].
+    /// file answers for, the later file's record is given all the same. Millions of networks in a full database; see [`Places::sample_networks`].
     pub fn networks(&self) -> impl Iterator<Item = Network> + '_ {
         self.files.iter().enumerate().flat_map(move |(index, file)| {
             file.networks().filter(|(addr, _, _)| !private::is_private(*addr)).map(move |(addr, prefix_len, offset)| {

@@ -1,7 +1,5 @@
 //! The search tree of an mmdb file: a binary tree over the bits of an address.
 
-use std::net::IpAddr;
-
 use maxminddb::Metadata;
 
 use super::record::Damage;
@@ -16,31 +14,37 @@ pub(super) struct Tree<'a> {
     ip_version: u16,
 }
 
-/// Bits of an address that one step through a [`Jumps`] takes: 65,536 nodes are 256 KB, which a core's cache holds.
-const JUMP_BITS: u32 = 16;
+/// A part of the tree to walk over.
+pub(super) struct Part {
+    /// The node that it is below.
+    start: u32,
+    /// Bits of its addresses.
+    longest: u8,
+    /// Ways that come to this node end there.
+    start_v4: Option<u32>,
+}
 
-/// Where the first 16 bits of an address lead. Each step through a full database's tree is a miss in the cache, and an
-/// IPv4 address takes about 22 of them without this.
-pub(super) struct Jumps(Box<[u32]>);
-
-/// A network that has a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Leaf {
-    pub(super) is_v4: bool,
-    /// 0 to 32, or 0 to 128.
-    pub(super) prefix_len: u8,
-    /// First address, its bits at the high end.
+/// Where a way through the tree ends.
+pub(super) struct End {
+    /// Of the first address: at the high end, the rest is zeros.
     pub(super) bits: u128,
-    /// Of the record, in the data section.
-    pub(super) offset: u32,
+    /// How many bits lead there.
+    pub(super) depth: u8,
+    pub(super) found: Found,
 }
 
-impl Leaf {
-    /// First address.
-    pub(super) fn addr(&self) -> IpAddr {
-        if self.is_v4 { IpAddr::V4(((self.bits >> 96) as u32).into()) } else { IpAddr::V6(self.bits.into()) }
-    }
+/// What is found at an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// A record, at this offset in the data section.
+    Record(u32),
+    Nothing,
+    /// The node where the IPv4 addresses begin, which MaxMind's files reach by several ways (6to4, Teredo and so on).
+    Ipv4,
 }
+
+/// Bits of IPv6 that lead to IPv4 addresses, at most.
+const LONGEST_TO_V4: u8 = 96;
 
 /// Zero bytes between search tree and data section.
 pub(super) const SEPARATOR: u32 = 16;
@@ -70,148 +74,54 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// The pointer that an address leads to, counted from the end of the tree. Its bits are at the high end of `bits`,
-    /// `len` of them.
-    #[inline]
-    pub(super) fn find(&self, jumps: &Jumps, bits: u128, len: u32) -> Option<u32> {
-        let mut node = *jumps.0.get((bits >> (128 - JUMP_BITS)) as usize)?;
-        let mut left = bits << JUMP_BITS;
-        for _ in JUMP_BITS..len {
-            if node >= self.nodes {
-                break;
-            }
-            node = self.child(node, (left >> 127) as usize);
-            left <<= 1;
-        }
-        node.checked_sub(self.nodes).filter(|pointer| *pointer > 0)
+    /// The IPv4 addresses: the whole tree of a file of IPv4 alone, else what is below ::/96. None where the file has no
+    /// node for them.
+    pub(super) fn part_v4(&self) -> Option<Part> {
+        let start = if self.ip_version == 4 { 0 } else { self.start_v4()? };
+        Some(Part { start, longest: 32, start_v4: None })
     }
 
-    /// Where the IPv4 addresses begin: at the root of a file of IPv4 alone, else under ::/96. No node where the file has
-    /// none.
-    pub(super) fn start_v4(&self) -> u32 {
-        let steps = if self.ip_version == 4 { 0 } else { 96 };
-        (0..steps).fold(0, |node, _| if node < self.nodes { self.child(node, 0) } else { self.nodes })
+    /// The IPv6 addresses; none in a file of IPv4 alone.
+    pub(super) fn part_v6(&self) -> Option<Part> {
+        (self.ip_version != 4).then(|| Part { start: 0, longest: 128, start_v4: self.start_v4() })
     }
 
-    /// Where the first bits of all addresses lead, from a node on.
-    pub(super) fn jumps(&self, start: u32) -> Jumps {
-        let mut jumps = vec![self.nodes; 1 << JUMP_BITS];
-        let mut open = vec![(start, 0usize, JUMP_BITS)];
-        while let Some((node, first, left)) = open.pop() {
-            if left > 0 && node < self.nodes {
-                open.push((self.child(node, 0), first, left - 1));
-                open.push((self.child(node, 1), first + (1 << (left - 1)), left - 1));
-            } else if let Some(covered) = jumps.get_mut(first..first + (1 << left)) {
-                covered.fill(node);
-            }
-        }
-        Jumps(jumps.into())
+    /// Where the IPv4 addresses begin in a file of both.
+    fn start_v4(&self) -> Option<u32> {
+        let below = |node, _| if node < self.nodes { self.child(node, 0) } else { self.nodes };
+        Some((0..LONGEST_TO_V4).fold(0, below)).filter(|start| *start < self.nodes)
     }
 
-    /// Networks of IPv4; `all` is how many there are of both versions.
-    pub(super) fn networks_v4(&self, all: u64) -> Result<u64, Damage> {
-        if self.ip_version == 4 {
-            return Ok(all);
-        }
-        let start = self.start_v4();
-        if start >= self.nodes {
-            return Ok(0);
-        }
-        let mut found = 0;
-        let mut budget = self.most_ways();
-        let mut open = vec![(start, 0)];
-        while let Some((node, depth)) = open.pop() {
-            budget = budget.saturating_sub(1);
-            if node > self.nodes {
-                found += 1;
-            }
-            if node >= self.nodes {
-                continue;
-            }
-            if depth == 32 || found > all || budget == 0 {
-                return Err(Damage { offset: 0, what: "a search tree with a cycle, before the data" });
-            }
-            open.extend([(self.child(node, 0), depth + 1), (self.child(node, 1), depth + 1)]);
-        }
-        Ok(found)
-    }
-
-    /// Steps that a walk over the tree may take: a sound one has two ways from each node, and a few that are there twice.
-    fn most_ways(&self) -> u64 {
-        u64::from(self.nodes) * 8 + 1024
-    }
-
-    /// The first address of a network that has a record, found by taking turns of chance at each node; none where chance
-    /// led into a part without records. `turns` has the bits of chance.
-    pub(super) fn any_leaf(&self, is_v4: bool, turns: u128) -> Option<IpAddr> {
-        let (mut node, longest) = if is_v4 { (self.start_v4(), 32) } else { (0, 128) };
-        let hidden = if is_v4 { self.nodes } else { self.start_v4() };
-        let mut bits = 0u128;
-        for depth in 0..longest {
-            if node >= self.nodes {
-                break;
-            }
-            let wanted = (turns >> (127 - depth) & 1) as usize;
-            let leads = |side: &usize| {
-                let child = self.child(node, *side);
-                child != self.nodes && child != hidden
-            };
-            let side = [wanted, 1 - wanted].into_iter().find(leads)?;
-            node = self.child(node, side);
-            bits |= (side as u128) << (127 - depth);
-        }
-        let leaf = Leaf { is_v4, prefix_len: 0, bits, offset: 0 };
-        (node > self.nodes).then(|| leaf.addr())
-    }
-
-    /// Visits every network that has a record, IPv4 first. What leads to the IPv4 addresses again, as 6to4 does in
-    /// MaxMind's files, is not visited twice. A tree has as many ways as nodes; one with a cycle, or with ways that meet
-    /// again and again, is left as damaged before it takes long.
-    pub(super) fn each_leaf(&self, mut visit: impl FnMut(&Leaf) -> Result<(), Damage>) -> Result<(), Damage> {
-        let start_v4 = self.start_v4();
-        let mut budget = self.most_ways();
-        if start_v4 < self.nodes {
-            self.each_leaf_below(start_v4, true, None, &mut budget, &mut visit)?;
-        }
-        if self.ip_version != 4 {
-            let hidden = Some(start_v4).filter(|start| *start < self.nodes);
-            self.each_leaf_below(0, false, hidden, &mut budget, &mut visit)?;
-        }
-        Ok(())
-    }
-
-    fn each_leaf_below(
-        &self,
-        start: u32,
-        is_v4: bool,
-        hidden: Option<u32>,
-        budget: &mut u64,
-        visit: &mut impl FnMut(&Leaf) -> Result<(), Damage>,
-    ) -> Result<(), Damage> {
-        let longest = if is_v4 { 32 } else { 128 };
+    /// Visits every end of a part of the tree, in order of address. A tree has as many ways as nodes; one with a cycle, or
+    /// with ways that meet again and again, is left as damaged before it takes long.
+    pub(super) fn each_end(&self, part: &Part, mut visit: impl FnMut(End) -> Result<(), Damage>) -> Result<(), Damage> {
+        let Part { start, longest, start_v4 } = *part;
+        // In a sound tree each node is there once, and a few are there twice.
+        let mut budget = u64::from(self.nodes) * 4 + 512;
         let mut open = vec![(start, 0u8, 0u128)];
-        while let Some((node, depth, bits)) = open.pop() {
-            *budget = budget.saturating_sub(1);
-            if *budget == 0 {
-                return Err(Damage { offset: 0, what: "a search tree whose ways meet again, before the data" });
-            }
-            if node == self.nodes || hidden == Some(node) {
-                continue;
-            }
-            if node > self.nodes {
-                if let Some(offset) = (node - self.nodes).checked_sub(SEPARATOR) {
-                    visit(&Leaf { is_v4, prefix_len: depth, bits, offset })?;
+        while let Some((mut node, mut depth, bits)) = open.pop() {
+            let is_v4 = |node, depth| Some(node) == start_v4 && depth <= LONGEST_TO_V4;
+            // Down to the left; what lies to the right comes later.
+            while node < self.nodes && !is_v4(node, depth) {
+                if depth >= longest {
+                    return Err(Damage {
+                        offset: 0,
+                        what: "a search tree deeper than an address is long, before the data",
+                    });
                 }
-                continue;
+                open.push((self.child(node, 1), depth + 1, bits | 1 << (127 - depth)));
+                node = self.child(node, 0);
+                depth += 1;
+                budget -= 1;
+                if budget == 0 {
+                    return Err(Damage { offset: 0, what: "a search tree whose ways meet again, before the data" });
+                }
             }
-            if depth >= longest {
-                return Err(Damage {
-                    offset: 0,
-                    what: "a search tree deeper than an address is long, before the data",
-                });
-            }
-            open.push((self.child(node, 1), depth + 1, bits | 1 << (127 - depth)));
-            open.push((self.child(node, 0), depth + 1, bits));
+            let found = match node.checked_sub(self.nodes) {
+                None => Found::Ipv4,
+                Some(pointer) => pointer.checked_sub(SEPARATOR).map_or(Found::Nothing, Found::Record),
+            };
+            visit(End { bits, depth, found })?;
         }
         Ok(())
     }
