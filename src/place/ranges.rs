@@ -10,8 +10,10 @@ const LANES: usize = 16;
 /// Entries that the uppermost level may have: 16 KB of the longer keys.
 const TOP_MOST: usize = 2_048;
 
-/// Blocks that are allocated at a time, 256 KB: so a table that grows is never copied, which would need memory for both.
-const CHUNK: usize = 2_048;
+/// Blocks that a table has room for at first: 48 MB of address space, of which only what is written takes memory. So much is
+/// mapped apart by glibc (over 32 MB it always is, see M_MMAP_THRESHOLD in mallopt(3)), so that all of it is given back when
+/// a newer database takes its place. Never shrunk: what is aligned like this would be copied for that.
+const ROOM: usize = 393_216;
 
 /// Ranges that [`Ranges::any`] looks at.
 pub(super) const ATTEMPTS: usize = 64;
@@ -116,8 +118,7 @@ pub(super) struct Ranges<K> {
     top: Box<[K]>,
     /// The same of the levels between, from above; the last of them has the first key of each block.
     between: Vec<Box<[Line<K>]>>,
-    chunks: Vec<Vec<Block>>,
-    blocks: usize,
+    blocks: Vec<Block>,
 }
 
 impl<K: Key> Ranges<K> {
@@ -132,17 +133,12 @@ impl<K: Key> Ranges<K> {
             let lane = line.last_not_above(key);
             (found, first) = (found * LANES + lane, Some(line.0[lane]));
         }
-        let block = self.block(found.min(self.blocks.saturating_sub(1)))?;
+        let block = self.blocks.get(found.min(self.blocks.len().saturating_sub(1)))?;
         // The values are as unlikely to be in a cache as the starts. To read one now has them fetched at the same time.
         std::hint::black_box(block.values.0[0]);
         // Behind the last start that has the same first bits.
         let low = if first?.high() == key.high() { key.low() } else { u32::MAX };
         Some(block.values.0[block.starts.last_not_above(low)])
-    }
-
-    #[inline]
-    fn block(&self, index: usize) -> Option<&Block> {
-        self.chunks.get(index / CHUNK)?.get(index % CHUNK)
     }
 
     /// Start and value of what stands in a lane; of one that was filled up, the last key that has the value.
@@ -151,18 +147,18 @@ impl<K: Key> Ranges<K> {
             Some(level) => level.get(block / LANES)?.0[block % LANES],
             None => *self.top.get(block)?,
         };
-        let block = self.block(block)?;
+        let block = self.blocks.get(block)?;
         Some((first.with_low(block.starts.0[lane]), block.values.0[lane]))
     }
 
     /// Starts of ranges, in order, each with the value from there on. Some ranges are given in two parts.
     pub(super) fn iter(&self) -> impl Iterator<Item = (K, u32)> + '_ {
-        (0..self.blocks).flat_map(move |block| (0..LANES).filter_map(move |lane| self.at(block, lane)))
+        (0..self.blocks.len()).flat_map(move |block| (0..LANES).filter_map(move |lane| self.at(block, lane)))
     }
 
     /// A key whose value is wanted, near a place that `chance` says; none where chance led far from any.
     pub(super) fn any(&self, chance: u64, is_wanted: impl Fn(u32) -> bool) -> Option<K> {
-        let lanes = self.blocks * LANES;
+        let lanes = self.blocks.len() * LANES;
         let first = ((u128::from(chance) * lanes as u128) >> 64) as usize;
         (first..lanes).chain(0..first).take(ATTEMPTS).find_map(|index| {
             let (start, value) = self.at(index / LANES, index % LANES)?;
@@ -199,7 +195,7 @@ impl<T: Copy + Ord> Line<T> {
 pub(super) struct RangesBuilder<K> {
     /// The first key of each block.
     firsts: Vec<K>,
-    chunks: Vec<Vec<Block>>,
+    blocks: Vec<Block>,
     /// How many ranges the last block has.
     lanes: usize,
     last: Option<u32>,
@@ -207,7 +203,7 @@ pub(super) struct RangesBuilder<K> {
 
 impl<K: Key> RangesBuilder<K> {
     pub(super) fn new() -> RangesBuilder<K> {
-        RangesBuilder { firsts: Vec::new(), chunks: Vec::new(), lanes: LANES, last: None }
+        RangesBuilder { firsts: Vec::new(), blocks: Vec::with_capacity(ROOM), lanes: LANES, last: None }
     }
 
     /// From `start` on, which is not below the one before, keys have this value.
@@ -219,7 +215,7 @@ impl<K: Key> RangesBuilder<K> {
         if self.lanes == LANES || self.firsts.last().is_some_and(|first| first.high() != start.high()) {
             self.begin_block(start);
         }
-        if let Some(block) = self.chunks.last_mut().and_then(|chunk| chunk.last_mut()) {
+        if let Some(block) = self.blocks.last_mut() {
             block.starts.0[self.lanes] = start.low();
             block.values.0[self.lanes..].fill(value);
         }
@@ -227,21 +223,12 @@ impl<K: Key> RangesBuilder<K> {
     }
 
     fn begin_block(&mut self, first: K) {
-        if self.firsts.len().is_multiple_of(CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
-        }
-        if let Some(chunk) = self.chunks.last_mut() {
-            chunk.push(Block { starts: Line([u32::MAX; LANES]), values: Line([0; LANES]) });
-        }
+        self.blocks.push(Block { starts: Line([u32::MAX; LANES]), values: Line([0; LANES]) });
         self.firsts.push(first);
         self.lanes = 0;
     }
 
-    pub(super) fn done(mut self) -> Ranges<K> {
-        if let Some(chunk) = self.chunks.last_mut() {
-            chunk.shrink_to_fit();
-        }
-        let blocks = self.firsts.len();
+    pub(super) fn done(self) -> Ranges<K> {
         let (mut top, mut between) = (self.firsts.into_boxed_slice(), Vec::new());
         while top.len() > TOP_MOST {
             let level = lines_of(&top);
@@ -249,7 +236,7 @@ impl<K: Key> RangesBuilder<K> {
             between.push(level);
         }
         between.reverse();
-        Ranges { top, between, chunks: self.chunks, blocks }
+        Ranges { top, between, blocks: self.blocks }
     }
 }
 

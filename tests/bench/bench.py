@@ -136,8 +136,11 @@ class Daemon:
         return sum(float(n) for n in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", self.get("/metrics"), re.M))
 
     def stop(self) -> dict:
+        # By /proc: what wait4 tells counts the memory of this Python too, which the process was until its exec.
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
         self.process.send_signal(signal.SIGTERM)
-        usage = usage_of(self.process)
+        usage = usage_of(self.process) | {"rss_mb": peak}
         self.folder.cleanup()
         return usage
 
