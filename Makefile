@@ -10,7 +10,7 @@ FUZZ_SECONDS ?= 60
 MMDB_MUTANTS ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-programs test-faults test-cargo test-leaks test-grafana test-relay-faults test-load-faults unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana soak mutants fuzz scaling profile instructions bench-reload
+.PHONY: help build test test-programs test-faults test-cargo test-leaks test-grafana test-relay-faults test-load-faults unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana soak mutants fuzz scaling profile instructions bench-reload bench-cold
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -127,6 +127,9 @@ bench: prerequisites build ## CPU, speed, memory and delay: the relay beside a b
 
 bench-reload: prerequisites build ## place databases replaced during a stream: nothing lost, pauses, memory; RELOAD="--events 1000000"
 	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/reload.py $(RELOAD)'
+
+bench-cold: prerequisites build ## the relay when every address is new, each from another network
+	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/cold.py'
 
 microbench: ## nanoseconds per record: decode, lookup, encode
 	$(CARGO) bench --locked
