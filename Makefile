@@ -19,12 +19,13 @@ build: ## build target/release/pressline
 	$(CARGO) build --release --locked
 
 test: prerequisites build build-faults ## all tests, with a real Kafka and schema registry started for them
+	$(CARGO) test --release --locked --no-run
 	$(MAKE) --jobs 2 --keep-going test-programs test-faults
 	python3 tests/packaging/run.py
 
-# Both wait more than they work, so they go on side by side, each with services of its own.
+# Both wait more than they work, so they go on side by side, each with services of its own. Not while tests are compiled: that
+# would take three times as long.
 test-programs:
-	$(CARGO) test --release --locked --no-run
 	$(STACK) run -- $(MAKE) --jobs 1 --keep-going test-cargo test-leaks test-grafana
 
 test-faults: SHELL = /bin/bash
