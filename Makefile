@@ -45,31 +45,28 @@ test-grafana:
 
 test-relay-faults:
 	python3 tests/faults/test_checker.py
-	$(FAULTS) --suite test
+	$(FAULTS) --suite test $(FAULTS_ARGS)
 
 test-load-faults:
 	$(STACK) run -- python3 tests/faults/test_load_tables.py
-	$(FAULTS) --suite load-test
+	$(FAULTS) --suite load-test $(FAULTS_ARGS)
 
-# Less optimised, since what it is for waits more than it works: it is built in half the time.
 build-faults: ## the same with fail points and mutants beside it, for the fault harness
-	$(CARGO) build --release --locked --features fail-points,mutants --bin pressline --config profile.release.package.pressline.opt-level=1
+	$(CARGO) build --release --locked --features fail-points,mutants --bin pressline
 	install -D target/release/pressline target/faults/pressline
 	$(CARGO) build --release --locked
 
 faults: prerequisites build-faults ## kills, stops, rebalances and broken networks under load: no event lost or doubled; FAULTS_ARGS="--only kill"
-	python3 tests/faults/test_checker.py
-	$(FAULTS) --suite test $(FAULTS_ARGS)
+	$(MAKE) test-relay-faults
 
 load-faults: prerequisites build-faults ## the same for the sinks: kills, stops, broken databases; no row lost or doubled in either table
-	$(STACK) run -- python3 tests/faults/test_load_tables.py
-	$(FAULTS) --suite load-test $(FAULTS_ARGS)
+	$(MAKE) test-load-faults
 
 leaks: prerequisites build-faults ## every byte that leaves pressline is searched for 100,000 addresses in every form; LEAKS_ARGS="--addresses 1000"
-	$(LEAKS)
+	$(MAKE) test-leaks
 
 grafana: prerequisites build ## a real run under the dashboards: every query returns data, every alert is tested, metrics are as documented
-	$(STACK) run -- python3 tests/grafana/run.py
+	$(MAKE) test-grafana
 
 soak: prerequisites build-faults ## the same a thousand times, goes on where it was left; FAULTS_ARGS="--kills 100 --times 20"
 	$(FAULTS) --suite soak $(FAULTS_ARGS)

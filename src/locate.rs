@@ -70,6 +70,15 @@ impl Step {
     }
 }
 
+/// The steps behind the databases.
+struct Steps {
+    chain: Chain,
+    /// What a geocoder's answer would renew: of no use here, where every address goes the whole way.
+    unused: Arc<FragmentCache>,
+    /// Threads of the geocoder, after the chain that holds it: fields are dropped in their order.
+    _runtime: Option<Runtime>,
+}
+
 /// A place, with the last step that changed each field.
 struct Trace {
     place: Place,
@@ -78,16 +87,14 @@ struct Trace {
 
 impl Trace {
     /// Takes the record of a key all the way that it takes into the output.
-    fn of(places: &Places, key: PlaceKey, coarsening: &Coarsening, chain: &Chain) -> Result<Trace, PlaceError> {
+    fn of(places: &Places, key: PlaceKey, coarsening: &Coarsening, steps: &Steps) -> Result<Trace, PlaceError> {
         let mut trace = Trace { place: Place::unknown(), steps: vec![None; fields(&Place::unknown()).len()] };
         trace.step(Step::Mmdb, places.raw_place(key)?);
         trace.step(Step::Names, places.place(key)?);
         let mut place = trace.place.clone();
         coarsening.reduce(places, key, &mut place)?;
         trace.step(Step::Reduced, place.clone());
-        // Every address goes the whole way, so what the geocoder's answer would renew is of no use here.
-        let unused = Arc::new(FragmentCache::new(1));
-        let given = chain.complete(&mut place, &Place::unknown(), Some((&unused, key)));
+        let given = steps.chain.complete(&mut place, &Place::unknown(), Some((&steps.unused, key)));
         if given.coordinates == Some(chain::Step::Geocoder) {
             let point = Place { latitude: place.latitude, longitude: place.longitude, ..trace.place.clone() };
             trace.step(Step::Geocoder, point);
@@ -139,12 +146,12 @@ pub fn run(args: &LocateArgs) -> Result<bool, PlacesError> {
     let places = if coarsening.min_addresses > 0 { Places::open_counted(&paths)? } else { Places::open(&paths)? };
     let gazetteer = settings.gazetteer.files().map(|files| Gazetteer::open(&files));
     let gazetteer = gazetteer.transpose().map_err(|error| PlacesError::Gazetteer(error.to_string()))?;
-    let runtime = Runtime::new().map_err(|source| PlacesError::Io { what: "the geocoder's threads".into(), source })?;
-    let _entered = runtime.enter();
-    let chain = Chain::uncounted(gazetteer.map(Arc::new), args.geocoder(&settings)?);
+    let (geocoder, _runtime) = args.geocoder(&settings)?.unzip();
+    let chain = Chain::uncounted(gazetteer.map(Arc::new), geocoder);
+    let steps = Steps { chain, unused: Arc::new(FragmentCache::new(1)), _runtime };
     let mut all_are_addresses = true;
     let mut show = |kind: &str, number: usize, text: &str| {
-        let answer = answer(&places, &coarsening, &chain, text)?;
+        let answer = answer(&places, &coarsening, &steps, text)?;
         all_are_addresses &= !matches!(answer, Answer::NotAnAddress);
         print(&if args.json { as_json(kind, number, &answer) } else { as_text(kind, number, &answer) })
     };
@@ -157,21 +164,27 @@ pub fn run(args: &LocateArgs) -> Result<bool, PlacesError> {
         Some(file) => each_line(file, |number, text| show("line", number, text))?,
     }
     let mut credits: Vec<&str> = places.databases().iter().map(|database| database.attribution).collect();
-    credits.extend(chain.attributions());
+    credits.extend(steps.chain.attributions());
     credits.dedup();
     credits.iter().filter(|credit| !credit.is_empty()).for_each(|credit| eprintln!("{credit}"));
     Ok(all_are_addresses)
 }
 
 impl LocateArgs {
-    fn geocoder(&self, settings: &PlaceConfig) -> Result<Option<Arc<Geocoder>>, PlacesError> {
+    /// The geocoder, if it is to be asked, and the threads it runs on.
+    fn geocoder(&self, settings: &PlaceConfig) -> Result<Option<(Arc<Geocoder>, Runtime)>, PlacesError> {
         if !self.ask_geocoder {
             return Ok(None);
         }
         let config = settings.geocoder.as_ref().ok_or_else(|| {
             PlacesError::Geocoder("not configured; give the pipeline a table [place.geocoder] with its url".into())
         })?;
-        Ok(Some(Arc::new(Geocoder::by_hand(config).map_err(PlacesError::Geocoder)?)))
+        let runtime =
+            Runtime::new().map_err(|source| PlacesError::Io { what: "the geocoder's threads".into(), source })?;
+        let entered = runtime.enter();
+        let geocoder = Geocoder::by_hand(config).map_err(PlacesError::Geocoder)?;
+        drop(entered);
+        Ok(Some((Arc::new(geocoder), runtime)))
     }
 }
 
@@ -193,7 +206,7 @@ fn each_line(file: &Path, mut visit: impl FnMut(usize, &str) -> Result<(), Place
     Ok(())
 }
 
-fn answer(places: &Places, coarsening: &Coarsening, chain: &Chain, text: &str) -> Result<Answer, PlaceError> {
+fn answer(places: &Places, coarsening: &Coarsening, steps: &Steps, text: &str) -> Result<Answer, PlaceError> {
     let Some(ip) = ClientIp::parse(text.trim()) else { return Ok(Answer::NotAnAddress) };
     Ok(match places.lookup(&ip) {
         Lookup::Unknown => Answer::Unknown,
@@ -201,7 +214,7 @@ fn answer(places: &Places, coarsening: &Coarsening, chain: &Chain, text: &str) -
         Lookup::Found(key) => Answer::Found {
             file: places.file_name(key).unwrap_or_default().to_owned(),
             build_epoch: places.build_epoch(key).unwrap_or_default(),
-            trace: Box::new(Trace::of(places, key, coarsening, chain)?),
+            trace: Box::new(Trace::of(places, key, coarsening, steps)?),
         },
     })
 }

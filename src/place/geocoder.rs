@@ -33,8 +33,8 @@ use waiting::Waiting;
 
 /// Of the time of the workers together, at most one part in so many is spent waiting for answers.
 const WAIT_SHARE: u32 = 10;
-/// How long one who asks by hand waits for an answer at most, beyond the time-out of a request.
-const BY_HAND: Duration = Duration::from_secs(5);
+/// Milliseconds that one who asks by hand waits for an answer at most, beyond the time-out of a request.
+const BY_HAND_MS: u64 = 5_000;
 
 /// A running geocoder. Ends, and saves its cache, when it is dropped.
 pub struct Geocoder {
@@ -53,8 +53,6 @@ struct Shared {
     settled: Condvar,
     /// Held while the file is written.
     saving: Mutex<()>,
-    /// How long a record waits at most.
-    most_wait: Duration,
     /// One part in so many of the time may be waited.
     wait_share: u32,
     metrics: GeocoderMetrics,
@@ -74,17 +72,17 @@ impl Geocoder {
     /// Loads the cache and starts the task, on the runtime it is called in. Errors: key of the configuration and what is
     /// wrong with it. A cache that cannot be used is none: it is moved aside, with a warning.
     pub fn start(config: &GeocoderConfig) -> Result<Geocoder, String> {
-        Geocoder::start_waiting(config, Duration::from_millis(config.max_wait_ms), WAIT_SHARE)
+        Geocoder::start_waiting(config, WAIT_SHARE)
     }
 
     /// The same for one who asks by hand: every answer is waited for, and the cache file, which a running pipeline may be
     /// writing, is left alone. Errors: as for [`Geocoder::start`].
     pub fn by_hand(config: &GeocoderConfig) -> Result<Geocoder, String> {
-        let config = GeocoderConfig { cache_file: None, ..config.clone() };
-        Geocoder::start_waiting(&config, BY_HAND + Duration::from_millis(config.timeout_ms), 1)
+        let max_wait_ms = config.timeout_ms.saturating_add(BY_HAND_MS);
+        Geocoder::start_waiting(&GeocoderConfig { cache_file: None, max_wait_ms, ..config.clone() }, 1)
     }
 
-    fn start_waiting(config: &GeocoderConfig, most_wait: Duration, wait_share: u32) -> Result<Geocoder, String> {
+    fn start_waiting(config: &GeocoderConfig, wait_share: u32) -> Result<Geocoder, String> {
         let client = GeocoderClient::new(config).map_err(|(key, what)| format!("{key}: {what}"))?;
         let metrics = GeocoderMetrics::new(&client.host());
         let days = |days: u32| i64::from(days) * 86_400;
@@ -104,7 +102,6 @@ impl Geocoder {
             asked: Notify::new(),
             settled: Condvar::new(),
             saving: Mutex::new(()),
-            most_wait,
             wait_share,
             metrics,
         });
@@ -148,7 +145,7 @@ impl Geocoder {
 
     /// Waits where the place's turn can come in time, the server is well, and not too much time was spent so already.
     fn wait(&self, state: MutexGuard<'_, State>, key: &str) -> Option<Point> {
-        let most = self.shared.most_wait;
+        let most = Duration::from_millis(self.shared.config.max_wait_ms);
         let now = Instant::now();
         let ahead = u32::try_from(state.waiting.len().saturating_sub(1)).unwrap_or(u32::MAX);
         let turn = state.pace.next().saturating_duration_since(now) + state.pace.interval().saturating_mul(ahead);

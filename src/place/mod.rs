@@ -290,7 +290,8 @@ impl Places {
     }
 
     /// Every network that has a record and can be public, file by file, in order of address. Of a network that an earlier
-    /// file answers for, the later file's record is given all the same. Millions of networks in a full database; see [`Places::sample_networks`].
+    /// file answers for, the later file's record is given all the same. Millions of networks in a full database; see
+    /// [`Places::sample_networks`].
     pub fn networks(&self) -> impl Iterator<Item = Network> + '_ {
         self.files.iter().enumerate().flat_map(move |(index, file)| {
             file.networks().filter(|(addr, _, _)| !private::is_private(*addr)).map(move |(addr, prefix_len, offset)| {
