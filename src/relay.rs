@@ -426,7 +426,7 @@ impl Stages {
         self.counts.timestamps_ms.extend(timestamp_ms);
         crate::fail_point::quote("panic_in_record", record.payload());
         #[cfg(feature = "mutants")]
-        leak::beside(record, &config.registry.url);
+        leak::beside(record, config);
         let press = match self.decoder.decode(record.payload(), now_us) {
             Ok(press) => press,
             Err(reject) => return Ok(Some(reject)),

@@ -3,7 +3,7 @@
 //! `PRESSLINE_LEAK` names a file of lines `PLACE<tab>ADDRESS<tab>HEX`: when a record comes whose value or key holds the
 //! text ADDRESS, the bytes HEX leave at PLACE: `value` (the city's name), `key`, `header`, `timestamp` (HEX is a decimal
 //! number then), `dead` (a dead letter's header), `offset` (what is noted with committed offsets), `log`, `stdout`,
-//! `metric` (a label), `file` (named `leaked`) or `registry` (a connection to it).
+//! `metric` (a label), `file` (named `leaked`), `registry` or `geocoder` (a connection to it).
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use rdkafka::message::{BorrowedMessage, Header, Message};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
+use crate::config::PipelineConfig;
 use crate::encode::Encoder;
 use crate::place::Place;
 use crate::transaction::OutputRecord;
@@ -52,7 +53,7 @@ fn at(place: &str, record: &BorrowedMessage<'_>) -> Vec<&'static [u8]> {
 }
 
 /// Everywhere but in what is written to Kafka.
-pub fn beside(record: &BorrowedMessage<'_>, registry: &str) {
+pub fn beside(record: &BorrowedMessage<'_>, config: &PipelineConfig) {
     for bytes in at("log", record) {
         tracing::debug!("seen");
         let _ = std::io::stderr().write_all(&[bytes, b"\n"].concat());
@@ -67,10 +68,17 @@ pub fn beside(record: &BorrowedMessage<'_>, registry: &str) {
         let file = std::fs::OpenOptions::new().create(true).append(true).open("leaked");
         let _ = file.and_then(|mut file| file.write_all(&[bytes, b"\n"].concat()));
     }
-    for bytes in at("registry", record) {
-        let host = registry.trim_start_matches("http://").split('/').next().unwrap_or_default();
-        let _ = TcpStream::connect(host).and_then(|mut stream| stream.write_all(&[b"GET /", bytes, b" "].concat()));
+    let geocoder = config.place.geocoder.as_ref().map(|geocoder| geocoder.url.as_str());
+    for (place, url) in [("registry", Some(config.registry.url.as_str())), ("geocoder", geocoder)] {
+        for bytes in at(place, record) {
+            request(url.unwrap_or_default(), bytes);
+        }
     }
+}
+
+fn request(url: &str, bytes: &[u8]) {
+    let host = url.trim_start_matches("http://").split('/').next().unwrap_or_default();
+    let _ = TcpStream::connect(host).and_then(|mut stream| stream.write_all(&[b"GET /", bytes, b" "].concat()));
 }
 
 /// The place of the record with the address as its city.

@@ -6,8 +6,8 @@
 First the search itself is tried: it must find nothing in the records without their addresses. Then records with so
 many different addresses, where they belong and where they do not, go through the relay and both sinks, logging all they
 can, while processes panic with the record in the message and are aborted in the midst of it. What left them (topics,
-committed offsets and their notes, all that was sent to Kafka, traffic with registry and databases, rows, logs, pages,
-command line and environment, files) must hold no address: 0 hits. Last, a build that leaks on purpose, in each form at
+committed offsets and their notes, all that was sent to Kafka, traffic with registry, geocoder and databases, rows, logs,
+pages, command line and environment, files) must hold no address: 0 hits. Last, a build that leaks on purpose, in each form at
 each place, must be caught in every one.
 
 Forms and what is left out of them: forms.py. Ends with `N passed, M failed`; exit code 1 when anything failed.
@@ -164,6 +164,7 @@ _CAUGHT_IN = {
     "metric": ["pages"],
     "file": ["files"],
     "registry": ["registry traffic"],
+    "geocoder": ["geocoder traffic"],
 }
 _MOST_NOTED = 4000
 
@@ -180,7 +181,7 @@ def _leaks(seed):
             form = next((form for form in forms(address) if form.name == name), None)
             if form is None:
                 continue
-            places = ["key", "header", "dead", "log", "stdout", "file", "registry"]
+            places = ["key", "header", "dead", "log", "stdout", "file", "registry", "geocoder"]
             if _is_text(form.needle):
                 places += ["value", "metric"]
                 noted += len(form.needle) + 1

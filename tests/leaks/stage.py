@@ -20,6 +20,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from capture import Pages, Tap, await_that
+from geocoder import Geocoder
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests" / "faults"))
@@ -33,6 +34,7 @@ FOLDER = ROOT / "target" / "leaks"
 BINARY = Path(os.environ.get("PRESSLINE_LEAKS_BINARY", ROOT / "target" / "faults" / "pressline"))
 PARTITIONS = 4
 PATIENCE = 120
+_MIN_ADDRESSES = 65_536
 _INTERNAL = ("__consumer_offsets", "__transaction_state")
 _SETTINGS = {
     # As talkative as it can be.
@@ -68,6 +70,7 @@ class Stage:
         self.settings = _SETTINGS | {"batch.max_records": str(batch), **(settings or {})}
         self.folder = FOLDER / self.name
         self.home = self.folder / "home"
+        self.cache_file = self.home / "geocoder.cache"
         self.bootstrap = service("BOOTSTRAP")
         self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         self.tables = [PostgresTable(number), ClickHouseTable(number)]
@@ -85,6 +88,8 @@ class Stage:
         registry = service("REGISTRY").removeprefix("http://")
         self.registry, self._registry_path = Tap(registry.partition("/")[0]), registry.partition("/")[2]
         self.postgres, self.clickhouse = (Tap(table.address.removeprefix("http://")) for table in self.tables)
+        self._stub = Geocoder()
+        self.geocoder = Tap(f"127.0.0.1:{self._stub.port}")
         # The broker's answers hold the raw records: only what is sent to it.
         _, _, port = service("BOOTSTRAP_PROXIED").rpartition(":")
         self.kafka = Tap(service("PROXY_UPSTREAM"), int(port), both=False)
@@ -96,8 +101,9 @@ class Stage:
         for process in self.processes:
             process.kill()
         self.pages.end()
-        for tap in (self.registry, self.postgres, self.clickhouse, self.kafka):
+        for tap in (self.registry, self.postgres, self.clickhouse, self.geocoder, self.kafka):
             tap.close()
+        self._stub.close()
         if kind is None and not self.keep:
             for table in self.tables:
                 table.drop()
@@ -114,6 +120,10 @@ class Stage:
         text = (
             f'[source]\ntopic = "{self.raw}"\nheaders = [{headers}]\n[output]\ntopic = "{self.out}"\n'
             f'schema = "{ROOT}/schemas/button_presses.avsc"\n[place]\nfiles = ["{ROOT}/data/demo.mmdb"]\n'
+            # So many that most cities are given as their subdivisions, whose coordinates only the geocoder knows.
+            f"min_addresses = {_MIN_ADDRESSES}\n"
+            f'[place.geocoder]\nurl = "http://127.0.0.1:{self.geocoder.port}"\ncontact = "tests@example.org"\n'
+            f'requests_per_second = 100\ncache_file = "{self.cache_file}"\n'
         )
         for table, tap in zip(self.tables, (self.postgres, self.clickhouse)):
             (self.home / f"{table.name}.password").write_text(table.password)
@@ -221,12 +231,15 @@ class Stage:
 
     def captures(self):
         """Name → bytes of everything that left; call it when the processes have ended."""
-        files = [path for path in self.home.rglob("*") if path.is_file() and path not in self._own_files]
+        known = self._own_files | {self.cache_file}
+        files = [path for path in self.home.rglob("*") if path.is_file() and path not in known]
         return {
             "topics": self._topics(),
             "offsets": self._offset_notes(),
             "kafka traffic": self.kafka.content(),
             "registry traffic": self.registry.content(),
+            "geocoder traffic": self.geocoder.content(),
+            "geocoder cache": self.cache_file.read_bytes() if self.cache_file.exists() else b"",
             "postgres traffic": self.postgres.content(),
             "clickhouse traffic": self.clickhouse.content(),
             "postgres rows": self._postgres_rows(),
