@@ -65,7 +65,8 @@ impl Group {
     /// What the group has committed of the topic; waits for a transaction that is not ended.
     pub fn committed(&self) -> Result<BTreeMap<Partition, CommittedOffset>, OffsetsError> {
         let partitions = self.ranges.keys().copied().collect();
-        Ok(position::committed(&self.consumer, &self.topic, &kafka::TopicLayout { partitions })?)
+        position::committed(&self.consumer, &self.topic, &kafka::TopicLayout { partitions })
+            .map_err(|error| self.explained(&error))
     }
 
     /// Its members that live, each as `client id (host)`.

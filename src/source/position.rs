@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{Assigned, Assignment, Keeper, SinkPositions, SourceContext, SourceError};
@@ -288,7 +288,11 @@ pub(crate) fn committed<C: ConsumerContext>(
             Err(error) => error,
         };
         if Instant::now() >= deadline {
-            return Err(transient(&error, &format!("topic {topic}: the group's committed offsets cannot be read")));
+            // librdkafka does not say that the right is missing: it looks for the coordinator until the time is over.
+            return Err(SourceError::Transient(format!(
+                "topic {topic}: the group's committed offsets cannot be read: {error}; grant this user Read on the group, \
+                 or see to the broker that coordinates it"
+            )));
         }
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -375,5 +379,11 @@ pub(crate) fn offsets_with_notes(
 }
 
 pub(super) fn transient(error: &KafkaError, what: &str) -> SourceError {
-    SourceError::Transient(format!("{what}: {error}"))
+    let cure = match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+            "; grant this user Read on a topic that is read, Write on one that is written"
+        }
+        _ => "",
+    };
+    SourceError::Transient(format!("{what}: {error}{cure}"))
 }

@@ -19,7 +19,7 @@ pub fn each_is_needed(load: &Load, rows: impl Fn() -> usize) {
     let grants = documented(load);
     assert_eq!(grants.len(), 3, "{grants:?}");
     for grant in &grants {
-        acls(&["--add"], grant);
+        acls("--add", grant);
     }
     let mut sent = 0;
     let mut send = || {
@@ -38,7 +38,7 @@ pub fn each_is_needed(load: &Load, rows: impl Fn() -> usize) {
     assert_eq!(rows(), all);
 
     for without in &grants {
-        acls(&["--remove", "--force"], without);
+        acls("--remove", without);
         let all = send();
         let is = |word: &str| without.iter().any(|part| part == word);
         let key = match (is("--group"), is("Write")) {
@@ -54,7 +54,7 @@ pub fn each_is_needed(load: &Load, rows: impl Fn() -> usize) {
         let position = load.cluster.committed(&load.group(), &load.topic).get(&0).copied().unwrap_or_default();
         let records = i64::try_from(all + all / 5).unwrap();
         assert!(position < records, "at {position} of {records} without {without:?}");
-        acls(&["--add"], without);
+        acls("--add", without);
         // Granted meanwhile, it goes on by itself.
         load.await_loaded(&mut run);
         assert_eq!(run.stop(), 0);

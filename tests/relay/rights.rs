@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster::Raw;
-use crate::support::{Relay, World, acls, least_user, presses, service, world};
+use crate::support::{Relay, World, acls, kafka_acls, least_user, presses, service, world};
 
 /// The lines of the page's section that begin with `$grant`, for the topics and ids of this test.
 fn documented(world: &World) -> Vec<Vec<String>> {
@@ -41,7 +41,7 @@ fn the_documented_grants_are_enough_and_none_is_too_many() {
     let grants = documented(&world);
     assert_eq!(grants.len(), 5, "{grants:?}");
     for grant in &grants {
-        acls(&["--add"], grant);
+        kafka_acls(grant);
     }
     let mut sent = 0;
     let mut send = || {
@@ -59,7 +59,7 @@ fn the_documented_grants_are_enough_and_none_is_too_many() {
     assert_eq!((world.output().len() as u128, world.dead_letters().len()), (all, 1));
 
     for (without, number) in grants.iter().zip(2..) {
-        acls(&["--remove", "--force"], without);
+        acls("--remove", without);
         let all = send();
         let mut relay = run(&world);
         let is_id = without.iter().any(|word| word == "--transactional-id");
@@ -70,7 +70,7 @@ fn the_documented_grants_are_enough_and_none_is_too_many() {
             // Not waited for: it could as well be somebody else's id.
             assert_eq!(relay.exit_code(Duration::from_secs(20)), 1);
         }
-        acls(&["--add"], without);
+        acls("--add", without);
         if is_id {
             relay = run(&world);
         }

@@ -391,25 +391,27 @@ impl Metrics {
     }
 }
 
-/// Kafka's own tool, as `kafka-acls.sh` calls it.
-pub fn acls(verb: &[&str], grants: &[String]) {
+/// Gives the user who may nothing a grant, by Kafka's own tool, as `kafka-acls.sh` calls it.
+pub fn kafka_acls(grant: &[String]) {
     let java = Command::new(project("tests/stack/find-java.sh")).output().unwrap();
-    let java = String::from_utf8(java.stdout).unwrap();
-    let principal = format!("User:{}", service("PRESSLINE_TEST_SASL_LEAST_USER"));
-    let done = Command::new(java.trim())
-        .args(["-cp", &format!("{}/*", service("PRESSLINE_TEST_KAFKA_LIBS")), "org.apache.kafka.tools.AclCommand"])
-        .args(["--bootstrap-server", &service("PRESSLINE_TEST_BOOTSTRAP")])
-        .args(verb)
-        .args(["--allow-principal", &principal])
-        .args(grants)
-        .output()
-        .unwrap();
-    assert!(
-        done.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr)
-    );
+    let mut tool = Command::new(String::from_utf8(java.stdout).unwrap().trim());
+    tool.args(["-cp", &format!("{}/*", service("PRESSLINE_TEST_KAFKA_LIBS")), "org.apache.kafka.tools.AclCommand"]);
+    change_acls(tool, "--add", grant);
+}
+
+/// Gives (`--add`) that user a grant, or takes it away (`--remove`).
+pub fn acls(verb: &str, grant: &[String]) {
+    let mut tool = Command::new(service("PRESSLINE_TEST_PYTHON"));
+    tool.arg(project("tests/stack/acls.py"));
+    change_acls(tool, verb, grant);
+}
+
+fn change_acls(mut tool: Command, verb: &str, grant: &[String]) {
+    tool.args(["--bootstrap-server", &service("PRESSLINE_TEST_BOOTSTRAP"), verb]);
+    tool.args(["--allow-principal", &format!("User:{}", service("PRESSLINE_TEST_SASL_LEAST_USER"))]).args(grant);
+    let done = tool.output().unwrap();
+    let said = [done.stdout, done.stderr].concat();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&said));
 }
 
 /// Settings of the user who may nothing without a grant; the password comes from the environment.

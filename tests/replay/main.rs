@@ -23,5 +23,6 @@ mod relay;
 mod bounds;
 mod relayed;
 mod remote;
+mod rights;
 mod same;
 mod support;

@@ -81,3 +81,16 @@ fn several_workers_end_together() {
     assert!(keys(&stage, &into).values().all(|times| *times == 1), "each event once");
     assert_eq!(keys(&stage, &into).len() as u128, COUNT - COUNT / BAD);
 }
+
+#[test]
+fn on_a_terminal_a_bar_shows_how_far_it_is() {
+    let Some(stage) = stage("replay_bar") else { return };
+    send(&stage);
+    let into = format!("{}-again", stage.world.out);
+    stage.world.cluster.create_topics(&[(&into, 3), (&format!("{into}.dead"), 1)]);
+    let (code, drawn) = stage.on_terminal(&["--sink", "relay", "--into", &into, "--rate", "10000"]);
+    println!("{drawn}");
+    assert_eq!(code, 0);
+    holds_all(&drawn, &["\u{2588}\u{2591}", "/30,000 offsets, ", "/s, ", "s left", "all accounted for"]);
+    assert!(!drawn.contains(" of 30000 offsets"), "plain lines beside the bar");
+}

@@ -1,6 +1,7 @@
 //! The harness: a pipeline with both sinks, replays of it, and tables compared within their database.
 
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
@@ -91,6 +92,25 @@ impl Stage {
     /// A replay in the background.
     pub fn start(&self, arguments: &[&str]) -> Relay {
         Relay::spawn(self.replay_command(arguments))
+    }
+
+    /// The same with these variables in its environment.
+    pub fn start_as(&self, environment: &[(&str, String)], arguments: &[&str]) -> Relay {
+        let mut command = self.replay_command(arguments);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        Relay::spawn(command)
+    }
+
+    /// A replay to its end on a terminal of 100 columns: exit code, and all that was drawn there.
+    pub fn on_terminal(&self, arguments: &[&str]) -> (i32, String) {
+        let command = self.replay_command(arguments);
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+        let mut terminal = Command::new("script");
+        terminal.args(["-qefc", &format!("stty cols 100 && exec {}", words.join(" ")), "/dev/null"]);
+        terminal.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let output = terminal.current_dir(command.get_current_dir().unwrap()).stdin(Stdio::null()).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// A replay to its end: exit code, and all that it said.
