@@ -23,7 +23,7 @@ test: prerequisites build build-faults ## all tests, with a real Kafka and schem
 	$(MAKE) --jobs 2 --keep-going test-programs test-faults
 	python3 tests/packaging/run.py
 
-# Both wait more than they work, so they go on side by side, each with services of its own. Not while tests are compiled: that
+# Side by side, each with services of its own: while one waits for its broker the other works. Not while tests are compiled: that
 # would take three times as long.
 test-programs:
 	$(STACK) run -- $(MAKE) --jobs 1 --keep-going test-cargo test-leaks test-grafana

@@ -268,6 +268,7 @@ def main():
         text = table(rows, arguments.catalogue)
         failed = sum(bool(row["failures"]) for row in rows)
         passed = len(rows) - failed
+        text += "".join(f"\n\n{row['fault']} FAILED: " + "; ".join(row["failures"]) for row in rows if row["failures"])
     print(f"\n{text}\n\n{time.monotonic() - begun:.0f} s\n{passed} passed, {failed} failed", flush=True)
     return 1 if failed or not passed else 0
 
