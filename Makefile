@@ -10,7 +10,7 @@ FUZZ_SECONDS ?= 60
 MMDB_MUTANTS ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-programs test-faults test-cargo test-leaks test-grafana test-relay-faults test-load-faults unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana soak mutants fuzz scaling profile instructions bench-reload bench-cold
+.PHONY: help build test test-programs test-faults test-cargo test-leaks test-grafana test-service test-relay-faults test-load-faults unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana soak mutants fuzz scaling profile instructions bench-reload bench-outage bench-cold
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ test: prerequisites build build-faults ## all tests, with a real Kafka and schem
 # Side by side, each with services of its own: while one waits for its broker the other works. Not while tests are compiled: that
 # would take three times as long.
 test-programs:
-	$(STACK) run -- $(MAKE) --jobs 1 --keep-going test-cargo test-leaks test-grafana
+	$(STACK) run -- $(MAKE) --jobs 1 --keep-going test-cargo test-leaks test-grafana test-service
 
 test-faults: SHELL = /bin/bash
 test-faults:
@@ -42,6 +42,9 @@ test-leaks:
 
 test-grafana:
 	$(STACK) run -- python3 tests/grafana/run.py
+
+test-service:
+	$(STACK) run -- python3 tests/packaging/service.py
 
 test-relay-faults:
 	python3 tests/faults/test_checker.py
@@ -75,6 +78,7 @@ soak: prerequisites build-faults ## the same a thousand times, goes on where it 
 	$(STACK) run -- python3 tests/leaks/run.py --addresses 1000000 --only sound
 	PRESSLINE_MMDB_MUTANTS=$(MMDB_MUTANTS) $(CARGO) test --release --locked --test mmdb_mutants -- --nocapture
 	fuzz/run $(FUZZ_SECONDS)
+	$(MAKE) bench-outage
 
 fuzz: ## arbitrary bytes for every decoder, each for FUZZ_SECONDS=60
 	fuzz/run $(FUZZ_SECONDS)
@@ -92,8 +96,9 @@ unit: ## the tests that need no services
 deb: build ## the Debian package, target/debian/pressline_VERSION_ARCH.deb (needs cargo-deb)
 	$(CARGO) deb --no-build --no-dbgsym --strip $(DEB)
 
-packaging-test: build ## units, package and container, as far as this machine can try them: what is missing is said
+packaging-test: prerequisites build ## units, package and container, as far as this machine can try them: what is missing is said
 	python3 tests/packaging/run.py
+	$(MAKE) test-service
 
 lint: ## formatting, clippy and documentation, warnings refused
 	$(CARGO) fmt --all --check
@@ -125,6 +130,9 @@ bench: prerequisites build ## CPU, speed, memory and delay: the relay beside a b
 
 bench-reload: prerequisites build ## place databases replaced during a stream: nothing lost, pauses, memory; RELOAD="--events 1000000"
 	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/reload.py $(RELOAD)'
+
+bench-outage: prerequisites build ## each database away for ten minutes under 20,000 events/s: memory, the others, catching up; OUTAGE="--seconds 60"
+	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/outage.py $(OUTAGE)'
 
 bench-cold: prerequisites build ## the relay when every address is new, each from another network
 	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/cold.py'
