@@ -128,6 +128,9 @@ pub struct GeocoderConfig {
     /// How places are asked for.
     #[serde(default)]
     pub query: GeocoderQuery,
+    /// Ask it before the gazetteer, whose answer then stands only until this one's is there, or where there is none.
+    #[serde(default)]
+    pub before_gazetteer: bool,
     /// Most requests in a second, of all pipelines of the process that use this server.
     #[serde(default = "one_per_second")]
     pub requests_per_second: f64,

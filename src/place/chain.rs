@@ -1,7 +1,8 @@
 //! From a record of the database to a whole place: mmdb → names → gazetteer → geocoder. Each step fills in what the ones
 //! before left empty, and never changes what they gave.
 //!
-//! The order is fixed: each step asks with what the one before found, and the one that tells another machine comes last.
+//! The order is that, since each step asks with what the one before found, and the one that tells another machine comes
+//! last; of the last two a pipeline may turn it (`place.geocoder.before_gazetteer`).
 //! All of it runs when a fragment is made, once a record of the database, never once an event.
 
 use std::sync::Arc;
@@ -163,13 +164,12 @@ impl Chain {
     }
 
     /// Coordinates by the names; gives how exactly the gazetteer knew them, if they are the gazetteer's. What it knows only
-    /// by the area around goes on to the geocoder, and stands until that answers.
+    /// by the area around goes on to the geocoder, where that comes first all of it, and stands until that answers.
     fn locate(&self, place: &mut Place, steps: &mut Steps, renew: Option<Renew<'_>>) -> Option<Level> {
         let found = self.gazetteer.as_deref().and_then(|gazetteer| gazetteer.find(place));
-        if found.is_none_or(|found| found.level < finest(place))
-            && let Some((latitude, longitude)) =
-                self.geocoder.as_deref().and_then(|geocoder| geocoder.point(place, renew))
-        {
+        let geocoder = self.geocoder.as_deref();
+        let asks = geocoder.is_some_and(Geocoder::comes_first) || found.is_none_or(|found| found.level < finest(place));
+        if asks && let Some((latitude, longitude)) = geocoder.and_then(|geocoder| geocoder.point(place, renew)) {
             put_point(place, latitude, longitude, None);
             steps.coordinates = Some(Step::Geocoder);
             return None;

@@ -116,6 +116,11 @@ impl Geocoder {
         GeocoderClient::new(config).map(|_| ())
     }
 
+    /// Whether it is asked before the gazetteer.
+    pub fn comes_first(&self) -> bool {
+        self.shared.config.before_gazetteer
+    }
+
     /// Where a place is, if that is known. If not, the place will be asked about, and the fragment that `renew` names be
     /// forgotten when the answer is there; without `renew` nothing is asked. Waits for the answer at most `max_wait_ms`.
     pub fn point(&self, place: &Place, renew: Option<(&Arc<FragmentCache>, PlaceKey)>) -> Option<Point> {

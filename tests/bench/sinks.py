@@ -115,7 +115,8 @@ class Postgres:
 
     def __init__(self, folder: str):
         variable = lambda name: os.environ[f"PRESSLINE_TEST_POSTGRES{name}"]
-        self.host, self.port = variable("").rsplit(":", 1)
+        self.address = variable("")
+        self.host, self.port = self.address.rsplit(":", 1)
         self.user, self.password, self.database = variable("_USER"), variable("_PASSWORD"), variable("_DATABASE")
         self.file, self.password_file = Path(folder) / "rows.pgcopy", Path(folder) / "postgres.password"
         self.password_file.write_text(self.password)
@@ -126,8 +127,10 @@ class Postgres:
         self.connection.execute(f"DROP TABLE IF EXISTS bench_presses; CREATE TABLE bench_presses ({POSTGRES_COLUMNS})")
         self.connection.execute("CHECKPOINT")
 
-    def settings(self) -> str:
-        return (f'[sink.postgres]\nhost = "{self.host}"\nport = {self.port}\ndatabase = "{self.database}"\nuser = "{self.user}"\n'
+    def settings(self, address: str = "") -> str:
+        """The sink's table; `address`: by which it is reached, if not its own."""
+        host, port = (address or self.address).rsplit(":", 1)
+        return (f'[sink.postgres]\nhost = "{host}"\nport = {port}\ndatabase = "{self.database}"\nuser = "{self.user}"\n'
                 f'sslmode = "disable"\npassword_file = "{self.password_file}"\ntable = "bench_presses"\n')
 
     def server_cpu(self) -> float:
@@ -159,16 +162,18 @@ class ClickHouse:
     def __init__(self, folder: str):
         variable = lambda name: os.environ[f"PRESSLINE_TEST_CLICKHOUSE{name}"]
         self.url, self.user, self.password, self.database = (variable(n) for n in ("", "_USER", "_PASSWORD", "_DATABASE"))
+        self.address = self.url.removeprefix("http://")
         self.file, self.password_file = Path(folder) / "rows.native", Path(folder) / "clickhouse.password"
         self.password_file.write_text(self.password)
 
     def make(self) -> None:
-        self._ask("DROP TABLE IF EXISTS bench_presses")
+        self.ask("DROP TABLE IF EXISTS bench_presses")
         text = (ROOT / "sql/clickhouse/button_presses.sql").read_text()
-        self._ask(text.split(";\n")[0].replace("CREATE TABLE button_presses", "CREATE TABLE bench_presses", 1))
+        self.ask(text.split(";\n")[0].replace("CREATE TABLE button_presses", "CREATE TABLE bench_presses", 1))
 
-    def settings(self) -> str:
-        return (f'[sink.clickhouse]\nurl = "{self.url}"\ndatabase = "{self.database}"\nuser = "{self.user}"\n'
+    def settings(self, address: str = "") -> str:
+        """The sink's table; `address`: by which it is reached, if not its own."""
+        return (f'[sink.clickhouse]\nurl = "http://{address or self.address}"\ndatabase = "{self.database}"\nuser = "{self.user}"\n'
                 f'password_file = "{self.password_file}"\ntable = "bench_presses"\n')
 
     def server_cpu(self) -> float:
@@ -177,12 +182,12 @@ class ClickHouse:
             return tree_cpu(int(os.environ["PRESSLINE_TEST_CLICKHOUSE_PID"])) - float(answer.read())
 
     def must_hold(self, rows: int) -> None:
-        found = int(self._ask("SELECT count() FROM bench_presses"))
+        found = int(self.ask("SELECT count() FROM bench_presses"))
         if found != rows:
             raise SystemExit(f"ClickHouse holds {found} rows of {rows}")
 
     def floor(self, rows: int) -> dict:
-        self.file.write_bytes(self._ask("SELECT * FROM bench_presses FORMAT Native"))
+        self.file.write_bytes(self.ask("SELECT * FROM bench_presses FORMAT Native"))
         self.make()
         before = self.server_cpu()
         query = urllib.parse.urlencode({"database": self.database, "query": "INSERT INTO bench_presses FORMAT Native"})
@@ -193,7 +198,7 @@ class ClickHouse:
         self.must_hold(rows)
         return {**result, "server": self.server_cpu() - before}
 
-    def _ask(self, sql: str) -> bytes:
+    def ask(self, sql: str) -> bytes:
         headers = {"X-ClickHouse-User": self.user, "X-ClickHouse-Key": self.password}
         request = urllib.request.Request(f"{self.url}/?database={self.database}", sql.encode(), headers)
         try:

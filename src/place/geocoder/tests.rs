@@ -485,3 +485,39 @@ async fn in_the_chain_it_comes_last_and_is_told_no_more_than_the_place_has() {
     assert_eq!((steps.coordinates, steps.time_zone), (Some(Step::Geocoder), Some(Step::Gazetteer)));
     assert_eq!(place.time_zone.as_deref(), Some("America/Chicago"), "that of Austin, the nearest city");
 }
+
+#[tokio::test]
+async fn where_it_comes_before_the_gazetteer_that_stands_in_until_it_has_answered() {
+    let stub =
+        Stub::start(|number, _| if number == 0 { ok(hit("32.5", "-96.5", "us")) } else { ok(b"[]".to_vec()) }).await;
+    let Scene { geocoder, metrics, cache } = start(&GeocoderConfig { before_gazetteer: true, ..config(stub.address) });
+    let chain =
+        Chain::new("test", Some(Arc::new(super::super::gazetteer::tests::gazetteer())), Some(Arc::new(geocoder)));
+    let complete = |city: &str, offset| {
+        let record = Place {
+            country_code: "US".into(),
+            country_name: "United States".into(),
+            subdivision_name: "Texas".into(),
+            ..place(city)
+        };
+        let mut place = record.clone();
+        let steps = chain.complete(&mut place, &record, Some((&cache, key(offset))));
+        (place.latitude, steps.coordinates)
+    };
+    let await_answers = async |answer: &str| {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !metrics.render().contains(&format!("answer=\"{answer}\"}} 1")) {
+            assert!(Instant::now() < deadline, "{}", metrics.render());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let of_the_gazetteer = (Some(32.78306), Some(Step::Gazetteer));
+    assert_eq!(complete("Dallas", 1), of_the_gazetteer);
+    await_answers("found").await;
+    assert_eq!(complete("Dallas", 1), (Some(32.5), Some(Step::Geocoder)));
+    // What it does not know the gazetteer goes on answering.
+    let austin = complete("Austin", 2);
+    assert_eq!(austin.1, Some(Step::Gazetteer));
+    await_answers("not_found").await;
+    assert_eq!(complete("Austin", 2), austin);
+}
