@@ -10,7 +10,7 @@ class Geocoder:
     """A running one, on a free port of the loopback address."""
 
     def __init__(self):
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Search)
+        self._server = _Server(("127.0.0.1", 0), _Search)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, name="geocoder", daemon=True).start()
 
@@ -18,6 +18,11 @@ class Geocoder:
         """Stops it."""
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_):
+        """Nothing: pressline is killed while it asks."""
 
 
 class _Search(BaseHTTPRequestHandler):

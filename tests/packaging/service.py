@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,9 @@ from pathlib import Path
 
 from run import IS_ROOT, PROGRAM, ROOT, Test, run, systemd_analyze
 
-PAGES = "127.0.0.1:19187"
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    PAGES = f"127.0.0.1:{free.getsockname()[1]}"
 WATCHDOG_SECONDS = 6
 _DROP_IN = f"""[Service]
 WatchdogSec={WATCHDOG_SECONDS}
@@ -98,14 +101,29 @@ class Service(Test):
         self.log = self.folder / "boot.log"
         with open(self.log, "w") as log:
             self.outer = subprocess.Popen(
-                ["unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--kill-child",
-                 str(ROOT / "tests/packaging/boot.sh"), str(self.folder)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                ["unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--cgroup", "--kill-child",
+                 str(ROOT / "tests/packaging/boot.sh"), str(self.folder)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                preexec_fn=self.own_group())
         self.addCleanup(self.outer.wait)
         self.addCleanup(self.outer.kill)
         booted = lambda: self.outer.poll() is not None or "running" in self.ask("systemctl", "is-system-running")[1]
         self.until("systemd to boot", booted, 60)
         if self.outer.poll() is not None:
             self.skipTest(f"systemd cannot be booted here: {self.log.read_text()}")
+
+    def own_group(self):
+        """Where this machine's services live in control groups v2: what puts a process into a new one, below ours. The
+        booted systemd takes that for all there is."""
+        ours = re.search(r"(?m)^0::(/.*)$", Path("/proc/self/cgroup").read_text())
+        if not ours or not Path("/sys/fs/cgroup/cgroup.procs").exists():
+            return None  # nobody uses v2 here
+        group = Path("/sys/fs/cgroup") / ours[1].lstrip("/") / f"pressline-test-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError as error:
+            self.skipTest(f"no control group can be made here: {error}")
+        self.addCleanup(lambda: run("find", group, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+"))
+        return lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
 
     def until(self, what, holds, seconds=30):
         """Waits; fails with the service's journal."""
