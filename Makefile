@@ -22,11 +22,12 @@ test: prerequisites build build-faults ## all tests, with a real Kafka and schem
 	$(CARGO) test --release --locked --no-run
 	$(MAKE) --jobs 2 --keep-going test-programs test-faults
 	python3 tests/packaging/run.py
+	$(MAKE) test-service
 
 # Side by side, each with services of its own: while one waits for its broker the other works. Not while tests are compiled: that
 # would take three times as long.
 test-programs:
-	$(STACK) run -- $(MAKE) --jobs 1 --keep-going test-cargo test-leaks test-grafana test-service
+	$(STACK) run -- $(MAKE) --jobs 1 --keep-going test-cargo test-leaks test-grafana
 
 test-faults: SHELL = /bin/bash
 test-faults:
