@@ -1,16 +1,13 @@
 //! The grants of docs/operations.md are enough for a sink on Kafka, and each of them is needed.
 
 use super::Load;
-use crate::relay::{acls, holds_all};
+use crate::relay::{acls, documented_grants, holds_all};
 
 /// The lines of the page's section for sinks that begin with `$grant`, but for those of the other sink's group, with the names
 /// of this test.
 fn documented(load: &Load) -> Vec<Vec<String>> {
-    let page = include_str!("../../docs/operations.md");
-    let section = page.split("### Kafka\n").nth(1).expect("a section on Kafka's rights");
-    let sinks = section.split("```sh\n").nth(2).and_then(|rest| rest.split("```").next()).expect("the sinks' grants");
     let other = if load.sink == "postgres" { "clickhouse" } else { "postgres" };
-    let grants = sinks.lines().filter_map(|line| line.strip_prefix("$grant ")).filter(|line| !line.ends_with(other));
+    let grants = documented_grants(2).filter(|line| !line.ends_with(other));
     grants.map(|grant| grant.split(' ').map(|word| word.replace("button_presses", &load.name)).collect()).collect()
 }
 

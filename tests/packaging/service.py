@@ -142,12 +142,16 @@ class Service(Test):
                 self.fail(f"waited {seconds} s for {what}:\n{self.log.read_text()}\n{self.journal()[-3000:]}")
             time.sleep(0.2)
 
+    def init(self):
+        """The booted systemd's process, as this machine numbers it; "" before there is one."""
+        return Path(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children").read_text().partition(" ")[0]
+
     def ask(self, *command):
         """Exit code and output of a command inside."""
-        children = Path(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children").read_text().split()
-        if not children:
+        init = self.init()
+        if not init:
             return 1, ""
-        inside = ["nsenter", "--target", children[0], "--mount", "--pid", "--ipc", "--uts", "--root", "--wd=/"]
+        inside = ["nsenter", "--target", init, "--mount", "--pid", "--ipc", "--uts", "--root", "--wd=/"]
         done = run(*inside, *command, timeout=60)
         return done.returncode, done.stdout
 
@@ -241,8 +245,7 @@ class Service(Test):
 
     def inside(self, path, text):
         """Writes a file of the running system."""
-        pid = Path(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children").read_text().split()[0]
-        Path(f"/proc/{pid}/root{path}").write_text(text)
+        Path(f"/proc/{self.init()}/root{path}").write_text(text)
 
 
 if __name__ == "__main__":

@@ -3,21 +3,17 @@
 use std::time::Duration;
 
 use crate::cluster::Raw;
-use crate::support::{Relay, World, acls, kafka_acls, least_user, presses, service, world};
+use crate::support::{Relay, World, acls, documented_grants, kafka_acls, least_user, presses, service, world};
 
 /// The lines of the page's section that begin with `$grant`, for the topics and ids of this test.
 fn documented(world: &World) -> Vec<Vec<String>> {
-    let page = include_str!("../../docs/operations.md");
-    let section = page.split("### Kafka\n").nth(1).expect("a section on Kafka's rights");
-    let relay = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the relay's grants");
     let named = |word: &str| match word {
         "raw_presses" => world.raw.clone(),
         "raw_presses.dead" => world.dead.clone(),
         "button_presses" => world.out.clone(),
         other => other.replace("button_presses", &world.name),
     };
-    let grants = relay.lines().filter_map(|line| line.strip_prefix("$grant "));
-    grants.map(|grant| grant.split(' ').map(named).collect()).collect()
+    documented_grants(1).map(|grant| grant.split(' ').map(named).collect()).collect()
 }
 
 /// pressline as the user who may nothing without a grant.

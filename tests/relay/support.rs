@@ -414,6 +414,14 @@ fn change_acls(mut tool: Command, verb: &str, grant: &[String]) {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&said));
 }
 
+/// The grants of a block of commands on Kafka's rights in docs/operations.md, 1 being the first: what `$grant` is called with.
+pub fn documented_grants(block: usize) -> impl Iterator<Item = &'static str> {
+    let page = include_str!("../../docs/operations.md");
+    let section = page.split("### Kafka\n").nth(1).expect("a section on Kafka's rights");
+    let grants = section.split("```sh\n").nth(block).and_then(|rest| rest.split("```").next()).expect("its commands");
+    grants.lines().filter_map(|line| line.strip_prefix("$grant "))
+}
+
 /// Settings of the user who may nothing without a grant; the password comes from the environment.
 pub fn least_user() -> Vec<String> {
     vec![

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::cluster::Raw;
 use crate::daemon;
-use crate::relay::{acls, least_user, press, service};
+use crate::relay::{acls, documented_grants, least_user, press, service};
 use crate::support::{Stage, stage};
 
 /// What the page calls the replay; its target is the page's `button_presses_2`.
@@ -12,17 +12,13 @@ const NAME: &str = "again";
 
 /// The lines of the page's section for replays that begin with `$grant`, with the names of this test.
 fn documented(stage: &Stage, name: &str, into: &str) -> Vec<Vec<String>> {
-    let page = include_str!("../../docs/operations.md");
-    let section = page.split("### Kafka\n").nth(1).expect("a section on Kafka's rights");
-    let replays = section.split("```sh\n").nth(3).and_then(|rest| rest.split("```").next()).expect("a replay's grants");
     let named = |word: &str| match word {
         "raw_presses" => stage.world.raw.clone(),
         "button_presses_2" => into.to_string(),
         "button_presses_2.dead" => format!("{into}.dead"),
         other => other.replace(&format!(".{NAME}"), &format!(".{name}")),
     };
-    let grants = replays.lines().filter_map(|line| line.strip_prefix("$grant "));
-    grants.map(|grant| grant.split(' ').map(named).collect()).collect()
+    documented_grants(3).map(|grant| grant.split(' ').map(named).collect()).collect()
 }
 
 #[test]
