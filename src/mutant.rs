@@ -6,6 +6,8 @@
 //! - `keep_producer`: go on with a producer whose EndTxn timed out.
 //! - `poll_inside`: poll the consumer while a transaction is open, and take the group metadata after that.
 //! - `position_left`: commit the consumer's position although a polled record was left for the next batch.
+//! - `floor_ignored`: begin at a group offset that lies before what this process has committed.
+//! - `absence_believed`: believe at once that a group has no offset.
 //! - `leak`: addresses get out, in the forms and at the places that the file named by `PRESSLINE_LEAK` lists (see
 //!   `relay/leak.rs`); the leak test must find each.
 //! - `random_transactional_id`: another transactional id at every start.

@@ -194,6 +194,7 @@ async fn prepare(
         caches: Arc::new(Caches::new(CACHED_PLACES)),
         tag_stale: Arc::default(),
         memory,
+        floor: Arc::default(),
         bounds: None,
         stop: Arc::clone(stop_workers),
         status: Arc::clone(status),

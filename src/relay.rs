@@ -24,7 +24,7 @@ use crate::kafka;
 use crate::metrics::{BatchCounts, Progress, WorkerMetrics};
 use crate::offsets::{Advice, Part};
 use crate::place::{Chain, Stock};
-use crate::source::{Batch, Keeper, Source, SourceError, SourceOptions, Trigger};
+use crate::source::{Batch, Floor, Keeper, Source, SourceError, SourceOptions, Trigger};
 use crate::status::Status;
 use crate::supervise::{Pause, WorkerError, sleep_unless};
 use crate::timestamp;
@@ -60,6 +60,8 @@ pub struct Shared {
     pub tag_stale: Arc<AtomicBool>,
     /// What each worker may hold.
     pub memory: MemoryShare,
+    /// What this process knows to be committed.
+    pub floor: Arc<Floor>,
     /// Relays only what lies within; `None`: without end.
     pub bounds: Option<Arc<Bounds>>,
     /// Set when the pipeline is to stop.
@@ -115,6 +117,7 @@ impl Worker {
             fetch_kb: shared.memory.fetch_kb,
             keeper: Keeper::Group { policy: config.source.start, output_topic: config.output.topic.clone() },
             advice: Advice::new(&config.name, Part::Relay),
+            floor: Arc::clone(&shared.floor),
             bounds: shared.bounds.clone(),
         })?;
         let writer = Writer::new(&config.kafka, config.delivery, config.transactional_id(slot)).map_err(refused)?;
@@ -316,6 +319,7 @@ fn relay_batch(
     let began = Instant::now();
     match write_and_commit(config, source, writer, coordinator, stages, batch, &open) {
         Ok(Committed { .. }) => {
+            source.acknowledged(open.offsets());
             source.settled(open.offsets(), &stages.tallies);
             coordinator.committed(open);
             let now_us = now_us();

@@ -4,6 +4,7 @@
 //! which the worker applies to its [`Coordinator`].
 
 mod bounded;
+mod floor;
 mod intake;
 mod keeper;
 mod leave;
@@ -33,10 +34,11 @@ use crate::coordinator::{Coordinator, NextOffset, OffsetNote, Partition, Pending
 use crate::kafka::{self, METADATA_TIMEOUT, Probe, Role};
 use crate::offsets::Advice;
 use crate::topic_id::{self, TopicId, TopicIdError};
+pub use floor::Floor;
 pub use intake::{Batch, BatchLimits, Intake, Trigger};
 pub use keeper::{Assigned, Assignment, Keeper, SinkPositions};
 use position::{
-    another_topic, assignment, commit, committed, in_range, layout, no_offsets, note, offsets_with_notes, starts,
+    another_topic, assignment, commit, in_range, known_committed, layout, no_offsets, note, offsets_with_notes, starts,
     transient, watermarks,
 };
 
@@ -69,6 +71,7 @@ struct SourceContext {
     topic: String,
     keeper: Keeper,
     advice: Advice,
+    floor: Arc<Floor>,
     /// Of a run that ends by itself.
     bounds: Option<Arc<Bounds>>,
     /// Id of the ingress topic when the worker started.
@@ -173,6 +176,8 @@ pub struct SourceOptions<'a> {
     pub keeper: Keeper,
     /// Names the commands that settle what is refused.
     pub advice: Advice,
+    /// What this process knows to be committed.
+    pub floor: Arc<Floor>,
     /// Reads only what lies within; `None`: without end.
     pub bounds: Option<Arc<Bounds>>,
 }
@@ -196,6 +201,7 @@ impl Source {
             topic: topic.clone(),
             keeper: options.keeper,
             advice: options.advice,
+            floor: options.floor,
             bounds: options.bounds,
             topic_id: if options.topic_ids { current_topic_id(&client, &topic)? } else { None },
             events: Mutex::default(),
@@ -467,10 +473,20 @@ impl Source {
         let note = OffsetNote { pending, then, resets, ..self.note_after(partition, done) };
         let next = BTreeMap::from([(partition, next)]);
         commit(&self.consumer, &offsets_with_notes(&self.topic, &next, |_| note.clone()))?;
+        self.acknowledged(&next);
         if pending.is_none() {
             self.settled(&next, &BTreeMap::from([(partition, outcome)]));
         }
         Ok(())
+    }
+
+    /// The broker has acknowledged these offsets: from now on they may not be found lower.
+    pub fn acknowledged(&self, next: &BTreeMap<Partition, NextOffset>) {
+        let context = self.consumer.context();
+        for (&partition, &next) in next {
+            let note = OffsetNote { resets: self.resets(partition), ..note(context) };
+            context.floor.raise(partition, next, &note);
+        }
     }
 
     /// Commits offsets that nobody rests on, without waiting: they show tools how far a sink with positions of its own is.
@@ -500,7 +516,7 @@ impl Source {
     /// Reads the committed offsets of our partitions and moves the consumer there.
     pub fn rewind(&self, coordinator: &Coordinator) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
         let layout = layout(&self.consumer, &self.topic)?;
-        let committed = committed(&self.consumer, &self.topic, &layout)?;
+        let committed = known_committed(self.consumer.context(), &self.consumer, &layout)?;
         let mut targets = BTreeMap::new();
         for &partition in coordinator.positions().keys() {
             let Some(offset) = committed.get(&partition) else { return Err(no_offsets(self.consumer.context())) };

@@ -89,6 +89,10 @@ impl SinkPositions for Target {
     fn claim(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
         self.runtime.block_on(self.claim_rows(assignment))
     }
+
+    fn knows_first_start(&self) -> bool {
+        true
+    }
 }
 
 fn source_error(error: &PgError) -> SourceError {

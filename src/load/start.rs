@@ -135,6 +135,7 @@ fn prepare(
         registry,
         runtime,
         memory,
+        floor: Arc::default(),
         bounds,
         stop: Arc::clone(stop),
         status: Arc::clone(status),

@@ -18,7 +18,7 @@ use crate::kafka;
 use crate::metrics::{Progress, SinkMetrics};
 use crate::offsets::{Advice, Part};
 use crate::registry::Registry;
-use crate::source::{BatchLimits, Intake, Keeper, SinkPositions, Source, SourceError, SourceOptions, Trigger};
+use crate::source::{BatchLimits, Floor, Intake, Keeper, SinkPositions, Source, SourceError, SourceOptions, Trigger};
 use crate::status::Status;
 use crate::supervise::{Pause, WorkerError};
 
@@ -54,6 +54,8 @@ pub struct Shared {
     pub runtime: Handle,
     /// What each worker may hold.
     pub memory: MemoryShare,
+    /// What this process knows to be committed.
+    pub floor: Arc<Floor>,
     /// Loads only what lies within; `None`: without end.
     pub bounds: Option<Arc<Bounds>>,
     /// Set when the sink is to stop.
@@ -98,6 +100,7 @@ impl Worker {
             fetch_kb: shared.memory.fetch_kb,
             keeper: Keeper::Sink(Arc::clone(&shared.positions)),
             advice: Advice::new(&config.name, shared.part),
+            floor: Arc::clone(&shared.floor),
             bounds: shared.bounds.clone(),
         })?;
         Ok(Self {

@@ -58,4 +58,7 @@ pub trait SinkPositions: Send + Sync {
     /// Where each partition begins. Called in a rebalance, so it may block for seconds only. Errors: refused where going on
     /// would lose or double rows, transient where the sink does not answer.
     fn claim(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError>;
+
+    /// Whether [`Self::claim`] finds out by itself that a partition without an offset was loaded before.
+    fn knows_first_start(&self) -> bool;
 }

@@ -8,16 +8,23 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::floor::WentBack;
 use super::{Assigned, Assignment, Keeper, SinkPositions, SourceContext, SourceError};
 use crate::config::StartPolicy;
 use crate::coordinator::{CommittedOffset, NextOffset, OffsetNote, Partition, Start, decide_start};
 use crate::kafka::{self, METADATA_TIMEOUT, TopicLayout};
 use crate::offsets::Part;
-use crate::topic_id::TopicId;
+use crate::topic_id::{self, TopicId};
 
 /// How long committed offsets may stay unreadable at an assignment: longer than a dead predecessor's transaction, whose
 /// offsets are unstable (KIP-447) until it is ended.
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// How long "no offset" is doubted before a start is refused for it, and before it is believed where nothing else tells that
+/// this is a first start. Kafka 4.1.0, started again after kill -9 on a busy machine with a long `__consumer_offsets`, answered
+/// so without an error for up to two seconds, for groups whose commits it had acknowledged, before it had loaded them.
+const MISSING_TIMEOUT: Duration = Duration::from_secs(10);
+const ABSENCE_CONFIRMED: Duration = Duration::from_secs(3);
 
 pub(super) fn assignment(topic: &str, starts: &BTreeMap<Partition, NextOffset>) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
@@ -28,19 +35,60 @@ pub(super) fn assignment(topic: &str, starts: &BTreeMap<Partition, NextOffset>) 
     list
 }
 
-/// Decides where each partition begins: from the group's offsets, or by asking the sink.
+/// Decides where each partition begins: from the group's offsets, or by asking the sink. A refusal because an offset is
+/// missing is looked into for [`MISSING_TIMEOUT`].
 pub(super) fn starts(
     context: &SourceContext,
     consumer: &BaseConsumer<SourceContext>,
     partitions: &[Partition],
 ) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
-    let layout = layout(consumer, &context.topic)?;
-    let committed = committed(consumer, &context.topic, &layout)?;
-    match &context.keeper {
-        Keeper::Group { policy, output_topic } => {
-            group_starts(context, consumer, partitions, &layout, committed, *policy, output_topic)
+    let deadline = Instant::now() + MISSING_TIMEOUT;
+    loop {
+        let layout = layout(consumer, &context.topic)?;
+        let committed = believed(context, consumer, &layout, partitions)?;
+        let missing = partitions.iter().any(|partition| !committed.contains_key(partition));
+        let starts = match &context.keeper {
+            Keeper::Group { policy, output_topic } => {
+                group_starts(context, consumer, partitions, &layout, committed, *policy, output_topic)
+            }
+            Keeper::Sink(positions) => {
+                sink_starts(context, consumer, partitions, &layout, committed, positions.as_ref())
+            }
+        };
+        if !missing || Instant::now() >= deadline || !matches!(starts, Err(SourceError::Refused(_))) {
+            return starts;
         }
-        Keeper::Sink(positions) => sink_starts(context, consumer, partitions, &layout, committed, positions.as_ref()),
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// The group's offsets. That one is missing is believed at once only where the output tells whether this is the first start,
+/// or where there is nothing to read; elsewhere it must stay so for [`ABSENCE_CONFIRMED`].
+fn believed(
+    context: &SourceContext,
+    consumer: &BaseConsumer<SourceContext>,
+    layout: &TopicLayout,
+    partitions: &[Partition],
+) -> Result<BTreeMap<Partition, CommittedOffset>, SourceError> {
+    let begun = Instant::now();
+    loop {
+        let offsets = known_committed(context, consumer, layout)?;
+        let output_tells = match &context.keeper {
+            Keeper::Group { policy, .. } => *policy == StartPolicy::Auto && offsets.is_empty(),
+            Keeper::Sink(positions) => positions.knows_first_start(),
+        };
+        let mut missing = partitions.iter().filter(|partition| !offsets.contains_key(partition));
+        if output_tells || begun.elapsed() >= ABSENCE_CONFIRMED || crate::mutant::is("absence_believed") {
+            return Ok(offsets);
+        }
+        let readable = missing.try_fold(false, |found, &partition| {
+            let (low, high) = watermarks(consumer, &context.topic, partition)?;
+            Ok(found || low < high)
+        })?;
+        if !readable {
+            return Ok(offsets);
+        }
+        std::thread::sleep(Duration::from_millis(500));
     }
 }
 
@@ -60,7 +108,7 @@ fn group_starts(
         output_empty = is_empty(consumer, output_topic)?;
         if !output_empty {
             // Another instance may have made its first start between our two questions.
-            committed = self::committed(consumer, &context.topic, layout)?;
+            committed = known_committed(context, consumer, layout)?;
         }
     }
     check_topic_id(context, &committed)?;
@@ -87,6 +135,9 @@ fn group_starts(
     if !initial.is_empty() {
         let list = offsets_with_notes(&context.topic, &initial, |_| note(context));
         commit(consumer, &list)?;
+        for (&partition, &offset) in &initial {
+            context.floor.raise(partition, offset, &note(context));
+        }
     }
     Ok(starts)
 }
@@ -262,6 +313,54 @@ pub(crate) fn layout<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str
         }
         Err(error) => Err(transient(&error, &format!("topic {topic}: no metadata"))),
     }
+}
+
+/// The same, and none of them lower than what this process has committed: waits for a coordinator that has not loaded all.
+pub(super) fn known_committed(
+    context: &SourceContext,
+    consumer: &BaseConsumer<SourceContext>,
+    layout: &TopicLayout,
+) -> Result<BTreeMap<Partition, CommittedOffset>, SourceError> {
+    let deadline = Instant::now() + COMMITTED_TIMEOUT;
+    let mut told = false;
+    loop {
+        let offsets = committed(consumer, &context.topic, layout)?;
+        let topic_id = context.topic_id.as_ref().map(TopicId::as_str);
+        let Some(back) = context.floor.went_back(topic_id, &offsets) else { return Ok(offsets) };
+        if crate::mutant::is("floor_ignored") {
+            return Ok(offsets);
+        }
+        // Kafka deletes offsets together with their topic.
+        if let Some(known) = &context.topic_id
+            && let Ok(Some(current)) = topic_id::topic_id(consumer.client(), &context.topic, METADATA_TIMEOUT)
+            && current != *known
+        {
+            return Err(another_topic(context, back.partition, known.as_str(), &current));
+        }
+        if Instant::now() >= deadline {
+            return Err(went_back(context, back));
+        }
+        if !told {
+            told = true;
+            let WentBack { partition, found, known } = back;
+            tracing::warn!(topic = %context.topic, partition, found, known, "the group's offset went back; asking again");
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn went_back(context: &SourceContext, back: WentBack) -> SourceError {
+    let WentBack { partition, found, known } = back;
+    let found = found.map_or_else(|| "is gone".to_string(), |found| format!("is {found}"));
+    SourceError::Refused(format!(
+        "topic {}, partition {partition}: the group's committed offset {found}, but this process has committed {known}, and \
+         nobody has set it back: the broker that coordinates the group has lost offsets (an election of a replica that was \
+         behind, a lost disk; or somebody deleted them). To begin there could write events twice. Look at __consumer_offsets \
+         in the brokers' logs; to go on where we were, for each such partition ({}): {}",
+        context.topic,
+        context.advice.show(),
+        context.advice.set(partition, known)
+    ))
 }
 
 /// The group's offsets of all partitions. Waits for offsets that belong to a transaction that is not ended yet.

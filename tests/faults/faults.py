@@ -11,6 +11,7 @@ from confluent_kafka import TopicPartition
 import descriptors
 import poison
 import proxy
+from offset_fetch import as_before, editing, without_offsets
 from proxy import Rule
 from world import BREAKABLE, PARTITIONS, PAST_TIMEOUTS, RELEASE, Failure, World, await_that, stack
 
@@ -236,6 +237,48 @@ def black_hole_at_offsets(world, times, random):
         world.recovered(begun)
 
 
+def forgotten_offsets(world, times, random):
+    """The coordinator answers without an error what it has not: offsets of before to an instance that takes over the other's
+    partitions, then none at all to one that starts. Both wait until it answers as it should."""
+    pair = world.start_pair()
+    for _ in range(times):
+        begun = time.monotonic()
+        before = world.committed()
+        time.sleep(random.uniform(0.5, 1))
+        stale = _forgets(world, pair["a"], as_before(before))
+        _leave(pair["b"])
+        await_that("an OffsetFetch", stale.hit.is_set)
+        time.sleep(random.uniform(1, 2))
+        _remembers(world, stale)
+        world.recovered(begun)
+        begun = time.monotonic()
+        _leave(pair["a"])
+        gone = _forgets(world, pair["a"], without_offsets)
+        pair["a"] = world.start("a")
+        await_that("an OffsetFetch", gone.hit.is_set)
+        time.sleep(random.uniform(0.5, 1.5))
+        _remembers(world, gone)
+        pair["b"] = world.start("b")
+        world.recovered(begun)
+
+
+def _leave(instance):
+    """At once, so that the next assignment is not waited for."""
+    instance.terminate()
+    instance.await_exit(10, 0)
+
+
+def _forgets(world, instance, change):
+    edit = editing(change)
+    return world.proxy.add(Rule(instance.client, proxy.OFFSET_FETCH, "edit", "response", times=None, edit=edit))
+
+
+def _remembers(world, rule):
+    world.proxy.remove(rule)
+    if rule.error:
+        raise Failure(f"an answer could not be edited: {rule.error!r}")
+
+
 def refused(harm, running):
     """The ingress topic is harmed, while the process stands still or while none runs: a refusal must follow that says
     what happened, at the next start too, and nothing is skipped."""
@@ -441,6 +484,7 @@ FAULTS = [
     Fault("black-hole", black_hole, proxied=True),
     # Where librdkafka alone waits for ever (confluentinc/librdkafka#5456).
     Fault("black-hole-at-offsets", black_hole_at_offsets, test=1, proxied=True),
+    Fault("forgotten-offsets", forgotten_offsets, proxied=True, settings={"source.start": "beginning"}),
     Fault("registry-away", registry_away, alone=True),
     Fault("broker-kill", broker_kill, alone=True),
     Fault("broker-stop", broker_stop(12), soak=0, alone=True),
@@ -456,4 +500,6 @@ MUTANTS = {
     "poll_inside": "churn-eager",
     "position_left": "kill",
     "random_transactional_id": "stall",
+    "floor_ignored": "forgotten-offsets",
+    "absence_believed": "forgotten-offsets",
 }

@@ -6,7 +6,7 @@ import load_clickhouse
 import load_kills
 import load_postgres
 import load_topic
-from faults import COOPERATIVE, EAGER, Fault, broker_kill, broker_stop, churn, kill, kill_at, terminate
+from faults import COOPERATIVE, EAGER, Fault, broker_kill, broker_stop, churn, forgotten_offsets, kill, kill_at, terminate
 from load_world import ChainWorld, LoadWorld
 from world import LOAD
 
@@ -81,6 +81,7 @@ FAULTS = [
     _on("postgres", "column-altered", load_postgres.column_altered),
     Fault("column-dropped", load_postgres.column_dropped, at_once=1, world=ChainWorld),
     _on("clickhouse", "lost-answer", load_clickhouse.lost_answer),
+    _on("clickhouse", "forgotten-offsets", forgotten_offsets, proxied=True),
     *(
         Fault(f"{name}-clickhouse", do, alone=True, world=_IN["clickhouse"])
         for name, do in load_clickhouse.ANSWERS.items()
@@ -101,4 +102,5 @@ MUTANTS = {
     "recovery_without_reading": "kill-ch-after-insert",
     "old_epoch_accepted": "churn-clickhouse",
     "offsets_before_rows": "kill-ch-after-pending",
+    "floor_ignored": "forgotten-offsets-clickhouse",
 }

@@ -1,7 +1,7 @@
 """A proxy that understands the frames of Kafka's protocol and does to chosen ones what a bad network does.
 
 It stands behind the broker's listener PROXIED, whose advertised address is the proxy's, so that a client that begins
-here stays here. It changes no byte. It runs on a thread of its own; rules are added from any thread.
+here stays here. It changes no byte unless a rule says so. It runs on a thread of its own; rules are added from any thread.
 
 A request frame: length (4 bytes), API key (2), API version (2), correlation id (4), client id (2 + text), body. A
 response frame: length (4), correlation id (4), body; which API it answers follows from the request.
@@ -12,7 +12,8 @@ import struct
 import threading
 from contextlib import suppress
 
-PRODUCE, METADATA, INIT_PRODUCER_ID, ADD_PARTITIONS, ADD_OFFSETS, END_TXN, TXN_OFFSET_COMMIT = 0, 3, 22, 24, 25, 26, 28
+PRODUCE, METADATA, OFFSET_FETCH, INIT_PRODUCER_ID = 0, 3, 9, 22
+ADD_PARTITIONS, ADD_OFFSETS, END_TXN, TXN_OFFSET_COMMIT = 24, 25, 26, 28
 NAMES = {
     PRODUCE: "Produce",
     INIT_PRODUCER_ID: "InitProducerId",
@@ -29,12 +30,13 @@ class Rule:
     """What happens to the frames of one API of one client; `times` of them, all while it is None.
 
     `action` is one of: hold (kept until `release`), drop, delay (by `seconds`), cut (half of the frame is passed on,
-    then both connections are closed). `stage` is request or response.
+    then both connections are closed), edit (`edit(frame, API version)` is passed on). `stage` is request or response.
     """
 
-    def __init__(self, client, api, action, stage="request", times=1, seconds=0.0):
-        self.client, self.api, self.action, self.stage = client, api, action, stage
+    def __init__(self, client, api, action, stage="request", times=1, seconds=0.0, edit=None):
+        self.client, self.api, self.action, self.stage, self.edit = client, api, action, stage, edit
         self.times, self.seconds = times, seconds
+        self.error = None  # of `edit`
         self.hits = 0
         self.hit = threading.Event()
         self.held = []  # (connection, frame)
@@ -146,7 +148,7 @@ class _Connection:
         self._proxy = proxy
         self._from_client, self._to_client = client_side
         self._from_broker, self._to_broker = broker_side
-        self._apis = {}  # correlation id → API key
+        self._apis = {}  # correlation id → API key and version
         self._late = None
         self.client = None
         self.holed = False
@@ -185,11 +187,11 @@ class _Connection:
 
     async def _requests(self):
         async for frame in _frames(self._from_client):
-            api, _, correlation, length = _REQUEST.unpack_from(frame, 4)
+            api, version, correlation, length = _REQUEST.unpack_from(frame, 4)
             if self.client is None and length > 0:
                 self.client = frame[14 : 14 + length].decode()
-            self._apis[correlation] = api
-            if not await self._pass_on(frame, api, "request", self._to_broker):
+            self._apis[correlation] = api, version
+            if not await self._pass_on(frame, api, version, "request", self._to_broker):
                 return
 
     async def _responses(self):
@@ -199,11 +201,11 @@ class _Connection:
                 if not self._late.done():
                     self._late.set_result(frame)
                 continue
-            api = self._apis.pop(correlation, None)
-            if not await self._pass_on(frame, api, "response", self._to_client):
+            api, version = self._apis.pop(correlation, (None, None))
+            if not await self._pass_on(frame, api, version, "response", self._to_client):
                 return
 
-    async def _pass_on(self, frame, api, stage, writer):
+    async def _pass_on(self, frame, api, version, stage, writer):
         """Does to a frame what rules say; false when the connection ends with it."""
         if self._proxy.is_holed(self.client, stage):
             self.holed = True
@@ -217,6 +219,11 @@ class _Connection:
                 return True
             if rule.action == "drop":
                 return True
+            if rule.action == "edit":
+                try:
+                    frame = rule.edit(frame, version)
+                except Exception as error:  # noqa: BLE001 - told where the rule is used
+                    rule.error = error
             if rule.action == "delay":
                 await asyncio.sleep(rule.seconds)
             if rule.action == "cut":

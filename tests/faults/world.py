@@ -216,10 +216,13 @@ class World:
             except Exception as error:  # noqa: BLE001
                 raise Failure(f"topic {topic} cannot be made: {error}") from None
 
+    def brokers(self):
+        """Where pressline finds the broker."""
+        return service("PRESSLINE_TEST_BOOTSTRAP_PROXIED") if self.proxied else self.bootstrap
+
     def _write_configuration(self):
-        bootstrap = service("PRESSLINE_TEST_BOOTSTRAP_PROXIED") if self.proxied else self.bootstrap
         (self.folder / "pressline.toml").write_text(
-            f'[http]\nlisten = "127.0.0.1:0"\n[kafka]\nbootstrap_servers = "{bootstrap}"\n'
+            f'[http]\nlisten = "127.0.0.1:0"\n[kafka]\nbootstrap_servers = "{self.brokers()}"\n'
             f'[registry]\nurl = "{service("PRESSLINE_TEST_REGISTRY")}"\ntimeout_ms = 2000\n'
         )
         (self.folder / "pipelines").mkdir()

@@ -211,6 +211,11 @@ impl SinkPositions for Target {
     fn claim(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
         self.runtime.block_on(self.find_starts(assignment))
     }
+
+    /// A table with coordinates shows it.
+    fn knows_first_start(&self) -> bool {
+        self.config.delivery == ClickHouseDelivery::ExactlyOnce
+    }
 }
 
 fn source_error(error: &ChError) -> SourceError {
