@@ -45,6 +45,8 @@ SHORT = {
     "kafka.producer.transaction.timeout.ms": 3000,
     "kafka.consumer.session.timeout.ms": 4000,
     "kafka.consumer.heartbeat.interval.ms": 400,
+    # As long a rebalance waits for members that are no more, where the coordinator does not notice it: see docs/operations.md.
+    "kafka.consumer.max.poll.interval.ms": 30_000,
 }
 # Past all of these, with what the broker adds to them (it looks for dead transactions once a second).
 PAST_TIMEOUTS = 6.5
