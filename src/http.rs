@@ -61,6 +61,7 @@ pub async fn serve(listener: TcpListener, config: &HttpConfig, router: Router) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
+            Err(_) if crate::mutant::is("http_gives_up") => return,
             Err(error) => {
                 // Out of file descriptors, mostly: the data path goes on, and so do we when some are free again.
                 tracing::warn!(%error, "cannot accept an HTTP connection");

@@ -8,6 +8,7 @@
 //! - `position_left`: commit the consumer's position although a polled record was left for the next batch.
 //! - `floor_ignored`: begin at a group offset that lies before what this process has committed.
 //! - `absence_believed`: believe at once that a group has no offset.
+//! - `http_gives_up`: serve no page any more once a connection could not be accepted.
 //! - `leak`: addresses get out, in the forms and at the places that the file named by `PRESSLINE_LEAK` lists (see
 //!   `relay/leak.rs`); the leak test must find each.
 //! - `random_transactional_id`: another transactional id at every start.

@@ -9,7 +9,7 @@ use super::OffsetsError;
 use crate::config::KafkaConfig;
 use crate::coordinator::{CommittedOffset, NextOffset, OffsetNote, Partition};
 use crate::kafka::{self, METADATA_TIMEOUT, Probe, Role};
-use crate::source::position;
+use crate::source::{committed, position};
 use crate::topic_id::{self, TopicId};
 
 /// A group's view of one topic.
@@ -65,7 +65,7 @@ impl Group {
     /// What the group has committed of the topic; waits for a transaction that is not ended.
     pub fn committed(&self) -> Result<BTreeMap<Partition, CommittedOffset>, OffsetsError> {
         let partitions = self.ranges.keys().copied().collect();
-        position::committed(&self.consumer, &self.topic, &kafka::TopicLayout { partitions })
+        committed::committed(&self.consumer, &self.topic, &kafka::TopicLayout { partitions })
             .map_err(|error| self.explained(&error))
     }
 
@@ -95,8 +95,8 @@ impl Group {
 
     /// Commits a partition's offset with a note. The broker refuses it while the group has members.
     pub fn commit(&self, partition: Partition, next: NextOffset, note: &OffsetNote) -> Result<(), OffsetsError> {
-        let list = position::offsets_with_notes(&self.topic, &BTreeMap::from([(partition, next)]), |_| note.clone());
-        Ok(position::commit(&self.consumer, &list)?)
+        let list = committed::offsets_with_notes(&self.topic, &BTreeMap::from([(partition, next)]), |_| note.clone());
+        Ok(committed::commit(&self.consumer, &list)?)
     }
 
     /// Where each partition has its first record of this time (milliseconds since 1970) or later; the end where none.

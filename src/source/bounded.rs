@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rdkafka::consumer::Consumer;
 
-use super::position::{assignment, committed, layout, note};
+use super::committed::{committed, note};
+use super::position::{assignment, layout};
 use super::{Source, SourceError};
 use crate::bounds::{Bounds, Tally};
 use crate::coordinator::{Coordinator, NextOffset, OffsetNote, Partition};

@@ -5,10 +5,12 @@ outputs pause, what happens to memory. Prints figures; exits with 1 if one is no
 Run it through `make bench-reload`, which starts the services. Place databases: PRESSLINE_BENCH_MMDB (files separated by
 colons), else those of the cache folder (DB-IP City Lite, 134 MB), else the bundled one. A pause is the time between two
 moments at which a read_committed consumer of the output got records, while the stream runs; so it also holds whatever else
-the machine does, which is why the longest one without a reload is given beside it.
+the machine, the broker and the generator do. That is why two others stand beside it: the longest one without a reload, and
+that of a consumer of the input, whose pauses are none of pressline's.
 """
 
 import argparse
+import multiprocessing
 import os
 import re
 import shutil
@@ -65,24 +67,37 @@ class Databases:
             new.replace(file)
 
 
-class Reader(threading.Thread):
-    """Counts the output's committed records and notes when they came."""
+class Reader(multiprocessing.Process):
+    """Counts a topic's committed records and notes when they came; a process, so that it waits for no other's Python."""
 
     def __init__(self, topic: str):
         super().__init__(daemon=True)
-        self.consumer = Consumer({"bootstrap.servers": bench.BOOTSTRAP, "group.id": f"{topic}_reader",
-                                  "auto.offset.reset": "earliest", "isolation.level": "read_committed",
-                                  "fetch.wait.max.ms": 10, "enable.auto.commit": False})
-        self.consumer.subscribe([topic])
-        self.records, self.arrivals, self.ended = 0, [], False
+        self.topic = topic
+        self.count, self.stop, self.noted = multiprocessing.Value("q"), multiprocessing.Event(), multiprocessing.Queue()
+        self.arrivals: list[float] = []
+
+    @property
+    def records(self) -> int:
+        return self.count.value
 
     def run(self) -> None:
-        while not self.ended:
-            messages = [m for m in self.consumer.consume(5_000, timeout=0.01) if not m.error()]
+        consumer = Consumer({"bootstrap.servers": bench.BOOTSTRAP, "group.id": f"{self.topic}_reader",
+                             "auto.offset.reset": "earliest", "isolation.level": "read_committed",
+                             "fetch.wait.max.ms": 10, "enable.auto.commit": False})
+        consumer.subscribe([self.topic])
+        arrivals = []
+        while not self.stop.is_set():
+            messages = [m for m in consumer.consume(5_000, timeout=0.01) if not m.error()]
             if messages:
-                self.records += len(messages)
-                self.arrivals.append(time.monotonic())
-        self.consumer.close()
+                self.count.value += len(messages)
+                arrivals.append(time.monotonic())
+        consumer.close()
+        self.noted.put(arrivals)
+
+    def end(self) -> None:
+        self.stop.set()
+        self.arrivals = self.noted.get()
+        self.join()
 
     def pauses(self, since: float, until: float) -> list[float]:
         arrivals = [t for t in self.arrivals if since <= t <= until]
@@ -115,9 +130,9 @@ def measure(options: argparse.Namespace, databases: Databases) -> int:
     bench.create(raw)
     daemon = bench.relaying(raw, output, [str(f) for f in databases.files], f"min_addresses = {options.min_addresses}\n")
     daemon.wait(lambda: daemon.metric("pressline_assigned_partitions") == 3, "assignment")
-    reader, memory = Reader(output), Memory(daemon.process.pid)
-    reader.start()
-    memory.start()
+    reader, control, memory = Reader(output), Reader(raw), Memory(daemon.process.pid)
+    for thread in (reader, control, memory):
+        thread.start()
     generator = subprocess.Popen(
         [bench.PRESSLINE, "generate", "--topic", raw, "--count", str(options.events), "--rate", str(options.rate),
          "--malformed", "0", "--bootstrap-servers", bench.BOOTSTRAP, "--mmdb", *databases.files], stdout=subprocess.DEVNULL,
@@ -146,12 +161,14 @@ def measure(options: argparse.Namespace, databases: Databases) -> int:
     after = memory.between(time.monotonic() - 3, time.monotonic())
     counted = {name: daemon.metric(f"pressline_records_{name}_total") for name in ("in", "written", "dead")}
     reloads = daemon.metric("pressline_mmdb_reloads_total")
-    reader.ended = True
-    reader.join()
+    reader.end()
+    control.end()
     daemon.stop()
     before, level = statistics.median(calm), statistics.median(after)
     without = max(reader.pauses(began, first))
     pauses = [max(reader.pauses(*window)) for window in windows]
+    input_without = max(control.pauses(began, first))
+    inputs = [max(control.pauses(*window)) for window in windows]
     took = [until - since - 1 for since, until in windows]
     print(f"""{options.events:,} events at {options.rate:,}/s, {options.reloads} reloads of {databases.megabytes:.0f} MB \
 ({', '.join(f.name for f in databases.files)}), min_addresses = {options.min_addresses}; machine: {bench.machine()}; \
@@ -159,7 +176,8 @@ def measure(options: argparse.Namespace, databases: Databases) -> int:
 records: {counted['in']:,.0f} in, {counted['written']:,.0f} written, {counted['dead']:,.0f} dead; {reader.records:,} read by a \
 read_committed consumer
 longest pause of the output: {without * 1000:.0f} ms without a reload, {max(pauses) * 1000:.0f} ms with one \
-(median of the {options.reloads}: {statistics.median(pauses) * 1000:.0f} ms)
+(median of the {options.reloads}: {statistics.median(pauses) * 1000:.0f} ms); of the input, which pressline has no part in: \
+{input_without * 1000:.0f} ms, {max(inputs) * 1000:.0f} ms (median {statistics.median(inputs) * 1000:.0f} ms)
 from the rename of the files to the last one in use: {statistics.median(took):.1f} s, at most {max(took):.1f} s
 resident memory: {before:.0f} MB before, at most {max(busy):.0f} MB, {level:.0f} MB after; load of the machine: \
 {os.getloadavg()[1]:.1f}""")
@@ -179,4 +197,6 @@ resident memory: {before:.0f} MB before, at most {max(busy):.0f} MB, {level:.0f}
 
 
 if __name__ == "__main__":
+    # A fork would take librdkafka's locks along without its threads.
+    multiprocessing.set_start_method("spawn")
     sys.exit(main())

@@ -502,4 +502,5 @@ MUTANTS = {
     "random_transactional_id": "stall",
     "floor_ignored": "forgotten-offsets",
     "absence_believed": "forgotten-offsets",
+    "http_gives_up": "descriptors",
 }

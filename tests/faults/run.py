@@ -230,6 +230,8 @@ def evidence(mutant, result):
     """What gave the mutant away; only what it is meant to break counts, not that a run failed somehow."""
     if mutant == "random_transactional_id":
         return next((text for text in result["failures"] if "stood still" in text or "waited" in text), "")
+    if mutant == "http_gives_up":
+        return next((text for text in result["failures"] if "out of descriptors" in text or "its pages" in text), "")
     found = [f"{result[key]} {key}" for key in ("lost", "doubled", "disordered") if result.get(key)]
     return ", ".join(found)
 
