@@ -118,6 +118,7 @@ impl Worker {
             keeper: Keeper::Group { policy: config.source.start, output_topic: config.output.topic.clone() },
             advice: Advice::new(&config.name, Part::Relay),
             floor: Arc::clone(&shared.floor),
+            stop: Arc::clone(&shared.stop),
             bounds: shared.bounds.clone(),
         })?;
         let writer = Writer::new(&config.kafka, config.delivery, config.transactional_id(slot)).map_err(refused)?;

@@ -72,6 +72,7 @@ struct SourceContext {
     keeper: Keeper,
     advice: Advice,
     floor: Arc<Floor>,
+    stop: Arc<AtomicBool>,
     /// Of a run that ends by itself.
     bounds: Option<Arc<Bounds>>,
     /// Id of the ingress topic when the worker started.
@@ -91,6 +92,15 @@ struct SourceContext {
 }
 
 impl SourceContext {
+    /// Waits before offsets are asked for again. Error: the worker is to stop.
+    fn pause(&self) -> Result<(), SourceError> {
+        if self.stop.load(Ordering::Acquire) {
+            return Err(SourceError::Transient(format!("topic {}: stopped while offsets were waited for", self.topic)));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        Ok(())
+    }
+
     fn send(&self, event: GroupEvent) {
         if let Ok(mut events) = self.events.lock() {
             events.push(event);

@@ -101,6 +101,7 @@ impl Worker {
             keeper: Keeper::Sink(Arc::clone(&shared.positions)),
             advice: Advice::new(&config.name, shared.part),
             floor: Arc::clone(&shared.floor),
+            stop: Arc::clone(&shared.stop),
             bounds: shared.bounds.clone(),
         })?;
         Ok(Self {

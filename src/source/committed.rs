@@ -49,7 +49,7 @@ pub(super) fn believed(
         if !readable {
             return Ok(offsets);
         }
-        std::thread::sleep(Duration::from_millis(500));
+        context.pause()?;
     }
 }
 
@@ -83,7 +83,7 @@ pub(super) fn known_committed(
             let WentBack { partition, found, known } = back;
             tracing::warn!(topic = %context.topic, partition, found, known, "the group's offset went back; asking again");
         }
-        std::thread::sleep(Duration::from_millis(200));
+        context.pause()?;
     }
 }
 

@@ -33,6 +33,8 @@ pub struct SourceOptions<'a> {
     pub advice: Advice,
     /// What this process knows to be committed.
     pub floor: Arc<Floor>,
+    /// Set when the worker is to stop: nothing is waited for then.
+    pub stop: Arc<AtomicBool>,
     /// Reads only what lies within; `None`: without end.
     pub bounds: Option<Arc<Bounds>>,
 }
@@ -47,6 +49,7 @@ impl Source {
             keeper: options.keeper,
             advice: options.advice,
             floor: options.floor,
+            stop: options.stop,
             bounds: options.bounds,
             topic_id: if options.topic_ids { current_topic_id(&client, &topic)? } else { None },
             events: Mutex::default(),

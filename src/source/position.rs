@@ -51,7 +51,7 @@ pub(super) fn starts(
         if !missing || Instant::now() >= deadline || !matches!(starts, Err(SourceError::Refused(_))) {
             return starts;
         }
-        std::thread::sleep(Duration::from_millis(500));
+        context.pause()?;
     }
 }
 
