@@ -13,7 +13,7 @@ import poison
 import proxy
 from offset_fetch import as_before, editing, without_offsets
 from proxy import Rule
-from world import BREAKABLE, PARTITIONS, PAST_TIMEOUTS, RELEASE, Failure, World, await_that, stack
+from world import BREAKABLE, PARTITIONS, PAST_TIMEOUTS, PATIENCE, RELEASE, Failure, World, await_that, stack
 
 EAGER = {"kafka.consumer.partition.assignment.strategy": "range"}
 COOPERATIVE = {"kafka.consumer.partition.assignment.strategy": "cooperative-sticky"}
@@ -262,6 +262,25 @@ def forgotten_offsets(world, times, random):
         world.recovered(begun)
 
 
+def lost_offsets(world, times, random):
+    """The coordinator goes on answering offsets of before: who takes over the other's partitions refuses, in words, and begins
+    nowhere; started again when the coordinator has them, it goes on."""
+    pair = world.start_pair()
+    for _ in range(times):
+        begun = time.monotonic()
+        before = world.committed()
+        time.sleep(random.uniform(0.5, 1))
+        stale = _forgets(world, pair["a"], as_before(before))
+        pair["a"].may_end = True
+        _leave(pair["b"])
+        code = pair["a"].await_exit(PATIENCE)
+        if code != 1 or "but this process has committed" not in pair["a"].log():
+            raise Failure(f"ended with {code}, not with a refusal: {pair['a'].tail()}")
+        _remembers(world, stale)
+        pair |= {name: world.start(name) for name in "ab"}
+        world.recovered(begun)
+
+
 def _leave(instance):
     """At once, so that the next assignment is not waited for."""
     instance.terminate()
@@ -485,6 +504,7 @@ FAULTS = [
     # Where librdkafka alone waits for ever (confluentinc/librdkafka#5456).
     Fault("black-hole-at-offsets", black_hole_at_offsets, test=1, proxied=True),
     Fault("forgotten-offsets", forgotten_offsets, proxied=True, settings={"source.start": "beginning"}),
+    Fault("lost-offsets", lost_offsets, test=0, soak=5, at_once=1, proxied=True),
     Fault("registry-away", registry_away, alone=True),
     Fault("broker-kill", broker_kill, alone=True),
     Fault("broker-stop", broker_stop(12), soak=0, alone=True),
