@@ -478,7 +478,12 @@ class Fault:
 
 _POINTS = ("after_produce", "after_send_offsets", "before_commit", "during_end_txn", "after_commit")
 _PATIENT = {"source.static_membership": "true"} | dict.fromkeys(
-    ("kafka.producer.message.timeout.ms", "kafka.producer.transaction.timeout.ms", "kafka.consumer.session.timeout.ms")
+    (
+        "kafka.producer.message.timeout.ms",
+        "kafka.producer.transaction.timeout.ms",
+        "kafka.consumer.session.timeout.ms",
+        "kafka.consumer.max.poll.interval.ms",
+    )
 )
 
 FAULTS = [
