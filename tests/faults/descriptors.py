@@ -62,8 +62,11 @@ def _hard_limit(instance):
 
 
 def _connect(address):
-    client = socket.create_connection(address, timeout=10)
-    client.sendall(b"GET /metrics HTTP/1.1\r\n")
+    try:
+        client = socket.create_connection(address, timeout=10)
+        client.sendall(b"GET /metrics HTTP/1.1\r\n")
+    except OSError as error:
+        raise Failure(f"its pages are gone: {error}") from None
     return client
 
 

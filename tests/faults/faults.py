@@ -243,7 +243,7 @@ def forgotten_offsets(world, times, random):
     pair = world.start_pair()
     for _ in range(times):
         begun = time.monotonic()
-        before = world.committed()
+        before = world.kept()
         time.sleep(random.uniform(0.5, 1))
         stale = _forgets(world, pair["a"], as_before(before))
         _leave(pair["b"])
@@ -268,7 +268,7 @@ def lost_offsets(world, times, random):
     pair = world.start_pair()
     for _ in range(times):
         begun = time.monotonic()
-        before = world.committed()
+        before = world.kept()
         time.sleep(random.uniform(0.5, 1))
         stale = _forgets(world, pair["a"], as_before(before))
         pair["a"].may_end = True

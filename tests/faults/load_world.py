@@ -205,8 +205,8 @@ class LoadWorld(World):
         except Exception:  # noqa: BLE001 - database or coordinator may be away
             return {}
 
-    def committed(self):
-        """Committed offset of each partition of the ClickHouse sink, which has no other."""
+    def kept(self):
+        """Of the ClickHouse sink: PostgreSQL's positions are in its table."""
         found = patiently(lambda: self.group_offsets("clickhouse"), "the group's offsets")
         return {partition: offset for partition, (offset, _) in found.items()}
 

@@ -308,6 +308,10 @@ class World:
             sent = {p: max(count, self.monitor.newest.get(p, -1) + 1) for p, count in sent.items()}
         return self.monitor.tally.verdict(sent)
 
+    def kept(self):
+        """Committed offsets that something rests on."""
+        return self.committed()
+
     def committed(self):
         """Committed offset of each partition."""
         wanted = ConsumerGroupTopicPartitions(self.group, [TopicPartition(self.raw, p) for p in range(self.partitions)])
