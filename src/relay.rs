@@ -40,7 +40,7 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 const TOPIC_CHECK: Duration = Duration::from_secs(30);
 /// When nothing came for so long, the topic is asked before what comes next is relayed: only unseen can it have been
 /// deleted, made again and grown past our position, from where librdkafka would go on reading without a word.
-const SILENCE: Duration = Duration::from_millis(200);
+const SILENCE: Duration = Duration::from_millis(50);
 
 /// What all workers of a pipeline share: made once, before the first worker starts.
 pub struct Shared {
@@ -175,7 +175,7 @@ impl Worker {
             let polled = self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut batch)?;
             if let Some(trigger) = polled {
                 if self.heard.elapsed() > SILENCE {
-                    self.source.same_topic()?;
+                    self.source.surely_same_topic()?;
                 }
                 self.heard = Instant::now();
                 relay_batch(

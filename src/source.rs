@@ -370,14 +370,26 @@ impl Source {
         SourceError::Transient(format!("topic {}: a position was not there for a moment", self.topic))
     }
 
-    /// Refuses if the topic's id is not the one the worker began with.
+    /// Refuses if the topic's id is not the one the worker began with. Gone or no answer is no refusal: whether it comes back as
+    /// another is asked again later.
     pub fn same_topic(&self) -> Result<(), SourceError> {
+        match self.surely_same_topic() {
+            Err(SourceError::Transient(_)) => Ok(()),
+            known => known,
+        }
+    }
+
+    /// The same before records are used of which that is in doubt: no answer is an error too.
+    pub fn surely_same_topic(&self) -> Result<(), SourceError> {
         let context = self.consumer.context();
         let Some(known) = &context.topic_id else { return Ok(()) };
         match topic_id::topic_id(self.consumer.client(), &self.topic, METADATA_TIMEOUT) {
             Ok(Some(current)) if current != *known => Err(another_topic(context, 0, known.as_str(), &current)),
-            // Gone or no answer: whether it comes back as another is asked again later.
-            _ => Ok(()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(SourceError::Transient(format!(
+                "topic {}: whether it is still the same cannot be told, so what was read of it is read again: {error}",
+                self.topic
+            ))),
         }
     }
 

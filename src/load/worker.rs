@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// How often the topic is asked whether it is still the same.
 const TOPIC_CHECK: Duration = Duration::from_secs(30);
 /// When nothing came for so long, the topic is asked before what comes next is written (see [`crate::relay`]).
-const SILENCE: Duration = Duration::from_millis(200);
+const SILENCE: Duration = Duration::from_millis(50);
 
 /// Makes a sink for a worker. Errors: as those of a worker.
 pub type MakeSink = dyn Fn() -> Result<Box<dyn Sink>, WorkerError> + Send + Sync;
@@ -138,7 +138,7 @@ impl Worker {
             let limits = self.shared.limits;
             if let Some(trigger) = self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut self.batch)? {
                 if self.heard.elapsed() > SILENCE {
-                    self.source.same_topic()?;
+                    self.source.surely_same_topic()?;
                 }
                 self.heard = Instant::now();
                 self.fill_up()?;

@@ -243,10 +243,7 @@ def forgotten_offsets(world, times, random):
     pair = world.start_pair()
     for _ in range(times):
         begun = time.monotonic()
-        before = world.kept()
-        time.sleep(random.uniform(0.5, 1))
-        stale = _forgets(world, pair["a"], as_before(before))
-        _leave(pair["b"])
+        stale = _hand_over(world, pair, random)
         await_that("an OffsetFetch", stale.hit.is_set)
         time.sleep(random.uniform(1, 2))
         _remembers(world, stale)
@@ -268,17 +265,23 @@ def lost_offsets(world, times, random):
     pair = world.start_pair()
     for _ in range(times):
         begun = time.monotonic()
-        before = world.kept()
-        time.sleep(random.uniform(0.5, 1))
-        stale = _forgets(world, pair["a"], as_before(before))
         pair["a"].may_end = True
-        _leave(pair["b"])
+        stale = _hand_over(world, pair, random)
         code = pair["a"].await_exit(PATIENCE)
         if code != 1 or "but this process has committed" not in pair["a"].log():
             raise Failure(f"ended with {code}, not with a refusal: {pair['a'].tail()}")
         _remembers(world, stale)
         pair |= {name: world.start(name) for name in "ab"}
         world.recovered(begun)
+
+
+def _hand_over(world, pair, random):
+    """The one leaves its partitions to the other, which is told offsets of before; the rule that does so."""
+    before = world.kept()
+    time.sleep(random.uniform(0.5, 1))
+    stale = _forgets(world, pair["a"], as_before(before))
+    _leave(pair["b"])
+    return stale
 
 
 def _leave(instance):
