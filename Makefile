@@ -49,6 +49,7 @@ test-service:
 
 test-relay-faults:
 	python3 tests/faults/test_checker.py
+	python3 tests/faults/test_results.py
 	$(FAULTS) --suite test $(FAULTS_ARGS)
 
 test-load-faults:

@@ -2,13 +2,14 @@
 """Does faults to running pressline processes under load: no event may be lost, doubled, out of order or wrong.
 
     tests/stack/stack.py run -- python3 tests/faults/run.py --suite test
-    ... --suite soak --times 50 --kills 200        fewer; goes on where target/faults/soak.jsonl ends
+    ... --suite soak --times 50 --kills 200        fewer; goes on where it was left
     ... --suite soak --only kill --seed 7          one fault
     ... --suite mutants                            each guarantee broken on purpose must be caught
     ... --suite load-test, load-soak, load-mutants the same for the sinks
 
 Several at once, each with services of its own: PRESSLINE_STACK_FOLDER=target/stack-a PRESSLINE_FAULTS_LOAD=0.3 (of the usual
-events a second) for one, `--only` telling which faults are whose.
+events a second) for one, `--only` telling which faults are whose. PRESSLINE_FAULTS_RESULTS is the folder of the sums by fault
+(else target/faults).
 
 Ends with a table in Markdown and `N passed, M failed`; exit code 1 when anything failed.
 """
@@ -16,7 +17,7 @@ Ends with a table in Markdown and `N passed, M failed`; exit code 1 when anythin
 import argparse
 import dataclasses
 import functools
-import json
+import itertools
 import os
 import random
 import shutil
@@ -25,6 +26,7 @@ import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
     os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
@@ -32,9 +34,9 @@ if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # whe
 import faults  # noqa: E402
 import load_faults  # noqa: E402
 from proxy import Proxy  # noqa: E402
+from results import COUNTS, Results  # noqa: E402
 from world import BREAKABLE, FOLDER, RELEASE, Failure, count_uncommitted, service  # noqa: E402
 
-_COUNTS = ("inputs", "written", "dead", "lost", "doubled", "disordered", "wrong")
 SUITES = ["test", "soak", "mutants", "load-test", "load-soak", "load-mutants"]
 _lock = threading.Lock()
 
@@ -59,10 +61,10 @@ def do(fault, times, seed, mutant=None):
                     world.proxy = the_proxy()
             found = _run(fault, world, times, seed, result)
             verdicts = found if isinstance(found, dict) else {"": found}
-            for name in _COUNTS:
+            for name in COUNTS:
                 result[name] = sum(getattr(verdict, name) for verdict in verdicts.values())
             if isinstance(found, dict):
-                result["each"] = {name: {c: getattr(v, c) for c in _COUNTS} for name, v in found.items()}
+                result["each"] = {name: {c: getattr(v, c) for c in COUNTS} for name, v in found.items()}
             else:
                 result["aborted"] = count_uncommitted(world.bootstrap, world.out) - found.written
             for name, verdict in verdicts.items():
@@ -93,17 +95,12 @@ def _run(fault, world, times, seed, result):
     return world.left() if world.refused else world.finish()
 
 
-def work(arguments):
-    """(fault, times) still to do, from the suite and what the file holds."""
-    file = FOLDER / f"{arguments.suite}.jsonl"
+def work(arguments, results):
+    """(fault, times) still to do, from the suite and what was done; in turn, so that what is broken off has done some of each."""
     is_test = arguments.suite.endswith("test")
     if is_test or arguments.fresh:
-        file.unlink(missing_ok=True)
-    done = {}
-    for row in results(file):
-        if not row["failures"]:
-            done[row["fault"]] = done.get(row["fault"], 0) + row["times"]
-    todo = []
+        results.forget()
+    turns = []
     for fault in arguments.catalogue.FAULTS:
         if arguments.only and fault.name not in arguments.only:
             continue
@@ -112,24 +109,25 @@ def work(arguments):
             wanted = arguments.kills
         elif fault.name != "kill" and arguments.times is not None and (wanted or arguments.only):
             wanted = arguments.times
-        left = wanted - done.get(fault.name, 0)
-        while left > 0:
-            todo.append((fault, min(left, fault.at_once)))
-            left -= fault.at_once
-    return file, todo
+        left = wanted - results.done(fault.name)
+        turns.append([(fault, min(fault.at_once, left - some)) for some in range(0, left, fault.at_once)])
+    return [item for turn in itertools.zip_longest(*turns) for item in turn if item]
 
 
-def results(file):
-    """The rows of a results file."""
-    try:
-        return [json.loads(line) for line in file.read_text().splitlines() if line]
-    except FileNotFoundError:
-        return []
+def kept(arguments):
+    """The suite's results so far."""
+    return Results(Path(os.environ.get("PRESSLINE_FAULTS_RESULTS", FOLDER)) / f"{arguments.suite}.jsonl")
+
+
+def table(arguments, results):
+    """Results in Markdown."""
+    return results.table(arguments.catalogue.FAULTS, arguments.catalogue is load_faults)
 
 
 def suite(arguments, seeds):
     """Runs what is to do, the faults that leave services alone side by side."""
-    file, todo = work(arguments)
+    results = kept(arguments)
+    todo = work(arguments, results)
     total = len(todo)
     count = 0
 
@@ -137,9 +135,9 @@ def suite(arguments, seeds):
         nonlocal count
         fault, times = item
         result = do(fault, times, seeds.randrange(1 << 32))
-        with _lock, open(file, "a") as out:
+        with _lock:
             count += 1
-            out.write(json.dumps(result) + "\n")
+            results.add(result)
             say(count, total, result)
 
     with ThreadPoolExecutor(arguments.jobs) as pool:
@@ -147,7 +145,7 @@ def suite(arguments, seeds):
     for item in todo:
         if item[0].alone:
             one(item)
-    return results(file)
+    return results
 
 
 def say(count, total, result):
@@ -162,31 +160,6 @@ def say(count, total, result):
         print(f"    {failure}", flush=True)
     if result["failures"]:
         print(f"    seed {result['seed']}, logs in {result.get('folder')}", flush=True)
-
-
-def table(rows, catalogue):
-    """Sums by fault, and of worlds with databases by database, in Markdown."""
-    has_databases = catalogue is load_faults
-    head = ["fault", "times", "inputs", "written", "dead", "lost", "doubled", "out of order", "wrong content"]
-    head += ["aborted", "recovery s, max", "failed runs"]
-    if has_databases:  # the order cannot be seen in a table, and there are no aborted records
-        head = [name for name in head if name not in ("out of order", "aborted")]
-        head.insert(1, "checked")
-    texts = 1 + has_databases
-    lines = ["| " + " | ".join(head) + " |", "|---" * texts + "|---:" * (len(head) - texts) + "|"]
-    keys = [key for key in (*_COUNTS, "aborted") if not has_databases or key not in ("disordered", "aborted")]
-    for name in [fault.name for fault in catalogue.FAULTS]:
-        own = [row for row in rows if row["fault"] == name]
-        for checked in dict.fromkeys(part for row in own for part in row.get("each", {"": 0})):
-            cells = [sum(row["times"] for row in own), *(_cell(own, key, checked) for key in keys)]
-            cells += [max(row.get("recovery", 0) for row in own), sum(bool(row["failures"]) for row in own)]
-            names = f"{name} | {checked}" if has_databases else name
-            lines.append(f"| {names} | " + " | ".join(f"{cell:,}" for cell in cells) + " |")
-    return "\n".join(lines)
-
-
-def _cell(rows, key, checked):
-    return sum((row.get("each", {}).get(checked, {}) if checked else row).get(key, 0) for row in rows)
 
 
 def mutants(arguments, seeds):
@@ -245,6 +218,7 @@ def main():
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--jobs", type=int, default=4, help="faults side by side")
     parser.add_argument("--fresh", action="store_true", help="soak: forget what was done")
+    parser.add_argument("--table", action="store_true", help="print what is done so far, and do nothing")
     arguments = parser.parse_args()
     arguments.catalogue = load_faults if arguments.suite.startswith("load-") else faults
     known = {*faults.BY_NAME, *faults.MUTANTS, *load_faults.BY_NAME, *load_faults.MUTANTS}
@@ -254,6 +228,9 @@ def main():
         parser.error(f"no such fault: {', '.join(sorted(unknown))}; in this suite there are {here}")
     if arguments.only and not set(arguments.only) & {*arguments.catalogue.BY_NAME, *arguments.catalogue.MUTANTS}:
         print(f"{arguments.suite}: none of these are in this suite")
+        return 0
+    if arguments.table:
+        print(table(arguments, kept(arguments)))
         return 0
     for binary in (RELEASE, BREAKABLE):
         if not binary.exists():
@@ -266,11 +243,11 @@ def main():
     if arguments.suite.endswith("mutants"):
         text, passed, failed = mutants(arguments, seeds)
     else:
-        rows = suite(arguments, seeds)
-        text = table(rows, arguments.catalogue)
-        failed = sum(bool(row["failures"]) for row in rows)
-        passed = len(rows) - failed
-        text += "".join(f"\n\n{row['fault']} FAILED: " + "; ".join(row["failures"]) for row in rows if row["failures"])
+        results = suite(arguments, seeds)
+        text = table(arguments, results)
+        passed, failed = results.passed, len(results.failed)
+        for run in results.failed:
+            text += f"\n\n{run['fault']} FAILED: " + "; ".join(run["failures"])
     print(f"\n{text}\n\n{time.monotonic() - begun:.0f} s\n{passed} passed, {failed} failed", flush=True)
     return 1 if failed or not passed else 0
 

@@ -1,0 +1,66 @@
+"""Tests of results.py: what is done adds up, over several starts, and a failure does not count as done."""
+
+import tempfile
+import types
+import unittest
+from pathlib import Path
+
+from results import COUNTS, Results
+
+
+def run(fault, times, failures=(), recovery=1.0, **more):
+    """A run's result, each count of it 10."""
+    counts = dict.fromkeys((*COUNTS, "aborted"), 10)
+    return {"fault": fault, "times": times, "failures": list(failures), "recovery": recovery, "at": "now", **counts, **more}
+
+
+class OfResults(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.file = Path(folder.name) / "made" / "soak.jsonl"
+
+    def catalogue(self, *names):
+        return [types.SimpleNamespace(name=name) for name in names]
+
+    def test_goes_on_where_it_was_left(self):
+        Results(self.file).add(run("kill", 5, recovery=3))
+        Results(self.file).add(run("kill", 5, recovery=2))
+        again = Results(self.file)
+        self.assertEqual((again.done("kill"), again.done("stall"), again.passed), (10, 0, 2))
+        row = again.table(self.catalogue("stall", "kill"), False).splitlines()[2:]
+        self.assertEqual(row, ["| kill | 10 | 20 | 20 | 20 | 20 | 20 | 20 | 20 | 20 | 3 | 0 |"])
+
+    def test_a_failure_is_kept_and_is_not_done(self):
+        Results(self.file).add(run("kill", 5))
+        Results(self.file).add(run("kill", 5, ["input 3/7 is lost"]))
+        again = Results(self.file)
+        self.assertEqual((again.done("kill"), again.passed, len(again.failed)), (5, 1, 1))
+        self.assertEqual(again.failed[0]["failures"], ["input 3/7 is lost"])
+        self.assertTrue(again.table(self.catalogue("kill"), False).endswith("| 10 | 10 | 1.0 | 1 |"))
+
+    def test_databases_are_summed_apart(self):
+        for number in (1, 2):
+            each = {"postgres": dict.fromkeys(COUNTS, number), "clickhouse": dict.fromkeys(COUNTS, 100)}
+            Results(self.file).add(run("kill", 5, each=each))
+        rows = Results(self.file).table(self.catalogue("kill"), True).splitlines()[2:]
+        self.assertEqual(rows[0], "| kill | postgres | 10 | 3 | 3 | 3 | 3 | 3 | 3 | 1.0 | 0 |")
+        self.assertTrue(rows[1].startswith("| kill | clickhouse | 10 | 200 |"))
+
+    def test_two_add_to_one_file(self):
+        one, other = Results(self.file), Results(self.file)
+        one.add(run("kill", 5))
+        other.add(run("stall", 5))
+        one.add(run("stall", 5))
+        again = Results(self.file)
+        self.assertEqual((again.done("kill"), again.done("stall"), one.done("stall")), (5, 10, 10))
+
+    def test_forgets_when_told(self):
+        results = Results(self.file)
+        results.add(run("kill", 5))
+        results.forget()
+        self.assertEqual((results.done("kill"), Results(self.file).done("kill")), (0, 0))
+
+
+if __name__ == "__main__":
+    unittest.main()
