@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::coordinator::{CommittedOffset, NextOffset, OffsetNote, Partition};
+use crate::coordinator::{CommittedOffset, Coordinator, NextOffset, OffsetNote, Partition};
 
 /// What became of records. Each is either written or dead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,6 +128,11 @@ impl Bounds {
     pub fn new(asked: String, overlap: Overlap, rate: Option<u32>, standings: BTreeMap<Partition, Standing>) -> Self {
         let ends = standings.iter().map(|(partition, standing)| (*partition, standing.account.end)).collect();
         Self { asked, overlap, pace: rate.map(Pace::new), ends, standings: Mutex::new(standings) }
+    }
+
+    /// The coordinator of a worker that keeps to these bounds, where there are any.
+    pub fn coordinator(bounds: Option<&Self>) -> Coordinator {
+        bounds.map_or_else(Coordinator::new, |bounds| Coordinator::until(bounds.ends.clone()))
     }
 
     /// How records that may be in the target already are met.

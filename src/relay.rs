@@ -145,7 +145,7 @@ impl Worker {
             metrics: WorkerMetrics::new(&config.name, slot),
             source,
             writer,
-            coordinator: shared.bounds.as_ref().map_or_else(Coordinator::new, |b| Coordinator::until(b.ends().clone())),
+            coordinator: Bounds::coordinator(shared.bounds.as_deref()),
             stages,
             shared,
             last_timestamp_ms: BTreeMap::new(),
