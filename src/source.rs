@@ -176,6 +176,8 @@ pub struct Source {
     is_static: bool,
     /// Partitions of a bounded run that are through and not fetched any more, and the rebalance since when.
     at_rest: Mutex<(u64, BTreeSet<Partition>)>,
+    /// What was polled last was dropped: see [`Source::stay_in_group`].
+    astray: AtomicBool,
 }
 
 impl Source {
@@ -195,6 +197,7 @@ impl Source {
             return Ok(None);
         }
         let share = pace.map_or(usize::MAX, Pace::share);
+        self.come_back(coordinator, batch)?;
         let mut deadline = Instant::now() + patience;
         let trigger = loop {
             if batch.len() >= share || limits.reached(batch) {
@@ -279,9 +282,7 @@ impl Source {
         let deadline = Instant::now() + length;
         loop {
             // Again each time: a rebalance may have brought partitions that read on.
-            if let Err(error) = self.consumer.assignment().and_then(|assignment| self.consumer.pause(&assignment)) {
-                tracing::debug!(topic = %self.topic, %error, "partitions cannot be paused");
-            }
+            self.pause_all();
             let left = deadline.saturating_duration_since(Instant::now());
             let polled = self.consumer.poll(left.min(Duration::from_millis(100)));
             self.apply_events(coordinator, &mut Batch::default())?;
@@ -294,6 +295,43 @@ impl Source {
         }
     }
 
+    /// To be called now and then while a batch takes long to write: who does not poll for `max.poll.interval.ms` is taken out
+    /// of the group. Partitions are paused, and what comes all the same is dropped: the next [`Self::poll_batch`] begins at the
+    /// coordinator's positions. Rebalances are answered now and applied there; until then nothing is committed.
+    pub fn stay_in_group(&self) {
+        self.astray.store(true, Ordering::Release);
+        self.pause_all();
+        if let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
+            // What matters comes again: a fatal error with the next commit, a lost position after the seek.
+            tracing::debug!(topic = %self.topic, %error, "a poll during a long write");
+        }
+    }
+
+    /// After [`Self::stay_in_group`]: reads on where the coordinator stands.
+    fn come_back<'s>(&'s self, coordinator: &mut Coordinator, batch: &mut impl Intake<'s>) -> Result<(), SourceError> {
+        if !self.astray.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.apply_events(coordinator, batch)?;
+        self.go_to(coordinator.positions())
+    }
+
+    /// Moves the consumer, and has it read.
+    fn go_to(&self, targets: &BTreeMap<Partition, NextOffset>) -> Result<(), SourceError> {
+        if targets.is_empty() {
+            return Ok(());
+        }
+        self.seek(targets)?;
+        let resumed = self.consumer.resume(&assignment(&self.topic, targets));
+        resumed.map_err(|error| transient(&error, "cannot go on reading"))
+    }
+
+    fn pause_all(&self) {
+        if let Err(error) = self.consumer.assignment().and_then(|assignment| self.consumer.pause(&assignment)) {
+            tracing::debug!(topic = %self.topic, %error, "partitions cannot be paused");
+        }
+    }
+
     /// Asks the sink for the positions of our partitions again, and moves the consumer there.
     pub fn rewind_sink(&self, coordinator: &Coordinator) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
         let partitions: Vec<Partition> = coordinator.positions().keys().copied().collect();
@@ -301,10 +339,7 @@ impl Source {
             return Ok(BTreeMap::new());
         }
         let targets = starts(self.consumer.context(), &self.consumer, &partitions)?;
-        self.seek(&targets)?;
-        self.consumer
-            .resume(&assignment(&self.topic, &targets))
-            .map_err(|error| transient(&error, "cannot go on reading"))?;
+        self.go_to(&targets)?;
         Ok(targets)
     }
 

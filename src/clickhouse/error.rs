@@ -34,6 +34,9 @@ pub struct ChError {
     pub class: Class,
     /// ClickHouse's number, where it gave one.
     pub code: Option<u32>,
+    /// The row of the insert that a constraint refused, from 0, where the answer tells. A hint: the constraint may be that of
+    /// a table behind a view, whose rows are others.
+    pub row: Option<usize>,
     /// What it is about: address and table.
     pub place: String,
     /// What happened.
@@ -57,7 +60,14 @@ impl fmt::Display for ChError {
 impl ChError {
     /// Our own configuration is at fault.
     pub fn configuration(key: &str, what: impl fmt::Display) -> Self {
-        Self { class: Class::Configuration, code: None, place: key.into(), what: what.to_string(), cure: "mend it" }
+        Self {
+            class: Class::Configuration,
+            code: None,
+            row: None,
+            place: key.into(),
+            what: what.to_string(),
+            cure: "mend it",
+        }
     }
 
     /// No answer came within the time that `timeout_ms` sets.
@@ -65,6 +75,7 @@ impl ChError {
         Self {
             class,
             code: None,
+            row: None,
             place: place.into(),
             what: "no answer within sink.clickhouse.timeout_ms".into(),
             cure: "look at the server's load",
@@ -81,6 +92,7 @@ impl ChError {
             Error::Network(cause) => Self {
                 class: lost,
                 code: None,
+                row: None,
                 place: place.into(),
                 what: format!("connection failed: {}", with_causes(cause.as_ref())),
                 cure: "is the server up, and sink.clickhouse.url its HTTP interface?",
@@ -89,6 +101,7 @@ impl ChError {
             _ => Self {
                 class: lost,
                 code: None,
+                row: None,
                 place: place.into(),
                 what: "an answer that is not ClickHouse's".into(),
                 cure: "is sink.clickhouse.url its HTTP interface?",
@@ -103,6 +116,7 @@ impl ChError {
             return Self {
                 class: if denied { Class::Authentication } else { Class::Transient },
                 code: None,
+                row: None,
                 place: place.into(),
                 what: if denied { "access denied" } else { "an error without ClickHouse's code" }.into(),
                 cure: "look at the proxy before the server, if there is one",
@@ -116,8 +130,16 @@ impl ChError {
             None => (Class::Transient, "", "refused the request", "see the server's log (system.errors)"),
         };
         let name = if name.is_empty() { String::new() } else { format!(" {name}") };
-        Self { class, code: Some(code), place: place.into(), what: format!("code {code}{name}: {says}"), cure }
+        let what = format!("code {code}{name}: {says}");
+        Self { class, code: Some(code), row: row_of(text), place: place.into(), what, cure }
     }
+}
+
+/// The number before that in `... is violated at row 1. Expression: ...`, where rows are counted from 1.
+fn row_of(text: &str) -> Option<usize> {
+    let (_, rest) = text.split_once(" is violated at row ")?;
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse::<usize>().ok()?.checked_sub(1)
 }
 
 /// The number in `Code: 60. DB::Exception: ...`.
@@ -271,7 +293,7 @@ mod tests {
         let answer = |text: &str| ChError::from_answer("ClickHouse http://h:1", text);
         let found =
             answer("Code: 469. DB::Exception: Constraint `c` is violated at row 1. Column values: ip = '192.0.2.1'");
-        assert_eq!((found.class, found.code), (Class::Data, Some(469)));
+        assert_eq!((found.class, found.code, found.row), (Class::Data, Some(469), Some(0)));
         assert!(!found.to_string().contains("192.0.2.1"), "{found}");
         assert_eq!(answer("Code: 516. DB::Exception: default").class, Class::Authentication);
         assert_eq!(answer("Code: 252. DB::Exception: Too many parts (300)").class, Class::Resource);

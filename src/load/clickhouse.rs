@@ -36,6 +36,10 @@ struct ClickHouseSink {
     shapes: BTreeMap<u32, Shape>,
     plans: BTreeMap<u32, Plan>,
     block: Option<Block>,
+    /// For each row of the block, its place in the piece.
+    encoded: Vec<usize>,
+    /// Whether the server's word on which row it refuses has held in this batch.
+    trusts_hints: bool,
     native: Vec<u8>,
 }
 
@@ -46,6 +50,8 @@ struct Piece {
     span: Span,
     /// Indexes in the batch.
     rows: Vec<usize>,
+    /// The server said that its only row is bad.
+    accused: bool,
 }
 
 impl ClickHouseSink {
@@ -58,7 +64,8 @@ impl ClickHouseSink {
         });
         let (client, table) = opened.map_err(|error: ChError| worker_error(load_error(&error)))?;
         let (shapes, plans) = (BTreeMap::new(), BTreeMap::new());
-        let sink = Self { target, client, table, shapes, plans, block: None, native: Vec::new() };
+        let (encoded, native) = (Vec::new(), Vec::new());
+        let sink = Self { target, client, table, shapes, plans, block: None, encoded, trusts_hints: true, native };
         sink.judge().map_err(WorkerError::Refused)?;
         Ok(sink)
     }
@@ -124,6 +131,7 @@ impl ClickHouseSink {
     async fn write_batch(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
         self.compile().await?;
         let mut written = Written::default();
+        self.trusts_hints = true;
         for (&partition, &span) in batch.spans() {
             self.ask_first(partition, span).await?;
             let recovery = self.target.recovery_of(partition);
@@ -131,9 +139,10 @@ impl ClickHouseSink {
             // The last is popped first: rows keep their order, and the position moves piece by piece.
             open.reverse();
             while let Some(piece) = open.pop() {
+                desk.turn();
                 match self.write_piece(batch, &piece, desk, &mut written).await? {
                     Outcome::Settled => {}
-                    Outcome::Halve => open.extend(halves(batch, piece)),
+                    Outcome::Cut(bad) => open.extend(cut(batch, piece, bad).into_iter().rev()),
                     Outcome::Again => open.push(piece),
                 }
             }
@@ -171,19 +180,20 @@ impl ClickHouseSink {
             let at_cut = cut_due.filter(|end| row.offset >= *end);
             let other_columns = layout.is_some() && of_row.is_some() && layout != of_row;
             if let Some(end) = at_cut.or((other_columns && !rows.is_empty()).then_some(row.offset)) {
-                pieces.push(Piece { partition, span: Span { start, end }, rows: std::mem::take(&mut rows) });
+                let span = Span { start, end };
+                pieces.push(Piece { partition, span, rows: std::mem::take(&mut rows), accused: false });
                 start = end;
                 cut_due = cut_due.filter(|due| *due > end);
             }
             layout = of_row.or(layout);
             rows.push(index);
         }
-        pieces.push(Piece { partition, span: Span { start, end: span.end }, rows });
+        pieces.push(Piece { partition, span: Span { start, end: span.end }, rows, accused: false });
         pieces
     }
 
     /// One insert between its two commits. Rows that cannot be encoded are dead letters; what the server refuses for its data
-    /// is halved until the bad rows stand alone.
+    /// is cut where it says, else in halves, until the bad rows stand alone.
     async fn write_piece(
         &mut self,
         batch: &Batch,
@@ -205,10 +215,12 @@ impl ClickHouseSink {
                 Ok(()) if recovery.verify && self.lacks_rows(batch, piece, &letters).await? => {
                     return Ok(Outcome::Again);
                 }
-                Ok(()) => {}
+                Ok(()) => self.trusts_hints &= !piece.accused,
                 Err(error) if piece.rows.len() > 1 => {
                     tracing::debug!(partition, rows, %error, "searching an insert for bad rows");
-                    return self.halve(piece, recovery).await;
+                    let hint = error.row.filter(|_| self.trusts_hints);
+                    let bad = hint.and_then(|row| self.encoded.get(row).copied());
+                    return self.cut_at(piece, recovery, bad).await;
                 }
                 Err(error) => {
                     let origin = piece.rows.first().and_then(|index| batch.rows().get(*index)).map(Row::origin);
@@ -235,10 +247,12 @@ impl ClickHouseSink {
     ) -> u64 {
         let mut found = 0;
         self.native.clear();
+        self.encoded.clear();
         if let Some(block) = &mut self.block {
             block.clear();
         }
-        for row in piece.rows.iter().filter_map(|index| batch.rows().get(*index)) {
+        for (place, index) in piece.rows.iter().enumerate() {
+            let Some(row) = batch.rows().get(*index) else { continue };
             if present.contains(&row.offset) {
                 found += 1;
                 continue;
@@ -251,8 +265,9 @@ impl ClickHouseSink {
                 self.block = Some(plan.block());
             }
             let Some(block) = &mut self.block else { continue };
-            if let Err(refusal) = block.push(plan, batch.datum(row), row.partition, row.offset) {
-                letters.push((row.origin(), refusal));
+            match block.push(plan, batch.datum(row), row.partition, row.offset) {
+                Ok(()) => self.encoded.push(place),
+                Err(refusal) => letters.push((row.origin(), refusal)),
             }
         }
         found
@@ -307,16 +322,21 @@ impl ClickHouseSink {
         Ok(lacks)
     }
 
-    /// Before halves are written, the table is asked: a materialized view that failed leaves rows behind.
-    async fn halve(&mut self, piece: &Piece, mut recovery: Recovery) -> Result<Outcome, LoadError> {
-        let (Some(table), Span { start, end }) = (&self.table, piece.span) else { return Ok(Outcome::Halve) };
+    /// Before parts of a piece are written, the table is asked: a materialized view that failed leaves rows behind.
+    async fn cut_at(
+        &mut self,
+        piece: &Piece,
+        mut recovery: Recovery,
+        bad: Option<usize>,
+    ) -> Result<Outcome, LoadError> {
+        let (Some(table), Span { start, end }) = (&self.table, piece.span) else { return Ok(Outcome::Cut(bad)) };
         let mut present = std::mem::take(&mut recovery.present);
         if self.target.config.delivery == ClickHouseDelivery::ExactlyOnce {
             let read = self.client.offsets_present(table, &self.target.topic, piece.partition, start, end);
             present.extend(read.await.map_err(|error| load_error(&error))?);
         }
         self.target.remember(piece.partition, Some(recovery.next_attempt(present)));
-        Ok(Outcome::Halve)
+        Ok(Outcome::Cut(bad))
     }
 
     fn commit(
@@ -343,8 +363,8 @@ impl ClickHouseSink {
 enum Outcome {
     /// Written or dead, its position moved.
     Settled,
-    /// To be tried again in halves.
-    Halve,
+    /// To be tried again in parts: around the row at this place, which the server says is bad, else in halves.
+    Cut(Option<usize>),
     /// To be tried again as it is.
     Again,
 }
@@ -353,15 +373,26 @@ fn inside(origin: &Origin, piece: &Piece) -> bool {
     origin.partition == piece.partition && (piece.span.start..piece.span.end).contains(&origin.offset)
 }
 
-/// The right half first, since the last is popped first.
-fn halves(batch: &Batch, mut piece: Piece) -> [Piece; 2] {
-    let right = piece.rows.split_off(piece.rows.len() / 2);
-    let cut = right.first().and_then(|index| batch.rows().get(*index)).map_or(piece.span.end, |row| row.offset);
-    let Span { start, end } = piece.span;
-    [
-        Piece { partition: piece.partition, span: Span { start: cut, end }, rows: right },
-        Piece { partition: piece.partition, span: Span { start, end: cut }, rows: piece.rows },
-    ]
+/// The parts of a piece, in their order: what is before the bad row, it alone, and what is behind it; else two halves.
+fn cut(batch: &Batch, piece: Piece, bad: Option<usize>) -> Vec<Piece> {
+    let Piece { partition, span, rows, .. } = piece;
+    let cuts = match bad {
+        Some(place) => vec![place, place + 1],
+        None => vec![rows.len() / 2],
+    };
+    let mut parts: Vec<Piece> = Vec::new();
+    let mut from = 0;
+    let mut start = span.start;
+    for to in cuts.into_iter().chain([rows.len()]) {
+        if to <= from {
+            continue;
+        }
+        let next = rows.get(to).and_then(|index| batch.rows().get(*index)).map_or(span.end, |row| row.offset);
+        let accused = bad == Some(from);
+        parts.push(Piece { partition, span: Span { start, end: next }, rows: rows[from..to].to_vec(), accused });
+        (from, start) = (to, next);
+    }
+    parts
 }
 
 impl Sink for ClickHouseSink {
@@ -417,4 +448,26 @@ fn load_error(error: &ChError) -> LoadError {
         }
     };
     LoadError::Again { class, message: error.to_string() }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_the_span_and_hold_each_row_once() {
+        let mut batch = Batch::default();
+        // Offsets with gaps, as transactions leave them.
+        (0..5).for_each(|n| batch.push(0, 10 + 3 * n, None, 1, b""));
+        let piece = || Piece { partition: 0, span: Span { start: 8, end: 30 }, rows: (0..5).collect(), accused: false };
+        let parts = |bad| {
+            let parts = cut(&batch, piece(), bad).into_iter();
+            parts.map(|part| (part.span.start, part.span.end, part.rows, part.accused)).collect::<Vec<_>>()
+        };
+        assert_eq!(parts(None), [(8, 16, vec![0, 1], false), (16, 30, vec![2, 3, 4], false)]);
+        assert_eq!(parts(Some(2)), [(8, 16, vec![0, 1], false), (16, 19, vec![2], true), (19, 30, vec![3, 4], false)]);
+        assert_eq!(parts(Some(0)), [(8, 13, vec![0], true), (13, 30, vec![1, 2, 3, 4], false)]);
+        assert_eq!(parts(Some(4)), [(8, 22, vec![0, 1, 2, 3], false), (22, 30, vec![4], true)]);
+    }
 }

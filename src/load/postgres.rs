@@ -214,7 +214,8 @@ impl PostgresSink {
         let Some(writer) = &mut self.writer else { return Err(no_connection()) };
         let plans = &self.plans;
         let mut transaction = writer.begin().await.map_err(|error| load_error(&error))?;
-        let refused = transaction.copy(batch, |id| plans.get(&id), most).await.map_err(|error| load_error(&error))?;
+        let copied = transaction.copy(batch, |id| plans.get(&id), most, &mut || desk.turn()).await;
+        let refused = copied.map_err(|error| load_error(&error))?;
         let rows = batch.rows();
         let mut letters: Vec<(Origin, Refusal)> = batch.refused().to_vec();
         letters.extend(refused.into_iter().filter_map(|(index, refusal)| Some((rows.get(index)?.origin(), refusal))));

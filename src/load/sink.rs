@@ -1,7 +1,7 @@
 //! What the load's loop asks of a database.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Batch, DeadLetters};
 use crate::avro::Shape;
@@ -55,12 +55,34 @@ pub enum LoadError {
     },
 }
 
+/// How often the group and the watchdog hear of a write that takes long.
+const TURN: Duration = Duration::from_secs(1);
+
 /// What the loop lends a sink while it writes.
 pub struct Desk<'a> {
     /// Commits offsets for sinks that keep their positions in the group.
     pub source: &'a Source,
     /// Where rows go that cannot be written: settled before the position moves.
     pub letters: &'a mut DeadLetters,
+    turned: Instant,
+    tell: &'a dyn Fn(),
+}
+
+impl<'a> Desk<'a> {
+    /// For one write. `tell` is called, at most once a second, while it goes on.
+    pub fn new(source: &'a Source, letters: &'a mut DeadLetters, tell: &'a dyn Fn()) -> Self {
+        Self { source, letters, turned: Instant::now(), tell }
+    }
+
+    /// To be called between the statements of a write that may take many, such as the search for bad rows: it may last longer
+    /// than the group, or the watchdog, waits for a worker.
+    pub fn turn(&mut self) {
+        if self.turned.elapsed() > TURN {
+            self.turned = Instant::now();
+            self.source.stay_in_group();
+            (self.tell)();
+        }
+    }
 }
 
 /// What was written of a batch.
@@ -75,7 +97,7 @@ pub struct Written {
 }
 
 /// A database that rows are loaded into. It belongs to one worker; calls may block for as long as the database's
-/// time-outs allow, which is well below `max.poll.interval.ms`.
+/// time-outs allow, which is well below `max.poll.interval.ms`, and [`Sink::write`] as long from one [`Desk::turn`] to the next.
 pub trait Sink: Send {
     /// Prepares for rows of a schema. Errors: the schema does not fit the table, with all findings.
     fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError>;

@@ -110,7 +110,7 @@ impl Worker {
             sink,
             letters,
             schemas,
-            coordinator: shared.bounds.as_ref().map_or_else(Coordinator::new, |b| Coordinator::until(b.ends().clone())),
+            coordinator: Bounds::coordinator(shared.bounds.as_deref()),
             batch: Batch::default(),
             pause: Pause::default(),
             metrics: SinkMetrics::new(&config.name, shared.sink, slot),
@@ -178,7 +178,8 @@ impl Worker {
         }
         let began = Instant::now();
         let written = learn(&mut self.schemas, self.sink.as_mut(), &mut self.batch).and_then(|()| {
-            let mut desk = Desk { source: &self.source, letters: &mut self.letters };
+            let tell = || self.shared.status.worker_turned(self.slot);
+            let mut desk = Desk::new(&self.source, &mut self.letters, &tell);
             self.sink.write(&self.batch, &mut desk)
         });
         match written {

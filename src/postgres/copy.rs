@@ -96,7 +96,8 @@ fn runs(batch: &Batch) -> Vec<Range<usize>> {
 impl<'w> Transaction<'w> {
     /// Writes the batch's rows in their order, each by the plan of its schema. Rows that cannot be encoded, and those that
     /// the server refuses for their data, are returned; all others are written. To find the latter, the batch is halved
-    /// under savepoints until they stand alone, at most 2 log2(n) + 1 statements for each of n rows' bad ones.
+    /// under savepoints until they stand alone, at most 2 log2(n) + 1 statements for each of n rows' bad ones; `turn` is called
+    /// before each.
     ///
     /// Errors: the server's. [`Class::Schema`] where the table is not what the plans were compiled for (read it again and
     /// compile anew), or more than `most_refused` rows are refused. The transaction cannot go on after an error; after one
@@ -106,6 +107,7 @@ impl<'w> Transaction<'w> {
         batch: &Batch,
         plan_of: impl Fn(u32) -> Option<&'p Plan>,
         most_refused: usize,
+        turn: &mut dyn FnMut(),
     ) -> Result<Refused, PgError> {
         let mut refused = Refused::new();
         let mut first = None;
@@ -125,7 +127,7 @@ impl<'w> Transaction<'w> {
             self.writer.connection.run(BEGIN).await?;
             self.writer.connection.run("SAVEPOINT pressline").await?;
             for run in runs(batch) {
-                self.halve(batch, run, &plan_of, most_refused, &mut refused).await?;
+                self.halve(batch, run, &plan_of, most_refused, &mut refused, turn).await?;
             }
             tracing::debug!(rows = batch.rows().len(), refused = refused.len(), %error, "searched a batch for bad rows");
         }
@@ -179,9 +181,11 @@ impl<'w> Transaction<'w> {
         plan_of: &impl Fn(u32) -> Option<&'p Plan>,
         most_refused: usize,
         refused: &mut Refused,
+        turn: &mut dyn FnMut(),
     ) -> Result<(), PgError> {
         let mut open = vec![run];
         while let Some(range) = open.pop() {
+            turn();
             let after = match self.attempt(batch, range.clone(), plan_of, refused).await {
                 Ok(()) => "RELEASE pressline; SAVEPOINT pressline",
                 Err(error) if error.class == Class::Data && !error.connection_lost => {

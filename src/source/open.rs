@@ -67,7 +67,8 @@ impl Source {
             .subscribe(&[&topic])
             .map_err(|error| SourceError::Refused(format!("cannot subscribe to {topic}: {error}")))?;
         let is_static = options.member.is_some();
-        Ok(Self { consumer, topic, group: options.group, is_static, at_rest: Mutex::default() })
+        let (group, at_rest, astray) = (options.group, Mutex::default(), AtomicBool::new(false));
+        Ok(Self { consumer, topic, group, is_static, at_rest, astray })
     }
 }
 

@@ -19,6 +19,7 @@ mod link;
 mod support;
 
 mod auto_create;
+mod bad_rows;
 mod deduplicated;
 mod inserts;
 mod matrix;

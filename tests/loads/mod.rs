@@ -1,6 +1,7 @@
 //! A pipeline with one sink, run as a user runs it: its topic, its files, records in Confluent's wire format.
 
 pub mod rights;
+pub mod search;
 pub mod upgrade;
 
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -147,6 +148,13 @@ impl Load {
     pub fn run(&self) -> Relay {
         let mut command = self.command();
         command.arg("run");
+        Relay::spawn(command)
+    }
+
+    /// The same with these settings.
+    pub fn run_with(&self, sets: &[&str]) -> Relay {
+        let mut command = self.command();
+        command.arg("run").args(sets.iter().flat_map(|set| ["--set", set]));
         Relay::spawn(command)
     }
 

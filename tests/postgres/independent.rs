@@ -92,7 +92,7 @@ async fn every_type_reads_back_in_another_client() {
     };
     let mut writer = server.writer().await;
     let mut transaction = writer.begin().await.unwrap();
-    let refused = transaction.copy(&batch(&[row(0), row(1)]), |_| Some(&plan), 0).await.unwrap();
+    let refused = transaction.copy(&batch(&[row(0), row(1)]), |_| Some(&plan), 0, &mut || {}).await.unwrap();
     assert!(refused.is_empty(), "{refused:?}");
     transaction.commit(&Offsets::new("unused", "p", "t", "i").unwrap(), &[]).await.unwrap();
 

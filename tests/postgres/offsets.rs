@@ -1,7 +1,7 @@
 //! `pressline offsets` for a PostgreSQL sink: positions shown, set, taken over, and the way out of each refusal.
 
 use crate::cluster::{PATIENCE, await_that};
-use crate::loads::{Load, load};
+use crate::loads::{Load, load, search};
 use crate::relay::holds_all;
 use crate::support::{Server, server};
 
@@ -185,4 +185,16 @@ fn an_older_release_and_this_one_hand_partitions_to_each_other() {
     let counted = database.counts();
     let (rows, distinct) = counted.split_once(' ').unwrap();
     assert_eq!(rows, distinct);
+}
+
+#[test]
+fn a_long_search_for_bad_rows_stays_in_its_group() {
+    let Some((database, load)) =
+        stage_with("search", "n bigint NOT NULL CHECK (n % 2 = 0), t timestamptz NOT NULL", "")
+    else {
+        return;
+    };
+    database.sql("CREATE FUNCTION SCHEMA.wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.25); RETURN NULL; END'");
+    database.sql("CREATE TRIGGER slow BEFORE INSERT ON SCHEMA.t FOR EACH STATEMENT EXECUTE FUNCTION SCHEMA.wait()");
+    search::stays_in_its_group(&load, || database.value("SELECT count(*) FROM SCHEMA.t").parse().unwrap());
 }

@@ -47,7 +47,7 @@ impl Stage {
 
     async fn load(&self, writer: &mut Writer, advances: &[Advance]) -> Result<(), CommitError> {
         let mut transaction = writer.begin().await.unwrap();
-        transaction.copy(&self.rows(), |_| Some(&self.plan), 0).await.unwrap();
+        transaction.copy(&self.rows(), |_| Some(&self.plan), 0, &mut || {}).await.unwrap();
         transaction.commit(&self.offsets, advances).await
     }
 
@@ -93,7 +93,7 @@ async fn a_position_that_moved_leaves_no_rows() {
     // Another pipeline's and another topic's rows are not touched.
     let other = Offsets::new(&format!("{}.positions", stage.server.schema), "it's", "presses", "id-2").unwrap();
     let mut transaction = writer.begin().await.unwrap();
-    transaction.copy(&stage.rows(), |_| Some(&stage.plan), 0).await.unwrap();
+    transaction.copy(&stage.rows(), |_| Some(&stage.plan), 0, &mut || {}).await.unwrap();
     assert_eq!(transaction.commit(&other, &[advance(FIRST, FIRST + 3)]).await, Err(CommitError::Missed));
     assert_eq!(stage.count().await, "0");
     stage.load(&mut writer, &[advance(FIRST, FIRST + 3)]).await.unwrap();
@@ -106,8 +106,8 @@ async fn of_two_owners_one_commits() {
     let (mut one, mut two) = (stage.server.writer().await, stage.server.writer().await);
     let mut first = one.begin().await.unwrap();
     let mut second = two.begin().await.unwrap();
-    first.copy(&stage.rows(), |_| Some(&stage.plan), 0).await.unwrap();
-    second.copy(&stage.rows(), |_| Some(&stage.plan), 0).await.unwrap();
+    first.copy(&stage.rows(), |_| Some(&stage.plan), 0, &mut || {}).await.unwrap();
+    second.copy(&stage.rows(), |_| Some(&stage.plan), 0, &mut || {}).await.unwrap();
     let advances = [advance(FIRST, FIRST + 3)];
     let both = tokio::join!(first.commit(&stage.offsets, &advances), second.commit(&stage.offsets, &advances));
     let lost = [&both.0, &both.1].iter().filter(|result| **result == &Err(CommitError::Missed)).count();
@@ -148,7 +148,7 @@ async fn a_connection_lost_in_commit_is_settled() {
     let mut writer = Writer::new(connect_as(server, "settled-test").await);
     let pid = backend(server, "settled-test").await;
     let mut transaction = writer.begin().await.unwrap();
-    transaction.copy(&stage.rows(), |_| Some(&stage.plan), 0).await.unwrap();
+    transaction.copy(&stage.rows(), |_| Some(&stage.plan), 0, &mut || {}).await.unwrap();
     let advances = [advance(FIRST, FIRST + 3)];
     let end = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -190,7 +190,7 @@ async fn a_lock_that_is_not_granted_is_given_up() {
     let connection = Connection::open(&server.config("statement_timeout_ms = 300"), "locked").await.unwrap();
     let mut writer = Writer::new(connection);
     let mut transaction = writer.begin().await.unwrap();
-    let error = transaction.copy(&stage.rows(), |_| Some(&stage.plan), 0).await.unwrap_err();
+    let error = transaction.copy(&stage.rows(), |_| Some(&stage.plan), 0, &mut || {}).await.unwrap_err();
     assert_eq!(error.class, Class::Transient, "{error}");
     assert!(error.is("55P03") || error.is("57014"), "{error}");
     drop(transaction);

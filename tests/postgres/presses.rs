@@ -38,7 +38,7 @@ async fn load(server: &Server, plan: &Plan) {
     let mut writer = server.writer().await;
     let mut transaction = writer.begin().await.unwrap();
     let batch = batch(&[press(1, None), press(2, Some(-1))]);
-    assert!(transaction.copy(&batch, |_| Some(plan), 0).await.unwrap().is_empty());
+    assert!(transaction.copy(&batch, |_| Some(plan), 0, &mut || {}).await.unwrap().is_empty());
     transaction.commit(&Offsets::new("unused", "p", "t", "i").unwrap(), &[]).await.unwrap();
 }
 

@@ -38,7 +38,7 @@ async fn load(server: &Server, offset: i64) -> Result<(), String> {
     let rows = batch(&[datum(&schema, vec![("number", Value::Long(offset))])]);
     let mut writer = Writer::new(connection);
     let mut transaction = writer.begin().await.map_err(|e| e.to_string())?;
-    transaction.copy(&rows, |_| Some(&plan), 0).await.map_err(|e| e.to_string())?;
+    transaction.copy(&rows, |_| Some(&plan), 0, &mut || {}).await.map_err(|e| e.to_string())?;
     let advance = Advance { partition: 0, start: offset, end: offset + 1 };
     transaction.commit(&offsets, &[advance]).await.map_err(|e| e.to_string())
 }

@@ -45,7 +45,7 @@ async fn three_bad_rows_of_a_thousand_are_found() {
     let plan = table(&server, ", CONSTRAINT not_these CHECK (number NOT IN (0, 500, 999))").await;
     let mut writer = server.writer().await;
     let mut transaction = writer.begin().await.unwrap();
-    let refused = transaction.copy(&batch(&rows(1_000)), |_| Some(&plan), 10).await.unwrap();
+    let refused = transaction.copy(&batch(&rows(1_000)), |_| Some(&plan), 10, &mut || {}).await.unwrap();
     // One at once, then two for each halving: at most 2 log2(1,000) + 1 for each bad row.
     let copies = transaction.copies();
     assert!(copies <= 1 + 3 * 21, "{copies} statements");
@@ -65,7 +65,7 @@ async fn a_sound_batch_is_one_statement() {
     let mut writer = server.writer().await;
     let mut transaction = writer.begin().await.unwrap();
     // Enough for several chunks.
-    assert!(transaction.copy(&batch(&rows(50_000)), |_| Some(&plan), 0).await.unwrap().is_empty());
+    assert!(transaction.copy(&batch(&rows(50_000)), |_| Some(&plan), 0, &mut || {}).await.unwrap().is_empty());
     assert_eq!(transaction.copies(), 1);
     transaction.commit(&nowhere(), &[]).await.unwrap();
     assert_eq!(numbers(&server).await, (0..50_000).collect::<Vec<i64>>());
@@ -78,7 +78,7 @@ async fn keys_that_are_taken_are_refused_whether_deferred_or_not() {
     let mut writer = server.writer().await;
     let mut transaction = writer.begin().await.unwrap();
     let datums: Vec<_> = [1, 2, 1, 3, 2].into_iter().map(row).collect();
-    let refused = transaction.copy(&batch(&datums), |_| Some(&plan), 5).await.unwrap();
+    let refused = transaction.copy(&batch(&datums), |_| Some(&plan), 5, &mut || {}).await.unwrap();
     transaction.commit(&nowhere(), &[]).await.unwrap();
     assert_eq!(refused.keys().copied().collect::<Vec<_>>(), [2, 4]);
     assert_eq!(numbers(&server).await, [1, 2, 3]);
@@ -90,7 +90,7 @@ async fn more_bad_rows_than_the_limit_are_a_matter_of_schema() {
     let plan = table(&server, ", CHECK (number < 0)").await;
     let mut writer = server.writer().await;
     let mut transaction = writer.begin().await.unwrap();
-    let error = transaction.copy(&batch(&rows(1_000)), |_| Some(&plan), 10).await.unwrap_err();
+    let error = transaction.copy(&batch(&rows(1_000)), |_| Some(&plan), 10, &mut || {}).await.unwrap_err();
     assert_eq!(error.class, Class::Schema);
     assert!(error.to_string().contains("more than 10 rows") && error.to_string().contains("t_number_check"), "{error}");
     assert!(!error.to_string().contains("secret"), "{error}");
@@ -108,14 +108,14 @@ async fn a_table_altered_meanwhile_is_not_bad_data() {
     server.sql(&format!("ALTER TABLE {}.t ALTER number TYPE int", server.schema)).await;
     let mut writer = server.writer().await;
     let mut transaction = writer.begin().await.unwrap();
-    let error = transaction.copy(&batch(&rows(10)), |_| Some(&plan), 10).await.unwrap_err();
+    let error = transaction.copy(&batch(&rows(10)), |_| Some(&plan), 10, &mut || {}).await.unwrap_err();
     assert_eq!(error.class, Class::Schema, "{error}");
     assert!(error.what.contains("was altered"), "{error}");
     transaction.rollback().await.unwrap();
     assert_eq!(numbers(&server).await, [0i64; 0]);
     server.sql(&format!("ALTER TABLE {}.t DROP note", server.schema)).await;
     let mut transaction = writer.begin().await.unwrap();
-    let error = transaction.copy(&batch(&rows(10)), |_| Some(&plan), 10).await.unwrap_err();
+    let error = transaction.copy(&batch(&rows(10)), |_| Some(&plan), 10, &mut || {}).await.unwrap_err();
     assert_eq!((error.class, error.is("42703")), (Class::Schema, true), "{error}");
     assert!(error.connection_lost && transaction.rollback().await.is_err());
     assert_eq!(numbers(&server).await, [0i64; 0]);
@@ -150,7 +150,7 @@ async fn runs_of_schemas_keep_the_order() {
     };
     let mut writer = server.writer().await;
     let mut transaction = writer.begin().await.unwrap();
-    let refused = transaction.copy(&batch, plan_of, 5).await.unwrap();
+    let refused = transaction.copy(&batch, plan_of, 5, &mut || {}).await.unwrap();
     transaction.commit(&nowhere(), &[]).await.unwrap();
     let codes: Vec<_> = refused.iter().map(|(index, refusal)| (*index, refusal.why.code())).collect();
     assert_eq!(codes, [(3, "database"), (8, "unknown_schema")]);
@@ -171,7 +171,7 @@ async fn triggers_texts_and_values_stay_with_the_server() {
         .await;
     let mut writer = server.writer().await;
     let mut transaction = writer.begin().await.unwrap();
-    let refused = transaction.copy(&batch(&rows(4)), |_| Some(&plan), 5).await.unwrap();
+    let refused = transaction.copy(&batch(&rows(4)), |_| Some(&plan), 5, &mut || {}).await.unwrap();
     transaction.commit(&nowhere(), &[]).await.unwrap();
     assert_eq!(refused[&2].to_string(), "the database refuses the row (code P0001)");
     assert_eq!(numbers(&server).await, [0, 1, 3]);
