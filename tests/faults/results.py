@@ -66,7 +66,7 @@ class Results:
         self._sums = {}
         self._file.unlink(missing_ok=True)
 
-    def table(self, catalogue, by_database):
+    def table(self, by_database):
         """Markdown, a line for each fault; with `by_database`, for each fault and database that was checked."""
         head = ["fault", "times", "inputs", "written", "dead", "lost", "doubled", "out of order", "wrong content"]
         head += ["aborted", "recovery s, max", "failed runs"]
@@ -76,7 +76,7 @@ class Results:
             keys = [key for key in keys if key not in ("disordered", "aborted")]
         texts = 1 + by_database
         lines = ["| " + " | ".join(head) + " |", "|---" * texts + "|---:" * (len(head) - texts) + "|"]
-        for own in (self._sums[fault.name] for fault in catalogue if fault.name in self._sums):
+        for _, own in sorted(self._sums.items()):
             for checked, counts in own.get("each", {"": {}}).items():
                 row = {**own, **counts, "failed": len(own["failed"])}
                 cells = " | ".join(f"{row.get(key, 0):,}" for key in keys)

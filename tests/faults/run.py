@@ -121,7 +121,7 @@ def kept(arguments):
 
 def table(arguments, results):
     """Results in Markdown."""
-    return results.table(arguments.catalogue.FAULTS, arguments.catalogue is load_faults)
+    return results.table(arguments.catalogue is load_faults)
 
 
 def suite(arguments, seeds):
