@@ -4,6 +4,8 @@ ClickHouse's own SELECT over HTTP.
 The order within a partition cannot be seen in a table, so it is not judged: rows are read in the order of their origin.
 """
 
+import http.client
+import io
 import json
 import os
 import re
@@ -141,16 +143,18 @@ class ClickHouseTable:
         address = f"{self.address}/?{urllib.parse.urlencode({'database': self.database})}"
         try:
             request = urllib.request.Request(address, sql.encode(), headers)
+            # As a whole: of an answer that was cut off, single lines would be taken for what there is.
             with urllib.request.urlopen(request, timeout=60) as answer:
-                for line in answer:
-                    yield line.decode().rstrip("\n")
+                text = answer.read()
         except urllib.error.HTTPError as error:
             text = error.read().decode(errors="replace")[:500]
             if error.code == 503:
                 raise Unreachable(text) from None
             raise Failure(f"ClickHouse refuses {sql[:100]}: {text}") from None
-        except OSError as error:
+        except (OSError, http.client.IncompleteRead) as error:
             raise Unreachable(str(error)) from None
+        for line in io.BytesIO(text):
+            yield line.decode().rstrip("\n")
 
     def front(self, kind, **options):
         """Orders a failure from the front, for the next inserts of anybody."""

@@ -67,6 +67,8 @@ _NOT_AUTHENTICATED = (
 )
 _STALLED = "Code: 209. DB::Exception: Timeout exceeded while reading from socket. (SOCKET_TIMEOUT)"
 _IDLE_SECONDS = 30
+# For all of an answer: a client on a busy machine may be slow to read a long one.
+_ANSWER_SECONDS = 300
 _RECEIVE_SECONDS = 30
 
 
@@ -351,7 +353,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Connection", "close" if self.close_connection else "keep-alive")
         self.end_headers()
+        self.connection.settimeout(_ANSWER_SECONDS)
         self.wfile.write(body)
+        self.connection.settimeout(_IDLE_SECONDS)
 
     def log_message(self, *_):
         """Nothing: the record holds what tests want to know."""
