@@ -11,6 +11,12 @@
 //! - `http_gives_up`: serve no page any more once a connection could not be accepted.
 //! - `leak`: addresses get out, in the forms and at the places that the file named by `PRESSLINE_LEAK` lists (see
 //!   `relay/leak.rs`); the leak test must find each.
+//! - `no_compare_and_set`, `compare_without_raise`: PostgreSQL's position is moved whatever it was, or nobody looks whether it
+//!   was moved.
+//! - `positions_before_rows`, `offsets_before_rows`: the position moves before the rows are written, in PostgreSQL and in the
+//!   group for ClickHouse.
+//! - `recovery_without_reading`: what of a pending range is in ClickHouse's table is not asked.
+//! - `old_epoch_accepted`: offsets of partitions that have moved meanwhile are committed.
 //! - `random_transactional_id`: another transactional id at every start.
 
 /// Whether `name` is the mutant to be (`PRESSLINE_MUTANT`).

@@ -214,6 +214,8 @@ impl PostgresSink {
         let Some(writer) = &mut self.writer else { return Err(no_connection()) };
         let plans = &self.plans;
         let mut transaction = writer.begin().await.map_err(|error| load_error(&error))?;
+        #[cfg(feature = "mutants")]
+        let advances = transaction.positions_first(&offsets, advances).await.map_err(|error| load_error(&error))?;
         let copied = transaction.copy(batch, |id| plans.get(&id), most, &mut || desk.turn()).await;
         let refused = copied.map_err(|error| load_error(&error))?;
         let rows = batch.rows();

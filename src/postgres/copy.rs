@@ -81,7 +81,7 @@ impl Writer {
 
 /// Said aloud, since a role's settings could say otherwise; deferred constraints would fail at COMMIT, where it is too
 /// late to look for the row.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET CONSTRAINTS ALL IMMEDIATE";
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET CONSTRAINTS ALL IMMEDIATE";
 
 /// Rows of a batch with one schema after another.
 fn runs(batch: &Batch) -> Vec<Range<usize>> {

@@ -379,6 +379,17 @@ impl Offsets {
 }
 
 impl Transaction<'_> {
+    /// The mutant `positions_before_rows`: commits the positions now, and the rows for themselves.
+    #[cfg(feature = "mutants")]
+    pub async fn positions_first(&self, offsets: &Offsets, advances: Vec<Advance>) -> Result<Vec<Advance>, PgError> {
+        if !crate::mutant::is("positions_before_rows") {
+            return Ok(advances);
+        }
+        self.connection().run(&offsets.commit_statement(&advances)).await?;
+        self.connection().run(super::copy::BEGIN).await?;
+        Ok(Vec::new())
+    }
+
     /// Moves the positions from where the batch began to its end, and commits them with the rows. Errors: see
     /// [`CommitError`].
     pub async fn commit(mut self, offsets: &Offsets, advances: &[Advance]) -> Result<(), CommitError> {

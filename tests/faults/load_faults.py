@@ -101,6 +101,7 @@ MUTANTS = {
     "compare_without_raise": "late-write-postgres",
     "recovery_without_reading": "kill-ch-after-insert",
     "old_epoch_accepted": "churn-clickhouse",
+    "positions_before_rows": "kill-pg-after-copy",
     "offsets_before_rows": "kill-ch-after-pending",
     "floor_ignored": "forgotten-offsets-clickhouse",
 }
