@@ -96,7 +96,7 @@ fn runs(batch: &Batch) -> Vec<Range<usize>> {
 impl<'w> Transaction<'w> {
     /// Writes the batch's rows in their order, each by the plan of its schema. Rows that cannot be encoded, and those that
     /// the server refuses for their data, are returned; all others are written. To find the latter, the batch is halved
-    /// under savepoints until they stand alone, at most 2 log2(n) + 1 statements for each of n rows' bad ones; `turn` is called
+    /// under savepoints until they stand alone, at most 2 log2(n) + 2 statements for each of n rows' bad ones; `turn` is called
     /// before each.
     ///
     /// Errors: the server's. [`Class::Schema`] where the table is not what the plans were compiled for (read it again and
@@ -123,8 +123,8 @@ impl<'w> Transaction<'w> {
         }
         if let Some(error) = first {
             self.writer.connection.run("ROLLBACK").await?;
-            self.check_tables(batch, &plan_of).await?;
             self.writer.connection.run(BEGIN).await?;
+            self.lock_and_check_tables(batch, &plan_of).await?;
             self.writer.connection.run("SAVEPOINT pressline").await?;
             for run in runs(batch) {
                 self.halve(batch, run, &plan_of, most_refused, &mut refused, turn).await?;
@@ -158,12 +158,20 @@ impl<'w> Transaction<'w> {
         self.writer.in_doubt = false;
     }
 
-    /// What looks like bad data may be a table that was altered: then the rows are sound.
-    async fn check_tables<'p>(&self, batch: &Batch, plan_of: &impl Fn(u32) -> Option<&'p Plan>) -> Result<(), PgError> {
+    /// What looks like bad data may be a table that was altered: then the rows are sound. It is locked first, as a COPY does,
+    /// but outside of any savepoint: else it could be altered between two statements of the search, which would take every
+    /// sound row for a bad one.
+    async fn lock_and_check_tables<'p>(
+        &mut self,
+        batch: &Batch,
+        plan_of: &impl Fn(u32) -> Option<&'p Plan>,
+    ) -> Result<(), PgError> {
         let mut seen: Option<Option<Table>> = None;
         for run in runs(batch) {
             let Some(plan) = batch.rows().get(run.start).and_then(|row| plan_of(row.schema_id)) else { continue };
             if seen.is_none() {
+                // By a COPY of nothing: LOCK TABLE asks for a grant on the whole table, where one on columns is enough.
+                self.copy_range(plan, batch, run.start..run.start, &mut Refused::new()).await?;
                 seen = Some(Table::read(&self.writer.connection, &plan.table().name).await?);
             }
             if seen.as_ref().and_then(Option::as_ref) != Some(&**plan.table()) {
@@ -233,6 +241,17 @@ impl<'w> Transaction<'w> {
             refused.extend(range.map(|index| (index, Refusal::row(Why::UnknownSchema))));
             return Ok(());
         };
+        self.copy_range(plan, batch, range, refused).await
+    }
+
+    async fn copy_range(
+        &mut self,
+        plan: &Plan,
+        batch: &Batch,
+        range: Range<usize>,
+        refused: &mut Refused,
+    ) -> Result<(), PgError> {
+        let rows = batch.rows().get(range.clone()).unwrap_or_default();
         let statement = self.writer.statement(plan.copy_statement()).await?;
         self.copies += 1;
         self.copying = true;

@@ -121,6 +121,29 @@ async fn a_table_altered_meanwhile_is_not_bad_data() {
     assert_eq!(numbers(&server).await, [0i64; 0]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_cannot_be_altered_during_a_search() {
+    let Some(server) = server("searched").await else { return };
+    let plan = table(&server, ", CHECK (number <> 3)").await;
+    let mut writer = server.writer().await;
+    let mut transaction = writer.begin().await.unwrap();
+    let alter = format!(
+        "DO $$ BEGIN SET LOCAL lock_timeout = '50ms'; ALTER TABLE {}.t ALTER number TYPE int; EXCEPTION WHEN lock_not_available \
+         THEN NULL; END $$",
+        server.schema
+    );
+    let mut turns = 0;
+    let mut turn = || {
+        turns += 1;
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(server.sql(&alter)));
+    };
+    let refused = transaction.copy(&batch(&rows(10)), |_| Some(&plan), 10, &mut turn).await.unwrap();
+    transaction.commit(&nowhere(), &[]).await.unwrap();
+    assert_eq!(refused.keys().copied().collect::<Vec<_>>(), [3], "sound rows are no bad ones");
+    assert!(turns > 4, "{turns} statements");
+    assert_eq!(numbers(&server).await, [0, 1, 2, 4, 5, 6, 7, 8, 9]);
+}
+
 #[tokio::test]
 async fn runs_of_schemas_keep_the_order() {
     let Some(server) = server("runs").await else { return };
