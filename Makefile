@@ -54,7 +54,7 @@ test-relay-faults:
 
 test-load-faults:
 	$(STACK) run -- python3 tests/faults/test_load_tables.py
-	$(FAULTS) --suite load-test $(FAULTS_ARGS)
+	$(FAULTS) --suite load-test --jobs 3 $(FAULTS_ARGS)
 
 build-faults: ## the same with fail points and mutants beside it, for the fault harness
 	$(CARGO) build --release --locked --features fail-points,mutants --bin pressline
