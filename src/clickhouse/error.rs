@@ -110,7 +110,7 @@ impl ChError {
     }
 
     fn from_answer(place: &str, text: &str) -> Self {
-        let Some(code) = code_of(text) else {
+        let Some(code) = number_after(text, "Code: ") else {
             // Of an answer without a body the client passes on the status.
             let denied = text.starts_with("401") || text.starts_with("403");
             return Self {
@@ -131,22 +131,16 @@ impl ChError {
         };
         let name = if name.is_empty() { String::new() } else { format!(" {name}") };
         let what = format!("code {code}{name}: {says}");
-        Self { class, code: Some(code), row: row_of(text), place: place.into(), what, cure }
+        // Rows are counted from 1.
+        let row = number_after(text, " is violated at row ").and_then(|row: usize| row.checked_sub(1));
+        Self { class, code: Some(code), row, place: place.into(), what, cure }
     }
 }
 
-/// The number before that in `... is violated at row 1. Expression: ...`, where rows are counted from 1.
-fn row_of(text: &str) -> Option<usize> {
-    let (_, rest) = text.split_once(" is violated at row ")?;
-    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
-    digits.parse::<usize>().ok()?.checked_sub(1)
-}
-
-/// The number in `Code: 60. DB::Exception: ...`.
-fn code_of(text: &str) -> Option<u32> {
-    let (_, rest) = text.split_once("Code: ")?;
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    rest.get(..end)?.parse().ok()
+/// The number that follows this: the code in `Code: 60. DB::Exception: ...`, the row in `... is violated at row 1. Expression: ...`.
+fn number_after<N: std::str::FromStr>(text: &str, mark: &str) -> Option<N> {
+    let (_, rest) = text.split_once(mark)?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// `TOO_MANY_PARTS`.

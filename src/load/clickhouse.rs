@@ -36,8 +36,6 @@ struct ClickHouseSink {
     shapes: BTreeMap<u32, Shape>,
     plans: BTreeMap<u32, Plan>,
     block: Option<Block>,
-    /// For each row of the block, its place in the piece.
-    encoded: Vec<usize>,
     /// Whether the server's word on which row it refuses has held in this batch.
     trusts_hints: bool,
     native: Vec<u8>,
@@ -64,8 +62,7 @@ impl ClickHouseSink {
         });
         let (client, table) = opened.map_err(|error: ChError| worker_error(load_error(&error)))?;
         let (shapes, plans) = (BTreeMap::new(), BTreeMap::new());
-        let (encoded, native) = (Vec::new(), Vec::new());
-        let sink = Self { target, client, table, shapes, plans, block: None, encoded, trusts_hints: true, native };
+        let sink = Self { target, client, table, shapes, plans, block: None, trusts_hints: true, native: Vec::new() };
         sink.judge().map_err(WorkerError::Refused)?;
         Ok(sink)
     }
@@ -219,8 +216,9 @@ impl ClickHouseSink {
                 Err(error) if piece.rows.len() > 1 => {
                     tracing::debug!(partition, rows, %error, "searching an insert for bad rows");
                     let hint = error.row.filter(|_| self.trusts_hints);
-                    let bad = hint.and_then(|row| self.encoded.get(row).copied());
-                    return self.cut_at(piece, recovery, bad).await;
+                    let bad = hint.and_then(|row| place_of(batch, piece, &recovery.present, &letters, row));
+                    self.look_again(piece, recovery).await?;
+                    return Ok(Outcome::Cut(bad));
                 }
                 Err(error) => {
                     let origin = piece.rows.first().and_then(|index| batch.rows().get(*index)).map(Row::origin);
@@ -247,12 +245,10 @@ impl ClickHouseSink {
     ) -> u64 {
         let mut found = 0;
         self.native.clear();
-        self.encoded.clear();
         if let Some(block) = &mut self.block {
             block.clear();
         }
-        for (place, index) in piece.rows.iter().enumerate() {
-            let Some(row) = batch.rows().get(*index) else { continue };
+        for row in piece.rows.iter().filter_map(|index| batch.rows().get(*index)) {
             if present.contains(&row.offset) {
                 found += 1;
                 continue;
@@ -265,9 +261,8 @@ impl ClickHouseSink {
                 self.block = Some(plan.block());
             }
             let Some(block) = &mut self.block else { continue };
-            match block.push(plan, batch.datum(row), row.partition, row.offset) {
-                Ok(()) => self.encoded.push(place),
-                Err(refusal) => letters.push((row.origin(), refusal)),
+            if let Err(refusal) = block.push(plan, batch.datum(row), row.partition, row.offset) {
+                letters.push((row.origin(), refusal));
             }
         }
         found
@@ -323,20 +318,15 @@ impl ClickHouseSink {
     }
 
     /// Before parts of a piece are written, the table is asked: a materialized view that failed leaves rows behind.
-    async fn cut_at(
-        &mut self,
-        piece: &Piece,
-        mut recovery: Recovery,
-        bad: Option<usize>,
-    ) -> Result<Outcome, LoadError> {
-        let (Some(table), Span { start, end }) = (&self.table, piece.span) else { return Ok(Outcome::Cut(bad)) };
+    async fn look_again(&self, piece: &Piece, mut recovery: Recovery) -> Result<(), LoadError> {
+        let (Some(table), Span { start, end }) = (&self.table, piece.span) else { return Ok(()) };
         let mut present = std::mem::take(&mut recovery.present);
         if self.target.config.delivery == ClickHouseDelivery::ExactlyOnce {
             let read = self.client.offsets_present(table, &self.target.topic, piece.partition, start, end);
             present.extend(read.await.map_err(|error| load_error(&error))?);
         }
         self.target.remember(piece.partition, Some(recovery.next_attempt(present)));
-        Ok(Outcome::Cut(bad))
+        Ok(())
     }
 
     fn commit(
@@ -371,6 +361,20 @@ enum Outcome {
 
 fn inside(origin: &Origin, piece: &Piece) -> bool {
     origin.partition == piece.partition && (piece.span.start..piece.span.end).contains(&origin.offset)
+}
+
+/// The place in the piece of the block's row with this number: what is in the table already, and letters, are not in the block.
+fn place_of(
+    batch: &Batch,
+    piece: &Piece,
+    present: &BTreeSet<i64>,
+    letters: &[(Origin, Refusal)],
+    row: usize,
+) -> Option<usize> {
+    let dead: BTreeSet<i64> = letters.iter().map(|(origin, _)| origin.offset).collect();
+    let is_sent = |row: &Row| !present.contains(&row.offset) && !dead.contains(&row.offset);
+    let mut sent = (0..piece.rows.len()).filter(|place| batch.rows().get(piece.rows[*place]).is_some_and(is_sent));
+    sent.nth(row)
 }
 
 /// The parts of a piece, in their order: what is before the bad row, it alone, and what is behind it; else two halves.
@@ -468,6 +472,9 @@ mod tests {
         assert_eq!(parts(None), [(8, 16, vec![0, 1], false), (16, 30, vec![2, 3, 4], false)]);
         assert_eq!(parts(Some(2)), [(8, 16, vec![0, 1], false), (16, 19, vec![2], true), (19, 30, vec![3, 4], false)]);
         assert_eq!(parts(Some(0)), [(8, 13, vec![0], true), (13, 30, vec![1, 2, 3, 4], false)]);
+        let letters = [(batch.rows()[1].origin(), Refusal::row(Why::UnknownSchema))];
+        let place = |row| place_of(&batch, &piece(), &BTreeSet::from([16]), &letters, row);
+        assert_eq!([place(0), place(1), place(2), place(3)], [Some(0), Some(3), Some(4), None]);
         assert_eq!(parts(Some(4)), [(8, 22, vec![0, 1, 2, 3], false), (22, 30, vec![4], true)]);
     }
 }

@@ -236,8 +236,7 @@ impl<'w> Transaction<'w> {
         plan_of: &impl Fn(u32) -> Option<&'p Plan>,
         refused: &mut Refused,
     ) -> Result<(), PgError> {
-        let rows = batch.rows().get(range.clone()).unwrap_or_default();
-        let Some(plan) = rows.first().and_then(|row| plan_of(row.schema_id)) else {
+        let Some(plan) = batch.rows().get(range.start).and_then(|row| plan_of(row.schema_id)) else {
             refused.extend(range.map(|index| (index, Refusal::row(Why::UnknownSchema))));
             return Ok(());
         };

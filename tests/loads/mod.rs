@@ -146,9 +146,7 @@ impl Load {
 
     /// `pressline run`.
     pub fn run(&self) -> Relay {
-        let mut command = self.command();
-        command.arg("run");
-        Relay::spawn(command)
+        self.run_with(&[])
     }
 
     /// The same with these settings.
