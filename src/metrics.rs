@@ -82,6 +82,7 @@ metrics! {
     ABORTED = "pressline_transactions_aborted_total", Counter, "pipeline,cause", "Transactions given up, by cause";
     RECOVERIES = "pressline_recoveries_total", Counter, "pipeline", "Times a worker made a new producer and went back to the committed offsets";
     TRANSACTION_SECONDS = "pressline_transaction_seconds", Histogram, "pipeline", "From the begin of a transaction to its confirmed commit";
+    WORK_SECONDS = "pressline_work_seconds", Histogram, "pipeline", "The worker's own part of a batch: decode, place, encode, hand over; no broker is waited for";
     DELAY_SECONDS = "pressline_delay_seconds", Histogram, "pipeline", "From a record's timestamp to the confirmed commit of its output";
     LAG_RECORDS = "pressline_lag_records", Gauge, "pipeline,partition", "Records of the ingress topic not relayed yet";
     LAG_SECONDS = "pressline_lag_seconds", Gauge, "pipeline,partition", "Age of the last relayed record while there is lag, else 0";
@@ -168,6 +169,8 @@ pub struct BatchCounts {
     pub unknown_fields: u64,
     /// Lookups, by position in [`LookupOutcome::ALL`].
     pub lookups: [u64; LookupOutcome::ALL.len()],
+    /// The worker's own part.
+    pub work: Duration,
     /// Ingress timestamps in ms, for the delay.
     pub timestamps_ms: Vec<i64>,
 }
@@ -219,6 +222,7 @@ pub struct WorkerMetrics {
     aborted: Vec<Counter>,
     recoveries: Counter,
     transaction_seconds: Histogram,
+    work_seconds: Histogram,
     delays: Arc<Delays>,
     lookups: Vec<Counter>,
     rebalances: Counter,
@@ -252,6 +256,7 @@ impl WorkerMetrics {
             aborted: Cause::ALL.iter().map(|c| with(ABORTED, "cause", c.label())).collect(),
             recoveries: counter!(RECOVERIES, p()),
             transaction_seconds: histogram!(TRANSACTION_SECONDS, p()),
+            work_seconds: histogram!(WORK_SECONDS, p()),
             delays: Delays::of(pipeline),
             lookups: LookupOutcome::ALL.iter().map(|o| with(LOOKUPS, "outcome", o.label())).collect(),
             rebalances: counter!(REBALANCES, p()),
@@ -279,6 +284,7 @@ impl WorkerMetrics {
         }
         self.committed.increment(1);
         self.transaction_seconds.record(took);
+        self.work_seconds.record(counts.work);
         self.delays.record((unix_seconds(SystemTime::now()) * 1000.0) as i64, &counts.timestamps_ms);
     }
 

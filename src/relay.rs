@@ -95,6 +95,8 @@ struct Stages {
     tagged: bool,
     encoder: Arc<Encoder>,
     brake: Brake,
+    /// How long it took to take up a replaced place database, if there was one.
+    refreshed: Duration,
     counts: BatchCounts,
     /// Outcomes of the batch for the brake: dead or not.
     outcomes: Vec<bool>,
@@ -135,6 +137,7 @@ impl Worker {
             tagged: false,
             encoder: Arc::clone(&shared.encoder),
             brake: Brake::new(config.dead_letter.max_dead_share, config.dead_letter.window),
+            refreshed: Duration::ZERO,
             counts: BatchCounts::default(),
             outcomes: Vec::new(),
             tallies: BTreeMap::new(),
@@ -168,7 +171,9 @@ impl Worker {
             if self.source.is_through(&self.coordinator)? {
                 return Ok(());
             }
+            let turned = Instant::now();
             self.stages.enricher.refresh();
+            self.stages.refreshed = turned.elapsed();
             self.stages.tagged = self.shared.config.place.build_header || self.shared.tag_stale.load(Ordering::Relaxed);
             let limits = self.shared.config.batch.limits().within(self.shared.memory);
             let mut batch = Batch::default();
@@ -379,6 +384,7 @@ fn write_and_commit(
     stages.tallies.clear();
     stages.counts.bytes_in = batch.bytes as u64;
     let mut last_reject = None;
+    let began = Instant::now();
     for record in &batch.records {
         let reject = stages.process(record, now_us, config, |output| transaction.send(output))?;
         stages.outcomes.push(reject.is_some());
@@ -394,6 +400,7 @@ fn write_and_commit(
             last_reject = Some(reject);
         }
     }
+    stages.counts.work = stages.refreshed + began.elapsed();
     if let (Err(tripped), Some(reject)) = (stages.brake.check(&stages.outcomes), last_reject) {
         return Err(Failure::Braked(tripped, reject));
     }

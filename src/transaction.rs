@@ -9,7 +9,8 @@
 //! for another one, even when the commit was reported as done.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -33,6 +34,8 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A call into librdkafka gets at least so long.
 const SHORTEST_CALL: Duration = Duration::from_millis(100);
+/// How long one call to deliver everything may take; between them errors are looked at.
+const FLUSH: Duration = Duration::from_millis(20);
 /// How much longer than its time-out a call may take before its thread is left behind.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -308,11 +311,14 @@ fn defaults(client: &mut ClientConfig, own: &crate::config::PropertyMap, both: &
         ("message.timeout.ms", ms(MESSAGE_TIMEOUT)),
         ("socket.timeout.ms", ms(REQUEST_TIMEOUT)),
         ("compression.type", "lz4".to_string()),
-        // A batch is drained right after it is produced, so waiting longer only adds delay.
-        ("linger.ms", "3".to_string()),
+        // A commit sends what is gathered without this wait. Until then only full batches go out: with short waits librdkafka's
+        // thread looks for ripe ones all the time and makes small ones.
+        ("linger.ms", "100".to_string()),
         ("batch.num.messages", "10000".to_string()),
         ("queue.buffering.max.messages", "200000".to_string()),
         ("reconnect.backoff.max.ms", "2000".to_string()),
+        // The first requests of a transaction are refused while the broker ends the one before it, a matter of milliseconds.
+        ("retry.backoff.ms", "10".to_string()),
     ];
     for (name, value) in values {
         if !own.contains_key(name) && !both.contains_key(name) {
@@ -391,11 +397,14 @@ impl Transaction<'_> {
         offsets: &TopicPartitionList,
         group: ConsumerGroupMetadata,
     ) -> Result<Committed, TransactionError> {
-        if self.writer.delivery == Delivery::ExactlyOnce && !crate::mutant::is("auto_commit") {
-            self.send_offsets(offsets, group)?;
+        let offsets_too = self.writer.delivery == Delivery::ExactlyOnce && !crate::mutant::is("auto_commit");
+        // Side by side: both wait for the broker.
+        let sending = if offsets_too { Some(self.send_offsets(offsets, group)?) } else { None };
+        self.drain()?;
+        if let Some(sending) = sending {
+            self.offsets_taken(&sending)?;
             crate::fail_point::hit("after_send_offsets");
         }
-        self.drain()?;
         crate::fail_point::hit("before_commit");
         crate::fail_point::soon("during_end_txn");
         if self.writer.delivery == Delivery::ExactlyOnce {
@@ -428,39 +437,48 @@ impl Transaction<'_> {
             .ok_or_else(|| TransactionError::Recover { cause: Cause::Transport, message: "no producer".into() })
     }
 
-    /// On a thread of its own, which is left behind when it is late: librdkafka waits for the group's coordinator without
-    /// end when the broker falls silent (<https://github.com/confluentinc/librdkafka/issues/5456>), whatever the time-out.
-    fn send_offsets(&self, offsets: &TopicPartitionList, group: ConsumerGroupMetadata) -> Result<(), TransactionError> {
-        let (producer, offsets, limit) = (Arc::clone(self.producer()?), offsets.clone(), self.writer.timeout);
-        let left = limit.saturating_sub(self.began.elapsed()).max(SHORTEST_CALL);
-        let (done, sent) = mpsc::channel();
-        let sending = std::thread::Builder::new().name("pressline-offsets".into()).spawn(move || {
+    /// Begins to send the offsets. On a thread of its own, which is left behind when it is late: librdkafka waits for the
+    /// group's coordinator without end when the broker falls silent
+    /// (<https://github.com/confluentinc/librdkafka/issues/5456>), whatever the time-out.
+    fn send_offsets(
+        &self,
+        offsets: &TopicPartitionList,
+        group: ConsumerGroupMetadata,
+    ) -> Result<Receiver<Result<(), KafkaError>>, TransactionError> {
+        let (producer, offsets, left) = (Arc::clone(self.producer()?), offsets.clone(), self.time_left());
+        let (done, sending) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("pressline-offsets".into()).spawn(move || {
             let call = |timeout| producer.send_offsets_to_transaction(&offsets, &group, timeout);
             // Nobody listens any more when it was late.
             let _ = done.send(repeat(left, call));
         });
-        let late = |what: &str| TransactionError::Recover {
-            cause: Cause::Transport,
-            message: format!("the offsets were not taken: {what}"),
-        };
-        sending.map_err(|error| late(&format!("no thread ({error})")))?;
-        match sent.recv_timeout(left + GRACE) {
-            Ok(result) => result.map_err(|error| self.classify(&error)),
-            Err(_) => Err(late("no answer within the transaction's time-out")),
+        match thread {
+            Ok(_) => Ok(sending),
+            Err(error) => Err(offsets_not_taken(&format!("no thread ({error})"))),
         }
+    }
+
+    /// Waits until the group's coordinator has taken the offsets.
+    fn offsets_taken(&self, sending: &Receiver<Result<(), KafkaError>>) -> Result<(), TransactionError> {
+        match sending.recv_timeout(self.time_left() + GRACE) {
+            Ok(result) => result.map_err(|error| self.classify(&error)),
+            Err(_) => Err(offsets_not_taken("no answer within the transaction's time-out")),
+        }
+    }
+
+    /// Until the transaction's time-out, and never nothing.
+    fn time_left(&self) -> Duration {
+        self.writer.timeout.saturating_sub(self.began.elapsed()).max(SHORTEST_CALL)
     }
 
     fn end(&self) -> Result<(), TransactionError> {
         let producer = self.producer()?;
-        let left = self.writer.timeout.saturating_sub(self.began.elapsed()).max(SHORTEST_CALL);
-        repeat(left, |timeout| producer.commit_transaction(timeout)).map_err(|error| self.classify(&error))
+        repeat(self.time_left(), |timeout| producer.commit_transaction(timeout)).map_err(|error| self.classify(&error))
     }
 
-    /// Waits until everything is delivered. Short polls: rdkafka's `flush` polls 100 ms at a time, and a poll blocks
-    /// for all of its time-out, so either would add that to every transaction.
+    /// Waits until everything is delivered. What is still gathered to full batches is sent at once, not when it has lingered.
     fn drain(&self) -> Result<(), TransactionError> {
         let producer = self.producer()?;
-        let mut pause = Duration::from_micros(200);
         while producer.in_flight_count() > 0 {
             if self.began.elapsed() > self.writer.timeout {
                 return Err(TransactionError::Recover {
@@ -468,8 +486,9 @@ impl Transaction<'_> {
                     message: "messages were not delivered in time".into(),
                 });
             }
-            producer.poll(pause);
-            pause = (pause * 2).min(Duration::from_millis(2));
+            flush(producer, FLUSH);
+            // Failed messages count as long as their report waits.
+            producer.poll(Duration::ZERO);
         }
         if self.writer.signs.undelivered.load(Ordering::Acquire) > 0 {
             let reason = self.writer.signs.reason.lock().ok().and_then(|mut reason| reason.take());
@@ -495,6 +514,10 @@ impl Drop for Transaction<'_> {
     }
 }
 
+fn offsets_not_taken(what: &str) -> TransactionError {
+    TransactionError::Recover { cause: Cause::Transport, message: format!("the offsets were not taken: {what}") }
+}
+
 /// Why messages were not delivered, with what to do where that is known.
 fn undelivered(reason: Option<&KafkaError>) -> String {
     let Some(reason) = reason else { return "messages were not delivered".into() };
@@ -511,6 +534,16 @@ fn undelivered(reason: Option<&KafkaError>) -> String {
         _ => "",
     };
     format!("messages were not delivered ({reason}){cure}")
+}
+
+/// Sends what is gathered, and returns when everything is delivered or `limit` is over. rdkafka's own `flush` gives librdkafka
+/// no time, so that its threads do not see that they are to send, and then polls for 100 ms at a time, which would add
+/// both to every transaction.
+fn flush(producer: &InnerProducer, limit: Duration) {
+    let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the client lives as long as `producer`, and the call may be made from any thread. It tells by its result only
+    // whether messages are left, which the caller asks for.
+    let _ = unsafe { rdkafka_sys::rd_kafka_flush(producer.client().native_ptr(), limit) };
 }
 
 /// What a commit leaves behind.

@@ -5,8 +5,9 @@ outputs pause, what happens to memory. Prints figures; exits with 1 if one is no
 Run it through `make bench-reload`, which starts the services. Place databases: PRESSLINE_BENCH_MMDB (files separated by
 colons), else those of the cache folder (DB-IP City Lite, 134 MB), else the bundled one. A pause is the time between two
 moments at which a read_committed consumer of the output got records, while the stream runs; so it also holds whatever else
-the machine, the broker and the generator do. That is why two others stand beside it: the longest one without a reload, and
-that of a consumer of the input, whose pauses are none of pressline's.
+the machine, the broker and the generator do. That is why others stand beside it: the longest one without a reload, that
+of a consumer of the input, whose pauses are none of pressline's, and how long the worker itself was busy with one batch,
+the broker not waited for (pressline_work_seconds): the part of a pause that a reload can make.
 """
 
 import argparse
@@ -125,6 +126,17 @@ class Memory(threading.Thread):
         return [mb for at, mb in self.samples if since <= at <= until]
 
 
+class Work:
+    """How long the worker was busy with a batch, from the buckets of the histogram."""
+
+    def __init__(self, metrics: str):
+        found = re.findall(r'^pressline_work_seconds_bucket\{.*le="([^"]+)"\} (\d+)', metrics, re.MULTILINE)
+        buckets = {float(bound): int(count) for bound, count in found}
+        self.batches = max(buckets.values())
+        self.over = self.batches - buckets[LONGEST_PAUSE]
+        self.longest = f"{min(b for b, count in buckets.items() if count == self.batches) * 1000:.0f} ms"
+
+
 def measure(options: argparse.Namespace, databases: Databases) -> int:
     raw, output = f"reload_raw_{os.getpid()}", f"reload_out_{os.getpid()}"
     bench.create(raw)
@@ -161,6 +173,7 @@ def measure(options: argparse.Namespace, databases: Databases) -> int:
     after = memory.between(time.monotonic() - 3, time.monotonic())
     counted = {name: daemon.metric(f"pressline_records_{name}_total") for name in ("in", "written", "dead")}
     reloads = daemon.metric("pressline_mmdb_reloads_total")
+    work = Work(daemon.get("/metrics"))
     reader.end()
     control.end()
     daemon.stop()
@@ -178,12 +191,16 @@ read_committed consumer
 longest pause of the output: {without * 1000:.0f} ms without a reload, {max(pauses) * 1000:.0f} ms with one \
 (median of the {options.reloads}: {statistics.median(pauses) * 1000:.0f} ms); of the input, which pressline has no part in: \
 {input_without * 1000:.0f} ms, {max(inputs) * 1000:.0f} ms (median {statistics.median(inputs) * 1000:.0f} ms)
+{work.batches:,} batches: the worker was busy with one for {work.longest} at most; {work.over:,} of over \
+{LONGEST_PAUSE * 1000:.0f} ms
 from the rename of the files to the last one in use: {statistics.median(took):.1f} s, at most {max(took):.1f} s
 resident memory: {before:.0f} MB before, at most {max(busy):.0f} MB, {level:.0f} MB after; load of the machine: \
 {os.getloadavg()[1]:.1f}""")
     failures = []
     if not counted["in"] == counted["written"] == reader.records == options.events:
         failures.append("events were lost or doubled")
+    if work.over:
+        failures.append(f"the worker was busy with a batch for more than {LONGEST_PAUSE * 1000:.0f} ms")
     if max(pauses) > max(LONGEST_PAUSE, without):
         failures.append(f"a pause of more than {LONGEST_PAUSE * 1000:.0f} ms, and longer than without reloads")
     if level > before * (1 + MOST_GROWTH):

@@ -330,8 +330,9 @@ class Load:
         self.sent = dict.fromkeys(range(world.partitions), 0)
         self.failed, self.error = 0, None
         self._stop = threading.Event()
+        # Seldom, since librdkafka spins in the last millisecond of each wait: with short ones most of the machine was the harness's.
         self._producer = Producer(
-            {"bootstrap.servers": world.bootstrap, "enable.idempotence": True, "linger.ms": 5, "log_level": 0}
+            {"bootstrap.servers": world.bootstrap, "enable.idempotence": True, "linger.ms": 50, "log_level": 0}
         )
         self._thread = threading.Thread(target=self._send, daemon=True)
         self._thread.start()
@@ -350,7 +351,7 @@ class Load:
                 for partition in self.sent:
                     self.send_one(partition)
             self._producer.poll(0)
-            time.sleep(0.005)
+            time.sleep(0.02)
         self._producer.flush(60)
 
     def send_one(self, partition):
