@@ -312,8 +312,10 @@ fn defaults(client: &mut ClientConfig, own: &crate::config::PropertyMap, both: &
         ("socket.timeout.ms", ms(REQUEST_TIMEOUT)),
         ("compression.type", "lz4".to_string()),
         // A commit sends what is gathered without this wait. Until then only full batches go out: with short waits librdkafka's
-        // thread looks for ripe ones all the time and makes small ones.
-        ("linger.ms", "100".to_string()),
+        // thread looks for ripe ones all the time and makes small ones. Two small batches under way at once are a danger, too:
+        // where a partition has just been made, the broker may refuse the first and take the second, which librdkafka believes
+        // to mean that the first is there as well.
+        ("linger.ms", "1000".to_string()),
         ("batch.num.messages", "10000".to_string()),
         ("queue.buffering.max.messages", "200000".to_string()),
         ("reconnect.backoff.max.ms", "2000".to_string()),

@@ -9,7 +9,7 @@ use super::{Report, Subject};
 /// librdkafka's own default.
 const MAX_POLL_INTERVAL_MS: u64 = 300_000;
 /// [`crate::transaction`] sets it.
-const LINGER_MS: u64 = 100;
+const LINGER_MS: u64 = 1000;
 
 #[derive(Clone, Copy)]
 enum Side {

@@ -127,14 +127,19 @@ class Memory(threading.Thread):
 
 
 class Work:
-    """How long the worker was busy with a batch, from the buckets of the histogram."""
+    """How long the worker was busy with a batch, from the buckets of the histogram; `metrics` later than `before`."""
 
-    def __init__(self, metrics: str):
-        found = re.findall(r'^pressline_work_seconds_bucket\{.*le="([^"]+)"\} (\d+)', metrics, re.MULTILINE)
-        buckets = {float(bound): int(count) for bound, count in found}
+    def __init__(self, before: str, metrics: str):
+        old, new = self._buckets(before), self._buckets(metrics)
+        buckets = {bound: count - old[bound] for bound, count in new.items()}
         self.batches = max(buckets.values())
         self.over = self.batches - buckets[LONGEST_PAUSE]
         self.longest = f"{min(b for b, count in buckets.items() if count == self.batches) * 1000:.0f} ms"
+
+    @staticmethod
+    def _buckets(metrics: str) -> dict[float, int]:
+        found = re.findall(r'^pressline_work_seconds_bucket\{.*le="([^"]+)"\} (\d+)', metrics, re.MULTILINE)
+        return {float(bound): int(count) for bound, count in found}
 
 
 def measure(options: argparse.Namespace, databases: Databases) -> int:
@@ -152,9 +157,9 @@ def measure(options: argparse.Namespace, databases: Databases) -> int:
     daemon.wait(lambda: reader.records > options.rate, "first records")
     # A quarter of the stream goes without reloads, for comparison; the rest has them evenly.
     length = options.events / options.rate
-    began = time.monotonic()
+    began, at_start = time.monotonic(), daemon.get("/metrics")
     time.sleep(length / 4)
-    first = time.monotonic()
+    first, before_first = time.monotonic(), daemon.get("/metrics")
     windows = []
     for number in range(options.reloads):
         due = first + number * length * 0.65 / options.reloads
@@ -173,7 +178,7 @@ def measure(options: argparse.Namespace, databases: Databases) -> int:
     after = memory.between(time.monotonic() - 3, time.monotonic())
     counted = {name: daemon.metric(f"pressline_records_{name}_total") for name in ("in", "written", "dead")}
     reloads = daemon.metric("pressline_mmdb_reloads_total")
-    work = Work(daemon.get("/metrics"))
+    calm_work, work = Work(at_start, before_first), Work(before_first, daemon.get("/metrics"))
     reader.end()
     control.end()
     daemon.stop()
@@ -191,8 +196,8 @@ read_committed consumer
 longest pause of the output: {without * 1000:.0f} ms without a reload, {max(pauses) * 1000:.0f} ms with one \
 (median of the {options.reloads}: {statistics.median(pauses) * 1000:.0f} ms); of the input, which pressline has no part in: \
 {input_without * 1000:.0f} ms, {max(inputs) * 1000:.0f} ms (median {statistics.median(inputs) * 1000:.0f} ms)
-{work.batches:,} batches: the worker was busy with one for {work.longest} at most; {work.over:,} of over \
-{LONGEST_PAUSE * 1000:.0f} ms
+the worker itself was busy with a batch for at most {calm_work.longest} ({calm_work.batches:,} batches, without a reload), \
+{work.longest} ({work.batches:,} batches, with them)
 from the rename of the files to the last one in use: {statistics.median(took):.1f} s, at most {max(took):.1f} s
 resident memory: {before:.0f} MB before, at most {max(busy):.0f} MB, {level:.0f} MB after; load of the machine: \
 {os.getloadavg()[1]:.1f}""")

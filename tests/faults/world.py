@@ -342,6 +342,11 @@ class Load:
             self.failed, self.error = self.failed + 1, error
 
     def _send(self):
+        # The first record of each partition alone: where a partition was made a moment ago, a busy broker may refuse one batch and
+        # take the next, and librdkafka then believes that both are there. (A partition that knows the producer refuses gaps.)
+        for partition in self.sent:
+            self.send_one(partition)
+        self._producer.flush(60)
         begun, due = time.monotonic(), 0
         while not self._stop.is_set():
             due = int((time.monotonic() - begun) * self._world.rate / self._world.partitions)
