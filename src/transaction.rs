@@ -416,7 +416,7 @@ impl Transaction<'_> {
         self.committed = true;
         // Serve the error events that came in meanwhile, then judge.
         if let Ok(producer) = self.producer() {
-            producer.poll(Duration::ZERO);
+            serve(producer);
         }
         if self.writer.signs.doubtful.load(Ordering::Acquire) && !crate::mutant::is("keep_producer") {
             self.writer.close();
@@ -481,17 +481,17 @@ impl Transaction<'_> {
     /// Waits until everything is delivered. What is still gathered to full batches is sent at once, not when it has lingered.
     fn drain(&self) -> Result<(), TransactionError> {
         let producer = self.producer()?;
-        while producer.in_flight_count() > 0 {
+        while !flush(producer, FLUSH) {
             if self.began.elapsed() > self.writer.timeout {
                 return Err(TransactionError::Recover {
                     cause: Cause::Delivery,
                     message: "messages were not delivered in time".into(),
                 });
             }
-            flush(producer, FLUSH);
-            // Failed messages count as long as their report waits.
-            producer.poll(Duration::ZERO);
+            // Failed messages are there as long as their report waits.
+            serve(producer);
         }
+        serve(producer);
         if self.writer.signs.undelivered.load(Ordering::Acquire) > 0 {
             let reason = self.writer.signs.reason.lock().ok().and_then(|mut reason| reason.take());
             let undelivered =
@@ -538,14 +538,22 @@ fn undelivered(reason: Option<&KafkaError>) -> String {
     format!("messages were not delivered ({reason}){cure}")
 }
 
-/// Sends what is gathered, and returns when everything is delivered or `limit` is over. rdkafka's own `flush` gives librdkafka
-/// no time, so that its threads do not see that they are to send, and then polls for 100 ms at a time, which would add
-/// both to every transaction.
-fn flush(producer: &InnerProducer, limit: Duration) {
+/// Sends what is gathered and waits until everything is delivered, for `limit` at most; whether it is. rdkafka's own `flush`
+/// gives librdkafka no time, so that its threads do not see that they are to send, and then polls for 100 ms at a time,
+/// which would add both to every transaction.
+fn flush(producer: &InnerProducer, limit: Duration) -> bool {
     let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: the client lives as long as `producer`, and the call may be made from any thread. It tells by its result only
-    // whether messages are left, which the caller asks for.
-    let _ = unsafe { rdkafka_sys::rd_kafka_flush(producer.client().native_ptr(), limit) };
+    // SAFETY: the client lives as long as `producer`, and the call may be made from any thread.
+    let result = unsafe { rdkafka_sys::rd_kafka_flush(producer.client().native_ptr(), limit) };
+    result == rdkafka_sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+}
+
+/// Serves the events that wait, one each: reports of failed messages, errors, and log lines, which tell of requests that were
+/// late. Those that come meanwhile are left for the next time: with librdkafka's debugging on there is no end of them.
+fn serve(producer: &InnerProducer) {
+    for _ in 0..producer.in_flight_count() {
+        producer.poll(Duration::ZERO);
+    }
 }
 
 /// What a commit leaves behind.

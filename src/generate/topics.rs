@@ -10,7 +10,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::{GenerateArgs, GenerateError};
 use crate::connection::Connected;
-use crate::kafka::{METADATA_TIMEOUT, Role, topic_layout};
+use crate::kafka::{METADATA_TIMEOUT, Role, TopicLayout, topic_layout};
 
 /// A topic that was made is not known to every broker at once.
 const SPREADS_WITHIN: Duration = Duration::from_secs(10);
@@ -40,14 +40,21 @@ pub fn ready(args: &GenerateArgs, connected: &Connected, topic: &str, first_us: 
     }
     let until = Instant::now() + SPREADS_WITHIN;
     loop {
-        if topic_layout(admin.inner(), topic, METADATA_TIMEOUT).map_err(kafka)?.is_some() {
-            return Ok(());
+        let layout = topic_layout(admin.inner(), topic, METADATA_TIMEOUT).map_err(kafka)?;
+        let made = args.create_topics && Instant::now() <= until;
+        match layout {
+            Some(layout) if !made || leaders_answer(&admin, topic, &layout) => return Ok(()),
+            None if !made => return Err(GenerateError::NoTopic(topic.into())),
+            _ => thread::sleep(Duration::from_millis(50)),
         }
-        if !args.create_topics || Instant::now() > until {
-            return Err(GenerateError::NoTopic(topic.into()));
-        }
-        thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Whether every partition's leader has taken it up. One that has not may refuse a batch and take the next, which librdkafka
+/// believes to mean that the first is there as well.
+fn leaders_answer(admin: &AdminClient<DefaultClientContext>, topic: &str, layout: &TopicLayout) -> bool {
+    let answers = |partition| admin.inner().fetch_watermarks(topic, partition, METADATA_TIMEOUT).is_ok();
+    layout.partitions.iter().copied().all(answers)
 }
 
 fn servers(connected: &Connected) -> String {
