@@ -95,7 +95,7 @@ struct Stages {
     tagged: bool,
     encoder: Arc<Encoder>,
     brake: Brake,
-    /// How long it took to take up a replaced place database, if there was one.
+    /// How long it took since the last batch to take up replaced place databases.
     refreshed: Duration,
     counts: BatchCounts,
     /// Outcomes of the batch for the brake: dead or not.
@@ -173,7 +173,7 @@ impl Worker {
             }
             let turned = Instant::now();
             self.stages.enricher.refresh();
-            self.stages.refreshed = turned.elapsed();
+            self.stages.refreshed += turned.elapsed();
             self.stages.tagged = self.shared.config.place.build_header || self.shared.tag_stale.load(Ordering::Relaxed);
             let limits = self.shared.config.batch.limits().within(self.shared.memory);
             let mut batch = Batch::default();
@@ -400,7 +400,7 @@ fn write_and_commit(
             last_reject = Some(reject);
         }
     }
-    stages.counts.work = stages.refreshed + began.elapsed();
+    stages.counts.work = std::mem::take(&mut stages.refreshed) + began.elapsed();
     if let (Err(tripped), Some(reject)) = (stages.brake.check(&stages.outcomes), last_reject) {
         return Err(Failure::Braked(tripped, reject));
     }
