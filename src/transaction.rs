@@ -32,6 +32,12 @@ pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// `socket.timeout.ms` of the producer: below both, so that a lost request is seen in time.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// `linger.ms`: a commit sends what is gathered without this wait. Until then only full batches go out: with short waits
+/// librdkafka's thread looks for ripe ones all the time and makes small ones. Two small batches under way at once are a
+/// danger, too: where a partition has just been made, the broker may refuse the first and take the second, which librdkafka
+/// believes to mean that the first is there as well.
+pub const LINGER: Duration = Duration::from_secs(1);
+
 /// A call into librdkafka gets at least so long.
 const SHORTEST_CALL: Duration = Duration::from_millis(100);
 /// How long one call to deliver everything may take; between them errors are looked at.
@@ -311,11 +317,7 @@ fn defaults(client: &mut ClientConfig, own: &crate::config::PropertyMap, both: &
         ("message.timeout.ms", ms(MESSAGE_TIMEOUT)),
         ("socket.timeout.ms", ms(REQUEST_TIMEOUT)),
         ("compression.type", "lz4".to_string()),
-        // A commit sends what is gathered without this wait. Until then only full batches go out: with short waits librdkafka's
-        // thread looks for ripe ones all the time and makes small ones. Two small batches under way at once are a danger, too:
-        // where a partition has just been made, the broker may refuse the first and take the second, which librdkafka believes
-        // to mean that the first is there as well.
-        ("linger.ms", "1000".to_string()),
+        ("linger.ms", ms(LINGER)),
         ("batch.num.messages", "10000".to_string()),
         ("queue.buffering.max.messages", "200000".to_string()),
         ("reconnect.backoff.max.ms", "2000".to_string()),

@@ -2,14 +2,12 @@
 
 use crate::config::{Delivery, PipelineConfig, Properties};
 use crate::source::SESSION_TIMEOUT;
-use crate::transaction::{MESSAGE_TIMEOUT, REQUEST_TIMEOUT, TRANSACTION_TIMEOUT};
+use crate::transaction::{LINGER, MESSAGE_TIMEOUT, REQUEST_TIMEOUT, TRANSACTION_TIMEOUT};
 
 use super::{Report, Subject};
 
 /// librdkafka's own default.
 const MAX_POLL_INTERVAL_MS: u64 = 300_000;
-/// [`crate::transaction`] sets it.
-const LINGER_MS: u64 = 1000;
 
 #[derive(Clone, Copy)]
 enum Side {
@@ -33,7 +31,7 @@ pub fn check(subject: &Subject<'_>, report: &mut Report) {
     let transaction = time_out(config, Side::Producer, "transaction.timeout.ms", ms(TRANSACTION_TIMEOUT));
     let message = time_out(config, Side::Producer, "message.timeout.ms", ms(MESSAGE_TIMEOUT));
     let socket = time_out(config, Side::Producer, "socket.timeout.ms", ms(REQUEST_TIMEOUT));
-    let linger = time_out(config, Side::Producer, "linger.ms", LINGER_MS);
+    let linger = time_out(config, Side::Producer, "linger.ms", ms(LINGER));
 
     let before = report.findings.len();
     let mut below = |low: &TimeOut, factor: u64, high: &TimeOut, why: &str| {

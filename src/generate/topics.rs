@@ -41,10 +41,10 @@ pub fn ready(args: &GenerateArgs, connected: &Connected, topic: &str, first_us: 
     let until = Instant::now() + SPREADS_WITHIN;
     loop {
         let layout = topic_layout(admin.inner(), topic, METADATA_TIMEOUT).map_err(kafka)?;
-        let made = args.create_topics && Instant::now() <= until;
+        let may_wait = args.create_topics && Instant::now() <= until;
         match layout {
-            Some(layout) if !made || leaders_answer(&admin, topic, &layout) => return Ok(()),
-            None if !made => return Err(GenerateError::NoTopic(topic.into())),
+            Some(layout) if !may_wait || leaders_answer(&admin, topic, &layout) => return Ok(()),
+            None if !may_wait => return Err(GenerateError::NoTopic(topic.into())),
             _ => thread::sleep(Duration::from_millis(50)),
         }
     }
