@@ -305,6 +305,7 @@ fn every_property_that_pressline_sets_is_documented() {
         ("session.timeout.ms", millis(source::SESSION_TIMEOUT)),
         ("transaction.timeout.ms", millis(transaction::TRANSACTION_TIMEOUT)),
         ("message.timeout.ms", millis(transaction::MESSAGE_TIMEOUT)),
+        ("linger.ms", millis(transaction::LINGER)),
         ("socket.timeout.ms", millis(transaction::REQUEST_TIMEOUT)),
     ]);
     let mut problems = Problems::default();
