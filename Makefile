@@ -6,6 +6,9 @@ STACK = python3 tests/stack/stack.py
 FAULTS = $(STACK) run -- python3 tests/faults/run.py
 LEAKS = $(STACK) run -- sh -c 'python3 tests/leaks/test_forms.py && python3 tests/leaks/run.py $(LEAKS_ARGS)'
 FUZZ_SECONDS ?= 60
+# What hangs is ended, after many times of what it usually takes, and said so: $(call within,MINUTES,COMMAND). Processes of the
+# command that are in sessions of their own are ended by stack.py. LIMIT=0: by itself, as often and as long as one likes.
+within = timeout --kill-after=30 $(or $(LIMIT),$(1))m $(2) || { code=$$?; [ $$code != 124 ] || echo "make $@: ENDED, not done after $(1) minutes"; exit $$code; }
 # Damaged place databases that `make soak` tries; `make test` tries 10,000.
 MMDB_MUTANTS ?= 1000000
 
@@ -21,7 +24,7 @@ build: ## build target/release/pressline
 test: prerequisites build build-faults ## all tests, with a real Kafka and schema registry started for them
 	$(CARGO) test --release --locked --no-run
 	$(MAKE) --jobs 2 --keep-going test-programs test-faults
-	python3 tests/packaging/run.py
+	$(call within,10,python3 tests/packaging/run.py)
 	$(MAKE) test-service
 
 # Side by side, each with services of its own: while one waits for its broker the other works. Not while tests are compiled: that
@@ -36,25 +39,25 @@ test-faults:
 
 # More threads than cores: most tests wait for brokers and time-outs.
 test-cargo:
-	RUST_TEST_THREADS=4 $(CARGO) test --release --locked --no-fail-fast
+	$(call within,25,env RUST_TEST_THREADS=4 $(CARGO) test --release --locked --no-fail-fast)
 
 test-leaks:
-	$(LEAKS)
+	$(call within,15,$(LEAKS))
 
 test-grafana:
-	$(STACK) run -- python3 tests/grafana/run.py
+	$(call within,10,$(STACK) run -- python3 tests/grafana/run.py)
 
 test-service:
-	$(STACK) run -- python3 tests/packaging/service.py
+	$(call within,10,$(STACK) run -- python3 tests/packaging/service.py)
 
 test-relay-faults:
 	python3 tests/faults/test_checker.py
 	python3 tests/faults/test_results.py
-	$(FAULTS) --suite test $(FAULTS_ARGS)
+	$(call within,20,$(FAULTS) --suite test $(FAULTS_ARGS))
 
 test-load-faults:
 	$(STACK) run -- python3 tests/faults/test_load_tables.py
-	$(FAULTS) --suite load-test --jobs 3 $(FAULTS_ARGS)
+	$(call within,25,$(FAULTS) --suite load-test --jobs 3 $(FAULTS_ARGS))
 
 build-faults: ## the same with fail points and mutants beside it, for the fault harness
 	$(CARGO) build --release --locked --features fail-points,mutants --bin pressline
@@ -62,13 +65,13 @@ build-faults: ## the same with fail points and mutants beside it, for the fault 
 	$(CARGO) build --release --locked
 
 faults: prerequisites build-faults ## kills, stops, rebalances and broken networks under load: no event lost or doubled; FAULTS_ARGS="--only kill"
-	$(MAKE) test-relay-faults
+	$(MAKE) test-relay-faults LIMIT=0
 
 load-faults: prerequisites build-faults ## the same for the sinks: kills, stops, broken databases; no row lost or doubled in either table
-	$(MAKE) test-load-faults
+	$(MAKE) test-load-faults LIMIT=0
 
 leaks: prerequisites build-faults ## every byte that leaves pressline is searched for 100,000 addresses in every form; LEAKS_ARGS="--addresses 1000"
-	$(MAKE) test-leaks
+	$(MAKE) test-leaks LIMIT=0
 
 grafana: prerequisites build ## a real run under the dashboards: every query returns data, every alert is tested, metrics are as documented
 	$(MAKE) test-grafana
