@@ -149,21 +149,30 @@ impl Enricher {
 
     /// The fragment of the place of an address, for [`Encoder::encode`], and how it was come by. Allocates only on a miss.
     pub fn fragment(&self, ip: Option<&ClientIp>) -> (Arc<[u8]>, LookupOutcome) {
-        let (fragment, outcome, _) = self.fragment_and_build(ip);
+        let (fragment, outcome, _) = self.fragment_of(ip.map(|ip| self.search(ip)));
         (fragment, outcome)
     }
 
-    /// The same, and when the database was built whose record it is, where one was found: seconds since the epoch.
-    pub fn fragment_and_build(&self, ip: Option<&ClientIp>) -> (Arc<[u8]>, LookupOutcome, Option<u64>) {
-        let Some(ip) = ip else { return (Arc::clone(&self.unknown), LookupOutcome::NoAddress, None) };
-        match self.places.lookup(ip) {
-            Lookup::Found(key) => {
+    /// What the databases have for an address; [`Enricher::fragment_of`] makes a place of it. Until a
+    /// [`Enricher::refresh`] only.
+    #[inline]
+    pub fn search(&self, ip: &ClientIp) -> Lookup {
+        self.places.lookup(ip)
+    }
+
+    /// The fragment of what was found for an address, if there was one; and when the database was built whose record it is,
+    /// where one was found: seconds since the epoch.
+    pub fn fragment_of(&self, found: Option<Lookup>) -> (Arc<[u8]>, LookupOutcome, Option<u64>) {
+        let outcome = match found {
+            Some(Lookup::Found(key)) => {
                 let (fragment, outcome) = self.of_record(key);
-                (fragment, outcome, self.places.build_epoch(key))
+                return (fragment, outcome, self.places.build_epoch(key));
             }
-            Lookup::Unknown => (Arc::clone(&self.unknown), LookupOutcome::NotFound, None),
-            Lookup::Private => (Arc::clone(&self.unknown), LookupOutcome::Private, None),
-        }
+            Some(Lookup::Unknown) => LookupOutcome::NotFound,
+            Some(Lookup::Private) => LookupOutcome::Private,
+            None => LookupOutcome::NoAddress,
+        };
+        (Arc::clone(&self.unknown), outcome, None)
     }
 
     fn of_record(&self, key: PlaceKey) -> (Arc<[u8]>, LookupOutcome) {

@@ -3,31 +3,32 @@
 
 #[cfg(feature = "mutants")]
 mod leak;
+mod stages;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::message::Message;
 
-use crate::bounds::{Bounds, Tally};
+use self::stages::{Stages, timestamp_ms};
+use crate::bounds::Bounds;
 use crate::brake::{Brake, Tripped};
 use crate::config::{Delivery, MemoryShare, PipelineConfig};
 use crate::coordinator::{Coordinator, OpenTransaction, Partition, Phase};
-use crate::dead_letter::{self, Reject};
+use crate::dead_letter::Reject;
 use crate::decode::{Decoder, Limits};
 use crate::encode::Encoder;
-use crate::enrich::{BUILD_HEADER, Caches, Enricher};
-use crate::event::{Actions, ClientIp};
+use crate::enrich::{Caches, Enricher};
+use crate::event::Actions;
 use crate::kafka;
-use crate::metrics::{BatchCounts, Progress, WorkerMetrics};
+use crate::metrics::{Progress, WorkerMetrics};
 use crate::offsets::{Advice, Part};
 use crate::place::{Chain, Stock};
 use crate::source::{Batch, Floor, Keeper, Source, SourceError, SourceOptions, Trigger};
 use crate::status::Status;
 use crate::supervise::{Pause, WorkerError, sleep_unless};
-use crate::timestamp;
 use crate::transaction::{Cause, Committed, OutputRecord, TransactionError, Writer};
 
 /// How long a poll waits for the first record before the worker looks after other things.
@@ -87,25 +88,6 @@ pub struct Worker {
     heard: Instant,
 }
 
-/// Decode, enrich, encode, with the buffers they reuse.
-struct Stages {
-    decoder: Decoder,
-    enricher: Enricher,
-    /// Whether output records tell when the database of their place was built.
-    tagged: bool,
-    encoder: Arc<Encoder>,
-    brake: Brake,
-    /// How long it took since the last batch to take up replaced place databases.
-    refreshed: Duration,
-    counts: BatchCounts,
-    /// Outcomes of the batch for the brake: dead or not.
-    outcomes: Vec<bool>,
-    /// The same by partition, in a bounded run.
-    tallies: BTreeMap<Partition, Tally>,
-    /// One encoded value.
-    value: Vec<u8>,
-}
-
 impl Worker {
     /// Connects a worker. `metrics` outlives restarts.
     pub fn open(shared: Arc<Shared>, slot: usize) -> Result<Self, WorkerError> {
@@ -125,24 +107,12 @@ impl Worker {
         })?;
         let writer = Writer::new(&config.kafka, config.delivery, config.transactional_id(slot)).map_err(refused)?;
         let limits = Limits { max_record_bytes: config.source.max_record_bytes, max_depth: config.source.max_depth };
-        let stages = Stages {
-            decoder: Decoder::new(limits, Arc::clone(&shared.actions)),
-            enricher: Enricher::following(
-                shared.places.subscribe(),
-                Arc::clone(&shared.caches),
-                Arc::clone(&shared.encoder),
-                config.place.coarsening(),
-            )
-            .with_chain(Arc::clone(&shared.chain)),
-            tagged: false,
-            encoder: Arc::clone(&shared.encoder),
-            brake: Brake::new(config.dead_letter.max_dead_share, config.dead_letter.window),
-            refreshed: Duration::ZERO,
-            counts: BatchCounts::default(),
-            outcomes: Vec::new(),
-            tallies: BTreeMap::new(),
-            value: Vec::with_capacity(512),
-        };
+        let decoder = Decoder::new(limits, Arc::clone(&shared.actions));
+        let (caches, encoder) = (Arc::clone(&shared.caches), Arc::clone(&shared.encoder));
+        let enricher = Enricher::following(shared.places.subscribe(), caches, encoder, config.place.coarsening())
+            .with_chain(Arc::clone(&shared.chain));
+        let brake = Brake::new(config.dead_letter.max_dead_share, config.dead_letter.window);
+        let stages = Stages::new(decoder, enricher, Arc::clone(&shared.encoder), brake);
         Ok(Self {
             slot,
             metrics: WorkerMetrics::new(&config.name, slot),
@@ -377,29 +347,11 @@ fn write_and_commit(
 ) -> Result<Committed, Failure> {
     let group = source.group_metadata()?;
     let mut transaction = writer.begin()?;
-    let dead_topic = config.dead_topic();
-    let now_us = now_us();
-    stages.counts.clear();
-    stages.outcomes.clear();
-    stages.tallies.clear();
+    stages.clear();
     stages.counts.bytes_in = batch.bytes as u64;
-    let mut last_reject = None;
     let began = Instant::now();
-    for record in &batch.records {
-        let reject = stages.process(record, now_us, config, |output| transaction.send(output))?;
-        stages.outcomes.push(reject.is_some());
-        if source.is_bounded() {
-            stages.tallies.entry(record.partition()).or_default().add(reject.is_some());
-        }
-        if let Some(reject) = reject {
-            stages.counts.add_dead(reject.reason);
-            let letter = dead_letter(&dead_topic, record, &reject, now_us, &mut stages.value);
-            #[cfg(feature = "mutants")]
-            let letter = leak::into_letter(record, letter);
-            transaction.send(letter)?;
-            last_reject = Some(reject);
-        }
-    }
+    let send = |output: OutputRecord<'_>| transaction.send(output);
+    let last_reject = stages.relay(&batch.records, now_us(), config, source.is_bounded(), send)?;
     stages.counts.work = std::mem::take(&mut stages.refreshed) + began.elapsed();
     if let (Err(tripped), Some(reject)) = (stages.brake.check(&stages.outcomes), last_reject) {
         return Err(Failure::Braked(tripped, reject));
@@ -423,105 +375,6 @@ fn write_and_commit(
         source.commit(&offsets)?;
     }
     Ok(committed)
-}
-
-impl Stages {
-    /// One record: sent, or the reason why it is a dead letter.
-    fn process(
-        &mut self,
-        record: &BorrowedMessage<'_>,
-        now_us: i64,
-        config: &PipelineConfig,
-        send: impl FnOnce(OutputRecord<'_>) -> Result<(), TransactionError>,
-    ) -> Result<Option<Reject>, TransactionError> {
-        let timestamp_ms = timestamp_ms(record, now_us);
-        self.counts.timestamps_ms.extend(timestamp_ms);
-        crate::fail_point::quote("panic_in_record", record.payload());
-        #[cfg(feature = "mutants")]
-        leak::beside(record, config);
-        let press = match self.decoder.decode(record.payload(), now_us) {
-            Ok(press) => press,
-            Err(reject) => return Ok(Some(reject)),
-        };
-        self.counts.unknown_fields += u64::from(press.unknown_fields);
-        let (ip, body) = press.split();
-        let (fragment, outcome, build) = self.enricher.fragment_and_build(ip.as_ref());
-        #[cfg(feature = "mutants")]
-        let fragment = leak::into_place(record, &self.encoder).unwrap_or(fragment);
-        self.value.clear();
-        self.encoder.encode(&body, &fragment, &mut self.value);
-        self.counts.add_lookup(outcome);
-        self.counts.written += 1;
-        self.counts.bytes_out += self.value.len() as u64;
-        let output = OutputRecord {
-            topic: &config.output.topic,
-            // From the validated value, not the record's own key, which could be anything.
-            key: Some(body.session_id.as_bytes()),
-            value: Some(&self.value),
-            timestamp_ms,
-            headers: with_build(allowed_headers(record, &config.source.headers), build.filter(|_| self.tagged)),
-        };
-        #[cfg(feature = "mutants")]
-        let output = leak::into_output(record, output);
-        send(output)?;
-        Ok(None)
-    }
-}
-
-/// The record's own time, where it can be one: a sender may have put any number there, an address as well.
-fn timestamp_ms(record: &BorrowedMessage<'_>, now_us: i64) -> Option<i64> {
-    let ms = record.timestamp().to_millis()?;
-    timestamp::plausible(ms.checked_mul(1000)?, now_us).ok().map(|_| ms)
-}
-
-/// Headers on the allow list, in their order; one with an address anywhere in its value stays behind all the same.
-fn allowed_headers(record: &BorrowedMessage<'_>, allowed: &[String]) -> Option<OwnedHeaders> {
-    if allowed.is_empty() {
-        return None;
-    }
-    let mut kept: Option<OwnedHeaders> = None;
-    for header in record.headers()?.iter().filter(|h| allowed.iter().any(|a| a == h.key)) {
-        let carries_address = header.value.is_some_and(|v| ClientIp::stands_in(&String::from_utf8_lossy(v)));
-        if !carries_address {
-            kept = Some(kept.unwrap_or_default().insert(header));
-        }
-    }
-    kept
-}
-
-/// The headers with the build time of the database that the place came from.
-fn with_build(headers: Option<OwnedHeaders>, build: Option<u64>) -> Option<OwnedHeaders> {
-    let Some(build) = build else { return headers };
-    let epoch = build.to_string();
-    Some(headers.unwrap_or_default().insert(Header { key: BUILD_HEADER, value: Some(&epoch) }))
-}
-
-/// The dead letter of a record: why and where, never what. `key` is a buffer for `topic/partition/offset`.
-fn dead_letter<'a>(
-    topic: &'a str,
-    record: &BorrowedMessage<'_>,
-    reject: &Reject,
-    now_us: i64,
-    key: &'a mut Vec<u8>,
-) -> OutputRecord<'a> {
-    let (partition, offset) = (record.partition().to_string(), record.offset().to_string());
-    key.clear();
-    key.extend_from_slice(format!("{}/{partition}/{offset}", record.topic()).as_bytes());
-    let headers = dead_letter::headers(&[
-        ("pressline.reason", reject.reason.code()),
-        ("pressline.field", reject.field),
-        ("pressline.message", &reject.to_string()),
-        ("pressline.topic", record.topic()),
-        ("pressline.partition", &partition),
-        ("pressline.offset", &offset),
-    ]);
-    OutputRecord {
-        topic,
-        key: Some(key),
-        value: None,
-        timestamp_ms: timestamp_ms(record, now_us),
-        headers: Some(headers),
-    }
 }
 
 /// What a given-up batch means for the worker.

@@ -8,6 +8,10 @@
 //! transaction. So a writer that saw a request time out or a connection break while a transaction was open is not used
 //! for another one, even when the commit was reported as done.
 
+mod error;
+mod outlet;
+
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
@@ -18,9 +22,14 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel}
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
+pub use self::error::{Cause, TransactionError};
+use self::error::{
+    Fenced, classify, init_error, is_fencing, names_fencing, no_producer, offsets_not_taken, retriable, undelivered,
+};
+use self::outlet::Outlet;
 use crate::config::{Delivery, KafkaConfig};
 use crate::kafka::{self, Role};
 
@@ -38,84 +47,17 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// believes to mean that the first is there as well.
 pub const LINGER: Duration = Duration::from_secs(1);
 
+/// For so long an InitProducerId that was not answered may still come to the broker. When it does, after the one that was sent
+/// in its stead, the broker takes it for another process's: it knows them by their transactional id alone. As long as a
+/// system goes on sending what is left in a closed connection, and more.
+const LATE_INIT: Duration = Duration::from_secs(300);
+
 /// A call into librdkafka gets at least so long.
 const SHORTEST_CALL: Duration = Duration::from_millis(100);
 /// How long one call to deliver everything may take; between them errors are looked at.
 const FLUSH: Duration = Duration::from_millis(20);
 /// How much longer than its time-out a call may take before its thread is left behind.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// Why a transaction or the producer failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TransactionError {
-    /// Whatever it was, a new producer and the committed offsets put it right.
-    #[error("{cause}: {message}")]
-    Recover {
-        /// Bounded name for the metric.
-        cause: Cause,
-        /// What Kafka said.
-        message: String,
-    },
-    /// Another live process uses the same transactional id.
-    #[error(
-        "another process has taken over transactional id {transactional_id}; this one leaves so that the two do not \
-         throw each other out for ever: give every process its own `instance`"
-    )]
-    Fenced {
-        /// The shared id.
-        transactional_id: String,
-    },
-    /// Only a person can help.
-    #[error("{message}")]
-    Fatal {
-        /// What Kafka said and what to do.
-        message: String,
-    },
-}
-
-/// Why a transaction was given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
-    /// Kafka demanded an abort.
-    Abortable,
-    /// A message could not be delivered.
-    Delivery,
-    /// A request timed out or a connection broke.
-    Transport,
-    /// A rebalance moved partitions.
-    Rebalance,
-    /// The process stood still past the transaction's time-out.
-    Stalled,
-    /// The pipeline stops.
-    Stop,
-    /// The brake.
-    Brake,
-}
-
-impl Cause {
-    /// All causes, for the metric's labels.
-    pub const ALL: [Cause; 7] =
-        [Self::Abortable, Self::Delivery, Self::Transport, Self::Rebalance, Self::Stalled, Self::Stop, Self::Brake];
-
-    /// Label of the metric.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Abortable => "abortable",
-            Self::Delivery => "delivery",
-            Self::Transport => "transport",
-            Self::Rebalance => "rebalance",
-            Self::Stalled => "stalled",
-            Self::Stop => "stop",
-            Self::Brake => "brake",
-        }
-    }
-}
-
-impl std::fmt::Display for Cause {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.label())
-    }
-}
 
 /// One record to write.
 pub struct OutputRecord<'a> {
@@ -176,8 +118,6 @@ impl ProducerContext for WriterContext {
     }
 }
 
-type InnerProducer = BaseProducer<WriterContext>;
-
 /// A worker's producer, which can be made anew.
 pub struct Writer {
     config: ClientConfig,
@@ -186,10 +126,11 @@ pub struct Writer {
     /// `transaction.timeout.ms` as it is set.
     timeout: Duration,
     signs: Arc<Signs>,
-    /// Shared with the thread that sends offsets.
-    producer: Option<Arc<InnerProducer>>,
+    outlet: Option<Outlet<WriterContext>>,
     /// A transaction was given up, and no new producer has ended it yet.
     left_open: bool,
+    /// When an InitProducerId may have been left behind on its way.
+    late_init: Cell<Option<Instant>>,
 }
 
 impl Writer {
@@ -226,8 +167,9 @@ impl Writer {
             transactional_id,
             timeout,
             signs: Arc::default(),
-            producer: None,
+            outlet: None,
             left_open: false,
+            late_init: Cell::default(),
         })
     }
 
@@ -242,28 +184,34 @@ impl Writer {
         self.close();
         self.signs = Arc::default();
         let context = WriterContext { signs: Arc::clone(&self.signs) };
-        let producer = InnerProducer::from_config_and_context(&self.config, context)
+        let producer = BaseProducer::from_config_and_context(&self.config, context)
             .map_err(|e| TransactionError::Fatal { message: format!("cannot make a producer: {e}") })?;
         if self.delivery == Delivery::ExactlyOnce
             && let Err(error) = producer.init_transactions(timeout)
         {
             kafka::retire(producer);
+            self.late_init.set(Some(Instant::now()));
             return Err(init_error(&error, &self.transactional_id));
         }
-        self.producer = Some(Arc::new(producer));
+        let outlet = self.outlet.insert(Outlet::new(producer));
+        // The log lines of requests that were late.
+        outlet.serve();
+        if self.signs.doubtful.load(Ordering::Acquire) {
+            self.late_init.set(Some(Instant::now()));
+        }
         self.left_open = false;
         Ok(())
     }
 
     /// Whether a transaction can begin.
     pub fn is_open(&self) -> bool {
-        self.producer.is_some()
+        self.outlet.is_some()
     }
 
     /// Lets the producer go. What it left open is ended by the next [`Self::reopen`] or the broker's time-out.
     pub fn close(&mut self) {
-        if let Some(producer) = self.producer.take() {
-            kafka::retire(producer);
+        if let Some(outlet) = self.outlet.take() {
+            kafka::retire(outlet.into_producer());
         }
     }
 
@@ -284,11 +232,9 @@ impl Writer {
     pub fn begin(&mut self) -> Result<Transaction<'_>, TransactionError> {
         self.signs.doubtful.store(false, Ordering::Release);
         self.signs.undelivered.store(0, Ordering::Release);
-        let Some(producer) = self.producer.as_ref() else {
-            return Err(TransactionError::Recover { cause: Cause::Transport, message: "no producer".into() });
-        };
+        let Some(outlet) = self.outlet.as_ref() else { return Err(no_producer()) };
         if self.delivery == Delivery::ExactlyOnce
-            && let Err(error) = producer.begin_transaction()
+            && let Err(error) = outlet.producer().begin_transaction()
         {
             let error = self.classify(&error, Duration::ZERO);
             self.close();
@@ -298,13 +244,23 @@ impl Writer {
     }
 
     fn classify(&self, error: &KafkaError, age: Duration) -> TransactionError {
-        classify(error, self.is_fenced() || names_fencing(error), age >= self.timeout, &self.transactional_id)
+        let fenced = (self.is_fenced() || names_fencing(error)).then(|| match age >= self.timeout {
+            true => Fenced::ForTime,
+            false if self.had_late_init() => Fenced::ByOurselves,
+            false => Fenced::ByAnother,
+        });
+        classify(error, fenced, &self.transactional_id)
+    }
+
+    /// Whether an InitProducerId of our own may have thrown us out. Once: who is thrown out again was so by another process.
+    fn had_late_init(&self) -> bool {
+        self.late_init.take().is_some_and(|since| since.elapsed() < LATE_INIT)
     }
 
     /// Whether librdkafka has noted that another producer took over. Which call hears of it first is a matter of luck:
     /// the others then fail for what follows from it, such as messages that were not delivered.
     fn is_fenced(&self) -> bool {
-        let fatal = self.producer.as_ref().and_then(|producer| producer.client().fatal_error());
+        let fatal = self.outlet.as_ref().and_then(|outlet| outlet.producer().client().fatal_error());
         fatal.is_some_and(|(code, _)| is_fencing(code))
     }
 }
@@ -331,32 +287,6 @@ fn defaults(client: &mut ClientConfig, own: &crate::config::PropertyMap, both: &
     }
 }
 
-fn init_error(error: &KafkaError, transactional_id: &str) -> TransactionError {
-    match error.rdkafka_error_code() {
-        Some(
-            code @ (RDKafkaErrorCode::TransactionalIdAuthorizationFailed
-            | RDKafkaErrorCode::ClusterAuthorizationFailed
-            | RDKafkaErrorCode::UnsupportedFeature
-            | RDKafkaErrorCode::InvalidTransactionTimeout),
-        ) => TransactionError::Fatal { message: init_advice(code, transactional_id) },
-        _ => TransactionError::Recover { cause: Cause::Transport, message: format!("InitProducerId: {error}") },
-    }
-}
-
-fn init_advice(code: RDKafkaErrorCode, transactional_id: &str) -> String {
-    match code {
-        RDKafkaErrorCode::InvalidTransactionTimeout => "the broker's transaction.max.timeout.ms is below our \
-            transaction.timeout.ms: raise the one or lower the other (kafka.producer)"
-            .to_string(),
-        RDKafkaErrorCode::UnsupportedFeature => "the broker has no transactions: use Kafka 0.11 or later, or set \
-            delivery = \"at_least_once\""
-            .to_string(),
-        other => format!(
-            "not allowed to use transactional id {transactional_id} ({other}): grant Write and Describe on it to this user"
-        ),
-    }
-}
-
 /// An open transaction. Dropping it without [`Self::commit`] spends the writer.
 #[must_use = "a transaction that is dropped is given up"]
 pub struct Transaction<'w> {
@@ -367,27 +297,21 @@ pub struct Transaction<'w> {
 
 impl Transaction<'_> {
     /// Hands a record to the producer. Waits while the producer's queue is full, up to the transaction's time-out.
-    pub fn send(&mut self, record: OutputRecord<'_>) -> Result<(), TransactionError> {
-        let producer = self.producer()?;
-        let mut base: BaseRecord<'_, [u8], [u8], ()> = BaseRecord::to(record.topic);
-        base.key = record.key;
-        base.payload = record.value;
-        base.timestamp = record.timestamp_ms;
-        base.headers = record.headers;
+    pub fn send(&mut self, mut record: OutputRecord<'_>) -> Result<(), TransactionError> {
         loop {
-            match producer.send(base) {
+            let outlet = self.writer.outlet.as_mut().ok_or_else(no_producer)?;
+            match outlet.send(&mut record) {
                 Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => {
                     if self.began.elapsed() > self.writer.timeout {
                         return Err(TransactionError::Recover {
                             cause: Cause::Delivery,
                             message: "the producer's queue stayed full".into(),
                         });
                     }
-                    producer.poll(Duration::from_millis(1));
-                    base = back;
+                    outlet.producer().poll(Duration::from_millis(1));
                 }
-                Err((error, _)) => return Err(self.classify(&error)),
+                Err(error) => return Err(self.classify(&error)),
             }
         }
     }
@@ -417,8 +341,8 @@ impl Transaction<'_> {
         crate::fail_point::hit("after_commit");
         self.committed = true;
         // Serve the error events that came in meanwhile, then judge.
-        if let Ok(producer) = self.producer() {
-            serve(producer);
+        if let Ok(outlet) = self.outlet() {
+            outlet.serve();
         }
         if self.writer.signs.doubtful.load(Ordering::Acquire) && !crate::mutant::is("keep_producer") {
             self.writer.close();
@@ -434,11 +358,8 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn producer(&self) -> Result<&Arc<InnerProducer>, TransactionError> {
-        self.writer
-            .producer
-            .as_ref()
-            .ok_or_else(|| TransactionError::Recover { cause: Cause::Transport, message: "no producer".into() })
+    fn outlet(&self) -> Result<&Outlet<WriterContext>, TransactionError> {
+        self.writer.outlet.as_ref().ok_or_else(no_producer)
     }
 
     /// Begins to send the offsets. On a thread of its own, which is left behind when it is late: librdkafka waits for the
@@ -449,7 +370,7 @@ impl Transaction<'_> {
         offsets: &TopicPartitionList,
         group: ConsumerGroupMetadata,
     ) -> Result<Receiver<Result<(), KafkaError>>, TransactionError> {
-        let (producer, offsets, left) = (Arc::clone(self.producer()?), offsets.clone(), self.time_left());
+        let (producer, offsets, left) = (Arc::clone(self.outlet()?.producer()), offsets.clone(), self.time_left());
         let (done, sending) = mpsc::channel();
         let thread = std::thread::Builder::new().name("pressline-offsets".into()).spawn(move || {
             let call = |timeout| producer.send_offsets_to_transaction(&offsets, &group, timeout);
@@ -476,14 +397,14 @@ impl Transaction<'_> {
     }
 
     fn end(&self) -> Result<(), TransactionError> {
-        let producer = self.producer()?;
+        let producer = self.outlet()?.producer();
         repeat(self.time_left(), |timeout| producer.commit_transaction(timeout)).map_err(|error| self.classify(&error))
     }
 
     /// Waits until everything is delivered. What is still gathered to full batches is sent at once, not when it has lingered.
     fn drain(&self) -> Result<(), TransactionError> {
-        let producer = self.producer()?;
-        while !flush(producer, FLUSH) {
+        let outlet = self.outlet()?;
+        while !outlet.flush(FLUSH) {
             if self.began.elapsed() > self.writer.timeout {
                 return Err(TransactionError::Recover {
                     cause: Cause::Delivery,
@@ -491,9 +412,9 @@ impl Transaction<'_> {
                 });
             }
             // Failed messages are there as long as their report waits.
-            serve(producer);
+            outlet.serve();
         }
-        serve(producer);
+        outlet.serve();
         if self.writer.signs.undelivered.load(Ordering::Acquire) > 0 {
             let reason = self.writer.signs.reason.lock().ok().and_then(|mut reason| reason.take());
             let undelivered =
@@ -518,46 +439,6 @@ impl Drop for Transaction<'_> {
     }
 }
 
-fn offsets_not_taken(what: &str) -> TransactionError {
-    TransactionError::Recover { cause: Cause::Transport, message: format!("the offsets were not taken: {what}") }
-}
-
-/// Why messages were not delivered, with what to do where that is known.
-fn undelivered(reason: Option<&KafkaError>) -> String {
-    let Some(reason) = reason else { return "messages were not delivered".into() };
-    let cure = match reason.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
-            ": grant this user Write and Describe on the output topic and the topic of dead letters"
-        }
-        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-            ": create the output topic and the topic of dead letters"
-        }
-        Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
-            ": raise max.message.bytes of the topic, or message.max.bytes under kafka.producer"
-        }
-        _ => "",
-    };
-    format!("messages were not delivered ({reason}){cure}")
-}
-
-/// Sends what is gathered and waits until everything is delivered, for `limit` at most; whether it is. rdkafka's own `flush`
-/// gives librdkafka no time, so that its threads do not see that they are to send, and then polls for 100 ms at a time,
-/// which would add both to every transaction.
-fn flush(producer: &InnerProducer, limit: Duration) -> bool {
-    let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: the client lives as long as `producer`, and the call may be made from any thread.
-    let result = unsafe { rdkafka_sys::rd_kafka_flush(producer.client().native_ptr(), limit) };
-    result == rdkafka_sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
-}
-
-/// Serves the events that wait, one each: reports of failed messages, errors, and log lines, which tell of requests that were
-/// late. Those that come meanwhile are left for the next time: with librdkafka's debugging on there is no end of them.
-fn serve(producer: &InnerProducer) {
-    for _ in 0..producer.in_flight_count() {
-        producer.poll(Duration::ZERO);
-    }
-}
-
 /// What a commit leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -578,32 +459,4 @@ fn repeat(limit: Duration, call: impl Fn(Duration) -> Result<(), KafkaError>) ->
             result => return result,
         }
     }
-}
-
-fn retriable(error: &KafkaError) -> bool {
-    matches!(error, KafkaError::Transaction(e) if e.is_retriable() && !e.is_fatal())
-}
-
-fn names_fencing(error: &KafkaError) -> bool {
-    error.rdkafka_error_code().is_some_and(is_fencing)
-}
-
-fn is_fencing(code: RDKafkaErrorCode) -> bool {
-    matches!(code, RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
-}
-
-/// `overdue`: the transaction was open for longer than its time-out.
-fn classify(error: &KafkaError, fenced: bool, overdue: bool, transactional_id: &str) -> TransactionError {
-    // The broker also fences a producer whose transaction it timed out: then it is our own standing still, and a new
-    // producer is right.
-    if fenced && !overdue {
-        return TransactionError::Fenced { transactional_id: transactional_id.to_string() };
-    }
-    let cause = match error {
-        _ if fenced => Cause::Stalled,
-        KafkaError::Flush(_) | KafkaError::MessageProduction(_) => Cause::Delivery,
-        KafkaError::Transaction(e) if e.txn_requires_abort() => Cause::Abortable,
-        _ => Cause::Transport,
-    };
-    TransactionError::Recover { cause, message: error.to_string() }
 }

@@ -134,12 +134,14 @@ def same_instance(world, times, random):
 def broker_kill(world, times, random):
     """The broker is killed and started again on its data."""
     world.start_pair()
-    for _ in range(times):
-        time.sleep(random.uniform(0, 0.5))
-        begun = time.monotonic()
+
+    def kill_and_restart():
         stack("kill", "kafka", "-9")
         stack("restart", "kafka")
-        world.recovered(begun)
+
+    for _ in range(times):
+        time.sleep(random.uniform(0, 0.5))
+        world.recovered(world.together.do(kill_and_restart))
 
 
 def broker_stop(seconds):
@@ -147,15 +149,17 @@ def broker_stop(seconds):
 
     def fault(world, times, random):
         world.start_pair()
-        for _ in range(times):
-            time.sleep(random.uniform(0, 0.5))
-            begun = time.monotonic()
+
+        def stop_and_continue():
             stack("kill", "kafka", "-STOP")
             try:
                 time.sleep(seconds)
             finally:
                 stack("kill", "kafka", "-CONT")
-            world.recovered(begun)
+
+        for _ in range(times):
+            time.sleep(random.uniform(0, 0.5))
+            world.recovered(world.together.do(stop_and_continue))
 
     return fault
 
@@ -178,8 +182,7 @@ def registry_away(world, times, random):
     """The registry is away while one instance is killed and started again: it waits and says so, the other goes on."""
     pair = world.start_pair()
     for _ in range(times):
-        begun = time.monotonic()
-        stack("kill", "registry", "-9")
+        begun = world.together.do(lambda: stack("kill", "registry", "-9"))
         name = random.choice("ab")
         pair[name].kill()
         pair[name] = world.start(name)
@@ -187,8 +190,7 @@ def registry_away(world, times, random):
             "it to say what it waits for", lambda: pair[name].ready()[0] == 503 and "schema" in pair[name].ready()[1]
         )
         world.recovered(begun)
-        stack("restart", "registry")
-        begun = time.monotonic()
+        begun = world.together.do(lambda: stack("restart", "registry"))
         await_that("it to be ready", lambda: pair[name].ready()[0] == 200)
         world.recovered(begun)
 
@@ -419,6 +421,29 @@ def unanswered_end_txn(world, times, random):
         world.recovered(begun)
 
 
+def late_init(world, times, random):
+    """An InitProducerId goes astray, is sent again, and comes when the producer's transactions are under way: the broker takes
+    it for another process's. The instance knows better and goes on."""
+    pair = world.start_pair()
+    for _ in range(times):
+        begun = time.monotonic()
+        late = world.proxy.add(Rule(pair["a"].client, proxy.INIT_PRODUCER_ID, "hold"))
+        pair["a"].kill()
+        pair["a"] = world.start("a")
+        await_that("an InitProducerId", late.hit.is_set)
+        await_that("it to be ready", lambda: pair["a"].ready()[0] == 200)
+        world.recovered(begun)
+        begun = time.monotonic()
+        answer = world.proxy.release(late)[0]
+        if answer is None:
+            raise Failure("the late InitProducerId was not answered")
+        await_that(
+            "it to be thrown out", lambda: (world.check_running(), "transaction given up" in pair["a"].log())[1]
+        )
+        world.recovered(begun)
+        world.proxy.remove(late)
+
+
 def lost_answer(api):
     """One answer of the broker is lost."""
 
@@ -506,6 +531,7 @@ FAULTS = [
     Fault("retention-away", refused(_pass_position, False), at_once=1),
     Fault("held-end-txn", held_end_txn, proxied=True),
     Fault("lost-offset-commit-answer", lost_answer(proxy.TXN_OFFSET_COMMIT), proxied=True),
+    Fault("late-init", late_init, proxied=True),
     Fault("unanswered-end-txn", unanswered_end_txn, test=0, proxied=True),
     *(Fault(f"cuts-{name}", cuts(api), test=0, proxied=True) for api, name in proxy.NAMES.items()),
     Fault("black-hole", black_hole, proxied=True),

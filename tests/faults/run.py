@@ -16,11 +16,13 @@ Ends with a table in Markdown and `N passed, M failed`; exit code 1 when anythin
 
 import argparse
 import dataclasses
+import faulthandler
 import functools
 import itertools
 import os
 import random
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -35,6 +37,7 @@ import faults  # noqa: E402
 import load_faults  # noqa: E402
 from proxy import Proxy  # noqa: E402
 from results import COUNTS, Results  # noqa: E402
+from together import BrokenOff, Together  # noqa: E402
 from world import BREAKABLE, FOLDER, RELEASE, Failure, count_uncommitted, service  # noqa: E402
 
 SUITES = ["test", "soak", "mutants", "load-test", "load-soak", "load-mutants"]
@@ -47,8 +50,8 @@ def the_proxy():
     return Proxy(service("PRESSLINE_TEST_BOOTSTRAP_PROXIED"), service("PRESSLINE_TEST_PROXY_UPSTREAM"))
 
 
-def do(fault, times, seed, mutant=None):
-    """One run of a fault; its result, as it goes into the file."""
+def do(fault, times, seed, mutant=None, together=None):
+    """One run of a fault; its result, as it goes into the file. None where it was broken off for another's failure."""
     begun = time.monotonic()
     result = {"fault": fault.name, "times": times, "seed": seed, "mutant": mutant, "failures": []}
     world = None
@@ -56,6 +59,7 @@ def do(fault, times, seed, mutant=None):
         with fault.world(
             mutant or fault.name, settings=fault.settings, proxied=fault.proxied, mutant=mutant, binary=fault.binary
         ) as world:
+            world.together = together or world.together
             if fault.proxied:
                 with _lock:
                     world.proxy = the_proxy()
@@ -73,8 +77,13 @@ def do(fault, times, seed, mutant=None):
                     world.fail(f"{name}: {what}" if name else what)
             result["failures"] += world.failures
             world.failures = list(result["failures"])  # keeps the folder
+    except BrokenOff:
+        return None
     except Exception as error:  # noqa: BLE001 - every failure is a result
         result["failures"].append(str(error) if isinstance(error, Failure) else traceback.format_exc())
+    finally:
+        if together and result["failures"]:
+            together.break_off()
     if world is not None:
         result |= {"recovery": round(max(world.recoveries, default=0), 1), "notes": sorted(set(world.notes))}
         if result["failures"]:
@@ -110,7 +119,8 @@ def work(arguments, results):
         elif fault.name != "kill" and arguments.times is not None and (wanted or arguments.only):
             wanted = arguments.times
         left = wanted - results.done(fault.name)
-        turns.append([(fault, min(fault.at_once, left - some)) for some in range(0, left, fault.at_once)])
+        at_once = fault.at_once if is_test or fault.at_once == 1 else arguments.at_once or fault.at_once
+        turns.append([(fault, min(at_once, left - some)) for some in range(0, left, at_once)])
     return [item for turn in itertools.zip_longest(*turns) for item in turn if item]
 
 
@@ -131,21 +141,34 @@ def suite(arguments, seeds):
     total = len(todo)
     count = 0
 
-    def one(item):
+    def one(item, together=None):
         nonlocal count
         fault, times = item
-        result = do(fault, times, seeds.randrange(1 << 32))
+        result = do(fault, times, seeds.randrange(1 << 32), together=together)
         with _lock:
             count += 1
-            results.add(result)
-            say(count, total, result)
+            if result:
+                results.add(result)
+                say(count, total, result)
 
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(one, [item for item in todo if not item[0].alone]))
-    for item in todo:
-        if item[0].alone:
-            one(item)
+    hit_at_once = arguments.hit_at_once
+    with ThreadPoolExecutor(hit_at_once) as pool:
+        for _, items in itertools.groupby(sorted((i for i in todo if i[0].alone), key=_kind), _kind):
+            for worlds in _in_groups(list(items), hit_at_once):
+                together = Together(len(worlds))
+                list(pool.map(functools.partial(one, together=together), worlds))
     return results
+
+
+def _kind(item):
+    """The same of worlds that a service's fault can hit at once."""
+    return item[0].name, item[1]
+
+
+def _in_groups(items, most):
+    return (items[first : first + most] for first in range(0, len(items), most))
 
 
 def say(count, total, result):
@@ -217,6 +240,8 @@ def main():
     parser.add_argument("--kills", type=int, default=_number("PRESSLINE_SOAK_KILLS"), help="random kills")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--jobs", type=int, default=4, help="faults side by side")
+    parser.add_argument("--at-once", type=int, metavar="N", help="soak: times that a pair of processes stands in one run")
+    parser.add_argument("--hit-at-once", type=int, default=1, metavar="N", help="pairs that a service's fault hits at once")
     parser.add_argument("--fresh", action="store_true", help="soak: forget what was done")
     parser.add_argument("--table", action="store_true", help="print what is done so far, and do nothing")
     arguments = parser.parse_args()
@@ -258,6 +283,8 @@ def _number(name):
 
 
 if __name__ == "__main__":
+    # Where it stood, when it is ended from outside for taking too long.
+    faulthandler.register(signal.SIGTERM, all_threads=True, chain=True)
     # Threads of librdkafka may hang with a broker that was disturbed: leave without waiting for them.
     code = main()
     sys.stdout.flush()

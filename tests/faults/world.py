@@ -32,6 +32,7 @@ sys.path.insert(0, str(ROOT / "tests" / "python"))
 
 from checker import Tally, is_bad, session_id  # noqa: E402
 from places import Places  # noqa: E402
+from together import Together  # noqa: E402
 
 FOLDER = ROOT / "target" / "faults"
 RELEASE = Path(os.environ.get("PRESSLINE_FAULTS_RELEASE", ROOT / "target" / "release" / "pressline"))
@@ -54,6 +55,8 @@ PAST_TIMEOUTS = 6.5
 PATIENCE = 120
 # Of the usual events a second; less where many runs go on at once, whose own work would be most of the machine's.
 LOAD = float(os.environ.get("PRESSLINE_FAULTS_LOAD", 1))
+# How often a world's threads look: where many go on at once, their looking would be most of the machine's work.
+TICK = 0.02 if LOAD > 0.5 else 0.05
 _BASE_US = 1_750_000_000_000_000
 _ACTIONS = ("EnterPage", "PressButton", "ExitPage")
 PLACES = Places([str(ROOT / "data" / "demo.mmdb")])
@@ -178,6 +181,7 @@ class World:
         self.poisoned = set()  # further (partition, sequence) that must become dead letters
         self.refused = self.may_go_on = False  # it must not run any more; a skip of what was deleted is none
         self.proxy = None
+        self.together = Together(1)  # with the worlds that a service's fault hits at once
 
     def __enter__(self):
         self.folder.mkdir(parents=True)
@@ -196,12 +200,14 @@ class World:
         self.monitor = Monitor(self)
 
     def __exit__(self, kind, *_):
-        if self.load:
-            self.load.end()
-        for instance in self.instances:
-            instance.kill()
-        if self.monitor:
-            self.monitor.end()
+        try:
+            if self.load:
+                self.load.end()
+        finally:
+            for instance in self.instances:
+                instance.kill()
+            if self.monitor:
+                self.monitor.end()
         if kind is None and not self.failures:
             shutil.rmtree(self.folder, ignore_errors=True)
             for future in self.admin.delete_topics(self.topics()).values():
@@ -356,7 +362,7 @@ class Load:
                 for partition in self.sent:
                     self.send_one(partition)
             self._producer.poll(0)
-            time.sleep(0.02)
+            time.sleep(TICK)
         self._producer.flush(60)
 
     def send_one(self, partition):
@@ -378,7 +384,9 @@ class Load:
     def end(self):
         """Stops; returns when all is delivered."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            raise Failure("the harness could not send its last records")
 
 
 class Monitor:
@@ -422,7 +430,7 @@ class Monitor:
         consumer.assign(everything)
         at_end, ending = set(), False
         while not self._stop.is_set():
-            for message in consumer.consume(2000, timeout=0.02):
+            for message in consumer.consume(2000, timeout=TICK):
                 key = message.topic(), message.partition()
                 if message.error() is None:
                     at_end.discard(key)
@@ -506,9 +514,9 @@ class Monitor:
             raise Failure(f"reading the output: {self.error!r}")
 
     def end(self):
-        """Stops."""
+        """Stops. librdkafka may hang in closing a consumer after its broker was disturbed: that is not waited for."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(PATIENCE)
 
 
 class Instance:

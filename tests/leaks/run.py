@@ -14,9 +14,11 @@ Forms and what is left out of them: forms.py. Ends with `N passed, M failed`; ex
 """
 
 import argparse
+import faulthandler
 import ipaddress
 import os
 import re
+import signal
 import sys
 import time
 from collections import Counter
@@ -209,6 +211,8 @@ def _networks():
 
 
 if __name__ == "__main__":
+    # Where it stood, when it is ended from outside for taking too long.
+    faulthandler.register(signal.SIGTERM, all_threads=True, chain=True)
     # Threads of librdkafka may hang: leave without waiting for them.
     code = main()
     sys.stdout.flush()

@@ -1,0 +1,164 @@
+//! Why a transaction or the producer failed, and what to do about it.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+/// Why a transaction or the producer failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransactionError {
+    /// Whatever it was, a new producer and the committed offsets put it right.
+    #[error("{cause}: {message}")]
+    Recover {
+        /// Bounded name for the metric.
+        cause: Cause,
+        /// What Kafka said.
+        message: String,
+    },
+    /// Another live process uses the same transactional id.
+    #[error(
+        "another process has taken over transactional id {transactional_id}; this one leaves so that the two do not \
+         throw each other out for ever: give every process its own `instance`"
+    )]
+    Fenced {
+        /// The shared id.
+        transactional_id: String,
+    },
+    /// Only a person can help.
+    #[error("{message}")]
+    Fatal {
+        /// What Kafka said and what to do.
+        message: String,
+    },
+}
+
+/// Why a transaction was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// Kafka demanded an abort.
+    Abortable,
+    /// A message could not be delivered.
+    Delivery,
+    /// A request timed out or a connection broke.
+    Transport,
+    /// A rebalance moved partitions.
+    Rebalance,
+    /// The process stood still past the transaction's time-out.
+    Stalled,
+    /// The pipeline stops.
+    Stop,
+    /// The brake.
+    Brake,
+}
+
+impl Cause {
+    /// All causes, for the metric's labels.
+    pub const ALL: [Cause; 7] =
+        [Self::Abortable, Self::Delivery, Self::Transport, Self::Rebalance, Self::Stalled, Self::Stop, Self::Brake];
+
+    /// Label of the metric.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Abortable => "abortable",
+            Self::Delivery => "delivery",
+            Self::Transport => "transport",
+            Self::Rebalance => "rebalance",
+            Self::Stalled => "stalled",
+            Self::Stop => "stop",
+            Self::Brake => "brake",
+        }
+    }
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+pub(super) fn init_error(error: &KafkaError, transactional_id: &str) -> TransactionError {
+    match error.rdkafka_error_code() {
+        Some(
+            code @ (RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::UnsupportedFeature
+            | RDKafkaErrorCode::InvalidTransactionTimeout),
+        ) => TransactionError::Fatal { message: init_advice(code, transactional_id) },
+        _ => TransactionError::Recover { cause: Cause::Transport, message: format!("InitProducerId: {error}") },
+    }
+}
+
+fn init_advice(code: RDKafkaErrorCode, transactional_id: &str) -> String {
+    match code {
+        RDKafkaErrorCode::InvalidTransactionTimeout => "the broker's transaction.max.timeout.ms is below our \
+            transaction.timeout.ms: raise the one or lower the other (kafka.producer)"
+            .to_string(),
+        RDKafkaErrorCode::UnsupportedFeature => "the broker has no transactions: use Kafka 0.11 or later, or set \
+            delivery = \"at_least_once\""
+            .to_string(),
+        other => format!(
+            "not allowed to use transactional id {transactional_id} ({other}): grant Write and Describe on it to this user"
+        ),
+    }
+}
+
+pub(super) fn no_producer() -> TransactionError {
+    TransactionError::Recover { cause: Cause::Transport, message: "no producer".into() }
+}
+
+pub(super) fn offsets_not_taken(what: &str) -> TransactionError {
+    TransactionError::Recover { cause: Cause::Transport, message: format!("the offsets were not taken: {what}") }
+}
+
+/// Why messages were not delivered, with what to do where that is known.
+pub(super) fn undelivered(reason: Option<&KafkaError>) -> String {
+    let Some(reason) = reason else { return "messages were not delivered".into() };
+    let cure = match reason.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+            ": grant this user Write and Describe on the output topic and the topic of dead letters"
+        }
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+            ": create the output topic and the topic of dead letters"
+        }
+        Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+            ": raise max.message.bytes of the topic, or message.max.bytes under kafka.producer"
+        }
+        _ => "",
+    };
+    format!("messages were not delivered ({reason}){cure}")
+}
+
+pub(super) fn retriable(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::Transaction(e) if e.is_retriable() && !e.is_fatal())
+}
+
+pub(super) fn names_fencing(error: &KafkaError) -> bool {
+    error.rdkafka_error_code().is_some_and(is_fencing)
+}
+
+pub(super) fn is_fencing(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
+}
+
+/// Why the broker takes a producer for one that another has replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fenced {
+    /// Another process has the same transactional id.
+    ByAnother,
+    /// We stood still, and the broker ended the transaction at its time-out.
+    ForTime,
+    /// An InitProducerId of our own came late, after the one that was sent in its stead.
+    ByOurselves,
+}
+
+pub(super) fn classify(error: &KafkaError, fenced: Option<Fenced>, transactional_id: &str) -> TransactionError {
+    let cause = match error {
+        _ if fenced == Some(Fenced::ByAnother) => {
+            return TransactionError::Fenced { transactional_id: transactional_id.to_string() };
+        }
+        _ if fenced == Some(Fenced::ForTime) => Cause::Stalled,
+        _ if fenced == Some(Fenced::ByOurselves) => Cause::Transport,
+        KafkaError::Flush(_) | KafkaError::MessageProduction(_) => Cause::Delivery,
+        KafkaError::Transaction(e) if e.txn_requires_abort() => Cause::Abortable,
+        _ => Cause::Transport,
+    };
+    TransactionError::Recover { cause, message: error.to_string() }
+}
