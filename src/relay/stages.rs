@@ -1,8 +1,8 @@
 //! Decode, look up, encode: what happens to the records of a batch between their reading and their writing.
 //!
 //! A run of records goes through each stage before the next one begins. So each stage's code stays in the processor's
-//! cache, and the searches for places, which wait for memory, do so side by side; and no address is left when the first
-//! record is written.
+//! cache, and the searches for places, which wait for memory, do so side by side; and the addresses are let go before the
+//! first record is written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

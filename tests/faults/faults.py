@@ -280,7 +280,15 @@ def lost_offsets(world, times, random):
 def _hand_over(world, pair, random):
     """The one leaves its partitions to the other, which is told offsets of before; the rule that does so."""
     before = world.kept()
-    time.sleep(random.uniform(0.5, 1))
+
+    def both_went_on():
+        now = world.kept()
+        owns_some = pair["a"].metric("pressline(?:_sink)?_assigned_partitions") > 0
+        return owns_some and all(now.get(partition, 0) > offset for partition, offset in before.items())
+
+    # Of partitions that it never had, the one that stays can know nothing; what it has committed itself tells it.
+    await_that("both to go on", both_went_on, pause=0.1)
+    time.sleep(random.uniform(0, 0.5))
     stale = _forgets(world, pair["a"], as_before(before))
     _leave(pair["b"])
     return stale
@@ -434,12 +442,16 @@ def late_init(world, times, random):
         await_that("it to be ready", lambda: pair["a"].ready()[0] == 200)
         world.recovered(begun)
         begun = time.monotonic()
+        request = late.held[0][1]
         answer = world.proxy.release(late)[0]
         if answer is None:
             raise Failure("the late InitProducerId was not answered")
-        await_that(
-            "it to be thrown out", lambda: (world.check_running(), "transaction given up" in pair["a"].log())[1]
-        )
+        code = struct.unpack_from(">h", answer, 13 if struct.unpack_from(">h", request, 6)[0] >= 2 else 12)[0]
+        world.notes.append(f"the late InitProducerId was answered with error {code}")
+        if code == 0:  # else it came in the midst of a commit, which the broker lets end first
+            await_that(
+                "it to be thrown out", lambda: (world.check_running(), "transaction given up" in pair["a"].log())[1]
+            )
         world.recovered(begun)
         world.proxy.remove(late)
 

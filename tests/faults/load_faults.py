@@ -6,7 +6,19 @@ import load_clickhouse
 import load_kills
 import load_postgres
 import load_topic
-from faults import COOPERATIVE, EAGER, Fault, broker_kill, broker_stop, churn, forgotten_offsets, kill, kill_at, terminate
+from faults import (
+    COOPERATIVE,
+    EAGER,
+    Fault,
+    black_hole,
+    broker_kill,
+    broker_stop,
+    churn,
+    forgotten_offsets,
+    kill,
+    kill_at,
+    terminate,
+)
 from load_world import ChainWorld, LoadWorld
 from world import LOAD
 
@@ -86,6 +98,7 @@ FAULTS = [
         Fault(f"{name}-clickhouse", do, alone=True, world=_IN["clickhouse"])
         for name, do in load_clickhouse.ANSWERS.items()
     ),
+    Fault("black-hole", black_hole, test=1, proxied=True, world=LoadWorld),
     Fault("down-clickhouse", load_clickhouse.down, alone=True, world=_IN["clickhouse"]),
     Fault("kill-clickhouse", load_clickhouse.kill_server, alone=True, world=LoadWorld),
     Fault("kill-postgres", load_postgres.kill_server, alone=True, world=LoadWorld),

@@ -56,7 +56,7 @@ PATIENCE = 120
 # Of the usual events a second; less where many runs go on at once, whose own work would be most of the machine's.
 LOAD = float(os.environ.get("PRESSLINE_FAULTS_LOAD", 1))
 # How often a world's threads look: where many go on at once, their looking would be most of the machine's work.
-TICK = 0.02 if LOAD > 0.5 else 0.05
+TICK = 0.02 if LOAD > 0.5 else 0.05 if LOAD > 0.05 else 0.15
 _BASE_US = 1_750_000_000_000_000
 _ACTIONS = ("EnterPage", "PressButton", "ExitPage")
 PLACES = Places([str(ROOT / "data" / "demo.mmdb")])
