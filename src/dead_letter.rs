@@ -4,6 +4,27 @@ use std::fmt;
 
 use rdkafka::message::{Header, OwnedHeaders};
 
+/// What the headers of a dead letter are called.
+pub mod header {
+    /// [`Reason::code`](super::Reason::code), or the code of a sink's refusal.
+    pub const REASON: &str = "pressline.reason";
+    /// The field or column it is about; empty where it is the whole record.
+    pub const FIELD: &str = "pressline.field";
+    /// The reason in words.
+    pub const MESSAGE: &str = "pressline.message";
+    /// The topic that the record stands in.
+    pub const TOPIC: &str = "pressline.topic";
+    /// The partition that the record stands in.
+    pub const PARTITION: &str = "pressline.partition";
+    /// The record's offset.
+    pub const OFFSET: &str = "pressline.offset";
+    /// The sink that refused the row.
+    pub const SINK: &str = "pressline.sink";
+
+    /// Those of the relay's letters.
+    pub const OF_RELAY: [&str; 6] = [REASON, FIELD, MESSAGE, TOPIC, PARTITION, OFFSET];
+}
+
 /// A dead letter's headers, in this order.
 pub fn headers(pairs: &[(&str, &str)]) -> OwnedHeaders {
     let headers = OwnedHeaders::new_with_capacity(pairs.len());

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{Report, Subject};
 use crate::config::sink::{ClickHouseDelivery, ColumnsConfig, LoadConfig};
 use crate::config::{OnStale, PipelineConfig};
+use crate::dead_letter::header;
 use crate::encode;
 use crate::enrich::BUILD_HEADER;
 use crate::finding::Finding;
@@ -236,13 +237,13 @@ fn places(config: &PipelineConfig) -> Vec<Flow> {
     flows
 }
 
-const RELAY_LETTERS: [&str; 3] = ["pressline.reason", "pressline.field", "pressline.message"];
-const SINK_LETTERS: [&str; 4] = ["pressline.reason", "pressline.field", "pressline.message", "pressline.sink"];
+const RELAY_LETTERS: [&str; 3] = [header::REASON, header::FIELD, header::MESSAGE];
+const SINK_LETTERS: [&str; 4] = [header::REASON, header::FIELD, header::MESSAGE, header::SINK];
 
 fn dead_letters(pipeline: &str, topic: &str, words: &[&str]) -> Vec<Flow> {
     let kept = || Kept::Topic(topic.into());
     let mut flows = vec![flow(pipeline, "key", "", Origin::Position, Through::Nothing, POINTER, kept())];
-    let positions = ["pressline.topic", "pressline.partition", "pressline.offset"];
+    let positions = [header::TOPIC, header::PARTITION, header::OFFSET];
     flows.extend(
         positions.map(|name| flow(pipeline, "header", name, Origin::Position, Through::Nothing, POINTER, kept())),
     );

@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 
 use super::cluster::Quiet;
 use crate::config::PipelineConfig;
+use crate::dead_letter::header;
 use crate::event::SessionId;
 use crate::registry::{Registry, SchemaId};
 
@@ -217,10 +218,10 @@ impl Watch {
         let delay = timestamp_ms.and_then(|ms| since(ms, now));
         if record.topic() == self.topics[2] {
             self.counts.dead += 1;
-            let header = |name: &str| header(record, name);
-            let at = header("pressline.partition").parse().ok().zip(header("pressline.offset").parse().ok());
+            let text = |name: &str| text_of(record, name);
+            let at = text(header::PARTITION).parse().ok().zip(text(header::OFFSET).parse().ok());
             let raw = at.and_then(|at| self.on_the_way.remove(&at));
-            let end = End::Dead { reason: header("pressline.reason"), field: header("pressline.field") };
+            let end = End::Dead { reason: text(header::REASON), field: text(header::FIELD) };
             return Seen { raw, end, timestamp_ms, delay };
         }
         self.counts.enriched += 1;
@@ -302,7 +303,7 @@ fn short(session: &str) -> String {
     session.chars().take(SESSION_DIGITS).collect()
 }
 
-fn header(record: &OwnedMessage, name: &str) -> String {
+fn text_of(record: &OwnedMessage, name: &str) -> String {
     let found = record.headers().and_then(|headers| headers.iter().find(|h| h.key == name).and_then(|h| h.value));
     found.map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
 }

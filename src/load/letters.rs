@@ -6,7 +6,7 @@ use super::{Class, LoadError, Origin, Refusal};
 use crate::brake::Brake;
 use crate::config::sink::{LoadConfig, SinkConsumerConfig};
 use crate::config::{Delivery, REPLAYS};
-use crate::dead_letter;
+use crate::dead_letter::{self, header};
 use crate::transaction::{OutputRecord, TransactionError, Writer};
 
 /// Rows the brake looks back on.
@@ -92,13 +92,13 @@ impl DeadLetters {
                 value: None,
                 timestamp_ms: origin.timestamp_ms,
                 headers: Some(dead_letter::headers(&[
-                    ("pressline.reason", refusal.why.code()),
-                    ("pressline.field", &refusal.column),
-                    ("pressline.message", &refusal.to_string()),
-                    ("pressline.topic", &self.source_topic),
-                    ("pressline.partition", &partition),
-                    ("pressline.offset", &offset),
-                    ("pressline.sink", &self.author),
+                    (header::REASON, refusal.why.code()),
+                    (header::FIELD, &refusal.column),
+                    (header::MESSAGE, &refusal.to_string()),
+                    (header::TOPIC, &self.source_topic),
+                    (header::PARTITION, &partition),
+                    (header::OFFSET, &offset),
+                    (header::SINK, &self.author),
                 ])),
             })?;
         }

@@ -13,6 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::OffsetsError;
 use crate::config::KafkaConfig;
 use crate::coordinator::Partition;
+use crate::dead_letter::header;
 use crate::kafka::{self, METADATA_TIMEOUT, Probe, Role};
 use crate::source::position;
 
@@ -150,10 +151,10 @@ fn origin(letter: &BorrowedMessage<'_>, wanted: &LettersOf<'_>) -> Option<(Parti
         let header = headers.iter().find(|header| header.key == name)?;
         std::str::from_utf8(header.value?).ok()
     };
-    if text("pressline.sink") != Some(wanted.sink) || text("pressline.topic") != Some(wanted.topic) {
+    if text(header::SINK) != Some(wanted.sink) || text(header::TOPIC) != Some(wanted.topic) {
         return None;
     }
-    let (partition, offset) = (text("pressline.partition")?.parse().ok()?, text("pressline.offset")?.parse().ok()?);
+    let (partition, offset) = (text(header::PARTITION)?.parse().ok()?, text(header::OFFSET)?.parse().ok()?);
     let (from, to) = wanted.spans.get(&partition)?;
     (*from..*to).contains(&offset).then_some((partition, offset))
 }

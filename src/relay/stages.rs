@@ -16,7 +16,7 @@ use crate::bounds::Tally;
 use crate::brake::Brake;
 use crate::config::PipelineConfig;
 use crate::coordinator::Partition;
-use crate::dead_letter::{self, Reject};
+use crate::dead_letter::{self, Reject, header};
 use crate::decode::Decoder;
 use crate::encode::Encoder;
 use crate::enrich::{BUILD_HEADER, Enricher};
@@ -193,12 +193,12 @@ impl Stages {
         self.value.clear();
         self.value.extend_from_slice(format!("{}/{partition}/{offset}", record.topic()).as_bytes());
         let headers = dead_letter::headers(&[
-            ("pressline.reason", reject.reason.code()),
-            ("pressline.field", reject.field),
-            ("pressline.message", &reject.to_string()),
-            ("pressline.topic", record.topic()),
-            ("pressline.partition", &partition),
-            ("pressline.offset", &offset),
+            (header::REASON, reject.reason.code()),
+            (header::FIELD, reject.field),
+            (header::MESSAGE, &reject.to_string()),
+            (header::TOPIC, record.topic()),
+            (header::PARTITION, &partition),
+            (header::OFFSET, &offset),
         ]);
         let letter = OutputRecord { topic, key: Some(&self.value), value: None, timestamp_ms, headers: Some(headers) };
         #[cfg(feature = "mutants")]
