@@ -11,6 +11,7 @@
 //! [`relay`] is the loop that joins them, [`coordinator`] is the part of it that decides (without I/O), [`pipeline`]
 //! builds the workers that run it, and [`supervise`] looks after them.
 
+pub mod allocator;
 pub mod avro;
 pub mod bounds;
 pub mod brake;

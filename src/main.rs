@@ -16,7 +16,7 @@ use pressline::offsets::{self, OffsetsArgs};
 use pressline::places::{self, PlacesArgs};
 use pressline::reconcile::{self, ReconcileArgs};
 use pressline::replay::{self, ReplayArgs};
-use pressline::{check, config, consume, crash, daemon, generate, topics};
+use pressline::{allocator, check, config, consume, crash, daemon, generate, topics};
 
 /// Relays button presses from Kafka to Kafka: looks up the place, drops the address, writes Avro, each event exactly
 /// once.
@@ -111,6 +111,7 @@ impl ConfigArgs {
 
 fn main() -> ExitCode {
     crash::leave_nothing();
+    allocator::give_back_large_blocks();
     match Cli::parse().command {
         Command::Run(args) => daemon::run(&args.sources()),
         Command::Check(args) => {

@@ -1,8 +1,7 @@
 //! Topic ids (KIP-516): what tells a topic from another of the same name that was made after the first was deleted.
 //! And the rights that our user has on a topic, which come with the same answer.
 //!
-//! rdkafka 0.39 does not wrap librdkafka's DescribeTopics, so this file calls it (unsafe code is here, in
-//! `source/leave.rs`, in `topics/admin.rs` and in the demo's cluster only).
+//! rdkafka 0.39 does not wrap librdkafka's DescribeTopics, so this file calls it.
 
 use std::ffi::{CStr, CString};
 use std::fmt;
