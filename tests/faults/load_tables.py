@@ -92,6 +92,10 @@ class PostgresTable:
                 found[partition] = origin(rows[0][0])[2]
         return found
 
+    def count(self):
+        """Events in the table, each counted once."""
+        return int(self.run_sql(f"SELECT count(DISTINCT session_id) FROM {self.table}")[0][0])
+
     def positions(self):
         """Partition → next offset by pressline's table; empty while there is none."""
         try:
@@ -191,6 +195,10 @@ class ClickHouseTable:
             f"SELECT max(toString(session_id)) FROM {self.table} GROUP BY substring(toString(session_id), 20, 7)"
         )
         return {where[1]: where[2] for where in map(origin, lines) if where}
+
+    def count(self):
+        """Events in the table, each counted once."""
+        return int(self.run_sql(f"SELECT uniqExact(session_id) FROM {self.table}")[0])
 
     def rows(self, missing=()):
         """All rows, with the fields' names and those of the coordinates."""

@@ -339,7 +339,22 @@ class ChainWorld(LoadWorld):
         return {"relay": relay} | LoadWorld.left(self)
 
     def _await_positions(self, sent):
-        """Offsets of the topic between are not the inputs': what is in the tables says all."""
+        """Offsets of the topic between are not the inputs', and its partitions not theirs: that the newest of each input partition is in a
+        table does not mean that all are. So they are counted."""
+        sound = sum(not self.is_bad(p, s) for p, count in sent.items() for s in range(count))
+        for database in set(self.tables) - self.stopped:
+            await_that(
+                f"all {sound} events to be in {database}",
+                lambda: (self.check_running(), self._count(database) >= sound)[1],
+                5 * PATIENCE,
+                pause=0.5,
+            )
+
+    def _count(self, database):
+        try:
+            return self.tables[database].count()
+        except Unreachable:  # a fault may have seen to that
+            return 0
 
 
 def owns(instance, database):
