@@ -23,12 +23,16 @@ pub mod header {
 
     /// Those of the relay's letters.
     pub const OF_RELAY: [&str; 6] = [REASON, FIELD, MESSAGE, TOPIC, PARTITION, OFFSET];
+
+    /// Those of a sink's letters.
+    pub const OF_SINK: [&str; 7] = [REASON, FIELD, MESSAGE, TOPIC, PARTITION, OFFSET, SINK];
 }
 
-/// A dead letter's headers, in this order.
-pub fn headers(pairs: &[(&str, &str)]) -> OwnedHeaders {
-    let headers = OwnedHeaders::new_with_capacity(pairs.len());
-    pairs.iter().fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }))
+/// A dead letter's headers, in this order; `names` are [`header::OF_RELAY`] or [`header::OF_SINK`].
+pub fn headers<const N: usize>(names: [&str; N], values: [&str; N]) -> OwnedHeaders {
+    let headers = OwnedHeaders::new_with_capacity(N);
+    let pairs = names.into_iter().zip(values);
+    pairs.fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
 }
 
 /// Why a record cannot be relayed. The record goes to the dead-letter topic with [`Reason::code`] in a header.

@@ -91,15 +91,18 @@ impl DeadLetters {
                 key: Some(key.as_bytes()),
                 value: None,
                 timestamp_ms: origin.timestamp_ms,
-                headers: Some(dead_letter::headers(&[
-                    (header::REASON, refusal.why.code()),
-                    (header::FIELD, &refusal.column),
-                    (header::MESSAGE, &refusal.to_string()),
-                    (header::TOPIC, &self.source_topic),
-                    (header::PARTITION, &partition),
-                    (header::OFFSET, &offset),
-                    (header::SINK, &self.author),
-                ])),
+                headers: Some(dead_letter::headers(
+                    header::OF_SINK,
+                    [
+                        refusal.why.code(),
+                        &refusal.column,
+                        &refusal.to_string(),
+                        &self.source_topic,
+                        &partition,
+                        &offset,
+                        &self.author,
+                    ],
+                )),
             })?;
         }
         transaction.deliver()

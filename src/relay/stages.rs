@@ -192,14 +192,10 @@ impl Stages {
         let (partition, offset) = (record.partition().to_string(), record.offset().to_string());
         self.value.clear();
         self.value.extend_from_slice(format!("{}/{partition}/{offset}", record.topic()).as_bytes());
-        let headers = dead_letter::headers(&[
-            (header::REASON, reject.reason.code()),
-            (header::FIELD, reject.field),
-            (header::MESSAGE, &reject.to_string()),
-            (header::TOPIC, record.topic()),
-            (header::PARTITION, &partition),
-            (header::OFFSET, &offset),
-        ]);
+        let headers = dead_letter::headers(
+            header::OF_RELAY,
+            [reject.reason.code(), reject.field, &reject.to_string(), record.topic(), &partition, &offset],
+        );
         let letter = OutputRecord { topic, key: Some(&self.value), value: None, timestamp_ms, headers: Some(headers) };
         #[cfg(feature = "mutants")]
         let letter = leak::into_letter(record, letter);
