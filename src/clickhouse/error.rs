@@ -60,26 +60,17 @@ impl fmt::Display for ChError {
 impl ChError {
     /// Our own configuration is at fault.
     pub fn configuration(key: &str, what: impl fmt::Display) -> Self {
-        Self {
-            class: Class::Configuration,
-            code: None,
-            row: None,
-            place: key.into(),
-            what: what.to_string(),
-            cure: "mend it",
-        }
+        Self::new(Class::Configuration, key, what.to_string(), "mend it")
+    }
+
+    /// One without a number of ClickHouse's.
+    fn new(class: Class, place: &str, what: impl Into<String>, cure: &'static str) -> Self {
+        Self { class, code: None, row: None, place: place.into(), what: what.into(), cure }
     }
 
     /// No answer came within the time that `timeout_ms` sets.
     pub fn timed_out(place: &str, class: Class) -> Self {
-        Self {
-            class,
-            code: None,
-            row: None,
-            place: place.into(),
-            what: "no answer within sink.clickhouse.timeout_ms".into(),
-            cure: "look at the server's load",
-        }
+        Self::new(class, place, "no answer within sink.clickhouse.timeout_ms", "look at the server's load")
     }
 
     /// What ClickHouse's client reports. `lost`: the class of a lost connection, which differs between reading and writing.
@@ -89,23 +80,19 @@ impl ChError {
             Error::BadResponse(text) => Self::from_answer(place, text),
             Error::TimedOut => Self::timed_out(place, lost),
             // Addresses and system errors only: no answer was read yet.
-            Error::Network(cause) => Self {
-                class: lost,
-                code: None,
-                row: None,
-                place: place.into(),
-                what: format!("connection failed: {}", with_causes(cause.as_ref())),
-                cure: "is the server up, and sink.clickhouse.url its HTTP interface?",
-            },
+            Error::Network(cause) => Self::new(
+                lost,
+                place,
+                format!("connection failed: {}", with_causes(cause.as_ref())),
+                "is the server up, and sink.clickhouse.url its HTTP interface?",
+            ),
             Error::InvalidParams(_) => Self::configuration("sink.clickhouse.url", "not an http:// or https:// address"),
-            _ => Self {
-                class: lost,
-                code: None,
-                row: None,
-                place: place.into(),
-                what: "an answer that is not ClickHouse's".into(),
-                cure: "is sink.clickhouse.url its HTTP interface?",
-            },
+            _ => Self::new(
+                lost,
+                place,
+                "an answer that is not ClickHouse's",
+                "is sink.clickhouse.url its HTTP interface?",
+            ),
         }
     }
 
@@ -113,14 +100,11 @@ impl ChError {
         let Some(code) = number_after(text, "Code: ") else {
             // Of an answer without a body the client passes on the status.
             let denied = text.starts_with("401") || text.starts_with("403");
-            return Self {
-                class: if denied { Class::Authentication } else { Class::Transient },
-                code: None,
-                row: None,
-                place: place.into(),
-                what: if denied { "access denied" } else { "an error without ClickHouse's code" }.into(),
-                cure: "look at the proxy before the server, if there is one",
+            let (class, what) = match denied {
+                true => (Class::Authentication, "access denied"),
+                false => (Class::Transient, "an error without ClickHouse's code"),
             };
+            return Self::new(class, place, what, "look at the proxy before the server, if there is one");
         };
         // The same code for two things: parts pile up, or one insert spans more partitions than it may.
         let many_partitions = code == TOO_MANY_PARTS && text.contains("max_partitions_per_insert_block");
