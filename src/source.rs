@@ -362,11 +362,8 @@ impl Source {
                 Err(SourceError::Transient(format!("topic {topic} does not exist: create it")))
             }
             KafkaError::MessageConsumption(
-                code @ (RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed),
-            ) => Err(SourceError::Transient(format!(
-                "not allowed to read topic {topic} as group {} ({code}): grant Read on both to this user",
-                self.group
-            ))),
+                RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed,
+            ) => Err(transient(error, &format!("topic {topic} cannot be read as group {}", self.group))),
             KafkaError::MessageConsumption(RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::InvalidMessage) => {
                 Err(SourceError::Refused(format!(
                     "topic {topic}: a record batch is damaged (its checksum is wrong); positions are {:?}. Nothing was \

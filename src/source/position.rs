@@ -300,11 +300,13 @@ fn is_empty(consumer: &BaseConsumer<SourceContext>, topic: &str) -> Result<bool,
     Ok(true)
 }
 
+/// With the right that is missing, where one is.
 pub(super) fn transient(error: &KafkaError, what: &str) -> SourceError {
     let cure = match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
             "; grant this user Read on a topic that is read, Write on one that is written"
         }
+        Some(RDKafkaErrorCode::GroupAuthorizationFailed) => "; grant this user Read on the group",
         _ => "",
     };
     SourceError::Transient(format!("{what}: {error}{cure}"))
