@@ -12,6 +12,7 @@ use crate::{
     encode::Encoder,
     event::ClientIp,
     place::{CacheStats, Chain, Coarsening, FragmentCache, Lookup, Place, PlaceError, PlaceKey, Places},
+    retire::retire,
 };
 
 /// Header of an output record: when the database that its place came from was built, seconds since 1970 in decimal.
@@ -137,8 +138,11 @@ impl Enricher {
         let Some(supply) = &mut self.supply else { return };
         // An error says that there will be no others.
         if supply.databases.has_changed().unwrap_or(false) {
-            self.places = Arc::clone(&supply.databases.borrow_and_update());
-            self.cache = supply.caches.of(&self.places);
+            let places = Arc::clone(&supply.databases.borrow_and_update());
+            let cache = supply.caches.of(&places);
+            let replaced = (std::mem::replace(&mut self.places, places), std::mem::replace(&mut self.cache, cache));
+            // Whoever drops a database last unmaps it and frees every fragment: no batch is to wait for that.
+            retire(replaced);
         }
     }
 

@@ -51,6 +51,7 @@ pub mod registry;
 pub mod relay;
 pub mod reload;
 pub mod replay;
+pub mod retire;
 pub mod schema;
 pub mod source;
 pub mod status;

@@ -32,6 +32,7 @@ use self::error::{
 use self::outlet::Outlet;
 use crate::config::{Delivery, KafkaConfig};
 use crate::kafka::{self, Role};
+use crate::retire::retire;
 
 /// `transaction.timeout.ms`: below the consumer's session time-out, so that what a dead worker left open is ended
 /// before its partitions are read by another.
@@ -189,7 +190,7 @@ impl Writer {
         if self.delivery == Delivery::ExactlyOnce
             && let Err(error) = producer.init_transactions(timeout)
         {
-            kafka::retire(producer);
+            retire(producer);
             self.late_init.set(Some(Instant::now()));
             return Err(init_error(&error, &self.transactional_id));
         }
@@ -211,7 +212,7 @@ impl Writer {
     /// Lets the producer go. What it left open is ended by the next [`Self::reopen`] or the broker's time-out.
     pub fn close(&mut self) {
         if let Some(outlet) = self.outlet.take() {
-            kafka::retire(outlet.into_producer());
+            retire(outlet.into_producer());
         }
     }
 

@@ -11,6 +11,7 @@ use crate::config::sink::LoadConfig;
 use crate::finding::Finding;
 use crate::kafka::{self, Role};
 use crate::load::Kind;
+use crate::retire::retire;
 
 /// The key that brokers who do not answer are told at.
 const SERVERS: &str = "kafka.bootstrap_servers";
@@ -72,7 +73,7 @@ fn ask(subject: &Subject<'_, LoadConfig>, kind: Kind, topic_told: bool, report: 
         }
     }
     // Its destructor may wait for librdkafka's threads.
-    kafka::retire(consumer);
+    retire(consumer);
     answered
 }
 

@@ -15,6 +15,7 @@ use crate::config::KafkaConfig;
 use crate::coordinator::Partition;
 use crate::dead_letter::header;
 use crate::kafka::{self, METADATA_TIMEOUT, Probe, Role};
+use crate::retire::retire;
 use crate::source::position;
 
 /// How long the broker may deliver nothing before the comparison is given up.
@@ -165,7 +166,7 @@ pub async fn is_compacted(kafka: &KafkaConfig, topic: &str) -> bool {
     let Ok(admin) = config.create::<AdminClient<DefaultClientContext>>() else { return false };
     let options = AdminOptions::new().request_timeout(Some(METADATA_TIMEOUT));
     let answers = admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await;
-    kafka::retire(admin);
+    retire(admin);
     let entries = answers.into_iter().flatten().flatten().flat_map(|resource| resource.entries);
     entries
         .filter(|entry| entry.name == "cleanup.policy")
