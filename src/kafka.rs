@@ -35,6 +35,8 @@ pub fn client_config(kafka: &KafkaConfig, role: Role) -> Result<ClientConfig, Se
         .set("client.id", "pressline")
         // Without it a half-open connection is noticed only by a request's time-out.
         .set("socket.keepalive.enable", "true")
+        // Client metrics for the broker (KIP-714) take a lock for each record polled, and ours tell more.
+        .set("enable.metrics.push", "false")
         // Fetch responses may exceed fetch.max.bytes by one batch; a large record must not kill the connection.
         .set("receive.message.max.bytes", "200000000");
     security(&mut config, kafka)?;
@@ -98,15 +100,6 @@ pub fn invalid_property(config: &ClientConfig) -> Option<(String, String)> {
         }
         Err(other) => Some((String::new(), other.to_string())),
         Ok(_) => None,
-    }
-}
-
-/// Drops a client on a thread of its own: its destructor waits for librdkafka's threads, which can take seconds, or for ever,
-/// when a broker does not answer.
-pub fn retire(client: impl Send + 'static) {
-    let spawned = std::thread::Builder::new().name("pressline-retire".into()).spawn(move || drop(client));
-    if let Err(error) = spawned {
-        tracing::warn!(%error, "no thread to retire a Kafka client on");
     }
 }
 

@@ -11,6 +11,7 @@ use crate::bounds::Bounds;
 use crate::config::KafkaConfig;
 use crate::kafka::{self, METADATA_TIMEOUT, Probe, Role};
 use crate::offsets::Advice;
+use crate::retire::retire;
 use crate::topic_id::{self, TopicId, TopicIdError};
 
 /// What a worker reads and as whom.
@@ -90,7 +91,7 @@ fn current_topic_id(client: &ClientConfig, topic: &str) -> Result<Option<TopicId
             Err(SourceError::Transient(format!("topic {topic}: {error}{cause}")))
         }
     };
-    kafka::retire(probe);
+    retire(probe);
     current
 }
 
@@ -101,7 +102,7 @@ fn consumer_config(options: &SourceOptions<'_>) -> Result<ClientConfig, SourceEr
     let defaults = [
         ("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string()),
         // A member hears of a rebalance with its next heartbeat: partitions stand still for as long as this.
-        ("heartbeat.interval.ms", "1000".to_string()),
+        ("heartbeat.interval.ms", "500".to_string()),
         ("partition.assignment.strategy", "cooperative-sticky".to_string()),
         // The default of a second would starve a worker each time its small queue was full.
         ("fetch.queue.backoff.ms", "10".to_string()),
