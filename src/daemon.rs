@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tracing_log::AsLog;
 use tracing_subscriber::EnvFilter;
 
 use crate::check;
@@ -79,7 +80,9 @@ pub fn init_log(config: &LogConfig) -> Result<(), String> {
         LogFormat::Json => tracing::subscriber::set_global_default(builder.json().finish()),
     }
     .map_err(|error| error.to_string())?;
-    tracing_log::LogTracer::init().map_err(|error| error.to_string())
+    // What the filter lets nobody see is dropped where it is written: librdkafka's binding has a line for each record it frees.
+    let most = tracing::level_filters::LevelFilter::current().as_log();
+    tracing_log::LogTracer::builder().with_max_level(most).init().map_err(|error| error.to_string())
 }
 
 async fn run_loaded(loaded: Loaded) -> u8 {
