@@ -255,15 +255,20 @@ fn shorten(number: f64) -> Result<f32, Why> {
 
 #[inline]
 fn text<'a>(cursor: &mut Cursor<'a>, most: Option<usize>) -> Result<&'a [u8], Why> {
-    let text = cursor.text()?;
-    if text.as_bytes().contains(&0) {
-        return Err(Why::NulCharacter);
-    }
+    let bytes = cursor.bytes()?;
+    // Mostly short and of plain ASCII: one pass over it, without a branch, tells both that and that it has no NUL.
+    let plain = bytes.iter().fold(true, |plain, &byte| plain & (1..0x80).contains(&byte));
+    let characters = if plain { bytes.len() } else { characters(bytes)? };
     match most {
-        // As many bytes are as many characters at most.
-        Some(most) if text.len() > most && text.chars().count() > most => Err(Why::TooLong),
-        _ => Ok(text.as_bytes()),
+        Some(most) if characters > most => Err(Why::TooLong),
+        _ => Ok(bytes),
     }
+}
+
+#[cold]
+fn characters(bytes: &[u8]) -> Result<usize, Why> {
+    let text = std::str::from_utf8(bytes).map_err(|_| DatumError::NotUtf8)?;
+    if bytes.contains(&0) { Err(Why::NulCharacter) } else { Ok(text.chars().count()) }
 }
 
 #[inline]
