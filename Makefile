@@ -148,7 +148,7 @@ microbench: ## nanoseconds per record: decode, lookup, encode
 instructions: ## instructions per record: decode, lookup, encode, beside what does the same (needs valgrind)
 	python3 tests/bench/instructions.py
 
-profile: prerequisites build ## flame graph of the relay at work, and the share of each stage (needs perf)
+profile: prerequisites build ## flame graph of the relay at work, and the share of each stage (needs perf); PROFILE="--sink postgres"
 	$(STACK) run -- python3 tests/bench/profile.py $(PROFILE)
 
 clean-stack: stack-down ## stop the services and remove their data

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Where `pressline run` spends its time: a flame graph (SVG) and the share of each stage, of a relay at work.
+"""Where `pressline run` spends its time: a flame graph (SVG) and the share of each stage, of a relay or, with `--sink`, a sink at
+work.
 
 Run it through `make profile`, which starts the services. Needs `perf` (Debian: linux-perf); installs inferno, which draws
 the graph, into the cache. Samples the clock, since virtual machines often have no counters of the processor.
@@ -11,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -32,6 +34,9 @@ STAGES = [
     ("decode", r"^<?pressline::(decode|timestamp|event)\b"),
     ("lookup of the place", r"^<?pressline::(enrich|place)\b"),
     ("encode", r"^<?pressline::encode\b"),
+    ("rows to the database's format", r"^<?pressline::(avro|postgres::(encode|convert|plan|numeric|copy)|clickhouse::(block|plan))\b"),
+    ("lz4 of ClickHouse's blocks", r"lz4_flex"),
+    ("gathering a batch", r"^<?pressline::load::batch\b"),
     ("librdkafka: lz4, unpacking", r"LZ4F?_decompress|lz4_decompress"),
     ("librdkafka: lz4, packing", r"LZ4F?_compress|lz4_compress"),
     ("librdkafka: checksums", r"crc32c"),
@@ -51,6 +56,7 @@ _STAGES = [(name, re.compile(pattern)) for name, pattern in STAGES]
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--events", type=int, default=2_000_000)
+    arguments.add_argument("--sink", choices=["postgres", "clickhouse"], help="of the sink, instead of the relay")
     options = arguments.parse_args()
     if not bench.BOOTSTRAP or not bench.REGISTRY:
         print("PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are not set: run `make profile`", file=sys.stderr)
@@ -59,24 +65,45 @@ def main() -> int:
         print("perf is missing: install it (Debian: linux-perf; Ubuntu: linux-tools-generic)", file=sys.stderr)
         return 1
     FOLDER.mkdir(parents=True, exist_ok=True)
-    folded = fold(sample(options.events))
-    draw(folded, f"pressline run, {options.events:,} presses")
+    folded = fold(sample_sink(options.sink, options.events) if options.sink else sample(options.events))
+    draw(folded, f"pressline run, {options.events:,} presses{f' into {options.sink}' if options.sink else ''}")
     print(table(folded, options.events))
     return 0
 
 
 def sample(events: int) -> Path:
-    """Samples a relay from its first record to its last; the file of perf."""
+    """Samples a relay at work; the file of perf."""
     mmdb = [f for f in os.environ.get("PRESSLINE_BENCH_MMDB", "").split(":") if f] or [str(bench.ROOT / "data/demo.mmdb")]
-    raw, data = f"profile_raw_{os.getpid()}", FOLDER / "perf.data"
+    raw = f"profile_raw_{os.getpid()}"
     bench.generate(raw, events, mmdb)
     daemon = bench.relaying(raw, f"profile_out_{os.getpid()}", mmdb)
-    daemon.wait(lambda: "relaying, each event" in daemon.log.read_text(), "start")
+    return _until(daemon, "pressline_records_in_total", events)
+
+
+def sample_sink(name: str, events: int) -> Path:
+    """Samples a sink, and it alone, at work; the file of perf."""
+    import sinks  # needs the databases' clients
+
+    topic = sinks.presses(events)
+    with tempfile.TemporaryDirectory() as folder:
+        database = (sinks.Postgres if name == "postgres" else sinks.ClickHouse)(folder)
+        database.make()
+        daemon = bench.Daemon(f"{topic}_{name}", f'[sink]\ntopic = "{topic}"\n{database.settings()}')
+        data = _until(daemon, "pressline_sink_rows_total", events)
+        database.must_hold(events)
+    return data
+
+
+def _until(daemon: bench.Daemon, metric: str, events: int) -> Path:
+    """Samples from the first of these records to the last."""
+    # Once records come: a thread that is made while perf lists those that there are would be left out.
+    daemon.wait(lambda: daemon.metric(metric), "first records")
+    data = FOLDER / "perf.data"
     # By DWARF, since neither Rust's nor C's optimised code keeps frame pointers.
     perf = subprocess.Popen(
         ["perf", "record", "-q", "-e", "cpu-clock", "-F", str(FREQUENCY), "--call-graph", "dwarf,8192", "-m", "1024",
          "-p", str(daemon.process.pid), "-o", str(data)])
-    daemon.wait(lambda: daemon.metric("pressline_records_in_total") >= events, "end", pause=0.5)
+    daemon.wait(lambda: daemon.metric(metric) >= events, "end", pause=0.5)
     daemon.stop()
     perf.wait(60)
     return data

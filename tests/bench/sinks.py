@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """CPU seconds per million rows of the loader and of the server, rows per second and peak memory of pressline's sinks, each
 beside what its database does at best with the same rows: `\\copy ... (format binary)` from a file, and one `INSERT ... FORMAT
-Native` from a file. In the same run and in turns. Prints a Markdown table.
+Native` from a file; that also in as many inserts as pressline makes of them, since each is a part that is written and then merged
+with others. In the same run and in turns. Prints a Markdown table.
 
 Run it through `make bench`, which starts the services.
 """
@@ -16,16 +17,21 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 
-from bench import BOOTSTRAP, ROOT, Daemon, create, generate, machine, relaying, usage_of
+from bench import BOOTSTRAP, ROOT, Daemon, create, generate, machine, peer, relaying, usage_of
 
 # The columns that people want, without indexes: what is compared is the loading.
 POSTGRES_COLUMNS = """session_id uuid NOT NULL, "timestamp" timestamptz NOT NULL, cohort smallint, action text NOT NULL,
     country_name text NOT NULL, country_code char(2) NOT NULL, subdivision_name text NOT NULL, subdivision_code varchar(8) NOT NULL,
     city_name text NOT NULL, latitude double precision, longitude double precision, accuracy_km integer, time_zone text"""
+
+
+# What pressline inserts at once by default, of a partition.
+INSERT_ROWS = 100_000
 
 
 def main() -> int:
@@ -46,9 +52,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         databases = [Postgres(folder), ClickHouse(folder)]
         for number in range(options.rounds):
+            note("read only, bare rdkafka", peer("read", topic, options.rows))
             for database in databases:
                 note(f"pressline to {database.title}", sink([database], topic, options.rows, number))
-                note(database.floor_title, database.floor(options.rows))
+                for title, result in database.floors(options.rows):
+                    note(title, result)
         note("pressline to both in one process", sink(databases, topic, options.rows, options.rounds))
     print(table(results, options))
     return 0
@@ -111,7 +119,6 @@ def timed(command: list[str], **more) -> dict:
 
 class Postgres:
     name, title = "postgres", "PostgreSQL"
-    floor_title = "`\\copy (format binary)`"
 
     def __init__(self, folder: str):
         variable = lambda name: os.environ[f"PRESSLINE_TEST_POSTGRES{name}"]
@@ -141,13 +148,13 @@ class Postgres:
         if found != rows:
             raise SystemExit(f"PostgreSQL holds {found} rows of {rows}")
 
-    def floor(self, rows: int) -> dict:
+    def floors(self, rows: int) -> Iterator[tuple[str, dict]]:
         self._psql(f"\\copy bench_presses TO '{self.file}' (format binary)")
         self.make()
         before = self.server_cpu()
         result = self._psql(f"\\copy bench_presses FROM '{self.file}' (format binary)")
         self.must_hold(rows)
-        return {**result, "server": self.server_cpu() - before}
+        yield "`\\copy (format binary)`", {**result, "server": self.server_cpu() - before}
 
     def _psql(self, command: str) -> dict:
         where = f"host={self.host} port={self.port} user={self.user} dbname={self.database}"
@@ -157,7 +164,6 @@ class Postgres:
 
 class ClickHouse:
     name, title = "clickhouse", "ClickHouse"
-    floor_title = "`INSERT ... FORMAT Native`"
 
     def __init__(self, folder: str):
         variable = lambda name: os.environ[f"PRESSLINE_TEST_CLICKHOUSE{name}"]
@@ -186,17 +192,30 @@ class ClickHouse:
         if found != rows:
             raise SystemExit(f"ClickHouse holds {found} rows of {rows}")
 
-    def floor(self, rows: int) -> dict:
-        self.file.write_bytes(self.ask("SELECT * FROM bench_presses FORMAT Native"))
+    def floors(self, rows: int) -> Iterator[tuple[str, dict]]:
+        # In the topic's order, as pressline has them: sorted ones, as they are in the table, save the server its sorting.
+        native = lambda which: self.ask(f"SELECT * FROM bench_presses {which} ORDER BY _partition, _offset FORMAT Native")
+        spans = self.ask(f"SELECT _partition, min(_offset), max(_offset) FROM bench_presses "
+                         f"GROUP BY _partition, intDiv(_offset, {INSERT_ROWS}) ORDER BY ALL").decode().splitlines()
+        whole = [native("")]
+        cut = [native(f"WHERE _partition = {partition} AND _offset BETWEEN {low} AND {high}")
+               for partition, low, high in (span.split("\t") for span in spans)]
+        for title, pieces in (("one `INSERT ... FORMAT Native`", whole), (f"the same in {len(cut)} of them", cut)):
+            yield title, self._insert(pieces, rows)
+
+    def _insert(self, pieces: list[bytes], rows: int) -> dict:
         self.make()
-        before = self.server_cpu()
+        before, runs = self.server_cpu(), []
         query = urllib.parse.urlencode({"database": self.database, "query": "INSERT INTO bench_presses FORMAT Native"})
-        # Uploaded as it is read: --data-binary would read it whole, and not more than 2 GB.
-        result = timed(["curl", "--silent", "--show-error", "--fail", "--header", f"X-ClickHouse-User: {self.user}", "--header",
-                        f"X-ClickHouse-Key: {self.password}", "--request", "POST", "--upload-file", self.file,
-                        f"{self.url}/?{query}"])
+        for piece in pieces:
+            self.file.write_bytes(piece)
+            # Uploaded as it is read: --data-binary would read it whole, and not more than 2 GB.
+            runs.append(timed(["curl", "--silent", "--show-error", "--fail", "--header", f"X-ClickHouse-User: {self.user}",
+                               "--header", f"X-ClickHouse-Key: {self.password}", "--request", "POST", "--upload-file",
+                               self.file, f"{self.url}/?{query}"]))
         self.must_hold(rows)
-        return {**result, "server": self.server_cpu() - before}
+        sums = {name: sum(run[name] for run in runs) for name in ("cpu", "seconds")}
+        return {**sums, "rss_mb": max(run["rss_mb"] for run in runs), "server": self.server_cpu() - before}
 
     def ask(self, sql: str) -> bytes:
         headers = {"X-ClickHouse-User": self.user, "X-ClickHouse-Key": self.password}
@@ -216,11 +235,11 @@ def table(results: dict[str, list[dict]], options: argparse.Namespace) -> str:
         "|---|---|---|---|---|---|---|---|"]
     for name, runs in results.items():
         million = 1e6 / options.rows
-        loader, server = ([run[part] * million for run in runs] for part in ("cpu", "server"))
+        loader, server = ([run[part] * million for run in runs if part in run] for part in ("cpu", "server"))
         speed = [options.rows / run["seconds"] for run in runs]
-        lines.append(
-            f"| {name} | {min(loader):.2f} | {statistics.median(loader):.2f} | {min(server):.2f} | {statistics.median(server):.2f} "
-            f"| {max(speed):,.0f} | {statistics.median(speed):,.0f} | {max(run['rss_mb'] for run in runs):.0f} |")
+        servers = f"{min(server):.2f} | {statistics.median(server):.2f}" if server else "|"
+        lines.append(f"| {name} | {min(loader):.2f} | {statistics.median(loader):.2f} | {servers} "
+                     f"| {max(speed):,.0f} | {statistics.median(speed):,.0f} | {max(run['rss_mb'] for run in runs):.0f} |")
     lines += ["", "rows/s of pressline from the first rows seen on /metrics to the last, of the others their whole run; both at once: "
               "rows of the topic, each of which goes into both tables."]
     return "\n".join(lines)
