@@ -425,7 +425,7 @@ impl Sink for ClickHouseSink {
     fn write(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
         let runtime = self.target.runtime.clone();
         let written = runtime.block_on(self.write_batch(batch, desk));
-        let Err(LoadError::Refused(message)) = written else { return written };
+        let Err(error @ (LoadError::Refused(_) | LoadError::Misfit(_))) = written else { return written };
         // An error of the schema may only say that the table was altered: then the batch is tried again with new plans.
         match runtime.block_on(self.target.read_table(&self.client)) {
             Ok(read) if read != self.table => {
@@ -433,10 +433,10 @@ impl Sink for ClickHouseSink {
                 self.plans.clear();
                 self.block = None;
                 self.judge().map_err(LoadError::Refused)?;
-                let message = format!("the table was altered; new plans are made: {message}");
+                let message = format!("the table was altered; new plans are made: {error}");
                 Err(LoadError::Again { class: Class::Moved, message })
             }
-            _ => Err(LoadError::Refused(message)),
+            _ => Err(error),
         }
     }
 }
@@ -447,9 +447,8 @@ fn load_error(error: &ChError) -> LoadError {
         clickhouse::Class::Authentication => Class::Authentication,
         clickhouse::Class::Resource => Class::Resource,
         clickhouse::Class::Unknown => Class::Unknown,
-        clickhouse::Class::Data | clickhouse::Class::Schema | clickhouse::Class::Configuration => {
-            return LoadError::Refused(error.to_string());
-        }
+        clickhouse::Class::Schema => return LoadError::Misfit(error.to_string()),
+        clickhouse::Class::Data | clickhouse::Class::Configuration => return LoadError::Refused(error.to_string()),
     };
     LoadError::Again { class, message: error.to_string() }
 }

@@ -23,5 +23,5 @@ pub use batch::{Batch, Origin, Row, Span};
 pub use columns::{Columns, Conversion, PlanLine, make_table};
 pub use letters::DeadLetters;
 pub use refusal::{Refusal, Why};
-pub use sink::{Class, Desk, LoadError, Sink, Written};
+pub use sink::{Class, Desk, Doubt, LoadError, Sink, Written};
 pub use start::{Kind, run};

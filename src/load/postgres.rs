@@ -269,12 +269,12 @@ impl Sink for PostgresSink {
                 }
                 Ok(written)
             }
-            Err(LoadError::Refused(message)) => {
+            Err(error @ (LoadError::Refused(_) | LoadError::Misfit(_))) => {
                 if runtime.block_on(self.is_altered())? {
-                    let message = format!("table {} was altered; new plans are made: {message}", self.table_name);
+                    let message = format!("table {} was altered; new plans are made: {error}", self.table_name);
                     return Err(LoadError::Again { class: Class::Moved, message });
                 }
-                Err(LoadError::Refused(message))
+                Err(error)
             }
             Err(error) => {
                 if matches!(
@@ -332,7 +332,8 @@ fn load_error(error: &PgError) -> LoadError {
         postgres::Class::Transient => Class::Transient,
         postgres::Class::Authentication => Class::Authentication,
         postgres::Class::Resource => Class::Resource,
-        postgres::Class::Data | postgres::Class::Schema => return LoadError::Refused(error.to_string()),
+        postgres::Class::Data => return LoadError::Refused(error.to_string()),
+        postgres::Class::Schema => return LoadError::Misfit(error.to_string()),
     };
     LoadError::Again { class, message: error.to_string() }
 }

@@ -45,6 +45,9 @@ pub enum LoadError {
     /// Going on would lose or double rows, or the table does not fit: a person must decide.
     #[error("{0}")]
     Refused(String),
+    /// The database refuses the batch for its table's sake: see [`Doubt`].
+    #[error("{0}")]
+    Misfit(String),
     /// The batch is given up and read again from the position that the sink then has.
     #[error("{message}")]
     Again {
@@ -53,6 +56,38 @@ pub enum LoadError {
         /// For the log and `/readyz`.
         message: String,
     },
+}
+
+/// A misfit is believed after so many in a row: two tries with a pause before them are about a second and a half.
+const BELIEVED: u32 = 4;
+
+/// Whether to believe that a table does not fit. One that was altered while the batch was on its way, and altered back before it
+/// was looked at again, is the same as ever, and somebody may be at it still: nothing but another try tells.
+#[derive(Debug, Default)]
+pub struct Doubt {
+    /// In a row.
+    misfits: u32,
+}
+
+impl Doubt {
+    /// What the error of a batch comes to; never [`LoadError::Misfit`].
+    pub fn judge(&mut self, error: LoadError) -> LoadError {
+        let LoadError::Misfit(message) = error else {
+            self.none();
+            return error;
+        };
+        self.misfits += 1;
+        match self.misfits {
+            1 => LoadError::Again { class: Class::Moved, message },
+            BELIEVED.. => LoadError::Refused(message),
+            _ => LoadError::Again { class: Class::Transient, message },
+        }
+    }
+
+    /// A batch was written.
+    pub fn none(&mut self) {
+        self.misfits = 0;
+    }
 }
 
 /// How often the group and the watchdog hear of a write that takes long.
@@ -118,4 +153,28 @@ pub trait Sink: Send {
     /// either both happen or, after [`LoadError::Again`], the positions tell what to read again. Rows that cannot be
     /// written are dead letters, acknowledged before the position moves past them.
     fn write(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misfit_is_believed_when_it_stays() {
+        let words = || "table t was altered".to_string();
+        let again = |class| LoadError::Again { class, message: words() };
+        let mut doubt = Doubt::default();
+        let misfit = |doubt: &mut Doubt| doubt.judge(LoadError::Misfit(words()));
+        let another = |doubt: &mut Doubt| drop(doubt.judge(LoadError::Refused("another".into())));
+        for between in [Doubt::none as fn(&mut Doubt), another] {
+            assert_eq!(misfit(&mut doubt), again(Class::Moved));
+            assert_eq!(misfit(&mut doubt), again(Class::Transient));
+            assert_eq!(misfit(&mut doubt), again(Class::Transient));
+            between(&mut doubt);
+        }
+        for _ in 1..BELIEVED {
+            assert_ne!(misfit(&mut doubt), LoadError::Refused(words()));
+        }
+        assert_eq!(misfit(&mut doubt), LoadError::Refused(words()));
+    }
 }

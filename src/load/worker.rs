@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use super::schemas::{Schema, Schemas};
-use super::{Batch, Class, DeadLetters, Desk, LoadError, Sink, Why};
+use super::{Batch, Class, DeadLetters, Desk, Doubt, LoadError, Sink, Why};
 use crate::bounds::Bounds;
 use crate::config::MemoryShare;
 use crate::config::sink::{LoadConfig, SinkConsumerConfig};
@@ -75,6 +75,7 @@ pub struct Worker {
     coordinator: Coordinator,
     batch: Batch,
     pause: Pause,
+    doubt: Doubt,
     metrics: SinkMetrics,
     /// Timestamp of the last loaded record of each partition, for the lag in seconds.
     last_timestamp_ms: BTreeMap<Partition, i64>,
@@ -113,6 +114,7 @@ impl Worker {
             coordinator: Bounds::coordinator(shared.bounds.as_deref()),
             batch: Batch::default(),
             pause: Pause::default(),
+            doubt: Doubt::default(),
             metrics: SinkMetrics::new(&config.name, shared.sink, slot),
             last_timestamp_ms: BTreeMap::new(),
             epoch_shown: 0,
@@ -186,6 +188,7 @@ impl Worker {
             Ok(written) => {
                 self.coordinator.committed(open);
                 self.pause = Pause::default();
+                self.doubt.none();
                 for row in self.batch.rows() {
                     if let Some(ms) = row.timestamp_ms {
                         self.last_timestamp_ms.insert(row.partition, ms);
@@ -203,6 +206,7 @@ impl Worker {
     }
 
     fn give_up(&mut self, error: LoadError) -> Result<(), WorkerError> {
+        let error = self.doubt.judge(error);
         let LoadError::Again { class, message } = error else { return Err(WorkerError::Refused(error.to_string())) };
         self.metrics.retried(class);
         match class {
@@ -291,7 +295,7 @@ fn learn_latest(schemas: &mut Schemas, sink: &mut dyn Sink, subject: &str) -> Re
 
 pub(super) fn worker_error(error: LoadError) -> WorkerError {
     match error {
-        LoadError::Refused(message) => WorkerError::Refused(message),
+        LoadError::Refused(message) | LoadError::Misfit(message) => WorkerError::Refused(message),
         LoadError::Again { message, .. } => WorkerError::Transient(message),
     }
 }

@@ -26,7 +26,7 @@ POSTGRES, CLICKHOUSE = ("postgres",), ("clickhouse",)
 _IN = {"postgres": partial(LoadWorld, databases=POSTGRES), "clickhouse": partial(LoadWorld, databases=CLICKHOUSE)}
 _LINKED = partial(LoadWorld, linked=True)
 # A body is sent in pieces of a mebibyte: rows so large and batches so long that an insert has several.
-_FAT = partial(LoadWorld, databases=CLICKHOUSE, padding=32_000, rate=100, batch={"clickhouse": int(2000 / LOAD)})
+_FAT = partial(LoadWorld, databases=CLICKHOUSE, padding=int(min(32_000 / LOAD, 600_000)), rate=100, batch={"clickhouse": 3000})
 # The engine remembers no tokens: nothing but what is in the table tells that an insert was done.
 _FORGETFUL = partial(LoadWorld, databases=CLICKHOUSE, window=0)
 _POINTS = {

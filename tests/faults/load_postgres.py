@@ -113,7 +113,8 @@ def column_added(world, times, random):
 
 
 def column_altered(world, times, random):
-    """A column's type is changed under load to one that fits as well but is written otherwise: the sink goes on."""
+    """A column's type is changed under load to one that fits as well but is written otherwise, then to and fro, so that it
+    may be as it was before by the time the sink looks: the sink goes on."""
     world.start_pair()
     table = world.tables["postgres"]
     for _ in range(times):
@@ -122,6 +123,11 @@ def column_altered(world, times, random):
             begun = time.monotonic()
             table.run_sql(f"ALTER TABLE {table.table} ALTER COLUMN cohort TYPE {kind}")
             world.recovered(begun)
+        begun = time.monotonic()
+        for kind in 10 * ("integer", "smallint"):
+            table.run_sql(f"ALTER TABLE {table.table} ALTER COLUMN cohort TYPE {kind}")
+            time.sleep(random.uniform(0, 0.02))
+        world.recovered(begun)
 
 
 def column_dropped(world, times, random):
