@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """CPU seconds per million rows of the loader and of the server, rows per second and peak memory of pressline's sinks, each
 beside what its database does at best with the same rows: `\\copy ... (format binary)` from a file, and one `INSERT ... FORMAT
-Native` from a file; that also in as many inserts as pressline makes of them, since each is a part that is written and then merged
-with others. In the same run and in turns. Prints a Markdown table.
+Native` from a file; that also in as many inserts as pressline makes of them. ClickHouse merges no parts meanwhile: it does that
+when it likes, for a while after the rows are in, and as much for parts of any origin. In the same run and in turns. Prints a
+Markdown table.
 
 Run it through `make bench`, which starts the services.
 """
@@ -75,7 +76,7 @@ def presses(rows: int) -> str:
 def sink(databases: list, topic: str, rows: int, number: int) -> dict:
     """Loads the topic into new tables; figures of the loader and of the servers."""
     for database in databases:
-        database.make()
+        database.make_measured()
     before = [database.server_cpu() for database in databases]
     daemon = Daemon(f"{topic}_{databases[0].name}_{number}",
                     f'[sink]\ntopic = "{topic}"\n' + "".join(database.settings() for database in databases))
@@ -134,6 +135,9 @@ class Postgres:
         self.connection.execute(f"DROP TABLE IF EXISTS bench_presses; CREATE TABLE bench_presses ({POSTGRES_COLUMNS})")
         self.connection.execute("CHECKPOINT")
 
+    def make_measured(self) -> None:
+        self.make()
+
     def settings(self, address: str = "") -> str:
         """The sink's table; `address`: by which it is reached, if not its own."""
         host, port = (address or self.address).rsplit(":", 1)
@@ -177,6 +181,10 @@ class ClickHouse:
         text = (ROOT / "sql/clickhouse/button_presses.sql").read_text()
         self.ask(text.split(";\n")[0].replace("CREATE TABLE button_presses", "CREATE TABLE bench_presses", 1))
 
+    def make_measured(self) -> None:
+        self.make()
+        self.ask("SYSTEM STOP MERGES bench_presses")
+
     def settings(self, address: str = "") -> str:
         """The sink's table; `address`: by which it is reached, if not its own."""
         return (f'[sink.clickhouse]\nurl = "http://{address or self.address}"\ndatabase = "{self.database}"\nuser = "{self.user}"\n'
@@ -204,7 +212,7 @@ class ClickHouse:
             yield title, self._insert(pieces, rows)
 
     def _insert(self, pieces: list[bytes], rows: int) -> dict:
-        self.make()
+        self.make_measured()
         before, runs = self.server_cpu(), []
         query = urllib.parse.urlencode({"database": self.database, "query": "INSERT INTO bench_presses FORMAT Native"})
         for piece in pieces:
