@@ -29,8 +29,6 @@ from bench import BOOTSTRAP, ROOT, Daemon, create, generate, machine, peer, rela
 POSTGRES_COLUMNS = """session_id uuid NOT NULL, "timestamp" timestamptz NOT NULL, cohort smallint, action text NOT NULL,
     country_name text NOT NULL, country_code char(2) NOT NULL, subdivision_name text NOT NULL, subdivision_code varchar(8) NOT NULL,
     city_name text NOT NULL, latitude double precision, longitude double precision, accuracy_km integer, time_zone text"""
-
-
 # What pressline inserts at once by default, of a partition.
 INSERT_ROWS = 100_000
 
@@ -202,25 +200,28 @@ class ClickHouse:
 
     def floors(self, rows: int) -> Iterator[tuple[str, dict]]:
         # In the topic's order, as pressline has them: sorted ones, as they are in the table, save the server its sorting.
-        native = lambda which: self.ask(f"SELECT * FROM bench_presses {which} ORDER BY _partition, _offset FORMAT Native")
-        spans = self.ask(f"SELECT _partition, min(_offset), max(_offset) FROM bench_presses "
+        def native(which: str, number: int = 0) -> Path:
+            file = self.file.with_suffix(f".{number}")
+            file.write_bytes(self.ask(f"SELECT * FROM bench_presses {which} ORDER BY _partition, _offset FORMAT Native"))
+            return file
+
+        spans = self.ask("SELECT _partition, min(_offset), max(_offset) FROM bench_presses "
                          f"GROUP BY _partition, intDiv(_offset, {INSERT_ROWS}) ORDER BY ALL").decode().splitlines()
         whole = [native("")]
-        cut = [native(f"WHERE _partition = {partition} AND _offset BETWEEN {low} AND {high}")
-               for partition, low, high in (span.split("\t") for span in spans)]
-        for title, pieces in (("one `INSERT ... FORMAT Native`", whole), (f"the same in {len(cut)} of them", cut)):
-            yield title, self._insert(pieces, rows)
+        cut = [native(f"WHERE _partition = {partition} AND _offset BETWEEN {low} AND {high}", number)
+               for number, (partition, low, high) in enumerate((span.split("\t") for span in spans), 1)]
+        for title, files in (("one `INSERT ... FORMAT Native`", whole), (f"the same in {len(cut)} of them", cut)):
+            yield title, self._insert(files, rows)
 
-    def _insert(self, pieces: list[bytes], rows: int) -> dict:
+    def _insert(self, files: list[Path], rows: int) -> dict:
         self.make_measured()
         before, runs = self.server_cpu(), []
         query = urllib.parse.urlencode({"database": self.database, "query": "INSERT INTO bench_presses FORMAT Native"})
-        for piece in pieces:
-            self.file.write_bytes(piece)
+        for file in files:
             # Uploaded as it is read: --data-binary would read it whole, and not more than 2 GB.
             runs.append(timed(["curl", "--silent", "--show-error", "--fail", "--header", f"X-ClickHouse-User: {self.user}",
                                "--header", f"X-ClickHouse-Key: {self.password}", "--request", "POST", "--upload-file",
-                               self.file, f"{self.url}/?{query}"]))
+                               file, f"{self.url}/?{query}"]))
         self.must_hold(rows)
         sums = {name: sum(run[name] for run in runs) for name in ("cpu", "seconds")}
         return {**sums, "rss_mb": max(run["rss_mb"] for run in runs), "server": self.server_cpu() - before}
