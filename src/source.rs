@@ -89,6 +89,9 @@ struct SourceContext {
     /// The record that the mutant `position_left` polled and left.
     #[cfg(feature = "mutants")]
     left: Mutex<Option<(Partition, NextOffset)>>,
+    /// Partitions that went away in the midst of a batch, which the mutant `old_epoch_accepted` ends all the same.
+    #[cfg(feature = "mutants")]
+    late: Mutex<Vec<Vec<Partition>>>,
 }
 
 impl SourceContext {
@@ -248,6 +251,10 @@ impl Source {
         coordinator: &mut Coordinator,
         batch: &mut impl Intake<'s>,
     ) -> Result<(), SourceError> {
+        #[cfg(feature = "mutants")]
+        if batch.is_empty() {
+            self.revoke_at_last(coordinator);
+        }
         let context = self.consumer.context();
         // Looked at before it is written to: this is asked for each record, and a locked write would cost 5 ns.
         if !context.has_events.load(Ordering::Acquire) || !context.has_events.swap(false, Ordering::AcqRel) {
@@ -264,9 +271,12 @@ impl Source {
                     }
                 }
                 GroupEvent::Revoked { partitions, lost } => {
-                    if !crate::mutant::is("old_epoch_accepted") {
+                    if batch.is_empty() || !crate::mutant::is("old_epoch_accepted") {
                         coordinator.revoked(&partitions);
                         batch.forget(&partitions);
+                    } else {
+                        #[cfg(feature = "mutants")]
+                        self.revoke_late(&partitions);
                     }
                     tracing::info!(topic = %self.topic, group = %self.group, ?partitions, lost, "partitions revoked");
                 }

@@ -10,7 +10,7 @@ use rdkafka::topic_partition_list::Offset;
 
 use super::Source;
 use super::position::assignment;
-use crate::coordinator::{NextOffset, Partition};
+use crate::coordinator::{Coordinator, NextOffset, Partition};
 use crate::kafka::METADATA_TIMEOUT;
 
 /// Long enough for a group of a few to settle.
@@ -50,6 +50,21 @@ impl Source {
             }
         }
         positions
+    }
+
+    /// The batch at hand goes on with the records of these partitions.
+    pub(super) fn revoke_late(&self, partitions: &[Partition]) {
+        if let Ok(mut late) = self.consumer.context().late.lock() {
+            late.push(partitions.to_vec());
+        }
+    }
+
+    /// The batch has ended.
+    pub(super) fn revoke_at_last(&self, coordinator: &mut Coordinator) {
+        let late = self.consumer.context().late.lock().map(|mut late| std::mem::take(&mut *late)).unwrap_or_default();
+        for partitions in late {
+            coordinator.revoked(&partitions);
+        }
     }
 
     /// Polls while a transaction is open, to the end of a rebalance if one begins. No record is lost by it.

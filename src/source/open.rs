@@ -61,6 +61,8 @@ impl Source {
             closing: AtomicBool::new(false),
             #[cfg(feature = "mutants")]
             left: Mutex::default(),
+            #[cfg(feature = "mutants")]
+            late: Mutex::default(),
         };
         let consumer = BaseConsumer::from_config_and_context(&client, context)
             .map_err(|error| SourceError::Refused(format!("cannot make a consumer: {error}")))?;
