@@ -43,9 +43,14 @@ impl Buffer {
         if let Some(dictionary) = &mut self.dictionary {
             dictionary.begin();
         }
-        for items in &mut self.items {
-            items.begin();
+        if !self.items.is_empty() {
+            self.begin_items();
         }
+    }
+
+    /// Apart, so that the usual column's part is inlined.
+    fn begin_items(&mut self) {
+        self.items.iter_mut().for_each(Self::begin);
     }
 
     /// Takes out what the row that began last has written.
