@@ -5,23 +5,28 @@
 //! there, and writes only the others: what is in the table decides. They go with the same deduplication token, so that the
 //! first insert, should it still arrive, is dropped as a duplicate; and since the first one may have arrived in between, in
 //! which case ours was dropped, the table is read once more, and what is missing then goes with the next token.
+//!
+//! One insert is on its way at a time; while the server works on it, the next partition's rows are encoded.
 
+mod piece;
 mod positions;
 mod recovery;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::worker::worker_error;
 use super::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Row, Sink, Span, Why, Written, make_table};
 use crate::avro::Shape;
 use crate::bounds::{Overlap, Tally};
-use crate::clickhouse::{self, Block, ChError, Client, Plan, Table};
+use crate::clickhouse::{self, Block, ChError, Client, Insert, Layout, Plan, Table};
 use crate::config::sink::ClickHouseDelivery;
 use crate::coordinator::{NextOffset, Partition, Pending};
 use crate::finding::{Severity, sentences};
 use crate::source::{Source, SourceError};
 use crate::supervise::WorkerError;
+use piece::Piece;
 pub use positions::Target;
 use recovery::Recovery;
 
@@ -38,18 +43,41 @@ struct ClickHouseSink {
     block: Option<Block>,
     /// Whether the server's word on which row it refuses has held in this batch.
     trusts_hints: bool,
-    native: Vec<u8>,
+    /// Buffers of bodies that were sent.
+    spare: Vec<Vec<u8>>,
 }
 
-/// Rows of one partition that go into one insert.
-#[derive(Clone, Debug)]
-struct Piece {
+/// A piece whose rows are encoded.
+struct Filled {
+    piece: Piece,
+    recovery: Recovery,
+    /// `None`: it has no row to insert.
+    body: Option<Body>,
+    /// Records in its range.
+    total: usize,
+    /// Those of them that are no rows, and why.
+    letters: Vec<(Origin, Refusal)>,
+    /// Rows that are in the table already.
+    found: u64,
+}
+
+/// One block in ClickHouse's Native format.
+struct Body {
+    native: Vec<u8>,
+    layout: Arc<Layout>,
+}
+
+/// What of one partition is to be written: the first piece, encoded, and those after it, the last one first.
+struct Lane {
     partition: Partition,
-    span: Span,
-    /// Indexes in the batch.
-    rows: Vec<usize>,
-    /// The server said that its only row is bad.
-    accused: bool,
+    first: Option<Filled>,
+    open: Vec<Piece>,
+}
+
+/// The partitions of a batch that are still to come, and the next of them once it was looked at.
+struct Ahead {
+    spans: VecDeque<(Partition, Span)>,
+    lane: Option<Result<Lane, LoadError>>,
 }
 
 impl ClickHouseSink {
@@ -62,7 +90,7 @@ impl ClickHouseSink {
         });
         let (client, table) = opened.map_err(|error: ChError| worker_error(load_error(&error)))?;
         let (shapes, plans) = (BTreeMap::new(), BTreeMap::new());
-        let sink = Self { target, client, table, shapes, plans, block: None, trusts_hints: true, native: Vec::new() };
+        let sink = Self { target, client, table, shapes, plans, block: None, trusts_hints: true, spare: Vec::new() };
         sink.judge().map_err(WorkerError::Refused)?;
         Ok(sink)
     }
@@ -129,23 +157,42 @@ impl ClickHouseSink {
         self.compile().await?;
         let mut written = Written::default();
         self.trusts_hints = true;
-        for (&partition, &span) in batch.spans() {
-            self.ask_first(partition, span).await?;
-            let recovery = self.target.recovery_of(partition);
-            let mut open = self.pieces(batch, partition, span, recovery.as_ref());
-            // The last is popped first: rows keep their order, and the position moves piece by piece.
-            open.reverse();
-            while let Some(piece) = open.pop() {
+        let mut ahead =
+            Ahead { spans: batch.spans().iter().map(|(partition, span)| (*partition, *span)).collect(), lane: None };
+        self.look_ahead(batch, &mut ahead).await;
+        while let Some(lane) = ahead.lane.take() {
+            let Lane { partition, mut first, mut open } = lane?;
+            while let Some(filled) = first.take().or_else(|| open.pop().map(|piece| self.fill(batch, piece))) {
                 desk.turn();
-                match self.write_piece(batch, &piece, desk, &mut written).await? {
+                match self.write_piece(batch, filled, desk, &mut written, &mut ahead).await? {
                     Outcome::Settled => {}
-                    Outcome::Cut(bad) => open.extend(cut(batch, piece, bad).into_iter().rev()),
-                    Outcome::Again => open.push(piece),
+                    Outcome::Cut(piece, bad) => open.extend(piece.cut(batch, bad).into_iter().rev()),
+                    Outcome::Again(piece) => open.push(piece),
                 }
             }
             self.target.remember(partition, None);
+            self.look_ahead(batch, &mut ahead).await;
         }
         Ok(written)
+    }
+
+    /// Makes the next partition's first piece ready, unless that is done. Its error waits: what is on its way goes first.
+    async fn look_ahead(&mut self, batch: &Batch, ahead: &mut Ahead) {
+        if ahead.lane.is_none()
+            && let Some((partition, span)) = ahead.spans.pop_front()
+        {
+            ahead.lane = Some(self.lane(batch, partition, span).await);
+        }
+    }
+
+    async fn lane(&mut self, batch: &Batch, partition: Partition, span: Span) -> Result<Lane, LoadError> {
+        self.ask_first(partition, span).await?;
+        let recovery = self.target.recovery_of(partition);
+        let mut open = piece::pieces(batch, (partition, span), recovery.as_ref(), &self.plans);
+        // The last is popped first: rows keep their order, and the position moves piece by piece.
+        open.reverse();
+        let first = open.pop().map(|piece| self.fill(batch, piece));
+        Ok(Lane { partition, first, open })
     }
 
     /// Where rows may be in the table already, it says which: only the others are written.
@@ -163,66 +210,39 @@ impl ClickHouseSink {
         Ok(())
     }
 
-    /// The partition's rows, cut where one insert cannot take them together: at the end of a range that was begun before, and
-    /// where records of another schema fill other columns.
-    fn pieces(&self, batch: &Batch, partition: Partition, span: Span, recovery: Option<&Recovery>) -> Vec<Piece> {
-        let mut pieces: Vec<Piece> = Vec::new();
-        let mut start = span.start;
-        let mut rows: Vec<usize> = Vec::new();
-        let mut layout = None;
-        let cut = recovery.map(|recovery| recovery.end).filter(|end| (span.start + 1..span.end).contains(end));
-        let mut cut_due = cut;
-        for (index, row) in batch.rows().iter().enumerate().filter(|(_, row)| row.partition == partition) {
-            let of_row = self.plans.get(&row.schema_id).map(Plan::layout);
-            let at_cut = cut_due.filter(|end| row.offset >= *end);
-            let other_columns = layout.is_some() && of_row.is_some() && layout != of_row;
-            if let Some(end) = at_cut.or((other_columns && !rows.is_empty()).then_some(row.offset)) {
-                let span = Span { start, end };
-                pieces.push(Piece { partition, span, rows: std::mem::take(&mut rows), accused: false });
-                start = end;
-                cut_due = cut_due.filter(|due| *due > end);
-            }
-            layout = of_row.or(layout);
-            rows.push(index);
-        }
-        pieces.push(Piece { partition, span: Span { start, end: span.end }, rows, accused: false });
-        pieces
-    }
-
     /// One insert between its two commits. Rows that cannot be encoded are dead letters; what the server refuses for its data
     /// is cut where it says, else in halves, until the bad rows stand alone.
     async fn write_piece(
         &mut self,
         batch: &Batch,
-        piece: &Piece,
+        filled: Filled,
         desk: &mut Desk<'_>,
         written: &mut Written,
+        ahead: &mut Ahead,
     ) -> Result<Outcome, LoadError> {
+        let Filled { piece, recovery, body, total, mut letters, found } = filled;
         let (partition, span) = (piece.partition, piece.span);
-        let recovery = self.target.recovery_of(partition).unwrap_or_default();
-        let mut letters: Vec<(Origin, Refusal)> =
-            batch.refused().iter().filter(|(o, _)| inside(o, piece)).cloned().collect();
-        let total = piece.rows.len() + letters.len();
-        let found = self.fill(batch, piece, &recovery.present, &mut letters);
-        let rows = self.block.as_ref().map_or(0, Block::rows);
         let outcome = |letters: &[(Origin, Refusal)]| Tally::of(total, letters.len());
-        if rows > 0 {
+        let mut bytes = 0;
+        if let Some(body) = body {
+            bytes = body.native.len() as u64;
             let pending = Pending { end: span.end, attempt: recovery.attempt.max(1) };
-            match self.insert(partition, span, pending, outcome(&letters), desk.source).await? {
-                Ok(()) if recovery.verify && self.lacks_rows(batch, piece, &letters).await? => {
-                    return Ok(Outcome::Again);
+            let insert = self.begin(&body, partition, span, pending, outcome(&letters), desk.source).await?;
+            match self.insert(insert, body, batch, ahead).await? {
+                Ok(()) if recovery.verify && self.lacks_rows(batch, &piece, &letters).await? => {
+                    return Ok(Outcome::Again(piece));
                 }
                 Ok(()) => self.trusts_hints &= !piece.accused,
                 Err(error) if piece.rows.len() > 1 => {
-                    tracing::debug!(partition, rows, %error, "searching an insert for bad rows");
+                    tracing::debug!(partition, rows = piece.rows.len(), %error, "searching an insert for bad rows");
                     let hint = error.row.filter(|_| self.trusts_hints);
-                    let bad = hint.and_then(|row| place_of(batch, piece, &recovery.present, &letters, row));
-                    self.look_again(piece, recovery).await?;
-                    return Ok(Outcome::Cut(bad));
+                    let bad = hint.and_then(|row| piece.place_of(batch, &recovery.present, &letters, row));
+                    self.look_again(&piece, recovery).await?;
+                    return Ok(Outcome::Cut(piece, bad));
                 }
                 Err(error) => {
-                    let origin = piece.rows.first().and_then(|index| batch.rows().get(*index)).map(Row::origin);
                     let code = error.code.map_or_else(String::new, |code| code.to_string());
+                    let origin = piece.rows(batch).next().map(Row::origin);
                     letters.extend(origin.map(|origin| (origin, Refusal::row(Why::Database(code)))));
                 }
             }
@@ -231,25 +251,22 @@ impl ClickHouseSink {
         self.commit(desk.source, partition, span.end, None, outcome(&letters))?;
         written.rows += (total - letters.len()) as u64 - found;
         written.found += found;
-        written.bytes += self.native.len() as u64;
+        written.bytes += bytes;
         Ok(Outcome::Settled)
     }
 
-    /// Encodes the piece's rows that are not in the table; how many are.
-    fn fill(
-        &mut self,
-        batch: &Batch,
-        piece: &Piece,
-        present: &BTreeSet<i64>,
-        letters: &mut Vec<(Origin, Refusal)>,
-    ) -> u64 {
+    /// Encodes the piece's rows that are not in the table.
+    fn fill(&mut self, batch: &Batch, piece: Piece) -> Filled {
+        let recovery = self.target.recovery_of(piece.partition).unwrap_or_default();
+        let refused = batch.refused().iter().filter(|(origin, _)| piece.covers(origin));
+        let mut letters: Vec<(Origin, Refusal)> = refused.cloned().collect();
+        let total = piece.rows.len() + letters.len();
         let mut found = 0;
-        self.native.clear();
         if let Some(block) = &mut self.block {
             block.clear();
         }
-        for row in piece.rows.iter().filter_map(|index| batch.rows().get(*index)) {
-            if present.contains(&row.offset) {
+        for row in piece.rows(batch) {
+            if recovery.present.contains(&row.offset) {
                 found += 1;
                 continue;
             }
@@ -265,34 +282,61 @@ impl ClickHouseSink {
                 letters.push((row.origin(), refusal));
             }
         }
-        found
+        let body = self.block.as_ref().filter(|block| block.rows() > 0).map(|block| {
+            let mut native = self.spare.pop().unwrap_or_default();
+            block.native(&mut native);
+            Body { native, layout: Arc::clone(block.layout()) }
+        });
+        Filled { piece, recovery, body, total, letters, found }
     }
 
-    /// The request is begun, the range is named, the body is sent: so the server's time-out for a body runs while we stand
-    /// still between the two, and drops what a zombie would send late. Inner error: refused for its data.
-    async fn insert(
-        &mut self,
+    /// The request is begun, the range is named, the body is yet to be sent: so the server's time-out for a body runs while we
+    /// stand still between the two, and drops what a zombie would send late.
+    async fn begin(
+        &self,
+        body: &Body,
         partition: Partition,
         span: Span,
         pending: Pending,
         outcome: Tally,
         source: &Source,
-    ) -> Result<Result<(), ChError>, LoadError> {
-        let (Some(table), Some(block)) = (&self.table, &self.block) else { return Ok(Ok(())) };
+    ) -> Result<Insert, LoadError> {
+        let Some(table) = &self.table else { return Err(LoadError::Refused("rows are ready for no table".into())) };
         let token = self.target.token(source.topic_id(), partition, span, pending.attempt, source.resets(partition));
-        block.native(&mut self.native);
-        let begun = self.client.begin_insert(table, block.layout(), &token).await;
-        let mut insert = begun.map_err(|error| load_error(&error))?;
+        let begun = self.client.begin_insert(table, &body.layout, &token).await;
+        let insert = begun.map_err(|error| load_error(&error))?;
         if crate::mutant::is("offsets_before_rows") {
             self.commit(source, partition, span.end, None, outcome)?;
         } else {
             self.commit(source, partition, span.start, Some(pending), outcome)?;
         }
         crate::fail_point::hit("ch_after_pending");
-        let sent = match insert.send(&self.native).await {
-            Ok(()) => insert.finish().await,
-            Err(error) => Err(error),
-        };
+        Ok(insert)
+    }
+
+    /// Sends the body and waits for the answer; meanwhile the next partition's rows are encoded. Inner error: refused for its
+    /// data.
+    async fn insert(
+        &mut self,
+        mut insert: Insert,
+        body: Body,
+        batch: &Batch,
+        ahead: &mut Ahead,
+    ) -> Result<Result<(), ChError>, LoadError> {
+        let sending = self.target.runtime.spawn(async move {
+            let sent = match insert.send(&body.native).await {
+                Ok(()) => insert.finish().await,
+                Err(error) => Err(error),
+            };
+            (sent, body.native)
+        });
+        self.look_ahead(batch, ahead).await;
+        let (sent, mut native) = sending.await.map_err(|error| {
+            let message = format!("an insert ended without an answer: {error}");
+            LoadError::Again { class: Class::Unknown, message }
+        })?;
+        native.clear();
+        self.spare.push(native);
         match sent {
             Ok(()) => Ok(Ok(())),
             Err(error) if error.class == clickhouse::Class::Data => Ok(Err(error)),
@@ -308,8 +352,7 @@ impl ClickHouseSink {
         let read = self.client.offsets_present(table, &self.target.topic, piece.partition, start, end);
         let present: BTreeSet<i64> = read.await.map_err(|error| load_error(&error))?.into_iter().collect();
         let dead = |row: &Row| letters.iter().any(|(origin, _)| *origin == row.origin());
-        let mut rows = piece.rows.iter().filter_map(|index| batch.rows().get(*index));
-        let lacks = rows.any(|row| !present.contains(&row.offset) && !dead(row));
+        let lacks = piece.rows(batch).any(|row| !present.contains(&row.offset) && !dead(row));
         if lacks {
             let recovery = self.target.recovery_of(piece.partition).unwrap_or_default();
             self.target.remember(piece.partition, Some(recovery.next_attempt(present)));
@@ -354,49 +397,9 @@ enum Outcome {
     /// Written or dead, its position moved.
     Settled,
     /// To be tried again in parts: around the row at this place, which the server says is bad, else in halves.
-    Cut(Option<usize>),
+    Cut(Piece, Option<usize>),
     /// To be tried again as it is.
-    Again,
-}
-
-fn inside(origin: &Origin, piece: &Piece) -> bool {
-    origin.partition == piece.partition && (piece.span.start..piece.span.end).contains(&origin.offset)
-}
-
-/// The place in the piece of the block's row with this number: what is in the table already, and letters, are not in the block.
-fn place_of(
-    batch: &Batch,
-    piece: &Piece,
-    present: &BTreeSet<i64>,
-    letters: &[(Origin, Refusal)],
-    row: usize,
-) -> Option<usize> {
-    let dead: BTreeSet<i64> = letters.iter().map(|(origin, _)| origin.offset).collect();
-    let is_sent = |row: &Row| !present.contains(&row.offset) && !dead.contains(&row.offset);
-    let mut sent = (0..piece.rows.len()).filter(|place| batch.rows().get(piece.rows[*place]).is_some_and(is_sent));
-    sent.nth(row)
-}
-
-/// The parts of a piece, in their order: what is before the bad row, it alone, and what is behind it; else two halves.
-fn cut(batch: &Batch, piece: Piece, bad: Option<usize>) -> Vec<Piece> {
-    let Piece { partition, span, rows, .. } = piece;
-    let cuts = match bad {
-        Some(place) => vec![place, place + 1],
-        None => vec![rows.len() / 2],
-    };
-    let mut parts: Vec<Piece> = Vec::new();
-    let mut from = 0;
-    let mut start = span.start;
-    for to in cuts.into_iter().chain([rows.len()]) {
-        if to <= from {
-            continue;
-        }
-        let next = rows.get(to).and_then(|index| batch.rows().get(*index)).map_or(span.end, |row| row.offset);
-        let accused = bad == Some(from);
-        parts.push(Piece { partition, span: Span { start, end: next }, rows: rows[from..to].to_vec(), accused });
-        (from, start) = (to, next);
-    }
-    parts
+    Again(Piece),
 }
 
 impl Sink for ClickHouseSink {
@@ -451,29 +454,4 @@ fn load_error(error: &ChError) -> LoadError {
         clickhouse::Class::Data | clickhouse::Class::Configuration => return LoadError::Refused(error.to_string()),
     };
     LoadError::Again { class, message: error.to_string() }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_cover_the_span_and_hold_each_row_once() {
-        let mut batch = Batch::default();
-        // Offsets with gaps, as transactions leave them.
-        (0..5).for_each(|n| batch.push(0, 10 + 3 * n, None, 1, b""));
-        let piece = || Piece { partition: 0, span: Span { start: 8, end: 30 }, rows: (0..5).collect(), accused: false };
-        let parts = |bad| {
-            let parts = cut(&batch, piece(), bad).into_iter();
-            parts.map(|part| (part.span.start, part.span.end, part.rows, part.accused)).collect::<Vec<_>>()
-        };
-        assert_eq!(parts(None), [(8, 16, vec![0, 1], false), (16, 30, vec![2, 3, 4], false)]);
-        assert_eq!(parts(Some(2)), [(8, 16, vec![0, 1], false), (16, 19, vec![2], true), (19, 30, vec![3, 4], false)]);
-        assert_eq!(parts(Some(0)), [(8, 13, vec![0], true), (13, 30, vec![1, 2, 3, 4], false)]);
-        let letters = [(batch.rows()[1].origin(), Refusal::row(Why::UnknownSchema))];
-        let place = |row| place_of(&batch, &piece(), &BTreeSet::from([16]), &letters, row);
-        assert_eq!([place(0), place(1), place(2), place(3)], [Some(0), Some(3), Some(4), None]);
-        assert_eq!(parts(Some(4)), [(8, 22, vec![0, 1, 2, 3], false), (22, 30, vec![4], true)]);
-    }
 }
