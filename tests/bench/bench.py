@@ -24,6 +24,8 @@ PRESSLINE = ROOT / "target/release/pressline"
 PEER = ROOT / "target/release/examples/bench_peer"
 BOOTSTRAP = os.environ.get("PRESSLINE_TEST_BOOTSTRAP")
 REGISTRY = os.environ.get("PRESSLINE_TEST_REGISTRY")
+# Of each topic that is made here.
+PARTITIONS = 3
 
 
 def main() -> int:
@@ -65,7 +67,7 @@ def generate(topic: str, events: int, mmdb: list[str]) -> None:
 def create(topic: str) -> None:
     from confluent_kafka.admin import AdminClient, NewTopic
     admin = AdminClient({"bootstrap.servers": BOOTSTRAP})  # must live until the answer is there
-    admin.create_topics([NewTopic(topic, 3, 1)])[topic].result(30)
+    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(30)
 
 
 def usage_of(process: subprocess.Popen) -> dict:
@@ -105,7 +107,7 @@ class Daemon:
 
     def __init__(self, name: str, tables: str):
         """`tables`: what the pipeline file says beside its name and the services."""
-        self.folder = tempfile.TemporaryDirectory()
+        self.name, self.folder = name, tempfile.TemporaryDirectory()
         pipeline = Path(self.folder.name) / "bench.toml"
         pipeline.write_text(
             f'name = "{name}"\n[kafka]\nbootstrap_servers = "{BOOTSTRAP}"\n[registry]\nurl = "{REGISTRY}"\n{tables}')
@@ -181,7 +183,7 @@ MEASURES = {"read only": read_only, "pass-through, transactions": pass_through, 
 
 def table(results: dict[str, list[dict]], events: int, mmdb: list[str]) -> str:
     lines = [
-        f"{events:,} events, 3 partitions, lz4, {len(results['read only'])} rounds in turns; place files "
+        f"{events:,} events, {PARTITIONS} partitions, lz4, {len(results['read only'])} rounds in turns; place files "
         f"{', '.join(Path(f).name for f in mmdb)} ({sum(os.path.getsize(f) for f in mmdb) / 1e6:.0f} MB); machine: "
         f"{machine()}; {time.strftime('%Y-%m-%d')}", "",
         "| | CPU s per million events: min | median | events/s: max | median | peak RSS MB |", "|---|---|---|---|---|---|"]
@@ -214,7 +216,7 @@ def delay(mmdb: list[str], seconds: int) -> str:
     raw, output = f"bench_delay_raw_{os.getpid()}", f"bench_delay_{os.getpid()}"
     create(raw)
     daemon = relaying(raw, output, mmdb)
-    daemon.wait(lambda: daemon.metric("pressline_assigned_partitions") == 3, "assignment")
+    daemon.wait(lambda: daemon.metric("pressline_assigned_partitions") == PARTITIONS, "assignment")
     reader = subprocess.Popen([PEER, "delay", BOOTSTRAP, output, str(rate * seconds)], stdout=subprocess.PIPE, text=True)
     time.sleep(5)
     # Without --count it sends live: each event carries the time at which it is sent.

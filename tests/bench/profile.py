@@ -28,7 +28,6 @@ TOOLS = CACHE.expanduser() / "cargo-tools"
 FREQUENCY = 1999
 # A sample belongs to the first stage that any of its frames (the outermost is the thread) matches.
 STAGES = [
-    ("HTTP pages, asked for by this measurement", r"^pressline-http"),
     ("kernel: sending and receiving", r"_(sendmsg|recvmsg|sendto|recvfrom)$|^sock_(send|recv)msg|tcp_(send|recv)msg"),
     ("kernel: polls, wake-ups, page faults and the rest", r"^(entry_SYSCALL|do_syscall|asm_|ret_from_fork|el0t?_)"),
     ("decode", r"^<?pressline::(decode|timestamp|event)\b"),
@@ -48,6 +47,8 @@ STAGES = [
     ("librdkafka: writing batches", r"rd_kafka_msgset_(writer|create)|rd_kafka_toppar_producer_serve|ProduceRequest"),
     ("librdkafka: everything else", r"^rdk:|rd_kafka_"),
     ("pressline: metrics", r"^<?pressline::metrics\b"),
+    # What is left of the threads that also send to databases.
+    ("HTTP pages, asked for by this measurement", r"^pressline-http"),
     ("pressline: the loop", r"^pressline-"),
 ]
 _STAGES = [(name, re.compile(pattern)) for name, pattern in STAGES]
