@@ -15,6 +15,7 @@
 //!   was moved.
 //! - `positions_before_rows`, `offsets_before_rows`: the position moves before the rows are written, in PostgreSQL and in the
 //!   group for ClickHouse.
+//! - `started_rows_kept`: rows whose COPY to PostgreSQL was under way are written although their partition has gone.
 //! - `recovery_without_reading`: what of a pending range is in ClickHouse's table is not asked.
 //! - `old_epoch_accepted`: offsets of partitions that have moved meanwhile are committed.
 //! - `random_transactional_id`: another transactional id at every start.

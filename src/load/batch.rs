@@ -2,6 +2,7 @@
 //! polled, which within a partition is the order of their offsets.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use rdkafka::message::{BorrowedMessage, Message};
 
@@ -56,6 +57,8 @@ pub struct Batch {
     taken: BTreeMap<Partition, usize>,
     /// The most of them.
     fullest: usize,
+    /// When the first record came.
+    since: Option<Instant>,
 }
 
 impl Row {
@@ -123,7 +126,15 @@ impl Batch {
         ids
     }
 
+    /// When the first record came.
+    pub fn since(&self) -> Option<Instant> {
+        self.since
+    }
+
     fn count(&mut self, partition: Partition) {
+        if self.fullest == 0 {
+            self.since = Some(Instant::now());
+        }
         let taken = self.taken.entry(partition).or_default();
         *taken += 1;
         self.fullest = self.fullest.max(*taken);
@@ -137,6 +148,7 @@ impl Batch {
         self.refused.clear();
         self.taken.clear();
         self.fullest = 0;
+        self.since = None;
     }
 }
 

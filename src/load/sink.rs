@@ -143,6 +143,18 @@ pub trait Sink: Send {
         false
     }
 
+    /// Whether [`Sink::start`] is of use.
+    fn starts_early(&self) -> bool {
+        false
+    }
+
+    /// Begins to write a batch of which more is being read; nothing of it may be seen before [`Sink::write`], which must follow,
+    /// or [`Sink::leave`]. Called again with more rows. The batch may lose rows until then. What goes wrong is told by `write`.
+    fn start(&mut self, _batch: &Batch) {}
+
+    /// The batch that was started is not going to be written.
+    fn leave(&mut self) {}
+
     /// Ranges of which it is not known whether they were written, each with the time since when; `None`: the sink has no
     /// such ranges.
     fn pending(&self) -> Option<BTreeMap<Partition, Instant>> {

@@ -24,6 +24,8 @@ use crate::supervise::{Pause, WorkerError};
 
 /// How long a poll waits for the first record before the worker looks after other things.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Parts in which a long batch is read, for sinks that start early.
+const PARTS: usize = 10;
 /// How often the topic is asked whether it is still the same.
 const TOPIC_CHECK: Duration = Duration::from_secs(30);
 /// When nothing came for so long, the topic is asked before what comes next is written (see [`crate::relay`]).
@@ -74,6 +76,8 @@ pub struct Worker {
     schemas: Schemas,
     coordinator: Coordinator,
     batch: Batch,
+    /// What the sink has taken for the start of the batch.
+    starting: Duration,
     pause: Pause,
     doubt: Doubt,
     metrics: SinkMetrics,
@@ -113,6 +117,7 @@ impl Worker {
             schemas,
             coordinator: Bounds::coordinator(shared.bounds.as_deref()),
             batch: Batch::default(),
+            starting: Duration::ZERO,
             pause: Pause::default(),
             doubt: Doubt::default(),
             metrics: SinkMetrics::new(&config.name, shared.sink, slot),
@@ -137,8 +142,7 @@ impl Worker {
                 return Ok(());
             }
             self.batch.clear();
-            let limits = self.shared.limits;
-            if let Some(trigger) = self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut self.batch)? {
+            if let Some(trigger) = self.read()? {
                 if self.heard.elapsed() > SILENCE {
                     self.source.surely_same_topic()?;
                 }
@@ -146,6 +150,7 @@ impl Worker {
                 self.fill_up()?;
                 self.load_batch(trigger)?;
             }
+            self.sink.leave();
             self.observe()?;
         }
         Ok(())
@@ -154,6 +159,32 @@ impl Worker {
     /// Leaves the group.
     pub fn close(self, timeout: Duration) {
         self.source.close(timeout);
+    }
+
+    /// Reads a batch. Of a long one the sink gets what is here from time to time, so that its database works on that while the
+    /// rest is read.
+    fn read(&mut self) -> Result<Option<Trigger>, WorkerError> {
+        let limits = self.shared.limits;
+        self.starting = Duration::ZERO;
+        // A pace counts the records of each call.
+        let has_pace = self.shared.bounds.as_ref().is_some_and(|bounds| bounds.pace().is_some());
+        if has_pace || !self.sink.starts_early() {
+            return Ok(self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut self.batch)?);
+        }
+        let (part, mut patience) = (limits.records.div_ceil(PARTS), PATIENCE);
+        loop {
+            let until = BatchLimits { records: (self.batch.len() + part).min(limits.records), ..limits };
+            let trigger = self.source.poll_batch(&mut self.coordinator, until, patience, &mut self.batch)?;
+            if trigger != Some(Trigger::Records) || self.batch.len() >= limits.records {
+                return Ok(trigger);
+            }
+            let began = Instant::now();
+            self.sink.start(&self.batch);
+            self.starting += began.elapsed();
+            // Without what the sink took: where its database is slow, batches would be short.
+            let reading = self.batch.since().map_or(Duration::ZERO, |since| since.elapsed());
+            patience = limits.wait.saturating_sub(reading.saturating_sub(self.starting));
+        }
     }
 
     /// Reads on to the end of a range that must be written again as a whole; as long as more comes.
@@ -194,7 +225,8 @@ impl Worker {
                         self.last_timestamp_ms.insert(row.partition, ms);
                     }
                 }
-                self.metrics.written(&written, &self.letters.confirm(), trigger, began.elapsed());
+                let spent = self.starting + began.elapsed();
+                self.metrics.written(&written, &self.letters.confirm(), trigger, spent);
                 Ok(())
             }
             Err(error) => {

@@ -1,29 +1,18 @@
 //! Rows into tables: one transaction a batch, binary COPY, and the search for bad rows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
-use std::pin::pin;
 
-use bytes::Bytes;
-use futures_util::SinkExt;
 use tokio_postgres::Statement;
 
 use super::catalogue::Table;
 use super::connection::Connection;
 use super::error::{Class, PgError};
 use super::plan::Plan;
+pub use super::stream::Refused;
+use super::stream::Stream;
 use crate::fail_point;
 use crate::load::{Batch, Refusal, Why};
-
-/// Bytes that are encoded before they are handed to the connection, which sends them while the next are encoded: large
-/// enough that a hand-over costs nothing beside the encoding, small enough to stay in the processor's cache.
-const CHUNK: usize = 256 << 10;
-/// Room for the row that fills a chunk.
-const SLACK: usize = 16 << 10;
-/// How a binary COPY begins: signature, flags, length of the header's extension.
-const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-/// How it ends: a row of -1 columns.
-const TRAILER: &[u8] = &(-1i16).to_be_bytes();
 
 /// A connection that writes.
 pub struct Writer {
@@ -32,10 +21,9 @@ pub struct Writer {
     statements: HashMap<String, Statement>,
     /// A transaction was dropped without an end.
     in_doubt: bool,
+    /// What of the next transaction is under way, see [`Writer::start`].
+    started: Option<Result<Stream, PgError>>,
 }
-
-/// The rows of a batch that cannot be written, by their index in it.
-pub type Refused = BTreeMap<usize, Refusal>;
 
 /// A database transaction for one batch. Rolled back when dropped: at the latest when the next one begins.
 #[must_use = "a transaction that is not committed is rolled back"]
@@ -51,7 +39,7 @@ pub struct Transaction<'w> {
 impl Writer {
     /// Writes over a connection.
     pub fn new(connection: Connection) -> Self {
-        Self { connection, statements: HashMap::new(), in_doubt: false }
+        Self { connection, statements: HashMap::new(), in_doubt: false, started: None }
     }
 
     /// The connection, between transactions.
@@ -61,12 +49,62 @@ impl Writer {
 
     /// Begins a transaction. Errors: the server's.
     pub async fn begin(&mut self) -> Result<Transaction<'_>, PgError> {
+        if self.started.is_none() {
+            self.begin_statement().await?;
+        }
+        Ok(Transaction { writer: self, finished: false, copies: 0, copying: false })
+    }
+
+    async fn begin_statement(&mut self) -> Result<(), PgError> {
         if self.in_doubt {
             self.connection.run("ROLLBACK").await?;
         }
         self.in_doubt = true;
-        self.connection.run(BEGIN).await?;
-        Ok(Transaction { writer: self, finished: false, copies: 0, copying: false })
+        self.connection.run(BEGIN).await
+    }
+
+    /// Begins the transaction of a batch that still grows, and copies the rows that it has: the server works on them while more
+    /// are read. Can be called again when there are more. Ends with the rows of the first one's schema. What goes wrong is told
+    /// by [`Transaction::copy`].
+    pub async fn start(&mut self, batch: &Batch, plan: &Plan) {
+        if matches!(self.started, Some(Err(_))) {
+            return;
+        }
+        let started = match self.started.take() {
+            Some(stream) => stream,
+            None => self.open(plan).await,
+        };
+        self.started = Some(match started {
+            Ok(stream) if stream.is_start_of(batch) && stream.takes(plan) => self.push(stream, batch, plan).await,
+            other => other,
+        });
+    }
+
+    async fn open(&mut self, plan: &Plan) -> Result<Stream, PgError> {
+        self.begin_statement().await?;
+        let statement = self.statement(plan.copy_statement()).await?;
+        Stream::open(&self.connection, &statement, plan, 0).await
+    }
+
+    async fn push(&self, mut stream: Stream, batch: &Batch, plan: &Plan) -> Result<Stream, PgError> {
+        let schema_id = batch.rows().first().map(|row| row.schema_id);
+        let end = batch.rows().iter().take_while(|row| Some(row.schema_id) == schema_id).count();
+        stream.push(&self.connection, plan, batch, end).await.map(|()| stream)
+    }
+
+    /// Whether nothing was started, or what was started are this batch's first rows. Otherwise the connection cannot go on.
+    pub fn suits(&self, batch: &Batch) -> bool {
+        match &self.started {
+            None => true,
+            Some(Ok(stream)) => stream.is_start_of(batch),
+            // Told by the first statement, if there is one.
+            Some(Err(_)) => !batch.rows().is_empty(),
+        }
+    }
+
+    /// Whether a transaction is under way for a batch that still grows.
+    pub fn has_started(&self) -> bool {
+        self.started.is_some()
     }
 
     async fn statement(&mut self, sql: &str) -> Result<Statement, PgError> {
@@ -250,41 +288,30 @@ impl<'w> Transaction<'w> {
         range: Range<usize>,
         refused: &mut Refused,
     ) -> Result<(), PgError> {
-        let rows = batch.rows().get(range.clone()).unwrap_or_default();
-        let statement = self.writer.statement(plan.copy_statement()).await?;
         self.copies += 1;
+        let started = if range.start == 0 { self.writer.started.take() } else { None };
+        let started = started.transpose()?;
         self.copying = true;
+        let mut stream = match started {
+            Some(stream) if stream.is_start_of(batch) && stream.takes(plan) => stream,
+            Some(_) => {
+                self.writer.connection.give_up();
+                let error = self.writer.connection.error(Class::Transient, "a COPY of other rows was under way");
+                return Err(PgError { connection_lost: true, ..error });
+            }
+            None => {
+                let statement = self.writer.statement(plan.copy_statement()).await?;
+                Stream::open(&self.writer.connection, &statement, plan, range.start).await?
+            }
+        };
         let connection = &self.writer.connection;
-        let sink = match connection.within(connection.client().copy_in::<_, Bytes>(&statement)).await {
-            Ok(sink) => sink,
-            // tokio-postgres has sent two Syncs then, and would take the second's answer for the next request's: the
-            // connection must not be used again.
-            Err(error) => {
-                connection.give_up();
-                let class = if error.class == Class::Data { Class::Schema } else { error.class };
-                return Err(PgError { connection_lost: true, class, ..error });
-            }
+        let written = match stream.push(connection, plan, batch, range.end).await {
+            Ok(()) => stream.finish(connection).await,
+            Err(error) => Err(error),
         };
-        let sending = async {
-            let mut sink = pin!(sink);
-            let mut chunk = Vec::with_capacity(CHUNK + SLACK);
-            chunk.extend_from_slice(HEADER);
-            for (index, row) in range.zip(rows) {
-                if let Err(refusal) = plan.encode_row(batch.datum(row), &mut chunk) {
-                    refused.insert(index, refusal);
-                }
-                if chunk.len() >= CHUNK {
-                    let full = std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK + SLACK));
-                    sink.send(Bytes::from(full)).await?;
-                }
-            }
-            chunk.extend_from_slice(TRAILER);
-            sink.send(Bytes::from(chunk)).await?;
-            sink.finish().await
-        };
-        let written = connection.within(sending).await.map(drop);
         self.copying = false;
-        written
+        refused.extend(written?);
+        Ok(())
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! In the order of their use: [`Connection`] reads the [`Table`] from the catalogue; a [`Plan`] is compiled from a schema
 //! and the table; [`Offsets`] tells where to begin; then, batch after batch, [`Writer::begin`], [`Transaction::copy`],
-//! [`Transaction::commit`], which compares the positions, sets them and commits in one message.
+//! [`Transaction::commit`], which compares the positions, sets them and commits in one message. [`Writer::start`] begins
+//! before that, while the batch is still being read.
 
 mod catalogue;
 mod connection;
@@ -17,6 +18,7 @@ mod offsets;
 mod password;
 mod plan;
 mod rights;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;

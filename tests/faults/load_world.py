@@ -13,7 +13,7 @@ from load_link import Link
 from load_rows import Rows, register
 from load_tables import TABLES, Unreachable, patiently
 from places import Names
-from world import ADDRESSES, PARTITIONS, PATIENCE, PLACES, ROOT, Failure, Load, World, await_that, service
+from world import ADDRESSES, LOAD, PARTITIONS, PATIENCE, PLACES, ROOT, Failure, Load, World, await_that, service
 from world import expected as expected_press
 
 # What a request may take; below the session's time-out, so that a stopped owner's insert is over before the next begins.
@@ -47,6 +47,8 @@ class LoadWorld(World):
         self.letters = f"{self.out}.dead"
         self.linked, self.links = linked, {}
         self.batch = {"postgres": 100, "clickhouse": 300} | (batch or {})
+        # Few enough that a batch is long in its time, and PostgreSQL gets its first rows while the last are read.
+        self.most_rows = {"postgres": max(int(100 * LOAD), 10)}
         self.gone = {}  # database → columns that a fault dropped
         self.stopped = set()  # databases whose sinks a fault has stopped for good
         self._newest = {}
@@ -92,10 +94,11 @@ class LoadWorld(World):
             where = f'host = "{host}"\nport = {port}\nsslmode = "disable"\noffsets_table = "{table.offsets}"\n'
         else:
             where = f'url = "{table.address}"\ntimeout_ms = {CLICKHOUSE_TIMEOUT_MS}\n'
+        most = f"max_rows = {self.most_rows[table.name]}\n" if table.name in self.most_rows else ""
         return (
             f'[sink.{table.name}]\n{where}database = "{table.database}"\nuser = "{table.user}"\n'
             f'password_file = "{password}"\ntable = "{table.table}"\nconnect_timeout_ms = 2000\n'
-            f"[sink.{table.name}.batch]\nmax_wait_ms = {self.batch[table.name]}\n"
+            f"[sink.{table.name}.batch]\nmax_wait_ms = {self.batch[table.name]}\n{most}"
             f"[sink.{table.name}.consumer]\nmax_dead_share = 0.5\n"
         )
 
@@ -296,6 +299,8 @@ class ChainWorld(LoadWorld):
 
     def __init__(self, name, **more):
         super().__init__(name, **more)
+        # Loaded at full speed.
+        self.most_rows = {}
         self.dead = f"{self.raw}.dead"
         self._names = Names()
 

@@ -71,6 +71,95 @@ async fn a_sound_batch_is_one_statement() {
     assert_eq!(numbers(&server).await, (0..50_000).collect::<Vec<i64>>());
 }
 
+/// The first rows of a batch.
+fn first(all: &Batch, count: usize) -> Batch {
+    let mut some = Batch::default();
+    all.rows()
+        .iter()
+        .take(count)
+        .for_each(|row| some.push(row.partition, row.offset, None, row.schema_id, all.datum(row)));
+    some
+}
+
+#[tokio::test]
+async fn a_batch_that_grows_is_one_statement() {
+    let Some(server) = server("grows").await else { return };
+    let plan = table(&server, "").await;
+    let mut writer = server.writer().await;
+    let all = batch(&rows(50_000));
+    for _ in 0..2 {
+        for count in [1, 5_000, 5_000, 20_000] {
+            writer.start(&first(&all, count), &plan).await;
+            assert!(writer.has_started() && writer.suits(&first(&all, count)) && writer.suits(&all));
+        }
+        // Nobody sees it, and nobody waits for it.
+        assert_eq!(numbers(&server).await.len() % 50_000, 0);
+        let mut transaction = writer.begin().await.unwrap();
+        assert!(transaction.copy(&all, |_| Some(&plan), 0, &mut || {}).await.unwrap().is_empty());
+        assert_eq!(transaction.copies(), 1);
+        transaction.commit(&nowhere(), &[]).await.unwrap();
+        assert!(!writer.has_started());
+    }
+    assert_eq!(numbers(&server).await, (0..50_000).chain(0..50_000).collect::<Vec<i64>>());
+}
+
+#[tokio::test]
+async fn what_was_started_is_of_no_use_to_other_rows() {
+    let Some(server) = server("started").await else { return };
+    let plan = table(&server, "").await;
+    let mut both = Batch::default();
+    (0..100i64).for_each(|n| both.push((n % 2) as i32, n, None, 1, &row(n)));
+    let mut one = Batch::default();
+    both.rows()
+        .iter()
+        .filter(|row| row.partition == 1)
+        .for_each(|row| one.push(1, row.offset, None, 1, both.datum(row)));
+    let mut writer = server.writer().await;
+    writer.start(&first(&both, 40), &plan).await;
+    assert!(writer.suits(&both) && !writer.suits(&one) && !writer.suits(&Batch::default()));
+    writer.start(&one, &plan).await;
+    assert!(!writer.suits(&one), "no row of it went in");
+    let mut transaction = writer.begin().await.unwrap();
+    let error = transaction.copy(&one, |_| Some(&plan), 0, &mut || {}).await.unwrap_err();
+    assert!(error.connection_lost && error.class == Class::Transient, "{error}");
+    drop(transaction);
+    assert_eq!(numbers(&server).await, [0i64; 0]);
+}
+
+#[tokio::test]
+async fn bad_rows_of_a_batch_that_grows_are_found() {
+    let Some(server) = server("grows_bad").await else { return };
+    let plan = table(&server, ", CHECK (number NOT IN (3, 40_000))".replace('_', "").as_str()).await;
+    let mut writer = server.writer().await;
+    let mut datums = rows(45_000);
+    datums[7] = vec![0x02];
+    let all = batch(&datums);
+    for count in [10, 20_000, 42_000] {
+        writer.start(&first(&all, count), &plan).await;
+    }
+    let mut transaction = writer.begin().await.unwrap();
+    let refused = transaction.copy(&all, |_| Some(&plan), 5, &mut || {}).await.unwrap();
+    transaction.commit(&nowhere(), &[]).await.unwrap();
+    let codes: Vec<_> = refused.iter().map(|(index, refusal)| (*index, refusal.why.code())).collect();
+    assert_eq!(codes, [(3, "database"), (7, "damaged"), (40_000, "database")]);
+    assert_eq!(numbers(&server).await.len(), 45_000 - 3);
+}
+
+#[tokio::test]
+async fn a_start_without_a_table_is_told_by_the_copy() {
+    let Some(server) = server("start_gone").await else { return };
+    let plan = table(&server, "").await;
+    server.sql(&format!("DROP TABLE {}.t", server.schema)).await;
+    let mut writer = server.writer().await;
+    let all = batch(&rows(10));
+    writer.start(&first(&all, 5), &plan).await;
+    writer.start(&all, &plan).await;
+    assert!(writer.has_started() && writer.suits(&all));
+    let mut transaction = writer.begin().await.unwrap();
+    let error = transaction.copy(&all, |_| Some(&plan), 5, &mut || {}).await.unwrap_err();
+    assert_eq!((error.class, error.is("42P01")), (Class::Schema, true), "{error}");
+}
+
 #[tokio::test]
 async fn keys_that_are_taken_are_refused_whether_deferred_or_not() {
     let Some(server) = server("keys").await else { return };
