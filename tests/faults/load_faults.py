@@ -116,7 +116,7 @@ MUTANTS = {
     "recovery_without_reading": "kill-ch-after-insert",
     "old_epoch_accepted": "churn-clickhouse",
     "positions_before_rows": "kill-pg-after-copy",
-    "started_rows_kept": "churn-eager",
+    "started_rows_kept": "churn-cooperative",
     "offsets_before_rows": "kill-ch-after-pending",
     "floor_ignored": "forgotten-offsets-clickhouse",
 }
