@@ -507,6 +507,7 @@ class Fault:
     soak: int = 200
     at_once: int = 5  # times in one run of it
     alone: bool = False  # it disturbs a service that others use
+    by_itself: bool = False  # and it cannot hit several worlds at once
     proxied: bool = False
     breakable: bool = False
     settings: dict = field(default_factory=dict)

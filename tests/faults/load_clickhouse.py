@@ -32,24 +32,29 @@ def down(world, times, random):
     """Nothing but 503 for some seconds."""
     world.start_pair()
     table = world.tables["clickhouse"]
-    for _ in range(times):
-        begun = time.monotonic()
+
+    def away():
         table.front("down")
         try:
             time.sleep(random.uniform(1, 5))
         finally:
             table.front("clear")
-        world.recovered(begun)
+
+    for _ in range(times):
+        world.recovered(world.together.do(away))
 
 
 def kill_server(world, times, random):
     """The engine's process is killed, sometimes in an insert, and started again on its data."""
     world.start_pair()
-    for _ in range(times):
-        time.sleep(random.uniform(0, 1))
+
+    def kill_and_restart():
         stack("kill", "clickhouse", "-9")
         stack("restart", "clickhouse")
-        world.recovered(time.monotonic())
+
+    for _ in range(times):
+        time.sleep(random.uniform(0, 1))
+        world.recovered(world.together.do(kill_and_restart))
 
 
 def lost_answer(world, times, random):

@@ -96,14 +96,14 @@ FAULTS = [
     _on("clickhouse", "lost-answer", load_clickhouse.lost_answer),
     _on("clickhouse", "forgotten-offsets", forgotten_offsets, proxied=True),
     *(
-        Fault(f"{name}-clickhouse", do, alone=True, world=_IN["clickhouse"])
+        Fault(f"{name}-clickhouse", do, alone=True, by_itself=True, world=_IN["clickhouse"])
         for name, do in load_clickhouse.ANSWERS.items()
     ),
     Fault("black-hole", black_hole, test=1, proxied=True, world=LoadWorld),
     Fault("down-clickhouse", load_clickhouse.down, alone=True, world=_IN["clickhouse"]),
     Fault("kill-clickhouse", load_clickhouse.kill_server, alone=True, world=LoadWorld),
     Fault("kill-postgres", load_postgres.kill_server, alone=True, world=LoadWorld),
-    Fault("kill-in-commit-postgres", load_postgres.kill_in_commit, alone=True, world=_IN["postgres"]),
+    Fault("kill-in-commit-postgres", load_postgres.kill_in_commit, alone=True, by_itself=True, world=_IN["postgres"]),
     Fault("broker-kill", broker_kill, alone=True, world=LoadWorld),
     Fault("broker-stop", broker_stop(12), test=0, alone=True, world=LoadWorld),
 ]

@@ -60,12 +60,15 @@ def kill_in_commit(world, times, random):
 def kill_server(world, times, random):
     """PostgreSQL is killed at any time and started again on its data."""
     world.start_pair()
-    for _ in range(times):
-        time.sleep(random.uniform(0, 0.5))
+
+    def kill_and_restart():
         _server().kill()
         time.sleep(random.uniform(0, 1))
         stack("restart", "postgres")
-        world.recovered(time.monotonic())
+
+    for _ in range(times):
+        time.sleep(random.uniform(0, 0.5))
+        world.recovered(world.together.do(kill_and_restart))
 
 
 def restored(world, times, random):

@@ -153,10 +153,10 @@ def suite(arguments, seeds):
 
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(one, [item for item in todo if not item[0].alone]))
-    hit_at_once = arguments.hit_at_once
-    with ThreadPoolExecutor(hit_at_once) as pool:
+    with ThreadPoolExecutor(arguments.hit_at_once) as pool:
         for _, items in itertools.groupby(sorted((i for i in todo if i[0].alone), key=_kind), _kind):
-            for worlds in _in_groups(list(items), hit_at_once):
+            items = list(items)
+            for worlds in _in_groups(items, 1 if items[0][0].by_itself else arguments.hit_at_once):
                 together = Together(len(worlds))
                 list(pool.map(functools.partial(one, together=together), worlds))
     return results
