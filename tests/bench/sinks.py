@@ -22,9 +22,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
-from confluent_kafka import Consumer, TopicPartition
 
 from bench import BOOTSTRAP, PARTITIONS, ROOT, Daemon, create, generate, machine, peer, relaying, usage_of
+
+sys.path.append(str(ROOT / "tests" / "python"))
+
+from group import Group  # noqa: E402
 
 # The columns that people want, without indexes: what is compared is the loading.
 POSTGRES_COLUMNS = """session_id uuid NOT NULL, "timestamp" timestamptz NOT NULL, cohort smallint, action text NOT NULL,
@@ -83,30 +86,20 @@ def sink(databases: list, topic: str, rows: int, number: int) -> dict:
                     f'[sink]\ntopic = "{topic}"\n' + "".join(database.settings() for database in databases))
     assigned = lambda: daemon.log.read_text().count("partitions assigned") == len(databases)
     first = daemon.wait(lambda: assigned() and time.monotonic(), "assignment")
-    groups = [Group(topic, f"pressline.{daemon.name}.{database.name}") for database in databases]
-    paced = daemon.wait(lambda: min(loaded := [group.loaded() for group in groups]) >= PACED * rows and sum(loaded), "pace")
+    # Neither the sink nor its database is asked how far it is: a page of metrics costs the one, a query the other a millisecond
+    # or two, and nobody asks fifty times a second. Behind the last presses the relay's transactions have left their markers.
+    groups = [Group(BOOTSTRAP, f"pressline.{daemon.name}.{database.name}", topic, PARTITIONS) for database in databases]
+    ends = [group.end() - PARTITIONS for group in groups]
+    paced = daemon.wait(lambda: min(loaded := [group.reached() for group in groups]) >= PACED * rows and sum(loaded), "pace")
     seconds = (time.monotonic() - first) * rows * len(databases) / paced
-    daemon.wait(lambda: all(group.loaded() >= group.end for group in groups), "end of the load", pause=0.1)
+    daemon.wait(lambda: all(group.reached() >= end for group, end in zip(groups, ends)), "end of the load", pause=0.1)
     usage = daemon.stop()
+    for group in groups:
+        group.close()
     for database in databases:
         database.must_hold(rows)
     server = sum(database.server_cpu() - start for database, start in zip(databases, before))
     return {"cpu": usage["cpu"], "server": server, "seconds": seconds, "rss_mb": usage["rss_mb"]}
-
-
-class Group:
-    """How far a sink is, by the offsets of its group. Neither it nor its database is asked: a page of metrics costs the one, a
-    query the other a millisecond or two, and nobody asks fifty times a second."""
-
-    def __init__(self, topic: str, name: str):
-        self.consumer = Consumer({"bootstrap.servers": BOOTSTRAP, "group.id": name})
-        self.partitions = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
-        # Behind the last presses: the relay's last transaction has left a marker at the end of each partition.
-        self.end = sum(self.consumer.get_watermark_offsets(partition, 30)[1] - 1 for partition in self.partitions)
-
-    def loaded(self) -> int:
-        """Sum of the offsets: rows, and a few markers of transactions."""
-        return sum(max(partition.offset, 0) for partition in self.consumer.committed(self.partitions, 30))
 
 
 def tree_cpu(pid: int) -> float:

@@ -7,7 +7,7 @@ use crate::support::DATABASE;
 #[test]
 fn a_long_search_stays_in_its_group() {
     let Some((world, load)) = stage("long_search") else { return };
-    let slow = format!("ALTER TABLE {DATABASE}.{} ADD CONSTRAINT even CHECK sleep(0.5) = 0 AND n % 2 = 0", load.name);
+    let slow = format!("ALTER TABLE {DATABASE}.{} ADD CONSTRAINT even CHECK sleep(0.25) = 0 AND n % 2 = 0", load.name);
     world.run(&slow);
     search::stays_in_its_group(&load, || counts(&world, &load).split(' ').next().unwrap().parse().unwrap());
 }

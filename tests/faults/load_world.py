@@ -6,9 +6,10 @@ import functools
 import ipaddress
 from concurrent.futures import ThreadPoolExecutor
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, ConsumerGroupTopicPartitions, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from checker import Tally, Verdict, is_bad, origin
+from group import Group, Unanswered
 from load_link import Link
 from load_rows import Rows, register
 from load_tables import TABLES, Unreachable, patiently
@@ -45,6 +46,9 @@ class LoadWorld(World):
             self.tables["clickhouse"].window = window
         self.group = f"pressline.{self.name}"
         self.letters = f"{self.out}.dead"
+        self.groups = {
+            database: Group(self.bootstrap, f"{self.group}.{database}", self.out, PARTITIONS) for database in databases
+        }
         self.linked, self.links = linked, {}
         self.batch = {"postgres": 100, "clickhouse": 300} | (batch or {})
         # Few enough that a batch is long in its time, and PostgreSQL gets its first rows while the last are read.
@@ -64,6 +68,8 @@ class LoadWorld(World):
 
     def __exit__(self, kind, *rest):
         super().__exit__(kind, *rest)
+        for group in self.groups.values():
+            group.close()
         for links in self.links.values():
             for link in links.values():
                 link.close()
@@ -215,13 +221,10 @@ class LoadWorld(World):
 
     def group_offsets(self, database):
         """Partition → the group's committed offset and what was noted with it."""
-        topic = [TopicPartition(self.out, p) for p in range(PARTITIONS)]
-        wanted = ConsumerGroupTopicPartitions(f"{self.group}.{database}", topic)
-        future = self.admin.list_consumer_group_offsets([wanted])[wanted.group_id]
         try:
-            return {p.partition: (max(p.offset, 0), p.metadata or "") for p in future.result(10).topic_partitions}
-        except UnicodeDecodeError:  # the client reads past the end of what librdkafka copied for it
-            raise Unreachable(f"the offsets of {wanted.group_id}") from None
+            return self.groups[database].offsets()
+        except Unanswered as error:
+            raise Unreachable(str(error)) from None
 
     def left(self):
         """The verdict of each database by what is in it."""

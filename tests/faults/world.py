@@ -17,20 +17,14 @@ import urllib.request
 from pathlib import Path
 
 import fastavro
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    Consumer,
-    ConsumerGroupTopicPartitions,
-    KafkaError,
-    Producer,
-    TopicPartition,
-)
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "python"))
 
 from checker import Tally, is_bad, session_id  # noqa: E402
+from group import Group, Unanswered  # noqa: E402
 from places import Places  # noqa: E402
 from together import Together  # noqa: E402
 
@@ -175,6 +169,7 @@ class World:
         self.proxied = proxied
         self.folder = FOLDER / "runs" / self.name
         self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        self.relay_group = Group(self.bootstrap, self.group, self.raw, partitions)
         self.instances = []
         self.recoveries, self.failures, self.notes = [], [], []
         self.load = self.monitor = None
@@ -208,6 +203,7 @@ class World:
                 instance.kill()
             if self.monitor:
                 self.monitor.end()
+            self.relay_group.close()
         if kind is None and not self.failures:
             shutil.rmtree(self.folder, ignore_errors=True)
             for future in self.admin.delete_topics(self.topics()).values():
@@ -320,11 +316,9 @@ class World:
 
     def committed(self):
         """Committed offset of each partition."""
-        wanted = ConsumerGroupTopicPartitions(self.group, [TopicPartition(self.raw, p) for p in range(self.partitions)])
-        future = self.admin.list_consumer_group_offsets([wanted])[self.group]
         try:
-            return {p.partition: max(p.offset, 0) for p in future.result(10).topic_partitions}
-        except Exception:  # noqa: BLE001 - the coordinator may be away
+            return {partition: offset for partition, (offset, _) in self.relay_group.offsets().items()}
+        except Unanswered:
             return {}
 
 

@@ -9,22 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    Consumer,
-    ConsumerGroupTopicPartitions,
-    KafkaError,
-    Producer,
-    TopicPartition,
-)
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from capture import Pages, Tap, await_that
 from geocoder import Geocoder
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "tests" / "faults"))
+sys.path += [str(ROOT / "tests" / folder) for folder in ("faults", "python")]
 
+from group import Group  # noqa: E402
 from load_tables import ClickHouseTable, PostgresTable  # noqa: E402
 
 import records  # noqa: E402
@@ -193,41 +187,27 @@ class Stage:
         """Waits until every input is an output or a dead letter, and every output a row in both tables."""
         process = self.processes[-1]
 
-        def holds(groups):
+        def holds(so=lambda: True):
             if process.process.poll() is not None:
                 raise RuntimeError(f"pressline ended with {process.process.returncode}, see {process.log_file}")
-            return all(self._lag(group, topic) == 0 for group, topic in groups)
+            return so()
 
         patience = PATIENCE + inputs / 1000
-        await_that("the relay", lambda: holds([(self._group(), self.raw)]), patience, 0.3)
+        relay = Group(self.bootstrap, f"pressline.{self.name}", self.raw, self.partitions)
+        await_that("the relay", lambda: holds(lambda: relay.reached() == relay.end()), patience, 0.3)
+        relay.close()
         written, dead = self.count([self.out]), self.count(self.dead[:1])
         if written + dead != inputs:
             raise RuntimeError(f"of {inputs} records {written} were written and {dead} became dead letters")
 
         def rows():
-            holds([])
             return all(
                 table.run_sql(f"SELECT count(*) FROM {table.table}")[0] in ((written,), str(written))
                 for table in self.tables
             )
 
-        await_that(f"{written} rows in each table", rows, patience, 0.3)
+        await_that(f"{written} rows in each table", lambda: holds(rows), patience, 0.3)
         return written, dead
-
-    def _group(self, sink=""):
-        return f"pressline.{self.name}{sink}"
-
-    def _offsets(self, group, topic):
-        wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p) for p in range(self.partitions)])
-        return self.admin.list_consumer_group_offsets([wanted])[group].result(20).topic_partitions
-
-    def _lag(self, group, topic):
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "leaks", "log_level": 0})
-        ends = sum(
-            consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in range(self.partitions)
-        )
-        consumer.close()
-        return ends - sum(max(found.offset, 0) for found in self._offsets(group, topic))
 
     def captures(self):
         """Name → bytes of everything that left; call it when the processes have ended."""

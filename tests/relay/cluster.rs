@@ -242,9 +242,15 @@ impl Cluster {
         groups.groups().iter().map(|group| group.members().len()).sum()
     }
 
-    /// Offsets that the group has committed.
+    /// Offsets that the group has committed; asked again while its coordinator moves.
     pub fn committed(&self, group: &str, topic: &str) -> BTreeMap<i32, i64> {
-        committed(&self.consumer(group, "read_committed"), topic).unwrap()
+        let begun = Instant::now();
+        loop {
+            match committed(&self.consumer(group, "read_committed"), topic) {
+                Ok(offsets) => return offsets,
+                Err(error) => assert!(begun.elapsed() < PATIENCE, "offsets of group {group}: {error}"),
+            }
+        }
     }
 
     /// Commits an offset with metadata, as a member of the group once did.
@@ -258,13 +264,18 @@ impl Cluster {
 
     /// Waits until the group has relayed everything that is in the topic now; `also` may look after something else.
     pub fn await_relayed(&self, group: &str, topic: &str, patience: Duration, mut also: impl FnMut()) {
-        let consumer = self.consumer(group, "read_committed");
+        let mut consumer = self.consumer(group, "read_committed");
         let wanted: BTreeMap<i32, i64> = ends(&consumer, topic).into_iter().map(|(p, (_, end))| (p, end)).collect();
         let begun = Instant::now();
+        let mut found = BTreeMap::new();
         loop {
             also();
             // While a transaction is open its offsets are unstable, and the question is answered late or not at all.
-            let found = committed(&consumer, topic).unwrap_or_default();
+            match committed(&consumer, topic) {
+                Ok(offsets) => found = offsets,
+                // A client that has not joined does not look for a coordinator that has moved.
+                Err(_) => consumer = self.consumer(group, "read_committed"),
+            }
             if wanted.iter().all(|(p, end)| *end == 0 || found.get(p) >= Some(end)) {
                 return;
             }
