@@ -223,23 +223,45 @@ impl Pace {
         Self { per_second: f64::from(per_second.max(1)), free: Mutex::new(Instant::now()) }
     }
 
+    /// Waits until a batch may be read, but no longer than that; `None` if it may not yet. A batch that already holds records is
+    /// read on without a wait, since what was begun must become whole, but what it gets counts too.
+    pub fn turn(&self, held: usize, patience: Duration) -> Option<Turn<'_>> {
+        if held == 0 {
+            let free = self.free.lock().map_or_else(|_| Instant::now(), |free| *free);
+            let wait = free.saturating_duration_since(Instant::now());
+            std::thread::sleep(wait.min(patience));
+            if wait > patience {
+                return None;
+            }
+        }
+        Some(Turn { pace: self, held })
+    }
+
     /// Records of one batch: a quarter of a second's, so that the flow is even.
-    pub fn share(&self) -> usize {
+    fn share(&self) -> usize {
         (self.per_second / 4.0).ceil() as usize
     }
+}
 
-    /// Waits for its turn, but no longer than that; whether it has come.
-    pub fn wait(&self, patience: Duration) -> bool {
-        let Ok(free) = self.free.lock().map(|free| *free) else { return true };
-        let wait = free.saturating_duration_since(Instant::now());
-        std::thread::sleep(wait.min(patience));
-        wait <= patience
+/// Leave to read records into a batch.
+#[derive(Debug)]
+pub struct Turn<'p> {
+    pace: &'p Pace,
+    /// Records that the batch held before.
+    held: usize,
+}
+
+impl Turn<'_> {
+    /// A batch of so many records has its share.
+    pub fn is_over(&self, records: usize) -> bool {
+        self.held == 0 && records >= self.pace.share()
     }
 
-    /// So many records were taken.
-    pub fn took(&self, records: usize) {
-        if let Ok(mut free) = self.free.lock() {
-            *free = (*free).max(Instant::now()) + Duration::from_secs_f64(records as f64 / self.per_second);
+    /// The batch has so many records now.
+    pub fn end(self, records: usize) {
+        let taken = records.saturating_sub(self.held);
+        if let Ok(mut free) = self.pace.free.lock() {
+            *free = (*free).max(Instant::now()) + Duration::from_secs_f64(taken as f64 / self.pace.per_second);
         }
     }
 }
@@ -304,10 +326,27 @@ mod tests {
         let pace = Pace::new(1_000);
         let begun = Instant::now();
         for _ in 0..4 {
-            assert!(pace.wait(Duration::from_secs(1)));
-            pace.took(pace.share());
+            let turn = pace.turn(0, Duration::from_secs(1)).unwrap();
+            assert!(!turn.is_over(249) && turn.is_over(250));
+            turn.end(250);
         }
-        assert!(!pace.wait(Duration::from_millis(10)));
+        assert!(pace.turn(0, Duration::from_millis(10)).is_none());
         assert!(begun.elapsed() >= Duration::from_millis(750), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn a_batch_that_was_begun_is_read_on_and_what_it_gets_is_counted_once() {
+        let pace = Pace::new(1_000);
+        pace.turn(0, Duration::ZERO).unwrap().end(250);
+        let begun = Instant::now();
+        let turn = pace.turn(250, Duration::ZERO).unwrap();
+        assert!(!turn.is_over(250) && !turn.is_over(100_000));
+        turn.end(300);
+        let due = pace.free.lock().unwrap().saturating_duration_since(begun);
+        assert!(due <= Duration::from_millis(300) && due > Duration::from_millis(200), "{due:?}");
+        // Records of partitions that went away meanwhile are dropped from the batch.
+        let before = *pace.free.lock().unwrap();
+        pace.turn(300, Duration::ZERO).unwrap().end(100);
+        assert!(pace.free.lock().unwrap().saturating_duration_since(before) < Duration::from_millis(50));
     }
 }

@@ -30,7 +30,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::bounds::{Bounds, Pace, Tally};
+use crate::bounds::{Bounds, Tally};
 use crate::coordinator::{Coordinator, NextOffset, OffsetNote, Partition, Pending, Take};
 use crate::kafka::{self, METADATA_TIMEOUT};
 use crate::offsets::Advice;
@@ -196,14 +196,15 @@ impl Source {
         #[cfg(feature = "mutants")]
         self.take_up();
         let pace = self.consumer.context().bounds.as_deref().and_then(Bounds::pace);
-        if pace.is_some_and(|pace| !pace.wait(patience)) {
+        let turn = pace.map(|pace| pace.turn(batch.len(), patience));
+        if matches!(turn, Some(None)) {
             return Ok(None);
         }
-        let share = pace.map_or(usize::MAX, Pace::share);
+        let turn = turn.flatten();
         self.come_back(coordinator, batch)?;
         let mut deadline = Instant::now() + patience;
         let trigger = loop {
-            if batch.len() >= share || limits.reached(batch) {
+            if limits.reached(batch) || turn.as_ref().is_some_and(|turn| turn.is_over(batch.len())) {
                 break Trigger::Records;
             }
             if batch.bytes() >= limits.bytes {
@@ -239,8 +240,8 @@ impl Source {
         if crate::mutant::is("position_left") && !batch.is_empty() {
             self.leave_one();
         }
-        if let Some(pace) = pace {
-            pace.took(batch.len());
+        if let Some(turn) = turn {
+            turn.end(batch.len());
         }
         // A bounded run may end with offsets that are no records.
         Ok((!batch.is_empty() || coordinator.has_batch()).then_some(trigger))
