@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
@@ -89,6 +89,11 @@ fn describe<C: ClientContext>(
     with_rights: bool,
 ) -> Result<Description, TopicIdError> {
     let name = CString::new(topic).map_err(|_| TopicIdError::NoSuchTopic)?;
+    let deadline = Instant::now() + timeout;
+    // While librdkafka 2.12 waits for the controller it connects again at once whenever a connection is refused, a thousand
+    // times a second and more. Metadata is waited for with pauses; who has answered that can be asked.
+    client.fetch_metadata(Some(topic), timeout).map_err(|error| TopicIdError::NoAnswer(error.to_string()))?;
+    let timeout = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     let rk = client.native_ptr();
     // SAFETY: `rk` lives as long as `client`, which outlives this call. Every object made here is destroyed here; the
@@ -184,4 +189,118 @@ unsafe fn read_rights(description: *const sys::rd_kafka_TopicDescription_t) -> O
         read: has(sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ),
         write: has(sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_WRITE),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+    use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+    use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+    use rdkafka::statistics::Statistics;
+
+    use super::*;
+
+    /// Counts how often librdkafka has connected, or tried to.
+    #[derive(Default)]
+    struct Connects(AtomicI64);
+
+    impl ClientContext for Connects {
+        fn stats(&self, statistics: Statistics) {
+            let connects = statistics.brokers.values().filter_map(|broker| broker.connects).sum();
+            self.0.store(connects, Ordering::Relaxed);
+        }
+    }
+
+    impl ConsumerContext for Connects {}
+
+    /// So often by now; takes half a second.
+    fn connects(consumer: &BaseConsumer<Connects>) -> i64 {
+        let end = Instant::now() + Duration::from_millis(500);
+        while Instant::now() < end {
+            let _ = consumer.poll(Duration::from_millis(50));
+        }
+        consumer.context().0.load(Ordering::Relaxed)
+    }
+
+    /// A broker that knows but two requests; librdkafka's mock broker is no controller.
+    fn listen(listener: &TcpListener, is_away: &Arc<AtomicBool>) {
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        while !is_away.load(Ordering::Relaxed) {
+            let Ok((connection, _)) = listener.accept() else {
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
+            };
+            connection.set_nonblocking(false).unwrap();
+            connection.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+            let is_away = Arc::clone(is_away);
+            std::thread::spawn(move || while answer(&connection, port, &is_away).is_some() {});
+        }
+    }
+
+    fn answer(mut connection: &TcpStream, port: u16, is_away: &AtomicBool) -> Option<()> {
+        let mut length = [0; 4];
+        while connection.peek(&mut length).is_err() {
+            if is_away.load(Ordering::Relaxed) {
+                return None;
+            }
+        }
+        connection.read_exact(&mut length).ok()?;
+        let mut request = vec![0; u32::from_be_bytes(length) as usize];
+        connection.read_exact(&mut request).ok()?;
+        let body = match request[..2] {
+            [0, 18] => api_versions(),
+            [0, 3] => metadata(port),
+            _ => return None,
+        };
+        let answer = [&request[4..8], &body].concat(); // the correlation id, then what was asked for
+        connection.write_all(&(answer.len() as u32).to_be_bytes()).ok()?;
+        connection.write_all(&answer).ok()
+    }
+
+    /// ApiVersionsResponse, version 3: no error, Metadata in version 1, ApiVersions up to 3.
+    fn api_versions() -> Vec<u8> {
+        vec![0, 0, 3, 0, 3, 0, 0, 0, 1, 0, 0, 18, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0]
+    }
+
+    /// MetadataResponse, version 1: broker 1, which is the controller, and one topic without partitions.
+    fn metadata(port: u16) -> Vec<u8> {
+        let mut body = vec![0, 0, 0, 1, 0, 0, 0, 1, 0, 9];
+        body.extend(b"127.0.0.1");
+        body.extend(u32::from(port).to_be_bytes());
+        body.extend([0xff, 0xff, 0, 0, 0, 1]);
+        body.extend([0, 0, 0, 1, 0, 0, 0, 5]);
+        body.extend(b"topic");
+        body.extend([0, 0, 0, 0, 0]);
+        body
+    }
+
+    #[test]
+    fn a_broker_that_went_away_is_not_stormed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", listener.local_addr().unwrap().to_string())
+            .set("statistics.interval.ms", "100");
+        let consumer = BaseConsumer::from_config_and_context(&config, Connects::default()).unwrap();
+        let is_away = Arc::new(AtomicBool::new(false));
+        let leave = Arc::clone(&is_away);
+        let broker = std::thread::spawn(move || listen(&listener, &leave));
+        let id = topic_id(consumer.client(), "topic", Duration::from_secs(10));
+        assert_eq!(id, Ok(None), "the controller is known now");
+
+        is_away.store(true, Ordering::Relaxed);
+        broker.join().unwrap();
+        let before = connects(&consumer);
+        let answer = topic_id(consumer.client(), "topic", Duration::from_secs(2));
+        assert!(matches!(answer, Err(TopicIdError::NoAnswer(_))), "{answer:?}");
+        let tried = connects(&consumer) - before;
+        assert!((1..200).contains(&tried), "tried to connect {tried} times in three seconds");
+    }
 }
