@@ -22,7 +22,6 @@ use crate::decode::{Decoder, Limits};
 use crate::encode::Encoder;
 use crate::enrich::{Caches, Enricher};
 use crate::event::Actions;
-use crate::kafka;
 use crate::metrics::{Progress, WorkerMetrics};
 use crate::offsets::{Advice, Part};
 use crate::place::{Chain, Stock};
@@ -37,8 +36,6 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const INIT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a worker that ends may take to end its transaction.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often the topic is asked whether it is still the same.
-const TOPIC_CHECK: Duration = Duration::from_secs(30);
 /// When nothing came for so long, the topic is asked before what comes next is relayed: only unseen can it have been
 /// deleted, made again and grown past our position, from where librdkafka would go on reading without a word.
 const SILENCE: Duration = Duration::from_millis(50);
@@ -83,7 +80,6 @@ pub struct Worker {
     /// Timestamp of the last relayed record of each partition, for the lag in seconds.
     last_timestamp_ms: BTreeMap<Partition, i64>,
     epoch_shown: u64,
-    topic_checked: Instant,
     /// When the last batch came.
     heard: Instant,
 }
@@ -123,7 +119,6 @@ impl Worker {
             shared,
             last_timestamp_ms: BTreeMap::new(),
             epoch_shown: 0,
-            topic_checked: Instant::now(),
             heard: Instant::now(),
         })
     }
@@ -260,17 +255,13 @@ impl Worker {
             let progress = Progress { positions, last_timestamp_ms: &self.last_timestamp_ms, settled };
             self.metrics.statistics(&statistics, self.source.topic(), &progress);
             self.metrics.cache(&self.stages.enricher.cache_stats());
-            if kafka::in_touch(&statistics) {
+            if self.source.in_touch() {
                 self.shared.status.worker_ready(self.slot);
             } else {
                 self.shared.status.worker_waits(self.slot, "no broker can be reached");
             }
         }
-        if self.topic_checked.elapsed() > TOPIC_CHECK {
-            self.topic_checked = Instant::now();
-            self.source.same_topic()?;
-        }
-        Ok(())
+        Ok(self.source.same_topic_still()?)
     }
 }
 

@@ -9,10 +9,12 @@ mod floor;
 mod intake;
 mod keeper;
 mod leave;
+mod membership;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod open;
 pub(crate) mod position;
+mod same_topic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,13 +36,14 @@ use crate::bounds::{Bounds, Tally};
 use crate::coordinator::{Coordinator, NextOffset, OffsetNote, Partition, Pending, Take};
 use crate::kafka::{self, METADATA_TIMEOUT};
 use crate::offsets::Advice;
-use crate::topic_id::{self, TopicId};
+use crate::topic_id::TopicId;
 use committed::{commit, known_committed, note, offsets_with_notes};
 pub use floor::Floor;
 pub use intake::{Batch, BatchLimits, Intake, Trigger};
 pub use keeper::{Assigned, Assignment, Keeper, SinkPositions};
+use membership::Membership;
 pub use open::SourceOptions;
-use position::{another_topic, assignment, in_range, layout, no_offsets, starts, transient, watermarks};
+use position::{assignment, in_range, layout, no_offsets, starts, transient, watermarks};
 
 /// `session.timeout.ms`: above [`crate::transaction::TRANSACTION_TIMEOUT`].
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -181,6 +184,11 @@ pub struct Source {
     at_rest: Mutex<(u64, BTreeSet<Partition>)>,
     /// What was polled last was dropped: see [`Source::stay_in_group`].
     astray: AtomicBool,
+    /// See [`Self::in_touch`].
+    in_touch: AtomicBool,
+    membership: Mutex<Membership>,
+    /// When the topic was asked last whether it is still the same.
+    topic_asked: Mutex<Instant>,
 }
 
 impl Source {
@@ -413,29 +421,6 @@ impl Source {
         SourceError::Transient(format!("topic {}: a position was not there for a moment", self.topic))
     }
 
-    /// Refuses if the topic's id is not the one the worker began with. Gone or no answer is no refusal: whether it comes back as
-    /// another is asked again later.
-    pub fn same_topic(&self) -> Result<(), SourceError> {
-        match self.surely_same_topic() {
-            Err(SourceError::Transient(_)) => Ok(()),
-            known => known,
-        }
-    }
-
-    /// The same before records are used of which that is in doubt: no answer is an error too.
-    pub fn surely_same_topic(&self) -> Result<(), SourceError> {
-        let context = self.consumer.context();
-        let Some(known) = &context.topic_id else { return Ok(()) };
-        match topic_id::topic_id(self.consumer.client(), &self.topic, METADATA_TIMEOUT) {
-            Ok(Some(current)) if current != *known => Err(another_topic(context, 0, known.as_str(), &current)),
-            Ok(_) => Ok(()),
-            Err(error) => Err(SourceError::Transient(format!(
-                "topic {}: whether it is still the same cannot be told, so what was read of it is read again: {error}",
-                self.topic
-            ))),
-        }
-    }
-
     /// Group metadata for a transaction; take it when the transaction begins.
     pub fn group_metadata(&self) -> Result<ConsumerGroupMetadata, SourceError> {
         self.consumer.group_metadata().ok_or_else(|| SourceError::Transient("the consumer is in no group".to_string()))
@@ -560,7 +545,24 @@ impl Source {
 
     /// The newest statistics of librdkafka, once.
     pub fn take_statistics(&self) -> Option<Box<Statistics>> {
-        self.consumer.context().statistics.lock().ok().and_then(|mut slot| slot.take())
+        let statistics = self.consumer.context().statistics.lock().ok().and_then(|mut slot| slot.take())?;
+        self.in_touch.store(kafka::in_touch(&statistics), Ordering::Relaxed);
+        if let Ok(mut membership) = self.membership.lock()
+            && let Some(outside) = membership.observe(&statistics, Instant::now())
+        {
+            self.consumer.context().send(GroupEvent::Failed(SourceError::Transient(format!(
+                "topic {}: the consumer has not asked to join group {} for {} s, though a broker can be reached; a new one is made",
+                self.topic,
+                self.group,
+                outside.as_secs()
+            ))));
+        }
+        Some(statistics)
+    }
+
+    /// Whether a broker could be reached by the statistics that were taken last.
+    pub fn in_touch(&self) -> bool {
+        self.in_touch.load(Ordering::Relaxed)
     }
 
     /// Name of the topic.

@@ -14,7 +14,6 @@ use crate::bounds::Bounds;
 use crate::config::MemoryShare;
 use crate::config::sink::{LoadConfig, SinkConsumerConfig};
 use crate::coordinator::{Coordinator, NextOffset, Partition, Phase};
-use crate::kafka;
 use crate::metrics::{Progress, SinkMetrics};
 use crate::offsets::{Advice, Part};
 use crate::registry::Registry;
@@ -26,8 +25,6 @@ use crate::supervise::{Pause, WorkerError};
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Parts in which a long batch is read, for sinks that start early.
 const PARTS: usize = 10;
-/// How often the topic is asked whether it is still the same.
-const TOPIC_CHECK: Duration = Duration::from_secs(30);
 /// When nothing came for so long, the topic is asked before what comes next is written (see [`crate::relay`]).
 const SILENCE: Duration = Duration::from_millis(50);
 
@@ -84,7 +81,6 @@ pub struct Worker {
     /// Timestamp of the last loaded record of each partition, for the lag in seconds.
     last_timestamp_ms: BTreeMap<Partition, i64>,
     epoch_shown: u64,
-    topic_checked: Instant,
     heard: Instant,
 }
 
@@ -123,7 +119,6 @@ impl Worker {
             metrics: SinkMetrics::new(&config.name, shared.sink, slot),
             last_timestamp_ms: BTreeMap::new(),
             epoch_shown: 0,
-            topic_checked: Instant::now(),
             heard: Instant::now(),
             shared,
         })
@@ -290,11 +285,7 @@ impl Worker {
             Some(false) => self.shared.status.worker_waits(self.slot, "no broker can be reached"),
             None => {}
         }
-        if self.topic_checked.elapsed() > TOPIC_CHECK {
-            self.topic_checked = Instant::now();
-            self.source.same_topic()?;
-        }
-        Ok(())
+        Ok(self.source.same_topic_still()?)
     }
 
     /// Shows partitions, pending ranges and lag, also while the sink waits; whether a broker can be reached, when there is news.
@@ -312,7 +303,7 @@ impl Worker {
         let settled = self.coordinator.phase() == Phase::Ready;
         let progress = Progress { positions, last_timestamp_ms: &self.last_timestamp_ms, settled };
         self.metrics.statistics(&statistics, self.source.topic(), &progress);
-        Some(kafka::in_touch(&statistics))
+        Some(self.source.in_touch())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -70,8 +71,17 @@ impl Source {
             .subscribe(&[&topic])
             .map_err(|error| SourceError::Refused(format!("cannot subscribe to {topic}: {error}")))?;
         let is_static = options.member.is_some();
-        let (group, at_rest, astray) = (options.group, Mutex::default(), AtomicBool::new(false));
-        Ok(Self { consumer, topic, group, is_static, at_rest, astray })
+        Ok(Self {
+            consumer,
+            topic,
+            group: options.group,
+            is_static,
+            at_rest: Mutex::default(),
+            astray: AtomicBool::new(false),
+            in_touch: AtomicBool::new(true),
+            membership: Mutex::default(),
+            topic_asked: Mutex::new(Instant::now()),
+        })
     }
 }
 
