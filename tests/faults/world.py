@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 
 import fastavro
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -363,11 +363,16 @@ class Load:
         """One more record to a partition."""
         sequence = self.sent[partition]
         topic, value = self.record(partition, sequence)
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 self._producer.produce(topic, value, partition=partition, on_delivery=self._delivered)
                 break
             except BufferError:
+                self._producer.poll(0.1)
+            except KafkaException as error:  # the producer may have looked while the topic was being made again
+                if error.args[0].code() != KafkaError._UNKNOWN_TOPIC or time.monotonic() > deadline:
+                    raise
                 self._producer.poll(0.1)
         self.sent[partition] = sequence + 1
 
