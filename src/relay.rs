@@ -36,9 +36,6 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const INIT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a worker that ends may take to end its transaction.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
-/// When nothing came for so long, the topic is asked before what comes next is relayed: only unseen can it have been
-/// deleted, made again and grown past our position, from where librdkafka would go on reading without a word.
-const SILENCE: Duration = Duration::from_millis(50);
 
 /// What all workers of a pipeline share: made once, before the first worker starts.
 pub struct Shared {
@@ -80,8 +77,6 @@ pub struct Worker {
     /// Timestamp of the last relayed record of each partition, for the lag in seconds.
     last_timestamp_ms: BTreeMap<Partition, i64>,
     epoch_shown: u64,
-    /// When the last batch came.
-    heard: Instant,
 }
 
 impl Worker {
@@ -119,7 +114,6 @@ impl Worker {
             shared,
             last_timestamp_ms: BTreeMap::new(),
             epoch_shown: 0,
-            heard: Instant::now(),
         })
     }
 
@@ -144,10 +138,7 @@ impl Worker {
             let mut batch = Batch::default();
             let polled = self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut batch)?;
             if let Some(trigger) = polled {
-                if self.heard.elapsed() > SILENCE {
-                    self.source.surely_same_topic()?;
-                }
-                self.heard = Instant::now();
+                self.source.same_topic_after_silence()?;
                 relay_batch(
                     &self.shared.config,
                     &self.source,

@@ -189,6 +189,8 @@ pub struct Source {
     membership: Mutex<Membership>,
     /// When the topic was asked last whether it is still the same.
     topic_asked: Mutex<Instant>,
+    /// When a batch came last.
+    heard: Mutex<Instant>,
 }
 
 impl Source {
@@ -204,11 +206,10 @@ impl Source {
         #[cfg(feature = "mutants")]
         self.take_up();
         let pace = self.consumer.context().bounds.as_deref().and_then(Bounds::pace);
-        let turn = pace.map(|pace| pace.turn(batch.len(), patience));
-        if matches!(turn, Some(None)) {
-            return Ok(None);
-        }
-        let turn = turn.flatten();
+        let turn = match pace.map(|pace| pace.turn(batch.len(), patience)) {
+            Some(None) => return Ok(None),
+            turn => turn.flatten(),
+        };
         self.come_back(coordinator, batch)?;
         let mut deadline = Instant::now() + patience;
         let trigger = loop {

@@ -25,8 +25,6 @@ use crate::supervise::{Pause, WorkerError};
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Parts in which a long batch is read, for sinks that start early.
 const PARTS: usize = 10;
-/// When nothing came for so long, the topic is asked before what comes next is written (see [`crate::relay`]).
-const SILENCE: Duration = Duration::from_millis(50);
 
 /// Makes a sink for a worker. Errors: as those of a worker.
 pub type MakeSink = dyn Fn() -> Result<Box<dyn Sink>, WorkerError> + Send + Sync;
@@ -81,7 +79,6 @@ pub struct Worker {
     /// Timestamp of the last loaded record of each partition, for the lag in seconds.
     last_timestamp_ms: BTreeMap<Partition, i64>,
     epoch_shown: u64,
-    heard: Instant,
 }
 
 impl Worker {
@@ -119,7 +116,6 @@ impl Worker {
             metrics: SinkMetrics::new(&config.name, shared.sink, slot),
             last_timestamp_ms: BTreeMap::new(),
             epoch_shown: 0,
-            heard: Instant::now(),
             shared,
         })
     }
@@ -138,10 +134,7 @@ impl Worker {
             }
             self.batch.clear();
             if let Some(trigger) = self.read()? {
-                if self.heard.elapsed() > SILENCE {
-                    self.source.surely_same_topic()?;
-                }
-                self.heard = Instant::now();
+                self.source.same_topic_after_silence()?;
                 self.fill_up()?;
                 self.load_batch(trigger)?;
             }

@@ -81,6 +81,7 @@ impl Source {
             in_touch: AtomicBool::new(true),
             membership: Mutex::default(),
             topic_asked: Mutex::new(Instant::now()),
+            heard: Mutex::new(Instant::now()),
         })
     }
 }

@@ -11,6 +11,9 @@ use crate::topic_id;
 
 /// How often the topic is asked.
 const INTERVAL: Duration = Duration::from_secs(30);
+/// When nothing came for so long, the topic is asked before what comes next is used: only unseen can it have been deleted, made
+/// again and grown past our position, from where librdkafka would go on reading without a word.
+const SILENCE: Duration = Duration::from_millis(50);
 
 impl Source {
     /// [`Self::same_topic`], every half minute. To be called between batches; not asked while no broker can be reached, which
@@ -34,8 +37,20 @@ impl Source {
         }
     }
 
+    /// To be called when a batch has come, before it is used: [`Self::surely_same_topic`], if nothing had come for a while.
+    pub fn same_topic_after_silence(&self) -> Result<(), SourceError> {
+        let lately = self.heard.lock().is_ok_and(|heard| heard.elapsed() <= SILENCE);
+        if !lately {
+            self.surely_same_topic()?;
+        }
+        if let Ok(mut heard) = self.heard.lock() {
+            *heard = Instant::now();
+        }
+        Ok(())
+    }
+
     /// The same before records are used of which that is in doubt: no answer is an error too.
-    pub fn surely_same_topic(&self) -> Result<(), SourceError> {
+    fn surely_same_topic(&self) -> Result<(), SourceError> {
         let context = self.consumer.context();
         let Some(known) = &context.topic_id else { return Ok(()) };
         match topic_id::topic_id(self.consumer.client(), &self.topic, METADATA_TIMEOUT) {
