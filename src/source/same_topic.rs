@@ -49,7 +49,7 @@ impl Source {
         Ok(())
     }
 
-    /// The same before records are used of which that is in doubt: no answer is an error too.
+    /// As [`Self::same_topic`], where records are about to be used of which that is in doubt: no answer is an error too.
     fn surely_same_topic(&self) -> Result<(), SourceError> {
         let context = self.consumer.context();
         let Some(known) = &context.topic_id else { return Ok(()) };
