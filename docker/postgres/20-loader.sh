@@ -1,5 +1,5 @@
 #!/bin/sh
-# The user that pressline loads as, with the rights that docs/operations.md names.
+# The user that pressline loads as, with the rights that docs/operations.md names, and the one that Grafana reads as.
 set -eu
 psql --username postgres --dbname presses --set ON_ERROR_STOP=1 --set password="$LOADER_PASSWORD" <<'SQL'
 CREATE ROLE loader LOGIN PASSWORD :'password';
@@ -15,4 +15,6 @@ CREATE TABLE pressline_offsets (
     PRIMARY KEY (pipeline, topic, "partition")
 ) WITH (fillfactor = 50);
 GRANT SELECT, INSERT, UPDATE ON pressline_offsets TO loader;
+CREATE ROLE grafana LOGIN PASSWORD :'password';
+GRANT SELECT ON button_presses TO grafana;
 SQL

@@ -84,10 +84,10 @@ def load():
 
 
 def provisioned():
-    """uid → type of the data sources in the provisioning file."""
-    text = (FOLDER / "provisioning" / "datasources" / "pressline.yaml").read_text()
-    entries = re.split(r"^\s*- name:", text, flags=re.MULTILINE)[1:]
-    return {_value(entry, "uid"): _value(entry, "type") for entry in entries}
+    """uid → type of the data sources, of each file that provisions them."""
+    for path in (FOLDER / "provisioning/datasources/pressline.yaml", FOLDER.parent / "docker/grafana/datasources/pressline.yaml"):
+        entries = re.split(r"^\s*- name:", path.read_text(), flags=re.MULTILINE)[1:]
+        yield {_value(entry, "uid"): _value(entry, "type") for entry in entries}
 
 
 def _value(entry, key):

@@ -56,11 +56,11 @@ class Report:
 
 def check_files(report, boards):
     """What needs no run."""
-    sources = dashboards.provisioned()
     known = contract.queried()
     for board in boards:
-        for fault in board.faults(sources):
-            report.fault(f"{board.name}: {fault}")
+        for sources in dashboards.provisioned():
+            for fault in board.faults(sources):
+                report.fault(f"{board.name}: {fault}")
         for panel, _, text in board.queries():
             if panel["datasource"]["type"] == "prometheus":
                 _check_names(report, f"{board.name}: {panel['title']}", text, known)

@@ -189,12 +189,17 @@ class Package(Test):
 
 
 class Image(Test):
-    """The root of the final image, made by the very script that the build runs."""
+    """The root of the final image, made by the very script that the build runs, from the files that the build has."""
 
     def setUp(self):
         super().setUp()
         self.root = self.folder / "root"
-        self.done("docker/rootfs.sh", PROGRAM, self.root)
+        self.context = self.folder / "context"
+        for name in re.findall(r"(?m)^!(.+)$", (ROOT / "docker/Dockerfile.dockerignore").read_text()):
+            (self.context / name).parent.mkdir(parents=True, exist_ok=True)
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, self.context / name)
+        self.done("docker/rootfs.sh", PROGRAM, self.root, cwd=self.context)
 
     def inside(self, *command, code=0, etc=None):
         """Runs pressline in that root: read-only, as a user without any right."""
@@ -208,6 +213,16 @@ class Image(Test):
         chroot = ["unshare", "--mount", "sh", "-c", script, self.root, "/usr/bin/pressline", *command]
         environment = {"PRESSLINE__HTTP__LISTEN": "127.0.0.1:0"}
         return self.done(*chroot, code=code, env={"PATH": os.environ["PATH"], **environment})
+
+    def test_it_is_built_from_files_that_docker_is_given(self):
+        # Cargo's list of what it read: `TARGET: FILE FILE ...`
+        read = PROGRAM.with_suffix(".d").read_text().split(": ", 1)[1].split()
+        self.assertIn(str(ROOT / "src/main.rs"), read)
+        files = [Path(file).relative_to(ROOT) for file in read]
+        self.assertEqual([str(file) for file in files if not (self.context / file).is_file()], [])
+        manifest = tomllib.loads((self.context / "Cargo.toml").read_text())
+        for bench in manifest["bench"]:
+            self.assertTrue((self.context / "benches" / f"{bench['name']}.rs").is_file(), "Cargo refuses the manifest without it")
 
     def test_it_holds_the_program_and_its_libraries_and_no_shell(self):
         files = {str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.is_file()}
