@@ -43,15 +43,24 @@ impl Retention {
         self.records_ms.map(|ms| ms.saturating_add(self.segment_ms))
     }
 
-    /// For people: `for 30 days, 1 hour of it on the brokers' disks and the rest in tiered storage`.
+    /// For people: `for 30 days, 1 hour of it on the brokers' own disks and all of it in tiered storage, and up to 1 day longer
+    /// until their segment is deleted (segment.ms)`.
     pub fn says(self) -> String {
-        let time = self.records_ms.map_or("for ever".into(), |ms| format!("for {}", duration(ms)));
+        let Some(records_ms) = self.records_ms else { return format!("for ever{}", self.says_where()) };
+        let segment = match self.segment_ms {
+            0 => String::new(),
+            ms => format!(", and up to {} longer until their segment is deleted (segment.ms)", duration(ms)),
+        };
+        format!("for {}{}{segment}", duration(records_ms), self.says_where())
+    }
+
+    fn says_where(self) -> String {
         match self.local_ms {
-            Some(ms) if ms < 0 => format!("{time}, in tiered storage too"),
+            Some(ms) if ms < 0 => ", in tiered storage too".into(),
             Some(ms) => {
-                format!("{time}, {} of it on the brokers' own disks and all of it in tiered storage", duration(ms))
+                format!(", {} of it on the brokers' own disks and all of it in tiered storage", duration(ms))
             }
-            None => time,
+            None => String::new(),
         }
     }
 }
@@ -82,9 +91,15 @@ mod tests {
         let on = [tiered.as_slice(), &[("remote.storage.enable", "true")]].concat();
         let found = of(&on).unwrap();
         assert_eq!(found.longest_ms(), Some(30 * DAY_MS + HOUR_MS));
-        assert_eq!(found.says(), "for 30 days, 1 hour of it on the brokers' own disks and all of it in tiered storage");
+        let longer = "and up to 1 hour longer until their segment is deleted (segment.ms)";
+        assert_eq!(
+            found.says(),
+            format!("for 30 days, 1 hour of it on the brokers' own disks and all of it in tiered storage, {longer}")
+        );
         let off = [tiered.as_slice(), &[("remote.storage.enable", "false")]].concat();
-        assert_eq!(of(&off).unwrap().says(), "for 30 days");
+        assert_eq!(of(&off).unwrap().says(), format!("for 30 days, {longer}"));
+        assert_eq!(of(&[("retention.ms", "3600000")]).unwrap().says(), "for 1 hour", "segment.ms is not told");
+        assert_eq!(of(&[("retention.ms", "-1"), ("segment.ms", "3600000")]).unwrap().says(), "for ever");
         let unset = [("retention.ms", "86400000"), ("local.retention.ms", "-2"), ("remote.storage.enable", "true")];
         assert_eq!(of(&unset).unwrap().local_ms, Some(DAY_MS));
     }

@@ -107,16 +107,10 @@ fn raw_retention(
     if kept.longest_ms().is_some_and(|ms| ms <= limit_ms) {
         return report.ok(subject.line(format_args!("topic {topic} keeps raw addresses {says}, as was stated")));
     }
-    let segment = match kept.records_ms {
-        Some(_) => {
-            format!(", and up to {} longer until their segment is deleted (segment.ms)", duration(kept.segment_ms))
-        }
-        None => String::new(),
-    };
     // A tenth for the segment, at least a minute: what Kafka still rolls in time.
     let segment_ms = (limit_ms / 10).max(60_000);
     let cure = alter(&format!("retention.ms={},segment.ms={segment_ms}", (limit_ms - segment_ms).max(0)));
-    let what = format!("topic {topic} keeps raw addresses {says}{segment}; stated are at most {}", duration(limit_ms));
+    let what = format!("topic {topic} keeps raw addresses {says}; stated are at most {}", duration(limit_ms));
     report.findings.push(subject.error("source.max_raw_retention_ms", what, cure));
 }
 
