@@ -328,6 +328,7 @@ async fn reading_versions_and_ids() {
         ("GET", LATEST, 404, NO_SUBJECT),
         ("GET", "/schemas/ids/9", 200, &latest),
         ("GET", "/schemas/ids/10", 404, NO_SCHEMA),
+        ("GET", "/schemas/ids/11", 404, "404 page not found"),
         ("POST", "/compatibility/subjects/a%2Fb/versions/latest?verbose=true", 200, r#"{"is_compatible":true}"#),
     ])
     .await;
@@ -337,7 +338,10 @@ async fn reading_versions_and_ids() {
     assert_eq!(registry.latest("t-value").await, Ok(None));
     assert_eq!(registry.schema_by_id(SchemaId(9)).await.as_deref(), Ok(V1));
     let error = registry.schema_by_id(SchemaId(10)).await.unwrap_err();
-    assert!(error.to_string().contains("no schema has the id 10"), "{error}");
+    assert!(error.is_absent() && error.to_string().contains("no schema has the id 10"), "{error}");
+    // A proxy's page, or a wrong path.
+    let error = registry.schema_by_id(SchemaId(11)).await.unwrap_err();
+    assert!(!error.is_absent() && error.to_string().contains("registry.url"), "{error}");
     let verdict = registry.compatibility("a/b", V1).await;
     assert_eq!(verdict, Ok(Compatibility { compatible: true, messages: vec![] }));
     stub.all_asked();

@@ -1,7 +1,8 @@
 //! Schemas by the ids that records carry, each asked of the registry once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
@@ -9,12 +10,25 @@ use super::{Class, LoadError};
 use crate::avro::Shape;
 use crate::registry::{Registry, RegistryError, SchemaId};
 
+/// That the registry lacks an id is believed when it has said so for this long: its followers hear of a new schema after a while.
+const BELIEVED: Duration = Duration::from_secs(3);
+/// Then it is asked again no earlier than after this time.
+const BELIEVED_FOR: Duration = Duration::from_secs(60);
+
 /// What is known about the ids met so far.
 pub struct Schemas {
     registry: Arc<Registry>,
     runtime: Handle,
     learnt: BTreeSet<u32>,
-    missing: BTreeSet<u32>,
+    absent: BTreeMap<u32, Absence>,
+}
+
+/// That the registry does not have an id.
+#[derive(Clone, Copy)]
+struct Absence {
+    since: Instant,
+    /// Asked last when it was believed.
+    believed: Option<Instant>,
 }
 
 /// What an id stands for.
@@ -30,7 +44,7 @@ pub enum Schema {
 impl Schemas {
     /// Nothing met yet.
     pub fn new(registry: Arc<Registry>, runtime: Handle) -> Self {
-        Self { registry, runtime, learnt: BTreeSet::new(), missing: BTreeSet::new() }
+        Self { registry, runtime, learnt: BTreeSet::new(), absent: BTreeMap::new() }
     }
 
     /// What `id` stands for. Errors: the registry does not answer; a schema that no table can take.
@@ -38,19 +52,27 @@ impl Schemas {
         if self.learnt.contains(&id) {
             return Ok(Schema::Known);
         }
-        if self.missing.contains(&id) {
+        let believed = self.absent.get(&id).and_then(|absence| absence.believed);
+        if believed.is_some_and(|asked| asked.elapsed() < BELIEVED_FOR) {
             return Ok(Schema::Missing);
         }
         match self.runtime.block_on(self.registry.schema_by_id(SchemaId(id))) {
             Ok(text) => Shape::parse(&text)
                 .map(Schema::New)
                 .map_err(|why| LoadError::Refused(format!("schema {id} of the registry cannot be loaded: {why}"))),
-            Err(RegistryError::Refused { status: 404, .. }) => {
-                self.missing.insert(id);
-                Ok(Schema::Missing)
-            }
+            Err(error) if error.is_absent() => self.is_absent(id, &error),
             Err(error) => Err(LoadError::Again { class: Class::Transient, message: error.to_string() }),
         }
+    }
+
+    fn is_absent(&mut self, id: u32, error: &RegistryError) -> Result<Schema, LoadError> {
+        let now = Instant::now();
+        let absence = self.absent.entry(id).or_insert(Absence { since: now, believed: None });
+        if absence.since.elapsed() < BELIEVED {
+            return Err(LoadError::Again { class: Class::Transient, message: format!("not believed yet: {error}") });
+        }
+        absence.believed = Some(now);
+        Ok(Schema::Missing)
     }
 
     /// The newest schema of a subject and its id, if the registry has one and answers. Errors: one that no table can take.

@@ -76,6 +76,11 @@ impl RegistryError {
         matches!(self, Self::Unavailable { .. } | Self::Unreadable { .. } | Self::Authentication { .. })
     }
 
+    /// The registry says that it has no such thing; a wrong path or a proxy's page, which are 404 too, say nothing of that.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, code: Some(code), .. } if super::NOT_FOUND.contains(code))
+    }
+
     /// What to do about it, one sentence.
     pub fn cure(&self) -> String {
         match self {
@@ -95,6 +100,9 @@ impl RegistryError {
                 "change output.schema so that readers of the older version can go on, set another output.subject, or lower the subject's compatibility level".into()
             }
             Self::NotRegistered { .. } => "register the schema there, or set output.register = true".into(),
+            absent if absent.is_absent() => {
+                "register it there, or set registry.url to the registry that the records were written with".into()
+            }
             Self::Refused { status: 404, .. } => {
                 "set registry.url to the base of the Confluent API (Apicurio: http://host:port/apis/ccompat/v7)".into()
             }

@@ -29,6 +29,8 @@ const MAX_ANSWER: usize = 16 << 20;
 
 /// Error codes that mean "no such subject, version or schema". A wrong path gives 404 with another code, or a page.
 const NOT_FOUND: std::ops::RangeInclusive<u32> = 40_401..=40_499;
+/// "Schema not found".
+const NO_SCHEMA: u32 = 40_403;
 
 /// Id of a schema in the registry: the four bytes after the magic byte in every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,7 +187,7 @@ impl Registry {
         }
     }
 
-    /// The schema text of an id. Errors: [`RegistryError::Refused`] with status 404 where the registry has no such id.
+    /// The schema text of an id. Errors: one that [`RegistryError::is_absent`] where the registry has no such id.
     pub async fn schema_by_id(&self, id: SchemaId) -> Result<String, RegistryError> {
         let path = ["schemas", "ids", &id.0.to_string()];
         match self.call::<RawRegisteredSchema>(Method::GET, &path, "", None).await? {
@@ -193,7 +195,7 @@ impl Registry {
             Answer::Absent => Err(RegistryError::Refused {
                 registry: self.address().into(),
                 status: 404,
-                code: None,
+                code: Some(NO_SCHEMA),
                 message: format!("no schema has the id {}", id.0),
             }),
         }
