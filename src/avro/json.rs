@@ -93,8 +93,10 @@ fn write_time(shape: &Shape, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Resu
     };
     let (time, format) = match shape {
         Shape::Date => (raw.checked_mul(86_400).and_then(|s| Timestamp::from_second(s).ok()), "%F"),
-        Shape::TimeMillis => (Timestamp::from_millisecond(raw).ok(), "%T%.3f"),
-        Shape::TimeMicros => (Timestamp::from_microsecond(raw).ok(), "%T%.6f"),
+        Shape::TimeMillis => (within_day(raw, 1_000).and_then(|raw| Timestamp::from_millisecond(raw).ok()), "%T%.3f"),
+        Shape::TimeMicros => {
+            (within_day(raw, 1_000_000).and_then(|raw| Timestamp::from_microsecond(raw).ok()), "%T%.6f")
+        }
         Shape::TimestampMillis => (Timestamp::from_millisecond(raw).ok(), "%FT%T%.3fZ"),
         Shape::LocalTimestampMillis => (Timestamp::from_millisecond(raw).ok(), "%FT%T%.3f"),
         Shape::TimestampMicros => (Timestamp::from_microsecond(raw).ok(), "%FT%T%.6fZ"),
@@ -104,10 +106,15 @@ fn write_time(shape: &Shape, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Resu
     };
     match time {
         Some(time) => quoted(time.strftime(format), out),
-        // Beyond the calendar's years: the number says more than nothing.
+        // Beyond the calendar's years, or the day: the number says more than nothing, or than another time.
         None => display(raw, out),
     }
     Ok(())
+}
+
+/// The time of day, if it is one.
+fn within_day(raw: i64, per_second: i64) -> Option<i64> {
+    (0..86_400 * per_second).contains(&raw).then_some(raw)
 }
 
 fn comma(start: usize, out: &mut Vec<u8>) {
