@@ -158,6 +158,13 @@ impl Coordinator {
         }
     }
 
+    /// What was taken of these partitions is not used: it will be read again from their positions.
+    pub fn put_back(&mut self, partitions: &[Partition]) {
+        for partition in partitions {
+            self.batch.remove(partition);
+        }
+    }
+
     /// Whether the batch moves a position.
     pub fn has_batch(&self) -> bool {
         !self.batch.is_empty()
@@ -227,7 +234,7 @@ impl Coordinator {
 
 /// Where a group's offset came from and what was noted with it (the metadata of an offset commit).
 ///
-/// Written as `pressline/1 topic_id=… partitions=… resets=… pending=END:ATTEMPT`, in bounded runs also `run=` (an [`Account`]),
+/// Written as `pressline/1 topic_id=… partitions=… resets=… pending=END:ATTEMPT begun=END`, in bounded runs also `run=` (an [`Account`]),
 /// `then=` (a [`Tally`]) and `asked=…`; readers of version 1 ignore words they do not know, and refuse another version ([`OffsetNote::newer_version`]): what stands there must not be passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OffsetNote {
@@ -240,6 +247,8 @@ pub struct OffsetNote {
     pub resets: u32,
     /// What a sink is about to write from the committed offset on.
     pub pending: Option<Pending>,
+    /// Up to here, an insert that the server has refused since may have left rows in a sink's table.
+    pub begun: Option<NextOffset>,
     /// Of a bounded run: its account up to the committed offset.
     pub account: Option<Account>,
     /// Of a bounded run: what `pending` adds to the account once it is written.
@@ -284,6 +293,9 @@ impl OffsetNote {
         if let Some(Pending { end, attempt }) = self.pending {
             text.push_str(&format!(" pending={end}:{attempt}"));
         }
+        if let Some(begun) = self.begun {
+            text.push_str(&format!(" begun={begun}"));
+        }
         if let Some(account) = self.account {
             text.push_str(&format!(" run={}", account.to_text()));
         }
@@ -309,6 +321,7 @@ impl OffsetNote {
                 Some(("partitions", count)) => note.partitions = count.parse().ok(),
                 Some(("resets", count)) => note.resets = count.parse().unwrap_or_default(),
                 Some(("pending", pending)) => note.pending = Pending::parse(pending),
+                Some(("begun", end)) => note.begun = end.parse().ok(),
                 Some(("run", account)) => note.account = Account::parse(account),
                 Some(("then", tally)) => note.then = Tally::parse(tally),
                 Some(("asked", asked)) => note.asked = Some(asked.to_string()),

@@ -13,8 +13,10 @@ mod membership;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod open;
+mod pause;
 pub(crate) mod position;
 mod same_topic;
+mod sink_offsets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,9 +25,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{
-    BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
-};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::statistics::Statistics;
@@ -33,17 +33,18 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::bounds::{Bounds, Tally};
-use crate::coordinator::{Coordinator, NextOffset, OffsetNote, Partition, Pending, Take};
+use crate::coordinator::{Coordinator, NextOffset, Partition, Take};
 use crate::kafka::{self, METADATA_TIMEOUT};
 use crate::offsets::Advice;
 use crate::topic_id::TopicId;
-use committed::{commit, known_committed, note, offsets_with_notes};
+use committed::{commit, known_committed, offsets_with_notes};
 pub use floor::Floor;
 pub use intake::{Batch, BatchLimits, Intake, Trigger};
 pub use keeper::{Assigned, Assignment, Keeper, SinkPositions};
 use membership::Membership;
 pub use open::SourceOptions;
 use position::{assignment, in_range, layout, no_offsets, starts, transient, watermarks};
+pub use sink_offsets::SinkStep;
 
 /// `session.timeout.ms`: above [`crate::transaction::TRANSACTION_TIMEOUT`].
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -296,62 +297,6 @@ impl Source {
         Ok(())
     }
 
-    /// Waits for `length` without leaving the group and without reading: partitions are paused, so that nothing piles up,
-    /// and rebalances are answered. [`Self::rewind_sink`] starts them again.
-    pub fn wait_in_group(&self, coordinator: &mut Coordinator, length: Duration) -> Result<(), SourceError> {
-        let deadline = Instant::now() + length;
-        loop {
-            // Again each time: a rebalance may have brought partitions that read on.
-            self.pause_all();
-            let left = deadline.saturating_duration_since(Instant::now());
-            let polled = self.consumer.poll(left.min(Duration::from_millis(100)));
-            self.apply_events(coordinator, &mut Batch::default())?;
-            if let Some(Err(error)) = polled {
-                self.judge(&error, coordinator)?;
-            }
-            if left.is_zero() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// To be called now and then while a batch takes long to write: who does not poll for `max.poll.interval.ms` is taken out
-    /// of the group. Partitions are paused, and what comes all the same is dropped: the next [`Self::poll_batch`] begins at the
-    /// coordinator's positions. Rebalances are answered now and applied there; until then nothing is committed.
-    pub fn stay_in_group(&self) {
-        self.astray.store(true, Ordering::Release);
-        self.pause_all();
-        if let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
-            // What matters comes again: a fatal error with the next commit, a lost position after the seek.
-            tracing::debug!(topic = %self.topic, %error, "a poll during a long write");
-        }
-    }
-
-    /// After [`Self::stay_in_group`]: reads on where the coordinator stands.
-    fn come_back<'s>(&'s self, coordinator: &mut Coordinator, batch: &mut impl Intake<'s>) -> Result<(), SourceError> {
-        if !self.astray.swap(false, Ordering::AcqRel) {
-            return Ok(());
-        }
-        self.apply_events(coordinator, batch)?;
-        self.go_to(coordinator.positions())
-    }
-
-    /// Moves the consumer, and has it read.
-    fn go_to(&self, targets: &BTreeMap<Partition, NextOffset>) -> Result<(), SourceError> {
-        if targets.is_empty() {
-            return Ok(());
-        }
-        self.seek(targets)?;
-        let resumed = self.consumer.resume(&assignment(&self.topic, targets));
-        resumed.map_err(|error| transient(&error, "cannot go on reading"))
-    }
-
-    fn pause_all(&self) {
-        if let Err(error) = self.consumer.assignment().and_then(|assignment| self.consumer.pause(&assignment)) {
-            tracing::debug!(topic = %self.topic, %error, "partitions cannot be paused");
-        }
-    }
-
     /// Asks the sink for the positions of our partitions again, and moves the consumer there.
     pub fn rewind_sink(&self, coordinator: &Coordinator) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
         let partitions: Vec<Partition> = coordinator.positions().keys().copied().collect();
@@ -436,7 +381,9 @@ impl Source {
     ) -> TopicPartitionList {
         #[cfg(feature = "mutants")]
         if crate::mutant::is("position_left") {
-            return offsets_with_notes(&self.topic, &self.positions_of(next), |_| note(self.consumer.context()));
+            return offsets_with_notes(&self.topic, &self.positions_of(next), |_| {
+                committed::note(self.consumer.context())
+            });
         }
         let outcome = |partition| outcomes.get(&partition).copied().unwrap_or_default();
         offsets_with_notes(&self.topic, next, |partition| self.note_after(partition, outcome(partition)))
@@ -445,54 +392,6 @@ impl Source {
     /// Commits offsets outside a transaction (at least once), synchronously.
     pub fn commit(&self, list: &TopicPartitionList) -> Result<(), SourceError> {
         commit(&self.consumer, list)
-    }
-
-    /// Commits one partition's offset, synchronously: with `pending`, where it stands, and with what a sink is about to write
-    /// from there on; without, behind what it has written. `outcome` is what becomes, or became, of those records. One
-    /// partition a commit: one of several would be reported only if all failed. Refused by the broker when the partition is
-    /// not ours any more; not even tried when we know that already.
-    pub fn commit_for_sink(
-        &self,
-        partition: Partition,
-        next: NextOffset,
-        pending: Option<Pending>,
-        outcome: Tally,
-    ) -> Result<(), SourceError> {
-        // librdkafka stamps its current generation on every commit, also on those of work begun under an earlier one.
-        let moved = self.consumer.assignment_lost() || self.consumer.context().has_events.load(Ordering::Acquire);
-        if moved && !crate::mutant::is("old_epoch_accepted") {
-            return Err(SourceError::Transient("partitions moved before their offsets were committed".into()));
-        }
-        let resets = self.resets(partition);
-        let (done, then) = match pending {
-            Some(_) => (Tally::default(), self.is_bounded().then_some(outcome)),
-            None => (outcome, None),
-        };
-        let note = OffsetNote { pending, then, resets, ..self.note_after(partition, done) };
-        let next = BTreeMap::from([(partition, next)]);
-        commit(&self.consumer, &offsets_with_notes(&self.topic, &next, |_| note.clone()))?;
-        self.acknowledged(&next);
-        if pending.is_none() {
-            self.settled(&next, &BTreeMap::from([(partition, outcome)]));
-        }
-        Ok(())
-    }
-
-    /// The broker has acknowledged these offsets: from now on they may not be found lower.
-    pub fn acknowledged(&self, next: &BTreeMap<Partition, NextOffset>) {
-        let context = self.consumer.context();
-        for (&partition, &next) in next {
-            let note = OffsetNote { resets: self.resets(partition), ..note(context) };
-            context.floor.raise(partition, next, &note);
-        }
-    }
-
-    /// Commits offsets that nobody rests on, without waiting: they show tools how far a sink with positions of its own is.
-    pub fn show_progress(&self, next: impl Iterator<Item = (Partition, NextOffset)>) {
-        let list = offsets_with_notes(&self.topic, &next.collect(), |_| note(self.consumer.context()));
-        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
-            tracing::debug!(topic = %self.topic, %error, "the group's offsets are behind");
-        }
     }
 
     /// How often the partition's position was set by hand.

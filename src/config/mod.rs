@@ -295,7 +295,7 @@ pub struct SourceConfig {
     #[serde(default)]
     pub headers: Vec<String>,
     /// Milliseconds for which the ingress topic may keep raw records, and with them addresses, tiered storage included:
-    /// `pressline check --online` refuses a topic that keeps them longer. Unset, it warns above seven days.
+    /// `pressline check --online` refuses a topic that keeps them longer. Unset, it warns where `retention.ms` is above seven days.
     #[serde(default)]
     pub max_raw_retention_ms: Option<u64>,
     /// Largest value, in bytes; larger ones are dead letters.

@@ -4,7 +4,8 @@
 //! Whoever finds a named range waits until its insert has ended on the server, reads from the table which of its offsets are
 //! there, and writes only the others: what is in the table decides. They go with the same deduplication token, so that the
 //! first insert, should it still arrive, is dropped as a duplicate; and since the first one may have arrived in between, in
-//! which case ours was dropped, the table is read once more, and what is missing then goes with the next token.
+//! which case ours was dropped, the table is read once more, and what is missing then goes with the next token. An insert that the
+//! server refuses may leave rows behind, too: while its parts are written, the notes also say up to where.
 //!
 //! One insert is on its way at a time; while the server works on it, the next partition's rows are encoded.
 
@@ -24,7 +25,7 @@ use crate::clickhouse::{self, Block, ChError, Client, Insert, Layout, Plan, Tabl
 use crate::config::sink::ClickHouseDelivery;
 use crate::coordinator::{NextOffset, Partition, Pending};
 use crate::finding::{Severity, sentences};
-use crate::source::{Source, SourceError};
+use crate::source::{SinkStep, Source, SourceError};
 use crate::supervise::WorkerError;
 use piece::Piece;
 pub use positions::Target;
@@ -108,12 +109,11 @@ impl ClickHouseSink {
         Ok(())
     }
 
-    async fn compile(&mut self) -> Result<(), LoadError> {
+    /// Plans for these schemas, against the table as it was read last.
+    async fn compile(&mut self, ids: &[u32]) -> Result<(), LoadError> {
         let columns = Columns::new(&self.target.config.columns, SECTION);
-        for (id, shape) in &self.shapes {
-            if self.plans.contains_key(id) {
-                continue;
-            }
+        for id in ids {
+            let Some(shape) = self.shapes.get(id).filter(|_| !self.plans.contains_key(id)) else { continue };
             if self.table.is_none() {
                 self.table = Some(self.create(shape).await?);
                 self.judge().map_err(LoadError::Refused)?;
@@ -129,6 +129,18 @@ impl ClickHouseSink {
             self.plans.insert(*id, plan);
         }
         Ok(())
+    }
+
+    /// Reads the table; whether it is another than before, for which plans are made anew.
+    async fn is_altered(&mut self) -> Result<bool, LoadError> {
+        let read = self.target.read_table(&self.client).await.map_err(|error| load_error(&error))?;
+        let is_altered = read != self.table;
+        if is_altered {
+            self.table = read;
+            self.plans.clear();
+            self.block = None;
+        }
+        Ok(is_altered)
     }
 
     /// The table that is not there: made where that is allowed, else told how.
@@ -154,7 +166,7 @@ impl ClickHouseSink {
     }
 
     async fn write_batch(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
-        self.compile().await?;
+        self.compile(&batch.schema_ids()).await?;
         let mut written = Written::default();
         self.trusts_hints = true;
         let mut ahead =
@@ -170,7 +182,7 @@ impl ClickHouseSink {
                     Outcome::Again(piece) => open.push(piece),
                 }
             }
-            self.target.remember(partition, None);
+            self.target.settled(partition, batch.spans().get(&partition).map_or(0, |span| span.end));
             self.look_ahead(batch, &mut ahead).await;
         }
         Ok(written)
@@ -197,12 +209,10 @@ impl ClickHouseSink {
 
     /// Where rows may be in the table already, it says which: only the others are written.
     async fn ask_first(&self, partition: Partition, span: Span) -> Result<(), LoadError> {
-        let coordinates = self.target.config.delivery == ClickHouseDelivery::ExactlyOnce;
-        let Some(table) = self.table.as_ref().filter(|_| coordinates && self.target.overlap == Overlap::Ask) else {
+        if self.target.overlap != Overlap::Ask || self.target.config.delivery != ClickHouseDelivery::ExactlyOnce {
             return Ok(());
-        };
-        let read = self.client.offsets_present(table, &self.target.topic, partition, span.start, span.end);
-        let present = read.await.map_err(|error| load_error(&error))?;
+        }
+        let present = self.present(partition, span).await?;
         let mut recovery =
             self.target.recovery_of(partition).unwrap_or_else(|| Recovery { end: span.end, ..Recovery::default() });
         recovery.present.extend(present);
@@ -220,19 +230,21 @@ impl ClickHouseSink {
         written: &mut Written,
         ahead: &mut Ahead,
     ) -> Result<Outcome, LoadError> {
-        let Filled { piece, recovery, body, total, mut letters, found } = filled;
+        let Filled { piece, recovery, body, total, mut letters, mut found } = filled;
         let (partition, span) = (piece.partition, piece.span);
         let outcome = |letters: &[(Origin, Refusal)]| Tally::of(total, letters.len());
         let mut bytes = 0;
         if let Some(body) = body {
             bytes = body.native.len() as u64;
-            let pending = Pending { end: span.end, attempt: recovery.attempt.max(1) };
-            let insert = self.begin(&body, partition, span, pending, outcome(&letters), desk.source).await?;
+            let (pending, begun) = (recovery.pending(span.end), recovery.begun_behind(span.end));
+            let begins = SinkStep::Begins { pending, then: outcome(&letters), begun };
+            let insert = self.begin(&body, partition, span, pending, begins, desk.source).await?;
             match self.insert(insert, body, batch, ahead).await? {
-                Ok(()) if recovery.verify && self.lacks_rows(batch, &piece, &letters).await? => {
+                Ok(()) if recovery.verify && self.lacks_rows(batch, &piece, &letters, &recovery).await? => {
                     return Ok(Outcome::Again(piece));
                 }
                 Ok(()) => self.trusts_hints &= !piece.accused,
+                Err(error) if self.view_may_have_failed() => return Err(self.cannot_tell(&error)),
                 Err(error) if piece.rows.len() > 1 => {
                     tracing::debug!(partition, rows = piece.rows.len(), %error, "searching an insert for bad rows");
                     let hint = error.row.filter(|_| self.trusts_hints);
@@ -240,6 +252,8 @@ impl ClickHouseSink {
                     self.look_again(&piece, recovery).await?;
                     return Ok(Outcome::Cut(piece, bad));
                 }
+                // A view refused it, and it is in the table all the same.
+                Err(_) if !self.present(partition, span).await?.is_empty() => found += 1,
                 Err(error) => {
                     let code = error.code.map_or_else(String::new, |code| code.to_string());
                     let origin = piece.rows(batch).next().map(Row::origin);
@@ -248,7 +262,8 @@ impl ClickHouseSink {
             }
         }
         desk.letters.settle(total, &letters)?;
-        self.commit(desk.source, partition, span.end, None, outcome(&letters))?;
+        let wrote = SinkStep::Wrote { done: outcome(&letters), begun: recovery.begun_behind(span.end) };
+        self.commit(desk.source, partition, span.end, wrote)?;
         written.rows += (total - letters.len()) as u64 - found;
         written.found += found;
         written.bytes += bytes;
@@ -298,7 +313,7 @@ impl ClickHouseSink {
         partition: Partition,
         span: Span,
         pending: Pending,
-        outcome: Tally,
+        begins: SinkStep,
         source: &Source,
     ) -> Result<Insert, LoadError> {
         let Some(table) = &self.table else { return Err(LoadError::Refused("rows are ready for no table".into())) };
@@ -306,9 +321,9 @@ impl ClickHouseSink {
         let begun = self.client.begin_insert(table, &body.layout, &token).await;
         let insert = begun.map_err(|error| load_error(&error))?;
         if crate::mutant::is("offsets_before_rows") {
-            self.commit(source, partition, span.end, None, outcome)?;
+            self.commit(source, partition, span.end, SinkStep::Wrote { done: Tally::default(), begun: None })?;
         } else {
-            self.commit(source, partition, span.start, Some(pending), outcome)?;
+            self.commit(source, partition, span.start, begins)?;
         }
         crate::fail_point::hit("ch_after_pending");
         Ok(insert)
@@ -346,44 +361,62 @@ impl ClickHouseSink {
 
     /// After an insert whose token may have been used before: whether rows of the piece are not in the table. Then the first
     /// insert has won, with fewer rows than ours; the others go with another token.
-    async fn lacks_rows(&self, batch: &Batch, piece: &Piece, letters: &[(Origin, Refusal)]) -> Result<bool, LoadError> {
-        let Some(table) = &self.table else { return Ok(false) };
-        let Span { start, end } = piece.span;
-        let read = self.client.offsets_present(table, &self.target.topic, piece.partition, start, end);
-        let present: BTreeSet<i64> = read.await.map_err(|error| load_error(&error))?.into_iter().collect();
+    async fn lacks_rows(
+        &self,
+        batch: &Batch,
+        piece: &Piece,
+        letters: &[(Origin, Refusal)],
+        recovery: &Recovery,
+    ) -> Result<bool, LoadError> {
+        let present = self.present(piece.partition, piece.span).await?;
         let dead = |row: &Row| letters.iter().any(|(origin, _)| *origin == row.origin());
         let lacks = piece.rows(batch).any(|row| !present.contains(&row.offset) && !dead(row));
         if lacks {
-            let recovery = self.target.recovery_of(piece.partition).unwrap_or_default();
-            self.target.remember(piece.partition, Some(recovery.next_attempt(present)));
+            self.target.remember(piece.partition, Some(recovery.clone().next_attempt(present)));
         }
         Ok(lacks)
     }
 
     /// Before parts of a piece are written, the table is asked: a materialized view that failed leaves rows behind.
-    async fn look_again(&self, piece: &Piece, mut recovery: Recovery) -> Result<(), LoadError> {
-        let (Some(table), Span { start, end }) = (&self.table, piece.span) else { return Ok(()) };
-        let mut present = std::mem::take(&mut recovery.present);
-        if self.target.config.delivery == ClickHouseDelivery::ExactlyOnce {
-            let read = self.client.offsets_present(table, &self.target.topic, piece.partition, start, end);
-            present.extend(read.await.map_err(|error| load_error(&error))?);
-        }
-        self.target.remember(piece.partition, Some(recovery.next_attempt(present)));
+    async fn look_again(&self, piece: &Piece, recovery: Recovery) -> Result<(), LoadError> {
+        let present = self.present(piece.partition, piece.span).await?;
+        let known = match self.target.config.delivery {
+            ClickHouseDelivery::ExactlyOnce => recovery.refused(piece.span.end, present),
+            ClickHouseDelivery::Deduplicated => recovery.next_attempt(present),
+        };
+        self.target.remember(piece.partition, Some(known));
         Ok(())
     }
 
-    fn commit(
-        &self,
-        source: &Source,
-        partition: Partition,
-        next: NextOffset,
-        pending: Option<Pending>,
-        outcome: Tally,
-    ) -> Result<(), LoadError> {
-        let committed = source.commit_for_sink(partition, next, pending, outcome);
-        // A commit whose answer was lost may have named the range all the same.
-        if pending.is_some() || committed.is_ok() {
-            self.target.note_pending(partition, pending.map(|pending| pending.end));
+    /// Which of these offsets are in the table, where it can tell.
+    async fn present(&self, partition: Partition, span: Span) -> Result<BTreeSet<i64>, LoadError> {
+        let is_told = self.target.config.delivery == ClickHouseDelivery::ExactlyOnce;
+        let Some(table) = self.table.as_ref().filter(|_| is_told) else { return Ok(BTreeSet::new()) };
+        let read = self.client.offsets_present(table, &self.target.topic, partition, span.start, span.end);
+        Ok(read.await.map_err(|error| load_error(&error))?.into_iter().collect())
+    }
+
+    /// An insert that fails in a view leaves its rows in the table, which without the three columns does not tell.
+    fn view_may_have_failed(&self) -> bool {
+        let has_views = self.table.as_ref().is_some_and(|table| !table.views.is_empty());
+        has_views && self.target.config.delivery == ClickHouseDelivery::Deduplicated
+    }
+
+    fn cannot_tell(&self, error: &ChError) -> LoadError {
+        LoadError::Refused(format!(
+            "{error}. But materialized views read this table, and one that fails leaves the rows in it: with delivery = \"deduplicated\" \
+             nobody can tell whether they are there, so bad rows are not searched for. Mend what the row, the constraint or the view \
+             has wrong and start again: the same insert is tried once more; or use delivery = \"exactly_once\""
+        ))
+    }
+
+    fn commit(&self, source: &Source, partition: Partition, next: NextOffset, step: SinkStep) -> Result<(), LoadError> {
+        let committed = source.commit_for_sink(partition, next, step);
+        match step {
+            // A commit whose answer was lost may have named the range all the same.
+            SinkStep::Begins { pending, .. } => self.target.note_pending(partition, Some(pending.end)),
+            SinkStep::Wrote { .. } if committed.is_ok() => self.target.note_pending(partition, None),
+            SinkStep::Wrote { .. } => {}
         }
         committed.map_err(|error| match error {
             SourceError::Refused(message) => LoadError::Refused(message),
@@ -403,11 +436,11 @@ enum Outcome {
 }
 
 impl Sink for ClickHouseSink {
-    fn wants_more(&self, ends: &BTreeMap<Partition, NextOffset>) -> bool {
-        let short = |(partition, end): (&Partition, &NextOffset)| {
-            self.target.recovery_of(*partition).is_some_and(|recovery| *end < recovery.end)
-        };
-        ends.iter().any(short)
+    fn short(&self, ends: &BTreeMap<Partition, NextOffset>) -> Vec<Partition> {
+        let begun = |partition: &Partition| self.target.recovery_of(*partition).map(|recovery| recovery.end);
+        let is_short =
+            |(partition, end): &(&Partition, &NextOffset)| begun(partition).is_some_and(|begun| **end < begun);
+        ends.iter().filter(is_short).map(|(partition, _)| *partition).collect()
     }
 
     fn pending(&self) -> Option<BTreeMap<Partition, Instant>> {
@@ -418,7 +451,17 @@ impl Sink for ClickHouseSink {
     fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError> {
         self.shapes.insert(schema_id, shape.clone());
         let runtime = self.target.runtime.clone();
-        let learnt = runtime.block_on(self.compile());
+        let learnt = match runtime.block_on(self.compile(&[schema_id])) {
+            // The table may have been altered for this very schema since it was read.
+            Err(error @ LoadError::Refused(_)) => match runtime.block_on(self.is_altered()) {
+                Ok(true) => {
+                    self.judge().map_err(LoadError::Refused).and_then(|()| runtime.block_on(self.compile(&[schema_id])))
+                }
+                Ok(false) => Err(error),
+                unread => unread.map(drop),
+            },
+            learnt => learnt,
+        };
         if learnt.is_err() {
             self.shapes.remove(&schema_id);
         }
@@ -430,11 +473,8 @@ impl Sink for ClickHouseSink {
         let written = runtime.block_on(self.write_batch(batch, desk));
         let Err(error @ (LoadError::Refused(_) | LoadError::Misfit(_))) = written else { return written };
         // An error of the schema may only say that the table was altered: then the batch is tried again with new plans.
-        match runtime.block_on(self.target.read_table(&self.client)) {
-            Ok(read) if read != self.table => {
-                self.table = read;
-                self.plans.clear();
-                self.block = None;
+        match runtime.block_on(self.is_altered()) {
+            Ok(true) => {
                 self.judge().map_err(LoadError::Refused)?;
                 let message = format!("the table was altered; new plans are made: {error}");
                 Err(LoadError::Again { class: Class::Moved, message })

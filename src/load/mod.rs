@@ -17,6 +17,7 @@ mod refusal;
 mod schemas;
 mod sink;
 mod start;
+mod wait;
 pub mod worker;
 
 pub use batch::{Batch, Origin, Row, Span};
@@ -25,3 +26,4 @@ pub use letters::DeadLetters;
 pub use refusal::{Refusal, Why};
 pub use sink::{Class, Desk, Doubt, LoadError, Sink, Written};
 pub use start::{Kind, run};
+use wait::wait_for;

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use super::letters::WINDOW;
 use super::worker::{MakeSink, worker_error};
-use super::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Sink, Span, Written, make_table};
+use super::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Sink, Span, Written, make_table, wait_for};
 use crate::avro::Shape;
 use crate::bounds::Tally;
 use crate::config::sink::{LoadConfig, PostgresConfig};
@@ -17,11 +17,13 @@ use crate::offsets::{Advice, Part};
 use crate::postgres::{
     self, Advance, ClaimError, CommitError, Connection, Offsets, PgError, Plan, Table, TableName, Writer,
 };
-use crate::source::{Assignment, SinkPositions, Source, SourceError};
+use crate::source::{Assignment, SinkPositions, SinkStep, Source, SourceError};
 use crate::supervise::WorkerError;
 
 /// Where findings say that a setting stands.
 pub const SECTION: &str = "sink.postgres";
+/// `batch.max_wait_ms` where it is not set.
+pub const DEFAULT_WAIT_MS: u64 = 200;
 
 /// What a worker's sink and the positions are made from.
 #[derive(Clone)]
@@ -87,7 +89,7 @@ impl Target {
 
 impl SinkPositions for Target {
     fn claim(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
-        self.runtime.block_on(self.claim_rows(assignment))
+        wait_for(&self.runtime, self.claim_rows(assignment))
     }
 
     fn knows_first_start(&self) -> bool {
@@ -153,14 +155,12 @@ impl PostgresSink {
         Ok(())
     }
 
-    /// Plans for all schemas met so far, against the table as it is now.
-    async fn compile(&mut self) -> Result<(), LoadError> {
+    /// Plans for these schemas, against the table as it was read last.
+    async fn compile(&mut self, ids: &[u32]) -> Result<(), LoadError> {
         self.reconnect().await.map_err(|error| load_error(&error))?;
         let columns = Columns::new(&self.target.config.columns, SECTION);
-        for (id, shape) in &self.shapes {
-            if self.plans.contains_key(id) {
-                continue;
-            }
+        for id in ids {
+            let Some(shape) = self.shapes.get(id).filter(|_| !self.plans.contains_key(id)) else { continue };
             if self.table.is_none() {
                 self.table = Some(self.create(shape).await?);
             }
@@ -207,7 +207,7 @@ impl PostgresSink {
             tracing::debug!(pipeline = %self.target.pipeline, "rows went away whose COPY was under way: connecting anew");
             self.writer = None;
         }
-        self.compile().await?;
+        self.compile(&batch.schema_ids()).await?;
         let offsets = self.target.offsets(desk.source.topic_id()).map_err(LoadError::Refused)?;
         let advances: Vec<Advance> = batch
             .spans()
@@ -253,7 +253,15 @@ impl Sink for PostgresSink {
     fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError> {
         self.shapes.insert(schema_id, shape.clone());
         let runtime = self.target.runtime.clone();
-        let learnt = runtime.block_on(self.compile());
+        let learnt = match runtime.block_on(self.compile(&[schema_id])) {
+            // The table may have been altered for this very schema since it was read.
+            Err(error @ LoadError::Refused(_)) => match runtime.block_on(self.is_altered()) {
+                Ok(true) => runtime.block_on(self.compile(&[schema_id])),
+                Ok(false) => Err(error),
+                unread => unread.map(drop),
+            },
+            learnt => learnt,
+        };
         if learnt.is_err() {
             self.shapes.remove(&schema_id);
         }
@@ -261,8 +269,11 @@ impl Sink for PostgresSink {
     }
 
     fn starts_early(&self) -> bool {
+        // A COPY that begins while its batch is read is one statement all that time, and may not come near the time-out of one.
+        let config = &self.target.config;
+        let reading = config.batch.max_wait_ms.unwrap_or(DEFAULT_WAIT_MS);
         // The mutant commits before the first row.
-        !crate::mutant::is("positions_before_rows")
+        reading <= config.statement_timeout_ms / 4 && !crate::mutant::is("positions_before_rows")
     }
 
     fn start(&mut self, batch: &Batch) {
@@ -333,11 +344,11 @@ fn outcomes(batch: &Batch, letters: &[(Origin, Refusal)]) -> BTreeMap<Partition,
 fn show(source: &Source, batch: &Batch, outcomes: &BTreeMap<Partition, Tally>, begun: bool) -> Result<(), LoadError> {
     for (&partition, &Span { start, end }) in batch.spans() {
         let outcome = outcomes.get(&partition).copied().unwrap_or_default();
-        let committed = match begun {
-            true => source.commit_for_sink(partition, start, Some(Pending { end, attempt: 1 }), outcome),
-            false => source.commit_for_sink(partition, end, None, outcome),
+        let (next, step) = match begun {
+            true => (start, SinkStep::Begins { pending: Pending { end, attempt: 1 }, then: outcome, begun: None }),
+            false => (end, SinkStep::Wrote { done: outcome, begun: None }),
         };
-        committed.map_err(|error| match error {
+        source.commit_for_sink(partition, next, step).map_err(|error| match error {
             SourceError::Refused(message) => LoadError::Refused(message),
             SourceError::Transient(message) => LoadError::Again { class: Class::Moved, message },
         })?;

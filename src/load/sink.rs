@@ -137,10 +137,10 @@ pub trait Sink: Send {
     /// Prepares for rows of a schema. Errors: the schema does not fit the table, with all findings.
     fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError>;
 
-    /// Whether a batch that goes up to these offsets ends before a range that was begun earlier and must be written again as a
-    /// whole.
-    fn wants_more(&self, _ends: &BTreeMap<Partition, NextOffset>) -> bool {
-        false
+    /// The partitions of a batch up to these offsets that end before a range which was begun earlier: it must be written again as
+    /// a whole, because a part of it has another token, and what was begun may still arrive under the first one.
+    fn short(&self, _ends: &BTreeMap<Partition, NextOffset>) -> Vec<Partition> {
+        Vec::new()
     }
 
     /// Whether [`Sink::start`] is of use.

@@ -162,7 +162,7 @@ fn postgres_parts(config: &LoadConfig, runtime: &Handle) -> Result<Parts, String
     let target = postgres::Target::of(config, runtime).ok_or_else(missing)?;
     Ok(Parts {
         consumer: sink.consumer.clone(),
-        limits: limits(&sink.batch, 200),
+        limits: limits(&sink.batch, postgres::DEFAULT_WAIT_MS),
         positions: Arc::new(target.clone()),
         make_sink: target.maker(),
     })

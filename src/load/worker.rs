@@ -79,6 +79,8 @@ pub struct Worker {
     /// Timestamp of the last loaded record of each partition, for the lag in seconds.
     last_timestamp_ms: BTreeMap<Partition, i64>,
     epoch_shown: u64,
+    /// Partitions of which a begun range waits for its last records.
+    awaited: Vec<Partition>,
 }
 
 impl Worker {
@@ -116,6 +118,7 @@ impl Worker {
             metrics: SinkMetrics::new(&config.name, shared.sink, slot),
             last_timestamp_ms: BTreeMap::new(),
             epoch_shown: 0,
+            awaited: Vec::new(),
             shared,
         })
     }
@@ -175,19 +178,46 @@ impl Worker {
         }
     }
 
-    /// Reads on to the end of a range that must be written again as a whole; as long as more comes.
+    /// Reads ranges to their ends that must be written again as a whole, and meanwhile nothing else: so the batch grows by no
+    /// more than these. Of which no more comes for a while, that is put back, and the other partitions go on.
     fn fill_up(&mut self) -> Result<(), WorkerError> {
-        let mut limits = self.shared.limits;
-        while self.sink.wants_more(self.coordinator.batch_ends()) {
-            limits.records += self.shared.limits.records;
-            limits.bytes += self.shared.limits.bytes;
-            let before = self.batch.len();
+        let mut short = self.sink.short(self.coordinator.batch_ends());
+        if short.is_empty() {
+            self.awaited.clear();
+            return Ok(());
+        }
+        self.source.read_only(&short);
+        while !short.is_empty() && !self.shared.stop.load(Ordering::Acquire) {
+            self.shared.status.worker_turned(self.slot);
+            let limits = self.shared.limits;
+            let (records, bytes) = (self.batch.len() + limits.records, self.batch.bytes() + limits.bytes);
+            let before: Vec<_> = short.iter().map(|one| self.coordinator.batch_ends().get(one).copied()).collect();
+            let limits = BatchLimits { records, bytes, ..limits };
             self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut self.batch)?;
-            if self.batch.len() == before {
-                return Ok(());
+            let after = short.iter().map(|one| self.coordinator.batch_ends().get(one).copied());
+            let is_stuck = after.eq(before);
+            short = self.sink.short(self.coordinator.batch_ends());
+            if is_stuck {
+                self.tell_awaited(&short);
+                break;
             }
         }
-        Ok(())
+        self.coordinator.put_back(&short);
+        self.batch.forget(&short);
+        Ok(self.source.read_all_on(&self.coordinator)?)
+    }
+
+    /// Says, once, that ranges have to wait.
+    fn tell_awaited(&mut self, partitions: &[Partition]) {
+        if self.awaited == partitions {
+            return;
+        }
+        self.awaited = partitions.to_vec();
+        let (pipeline, sink, topic) = (&self.shared.config.name, self.shared.sink, self.source.topic());
+        tracing::warn!(
+            %pipeline, sink, topic, ?partitions,
+            "of a range that was begun and must be written again as a whole, the last records do not come: it waits for them"
+        );
     }
 
     /// One batch, written with its positions or given up.
@@ -318,8 +348,10 @@ pub(super) fn worker_error(error: LoadError) -> WorkerError {
 
 /// Has the sink prepare for schemas that the batch brings for the first time.
 fn learn(schemas: &mut Schemas, sink: &mut dyn Sink, batch: &mut Batch) -> Result<(), LoadError> {
-    for id in batch.schema_ids() {
-        match schemas.get(id)? {
+    // All are asked for before any is waited for, so that several of which the registry has none take no longer than one.
+    let found: Vec<_> = batch.schema_ids().into_iter().map(|id| (id, schemas.get(id))).collect();
+    for (id, schema) in found {
+        match schema? {
             Schema::Known => {}
             Schema::New(shape) => {
                 sink.learn(id, &shape)?;

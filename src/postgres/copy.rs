@@ -164,10 +164,11 @@ impl<'w> Transaction<'w> {
             self.writer.connection.run(BEGIN).await?;
             self.lock_and_check_tables(batch, &plan_of).await?;
             self.writer.connection.run("SAVEPOINT pressline").await?;
+            tracing::debug!(rows = batch.rows().len(), %error, "searching a batch for bad rows");
             for run in runs(batch) {
                 self.halve(batch, run, &plan_of, most_refused, &mut refused, turn).await?;
             }
-            tracing::debug!(rows = batch.rows().len(), refused = refused.len(), %error, "searched a batch for bad rows");
+            tracing::debug!(refused = refused.len(), "searched");
         }
         self.within_limit(&refused, most_refused, None)?;
         fail_point::hit("pg_after_copy");

@@ -91,7 +91,7 @@ fn init_advice(code: RDKafkaErrorCode, transactional_id: &str) -> String {
         RDKafkaErrorCode::InvalidTransactionTimeout => "the broker's transaction.max.timeout.ms is below our \
             transaction.timeout.ms: raise the one or lower the other (kafka.producer)"
             .to_string(),
-        RDKafkaErrorCode::UnsupportedFeature => "the broker has no transactions: use Kafka 0.11 or later, or set \
+        RDKafkaErrorCode::UnsupportedFeature => "the broker has no transactions: use Kafka 2.5 or newer, or set \
             delivery = \"at_least_once\""
             .to_string(),
         other => format!(

@@ -20,6 +20,7 @@ mod support;
 
 mod auto_create;
 mod bad_rows;
+mod begun;
 mod deduplicated;
 mod inserts;
 mod matrix;

@@ -187,14 +187,22 @@ fn an_older_release_and_this_one_hand_partitions_to_each_other() {
     assert_eq!(rows, distinct);
 }
 
-#[test]
-fn a_long_search_for_bad_rows_stays_in_its_group() {
-    let Some((database, load)) =
-        stage_with("search", "n bigint NOT NULL CHECK (n % 2 = 0), t timestamptz NOT NULL", "")
-    else {
-        return;
-    };
+/// A table that refuses odd numbers, and takes its time.
+fn slow_stage(test: &'static str) -> Option<(Database, Load)> {
+    let (database, load) = stage_with(test, "n bigint NOT NULL CHECK (n % 2 = 0), t timestamptz NOT NULL", "")?;
     database.sql("CREATE FUNCTION SCHEMA.wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.25); RETURN NULL; END'");
     database.sql("CREATE TRIGGER slow BEFORE INSERT ON SCHEMA.t FOR EACH STATEMENT EXECUTE FUNCTION SCHEMA.wait()");
+    Some((database, load))
+}
+
+#[test]
+fn a_long_search_for_bad_rows_stays_in_its_group() {
+    let Some((database, load)) = slow_stage("search") else { return };
     search::stays_in_its_group(&load, || database.value("SELECT count(*) FROM SCHEMA.t").parse().unwrap());
+}
+
+#[test]
+fn a_partition_that_comes_during_a_search_is_taken_over() {
+    let Some((database, load)) = slow_stage("search_rebalanced") else { return };
+    search::takes_a_partition_over(&load, || database.value("SELECT count(*) FROM SCHEMA.t").parse().unwrap());
 }

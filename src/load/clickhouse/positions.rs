@@ -10,9 +10,9 @@ use super::{ClickHouseSink, Recovery};
 use crate::bounds::Overlap;
 use crate::clickhouse::{self, ChError, Client, Table};
 use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig};
-use crate::coordinator::{NextOffset, Partition, Pending};
+use crate::coordinator::{NextOffset, OffsetNote, Partition, Pending};
 use crate::load::worker::MakeSink;
-use crate::load::{Sink, Span};
+use crate::load::{Sink, Span, wait_for};
 use crate::offsets::{Advice, Part};
 use crate::source::{Assigned, Assignment, SinkPositions, SourceError};
 
@@ -78,24 +78,28 @@ impl Target {
             self.note_pending(partition, None);
             return Ok(assignment.first_offset(assigned, self.config.consumer.start));
         };
-        self.note_pending(partition, committed.note.pending.map(|pending| pending.end));
-        let Some(pending) = committed.note.pending else {
-            self.remember(partition, None);
+        let OffsetNote { pending, begun, resets, .. } = committed.note;
+        self.note_pending(partition, pending.map(|pending| pending.end));
+        let Some(table) = table else {
+            // Told apart from its first attempt by nothing: the same token must meet the same rows.
+            self.remember(partition, pending.map(Recovery::unread));
             return Ok(committed.next);
         };
-        let range = Span { start: committed.next, end: pending.end };
-        let recovery = match table {
-            Some(table) => {
-                let begun = self.token(assignment.topic_id, partition, range, pending.attempt, committed.note.resets);
-                let recovery = self.recovery(client, table, &begun, partition, pending, range).await?;
-                if range.start < assigned.range.0 {
-                    return self.after_retention(table, partition, range, assigned.range.0, &recovery);
-                }
-                recovery
-            }
-            // Told apart from its first attempt by nothing: the same token must meet the same rows.
-            None => Recovery::unread(pending),
-        };
+        let named = pending.map(|Pending { end, attempt }| (Span { start: committed.next, end }, attempt));
+        let end = named.map_or(0, |(span, _)| span.end).max(begun.unwrap_or_default());
+        if end <= committed.next {
+            self.remember(partition, None);
+            return Ok(committed.next);
+        }
+        if let Some((span, attempt)) = named {
+            let token = self.token(assignment.topic_id, partition, span, attempt, resets);
+            client.await_end(&token).await.map_err(|error| source_error(&error))?;
+        }
+        let range = Span { start: committed.next, end };
+        let recovery = self.recovery(client, table, partition, pending, range).await?;
+        if let Some((span, _)) = named.filter(|(span, _)| span.start < assigned.range.0) {
+            return self.after_retention(table, partition, span, assigned.range.0, recovery);
+        }
         self.remember(partition, Some(recovery));
         Ok(committed.next)
     }
@@ -107,12 +111,13 @@ impl Target {
         partition: Partition,
         range: Span,
         first: NextOffset,
-        recovery: &Recovery,
+        recovery: Recovery,
     ) -> Result<NextOffset, SourceError> {
-        self.remember(partition, None);
         let Span { start, end } = range;
-        let (found, count) = (recovery.present.len(), end - start);
+        let (found, count) = (recovery.present.range(start..end).count(), end - start);
+        self.remember(partition, Some(recovery));
         if usize::try_from(count) == Ok(found) {
+            self.settled(partition, end);
             return Ok(end);
         }
         let advice = Advice::new(&self.pipeline, Part::Clickhouse);
@@ -134,12 +139,10 @@ impl Target {
         &self,
         client: &Client,
         table: &Table,
-        begun: &str,
         partition: Partition,
-        pending: Pending,
+        pending: Option<Pending>,
         range: Span,
     ) -> Result<Recovery, SourceError> {
-        client.await_end(begun).await.map_err(|error| source_error(&error))?;
         let found = if crate::mutant::is("recovery_without_reading") {
             Vec::new()
         } else {
@@ -148,9 +151,10 @@ impl Target {
         };
         tracing::info!(
             pipeline = %self.pipeline, sink = "clickhouse", partition, start = range.start, end = range.end,
-            attempt = pending.attempt, found = found.len(), "a range was begun; what of it is in the table is not written again"
+            attempt = pending.map(|pending| pending.attempt), found = found.len(),
+            "a range was begun; what of it is in the table is not written again"
         );
-        Ok(Recovery::of_begun(pending, found.into_iter().collect()))
+        Ok(Recovery::of_begun(pending, range.end, found.into_iter().collect()))
     }
 
     /// The table must not have rows of a partition of which the group knows nothing.
@@ -174,6 +178,12 @@ impl Target {
                 None => recoveries.remove(&partition),
             };
         }
+    }
+
+    /// The batch is written up to here: what was known of rows before is of no use any more.
+    pub(super) fn settled(&self, partition: Partition, next: NextOffset) {
+        let begun = self.recovery_of(partition).filter(|recovery| recovery.begun_behind(next).is_some());
+        self.remember(partition, begun);
     }
 
     pub(super) fn recovery_of(&self, partition: Partition) -> Option<Recovery> {
@@ -209,7 +219,7 @@ impl Target {
 
 impl SinkPositions for Target {
     fn claim(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
-        self.runtime.block_on(self.find_starts(assignment))
+        wait_for(&self.runtime, self.find_starts(assignment))
     }
 
     /// A table with coordinates shows it.

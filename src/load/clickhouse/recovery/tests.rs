@@ -1,6 +1,6 @@
 //! The protocol of the ClickHouse sink against a model of server and group: two processes write one partition while inserts
-//! arrive late or in part, answers are lost, and partitions move at any moment. Every row must be in the table exactly once when
-//! its range is committed, and stay so.
+//! arrive late or in part, answers are lost, the server refuses rows, and partitions move at any moment. Every row must be in the
+//! table exactly once when its range is committed, and stay so.
 //!
 //! The server takes one insert into a table at a time where the tests run it, so these orders never happen there; here they all
 //! do. `PRESSLINE_TEST_SEED=n` runs one seed, `PRESSLINE_TEST_RUNS=n` sets how many there are.
@@ -18,6 +18,10 @@ use super::*;
 const RECORDS: i64 = 24;
 const MOST_ROWS: i64 = 5;
 const STEPS: usize = 400;
+/// A view fails on these, when they and the others of their partition are in the table already.
+const FAIL_A_VIEW: [i64; 3] = [4, 9, 16];
+/// A constraint of the table refuses these, before any row is in it.
+const VIOLATE: [i64; 2] = [6, 13];
 
 /// What the server and the way to it are like. Everywhere it may end while an insert has reached one of the table's two
 /// partitions only.
@@ -47,6 +51,12 @@ enum Flaw {
     Unnamed,
     /// Who lost the partition still commits.
     Unfenced,
+    /// Of a begun range only the first part is written, under a token of its own, and the rest is forgotten.
+    Short,
+    /// While the parts of a refused insert are written, only these are named.
+    PartsNamed,
+    /// A row that the server refused alone is taken for dead without a look at the table.
+    NotAsked,
 }
 
 type Token = (Range<i64>, u32);
@@ -61,6 +71,14 @@ enum Stage {
     Runs(i64),
     Done,
     Failed,
+    /// For its data.
+    Refused,
+}
+
+impl Stage {
+    fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Refused)
+    }
 }
 
 struct Insert {
@@ -74,6 +92,7 @@ struct Insert {
 struct Committed {
     next: i64,
     pending: Option<Pending>,
+    begun: Option<i64>,
     generation: u64,
 }
 
@@ -84,7 +103,8 @@ enum At {
     Outside,
     /// It reads where to begin.
     Claiming,
-    Ready(i64, Option<Recovery>),
+    /// `Some` end: only up to there, as a part of a range that was refused.
+    Ready(i64, Option<Recovery>, Option<i64>),
     /// The head of an insert is sent.
     Head(Work),
     /// The range is named, or need not be.
@@ -93,13 +113,14 @@ enum At {
     Body(Work),
     /// The rows are there, as far as the process knows.
     Written(Work),
+    /// The server has refused the rows.
+    Refused(Work),
 }
 
 #[derive(Clone)]
 struct Work {
     range: Range<i64>,
-    recovery: Option<Recovery>,
-    attempt: u32,
+    recovery: Recovery,
     insert: usize,
     /// Rows that this process takes for good ones.
     wanted: BTreeSet<i64>,
@@ -113,6 +134,9 @@ struct Process {
 struct Model {
     rng: Pcg64,
     server: Server,
+    /// The server refuses some rows, always the same; else processes do, each others. Not both: a request that is late may then
+    /// have rows that a later one of that token lacks and was refused without.
+    server_refuses: bool,
     flaw: Flaw,
     inserts: Vec<Insert>,
     tokens: BTreeSet<(i64, i64, u32, i64)>,
@@ -121,6 +145,8 @@ struct Model {
     processes: [Process; 2],
     /// Rows that must be in the table: their range was committed.
     settled: BTreeSet<i64>,
+    /// Rows that have become dead letters because the server refused them: they must not be in it.
+    dead: BTreeSet<i64>,
 }
 
 impl Model {
@@ -129,13 +155,15 @@ impl Model {
         Self {
             rng: Pcg64::seed_from_u64(seed),
             server,
+            server_refuses: seed % 2 == 1,
             flaw,
             inserts: Vec::new(),
             tokens: BTreeSet::new(),
             table: BTreeMap::new(),
-            group: Committed { next: 0, pending: None, generation: 0 },
+            group: Committed { next: 0, pending: None, begun: None, generation: 0 },
             processes: [process(), process()],
             settled: BTreeSet::new(),
+            dead: BTreeSet::new(),
         }
     }
 
@@ -165,7 +193,7 @@ impl Model {
             self.step(owner);
             self.judge()?;
         }
-        while self.inserts.iter().any(|insert| !matches!(insert.stage, Stage::Done | Stage::Failed)) {
+        while self.inserts.iter().any(|insert| !insert.stage.is_over()) {
             self.server_works();
         }
         self.judge()?;
@@ -178,6 +206,9 @@ impl Model {
     fn judge(&self) -> Result<(), String> {
         if let Some((offset, count)) = self.table.iter().find(|(_, count)| **count > 1) {
             return Err(format!("offset {offset} is there {count} times"));
+        }
+        if let Some(offset) = self.dead.iter().find(|offset| self.table.contains_key(offset)) {
+            return Err(format!("offset {offset} is there and a dead letter"));
         }
         match self.settled.iter().find(|offset| !self.table.contains_key(offset)) {
             Some(offset) => Err(format!("offset {offset} is lost")),
@@ -208,8 +239,7 @@ impl Model {
 
     /// One insert, any of them, gets one step further.
     fn server_works(&mut self) {
-        let open = |insert: &Insert| !matches!(insert.stage, Stage::Done | Stage::Failed);
-        let open: Vec<usize> = (0..self.inserts.len()).filter(|n| open(&self.inserts[*n])).collect();
+        let open: Vec<usize> = (0..self.inserts.len()).filter(|n| !self.inserts[*n].stage.is_over()).collect();
         if open.is_empty() {
             return;
         }
@@ -223,6 +253,11 @@ impl Model {
             // A query of this id runs already.
             Stage::Travels if taken => Stage::Failed,
             Stage::Travels => Stage::Begun,
+            Stage::Begun
+                if insert.body_sent && self.server_refuses && insert.rows.iter().any(|row| VIOLATE.contains(row)) =>
+            {
+                Stage::Refused
+            }
             Stage::Begun if insert.body_sent => Stage::Runs(0),
             // The time for the body is over.
             Stage::Begun if self.rng.random_range(0..20) == 0 => Stage::Failed,
@@ -231,13 +266,16 @@ impl Model {
                 let rows: Vec<i64> = insert.rows.iter().copied().filter(|row| row % 2 == part).collect();
                 // A token is kept for each of the table's partitions that gets rows.
                 let token = (token.0.start, token.0.end, token.1, part);
+                let fails = self.server_refuses && rows.iter().any(|row| FAIL_A_VIEW.contains(row));
                 let known = !rows.is_empty() && !self.tokens.insert(token);
-                if !known || self.server != Server::Remembers {
+                let is_taken = !known || self.server != Server::Remembers;
+                if is_taken {
                     for row in rows {
                         *self.table.entry(row).or_default() += 1;
                     }
                 }
-                Stage::Runs(part + 1)
+                // The view gets what the table drops as repeated, too.
+                if fails { Stage::Refused } else { Stage::Runs(part + 1) }
             }
             ended => ended,
         };
@@ -248,7 +286,7 @@ impl Model {
     }
 
     /// False: the process lost the partition.
-    fn commit(&mut self, who: usize, next: i64, pending: Option<Pending>) -> bool {
+    fn commit(&mut self, who: usize, next: i64, pending: Option<Pending>, begun: Option<i64>) -> bool {
         let fenced = self.processes[who].generation != self.group.generation;
         if fenced && self.flaw != Flaw::Unfenced {
             self.processes[who].at = At::Outside;
@@ -256,6 +294,7 @@ impl Model {
         }
         self.group.next = next;
         self.group.pending = pending;
+        self.group.begun = begun.filter(|_| self.flaw != Flaw::PartsNamed);
         true
     }
 
@@ -264,10 +303,11 @@ impl Model {
         let next = match at {
             At::Outside => At::Outside,
             At::Claiming => self.claim(),
-            At::Ready(position, recovery) => self.begin(position, recovery),
+            At::Ready(position, recovery, end) => self.begin(position, recovery, end),
             At::Head(work) => {
-                let pending = Pending { end: work.range.end, attempt: work.attempt };
-                if self.flaw != Flaw::Unnamed && !self.commit(who, work.range.start, Some(pending)) {
+                let Work { range, recovery, .. } = &work;
+                let (pending, begun) = (recovery.pending(range.end), recovery.begun_behind(range.end));
+                if self.flaw != Flaw::Unnamed && !self.commit(who, range.start, Some(pending), begun) {
                     return;
                 }
                 At::Named(work)
@@ -279,59 +319,72 @@ impl Model {
             At::Body(work) => match self.inserts[work.insert].stage {
                 Stage::Done => At::Written(work),
                 Stage::Failed => At::Claiming,
+                Stage::Refused => At::Refused(work),
                 // The answer is given up while the insert may still go on.
                 _ if self.rng.random_range(0..20) == 0 => At::Claiming,
                 _ => At::Body(work),
             },
             At::Written(work) => {
+                let Range { start, end } = work.range;
+                let begun = work.recovery.begun_behind(end);
                 if let Some(again) = self.lacking(&work) {
-                    At::Ready(work.range.start, Some(again))
-                } else if self.commit(who, work.range.end, None) {
+                    At::Ready(start, Some(again), Some(end))
+                } else if self.commit(who, end, None, begun) {
                     self.settled.extend(&work.wanted);
-                    At::Ready(work.range.end, None)
+                    At::Ready(end, begun.map(|_| work.recovery), None)
                 } else {
                     return;
                 }
             }
+            At::Refused(work) => self.refused(work),
         };
         self.processes[who].at = next;
     }
 
     fn claim(&mut self) -> At {
-        let Committed { next, pending, .. } = self.group.clone();
-        let Some(pending) = pending else { return At::Ready(next, None) };
-        let range = next..pending.end;
-        let token = (range.clone(), pending.attempt);
-        let runs = |insert: &Insert| insert.token == token && matches!(insert.stage, Stage::Begun | Stage::Runs(_));
+        let Committed { next, pending, begun, .. } = self.group.clone();
+        let end = pending.map_or(0, |pending| pending.end).max(begun.unwrap_or_default());
+        if end <= next {
+            return At::Ready(next, None, None);
+        }
+        let token = pending.map(|pending| (next..pending.end, pending.attempt));
+        let runs = |insert: &Insert| {
+            Some(&insert.token) == token.as_ref() && matches!(insert.stage, Stage::Begun | Stage::Runs(_))
+        };
         if self.inserts.iter().any(runs) && self.flaw != Flaw::NotAwaited {
             return At::Claiming;
         }
+        let range = next..end;
         let present = if self.flaw == Flaw::Unread { BTreeSet::new() } else { self.present(&range) };
-        let mut recovery = Recovery::of_begun(pending, present);
+        let mut recovery = Recovery::of_begun(pending, end, present);
         if self.flaw == Flaw::NewToken && !recovery.present.is_empty() {
             recovery.attempt += 1;
         }
-        At::Ready(next, Some(recovery))
+        At::Ready(next, Some(recovery), None)
     }
 
-    fn begin(&mut self, position: i64, recovery: Option<Recovery>) -> At {
+    fn begin(&mut self, position: i64, recovery: Option<Recovery>, end: Option<i64>) -> At {
         let longest = (position + self.rng.random_range(1..=MOST_ROWS)).min(RECORDS);
-        let range = position..recovery.as_ref().map_or(longest, |recovery| recovery.end);
+        let mut recovery = recovery.unwrap_or_default();
+        let named = Some(recovery.end).filter(|end| *end > position && self.flaw != Flaw::Short);
+        let range = position..end.or(named).unwrap_or(longest);
         if range.is_empty() {
-            return At::Ready(position, None);
+            return At::Ready(position, None, None);
+        }
+        if self.flaw == Flaw::Short {
+            recovery.begun = 0;
         }
         // What one process refuses another may take: its table was altered, its settings changed.
-        let wanted: BTreeSet<i64> = range.clone().filter(|_| self.rng.random_range(0..8) > 0).collect();
-        let present = recovery.as_ref().map(|recovery| recovery.present.clone()).unwrap_or_default();
-        let rows: Vec<i64> = wanted.difference(&present).copied().collect();
-        let attempt = recovery.as_ref().map_or(1, |recovery| recovery.attempt.max(1));
-        let mut work = Work { range: range.clone(), recovery, attempt, insert: 0, wanted };
+        let wanted: BTreeSet<i64> =
+            range.clone().filter(|_| self.server_refuses || self.rng.random_range(0..8) > 0).collect();
+        let rows: Vec<i64> = wanted.difference(&recovery.present).copied().collect();
+        let token = (range.clone(), recovery.pending(range.end).attempt);
+        let mut work = Work { range, recovery, insert: 0, wanted };
         if rows.is_empty() {
             return At::Written(work);
         }
         let late = self.server != Server::Forgets && self.rng.random_range(0..2) == 0;
         let stage = if late { Stage::Travels } else { Stage::Begun };
-        let token = (range, attempt);
         let taken = |insert: &Insert| insert.token == token && matches!(insert.stage, Stage::Begun | Stage::Runs(_));
         if stage == Stage::Begun && self.inserts.iter().any(taken) {
             return At::Claiming;
@@ -342,9 +395,23 @@ impl Model {
     }
 
     fn lacking(&self, work: &Work) -> Option<Recovery> {
-        let recovery = work.recovery.as_ref().filter(|recovery| recovery.verify && self.flaw != Flaw::Unverified)?;
+        let recovery = Some(&work.recovery).filter(|recovery| recovery.verify && self.flaw != Flaw::Unverified)?;
         let present = self.present(&work.range);
         work.wanted.iter().any(|row| !present.contains(row)).then(|| recovery.clone().next_attempt(present))
+    }
+
+    /// Halves the range, or has found the bad row.
+    fn refused(&mut self, mut work: Work) -> At {
+        let Range { start, end } = work.range;
+        if end - start > 1 {
+            let present = self.present(&work.range);
+            return At::Ready(start, Some(work.recovery.refused(end, present)), Some(start + (end - start) / 2));
+        }
+        if self.flaw == Flaw::NotAsked || self.present(&work.range).is_empty() {
+            self.dead.extend(&work.wanted);
+            work.wanted.clear();
+        }
+        At::Written(work)
     }
 }
 
@@ -382,7 +449,17 @@ fn a_late_insert_without_tokens_can_double() {
 
 #[test]
 fn every_rule_is_needed() {
-    for flaw in [Flaw::Unread, Flaw::NotAwaited, Flaw::NewToken, Flaw::Unverified, Flaw::Unnamed, Flaw::Unfenced] {
+    for flaw in [
+        Flaw::Unread,
+        Flaw::NotAwaited,
+        Flaw::NewToken,
+        Flaw::Unverified,
+        Flaw::Unnamed,
+        Flaw::Unfenced,
+        Flaw::Short,
+        Flaw::PartsNamed,
+        Flaw::NotAsked,
+    ] {
         let found = wrong(Server::Remembers, flaw).or_else(|| wrong(Server::Forgets, flaw));
         assert!(found.is_some(), "nobody notices {flaw:?}");
         println!("{flaw:?}: {}", found.unwrap());
