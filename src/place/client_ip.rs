@@ -1,6 +1,6 @@
 //! The visitor's address: a type that can be looked up and nothing else.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::address_text;
 
@@ -32,16 +32,33 @@ impl ClientIp {
     }
 
     /// Whether an address stands anywhere in a text, with a port, a prefix length or leading zeros too. Takes a version of
-    /// four numbers for one.
+    /// four numbers for one, and a fingerprint of eight pairs of digits with colons.
     pub fn stands_in(text: &str) -> bool {
         let of_address = |c: char| c.is_ascii_hexdigit() || c == '.' || c == ':';
-        text.split(|c| !of_address(c)).any(|word| {
-            let trimmed = word.trim_matches('.');
-            let is_v6 = word.len() > 4
-                && (trimmed.parse::<IpAddr>().is_ok() || trimmed.trim_end_matches(':').parse::<IpAddr>().is_ok());
-            is_v6 || word.split(|c: char| !c.is_ascii_digit() && c != '.').any(holds_quad)
-        })
+        text.split(|c| !of_address(c))
+            .any(|word| holds_groups(word) || word.split(|c: char| !c.is_ascii_digit() && c != '.').any(holds_quad))
     }
+}
+
+/// An IPv6 address of more than four characters, whatever stands before it and behind it with a colon: `ip:2001:db8::1`, a port.
+fn holds_groups(word: &str) -> bool {
+    let mut starts: Vec<usize> = vec![0];
+    starts.extend(word.match_indices(':').map(|(at, _)| at + 1));
+    let end_of = |group: usize| starts.get(group + 1).map_or(word.len(), |next| next - 1);
+    starts.iter().enumerate().any(|(first, &start)| {
+        // Eight groups at most, and `::` at an end is two empty ones.
+        (first..starts.len().min(first + 9)).any(|last| {
+            let end = end_of(last);
+            // Of `::` at an end, the colon that parts it from what is not of the address belongs to it all the same.
+            let from = if end_of(first) == start { start.saturating_sub(1) } else { start };
+            let to = if starts.get(last) == Some(&end) { (end + 1).min(word.len()) } else { end };
+            word.get(from..to).map(|part| part.trim_matches('.')).is_some_and(is_long_v6)
+        })
+    })
+}
+
+fn is_long_v6(part: &str) -> bool {
+    (5..=45).contains(&part.len()) && part.parse::<Ipv6Addr>().is_ok()
 }
 
 /// Four numbers up to 255 in a row, with dots between them.
@@ -130,6 +147,15 @@ mod tests {
             "::ffff:192.0.2.1",
             "at 2001:DB8::1.",
             "at 2001:db8::1: refused",
+            "ip:2001:db8::1",
+            "face:2001:db8:0:0:0:0:0:1",
+            "2001:db8::1:54321",
+            "2001:db8:0:0:0:0:0:1:443",
+            "a.2001:db8::1.b",
+            "1.5::abc1",
+            "2001:db8::1.5",
+            "::ffff:192.0.2.1:443",
+            "00:1b:63:ff:fe:84:45:e6",
         ] {
             assert!(ClientIp::stands_in(text), "{text}");
         }
@@ -142,6 +168,9 @@ mod tests {
             "a::",
             "1.2.3.400",
             "face:b00c",
+            "00:1b:63:84:45:e6",
+            "19:58:04.123",
+            ":::::",
         ] {
             assert!(!ClientIp::stands_in(text), "{text}");
         }

@@ -194,6 +194,7 @@ _KINDS = (
     _headers(("traceparent", lambda address: f"00-4bf9-{address}")),
     _headers(("origin-note", lambda address: f"[{address}]:443, 10.0.0.1")),
     _headers(("origin-note", lambda address: f"for={_of_zeros(address)};proto=https")),
+    _headers(("origin-note", lambda address: f"ip:{address}:54321")),
     _headers(("origin-note", lambda _: "nothing to see"), ("origin-note", str)),
 )
 
