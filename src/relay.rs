@@ -34,6 +34,8 @@ use crate::transaction::{Cause, Committed, OutputRecord, TransactionError, Write
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long one attempt to make a producer may take.
 const INIT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Pause before a batch is sent again whose messages were not delivered twice: what is wrong with it may stay so.
+const UNDELIVERED_PAUSE: Duration = Duration::from_millis(500);
 /// How long a worker that ends may take to end its transaction.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -77,6 +79,8 @@ pub struct Worker {
     /// Timestamp of the last relayed record of each partition, for the lag in seconds.
     last_timestamp_ms: BTreeMap<Partition, i64>,
     epoch_shown: u64,
+    /// Batches in a row whose messages were not delivered.
+    undelivered: u32,
 }
 
 impl Worker {
@@ -114,6 +118,7 @@ impl Worker {
             shared,
             last_timestamp_ms: BTreeMap::new(),
             epoch_shown: 0,
+            undelivered: 0,
         })
     }
 
@@ -139,7 +144,7 @@ impl Worker {
             let polled = self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut batch)?;
             if let Some(trigger) = polled {
                 self.source.same_topic_after_silence()?;
-                relay_batch(
+                let given_up = relay_batch(
                     &self.shared.config,
                     &self.source,
                     &mut self.writer,
@@ -150,6 +155,7 @@ impl Worker {
                     &batch,
                     trigger,
                 )?;
+                self.undelivered = if given_up == Some(Cause::Delivery) { self.undelivered + 1 } else { 0 };
             }
             self.observe()?;
         }
@@ -175,6 +181,9 @@ impl Worker {
     fn recover(&mut self) -> Result<(), WorkerError> {
         self.metrics.recovered();
         self.recovering();
+        if self.undelivered > 1 {
+            sleep_unless(UNDELIVERED_PAUSE, &self.shared.stop);
+        }
         self.reopen()?;
         if self.coordinator.phase() != Phase::Lost {
             return Ok(());
@@ -260,7 +269,7 @@ fn refused(error: TransactionError) -> WorkerError {
     WorkerError::Refused(error.to_string())
 }
 
-/// One batch, one transaction.
+/// One batch, one transaction; why it was given up, if it was.
 #[allow(clippy::too_many_arguments)] // The worker's parts, apart, because the batch borrows one of them.
 fn relay_batch(
     config: &PipelineConfig,
@@ -272,8 +281,8 @@ fn relay_batch(
     last_timestamp_ms: &mut BTreeMap<Partition, i64>,
     batch: &Batch<'_>,
     trigger: Trigger,
-) -> Result<(), WorkerError> {
-    let Some(open) = coordinator.begin() else { return Ok(()) };
+) -> Result<Option<Cause>, WorkerError> {
+    let Some(open) = coordinator.begin() else { return Ok(None) };
     let began = Instant::now();
     match write_and_commit(config, source, writer, coordinator, stages, batch, &open) {
         Ok(Committed { .. }) => {
@@ -289,11 +298,11 @@ fn relay_batch(
             }
             stages.brake.settled(&stages.outcomes);
             metrics.settled(&stages.counts, trigger, began.elapsed());
-            Ok(())
+            Ok(None)
         }
         Err(failure) => {
             coordinator.given_up(open);
-            give_up(config, metrics, failure)
+            give_up(config, metrics, failure).map(Some)
         }
     }
 }
@@ -360,13 +369,13 @@ fn write_and_commit(
 }
 
 /// What a given-up batch means for the worker.
-fn give_up(config: &PipelineConfig, metrics: &WorkerMetrics, failure: Failure) -> Result<(), WorkerError> {
+fn give_up(config: &PipelineConfig, metrics: &WorkerMetrics, failure: Failure) -> Result<Cause, WorkerError> {
     let pipeline = &config.name;
     match failure {
         Failure::Transaction(TransactionError::Recover { cause, message }) => {
             metrics.aborted(cause);
             tracing::warn!(%pipeline, %cause, "transaction given up, its records are read again: {message}");
-            Ok(())
+            Ok(cause)
         }
         Failure::Transaction(error @ TransactionError::Fenced { .. }) => Err(WorkerError::Fenced(error.to_string())),
         Failure::Transaction(error @ TransactionError::Fatal { .. }) => Err(refused(error)),
@@ -377,7 +386,7 @@ fn give_up(config: &PipelineConfig, metrics: &WorkerMetrics, failure: Failure) -
         Failure::Rebalanced => {
             metrics.aborted(Cause::Rebalance);
             tracing::info!(%pipeline, "transaction given up because partitions moved; its records are read again");
-            Ok(())
+            Ok(Cause::Rebalance)
         }
         Failure::Braked(tripped, reject) => {
             metrics.aborted(Cause::Brake);

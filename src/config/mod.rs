@@ -291,7 +291,8 @@ pub struct SourceConfig {
     /// Actions that are let through; others are dead letters.
     #[serde(default = "default_actions")]
     pub actions: Vec<String>,
-    /// Record headers that go along; all others are dropped, since headers can hold addresses.
+    /// Record headers that go along; all others are dropped, since headers can hold addresses, and so is what makes them larger than
+    /// `max_record_bytes` in all.
     #[serde(default)]
     pub headers: Vec<String>,
     /// Milliseconds for which the ingress topic may keep raw records, and with them addresses, tiered storage included:

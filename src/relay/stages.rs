@@ -14,7 +14,7 @@ use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use super::leak;
 use crate::bounds::Tally;
 use crate::brake::Brake;
-use crate::config::PipelineConfig;
+use crate::config::{PipelineConfig, SourceConfig};
 use crate::coordinator::Partition;
 use crate::dead_letter::{self, Reject, header};
 use crate::decode::Decoder;
@@ -173,7 +173,7 @@ impl Stages {
             key: Some(press.body.session_id.as_bytes()),
             value: Some(&self.value),
             timestamp_ms,
-            headers: with_build(allowed_headers(record, &config.source.headers), build.filter(|_| self.tagged)),
+            headers: with_build(allowed_headers(record, &config.source), build.filter(|_| self.tagged)),
         };
         #[cfg(feature = "mutants")]
         let output = leak::into_output(record, output);
@@ -209,15 +209,20 @@ pub fn timestamp_ms(record: &BorrowedMessage<'_>, now_us: i64) -> Option<i64> {
     timestamp::plausible(ms.checked_mul(1000)?, now_us).ok().map(|_| ms)
 }
 
-/// Headers on the allow list, in their order; one with an address anywhere in its value stays behind all the same.
-fn allowed_headers(record: &BorrowedMessage<'_>, allowed: &[String]) -> Option<OwnedHeaders> {
-    if allowed.is_empty() {
+/// Headers on the allow list, in their order; one with an address anywhere in its value stays behind all the same. So does what
+/// would make them larger than a value may be: a record that the output topic refuses would come again for ever.
+fn allowed_headers(record: &BorrowedMessage<'_>, source: &SourceConfig) -> Option<OwnedHeaders> {
+    if source.headers.is_empty() {
         return None;
     }
+    let mut room = source.max_record_bytes;
     let mut kept: Option<OwnedHeaders> = None;
-    for header in record.headers()?.iter().filter(|h| allowed.iter().any(|a| a == h.key)) {
+    for header in record.headers()?.iter().filter(|h| source.headers.iter().any(|a| a == h.key)) {
+        let size = header.key.len() + header.value.map_or(0, <[u8]>::len);
+        let Some(left) = room.checked_sub(size) else { continue };
         let carries_address = header.value.is_some_and(|v| ClientIp::stands_in(&String::from_utf8_lossy(v)));
         if !carries_address {
+            room = left;
             kept = Some(kept.unwrap_or_default().insert(header));
         }
     }

@@ -23,7 +23,7 @@ pub trait Intake<'s> {
     fn fullest(&self) -> usize {
         self.len()
     }
-    /// Bytes of their values.
+    /// Bytes that they hold.
     fn bytes(&self) -> usize;
 }
 
@@ -59,11 +59,13 @@ pub struct Batch<'s> {
     pub records: Vec<BorrowedMessage<'s>>,
     /// Bytes of their values.
     pub bytes: usize,
+    key_bytes: usize,
 }
 
 impl<'s> Intake<'s> for Batch<'s> {
     fn take(&mut self, record: BorrowedMessage<'s>) {
         self.bytes += record.payload_len();
+        self.key_bytes += record.key_len();
         self.records.push(record);
     }
 
@@ -76,7 +78,7 @@ impl<'s> Intake<'s> for Batch<'s> {
     }
 
     fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.key_bytes
     }
 }
 

@@ -160,5 +160,6 @@ pub(super) fn classify(error: &KafkaError, fenced: Option<Fenced>, transactional
         KafkaError::Transaction(e) if e.txn_requires_abort() => Cause::Abortable,
         _ => Cause::Transport,
     };
-    TransactionError::Recover { cause, message: error.to_string() }
+    let message = if cause == Cause::Delivery { undelivered(Some(error)) } else { error.to_string() };
+    TransactionError::Recover { cause, message }
 }

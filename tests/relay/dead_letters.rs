@@ -188,13 +188,15 @@ fn nothing_private(record: &Record) {
     }
 }
 
-/// A sender may put any number into the record's time and any text into a header, an address as well.
+/// A sender may put any number into the record's time and any text into a header, an address as well, or more than the output
+/// topic takes.
 #[test]
-fn a_time_that_is_none_and_a_header_with_an_address_within_stay_behind() {
+fn a_time_that_is_none_and_a_header_with_an_address_within_or_too_long_stay_behind() {
     let Some(world) = world("strange-times") else { return };
     let mut relay = world.run(&["source.headers=[\"note\"]"]);
     let as_number = u32::from(ADDRESS.parse::<std::net::Ipv4Addr>().unwrap());
     let begun_ms = now_us() / 1000;
+    let long: &str = Box::leak("x".repeat(990_000).into_boxed_str());
     let record = |number: u128, action: &str| Raw {
         partition: Some(0),
         key: None,
@@ -202,7 +204,12 @@ fn a_time_that_is_none_and_a_header_with_an_address_within_stay_behind() {
             format!("{{\"session_id\":\"{}\",\"timestamp\":{},\"action\":\"{action}\"}}", session(number), now_us())
                 .into_bytes(),
         ),
-        headers: vec![("note", "for=81.2.69.142;proto=https"), ("note", "version 1.2.3")],
+        headers: vec![
+            ("note", "for=81.2.69.142;proto=https"),
+            ("note", "ip:2001:db8::1"),
+            ("note", long),
+            ("note", "version 1.2.3"),
+        ],
         timestamp_ms: Some(i64::from(as_number)),
     };
     world.send(&[record(0xb0, "EnterPage"), record(0xb1, "Nonsense")]);
