@@ -234,8 +234,9 @@ impl Coordinator {
 
 /// Where a group's offset came from and what was noted with it (the metadata of an offset commit).
 ///
-/// Written as `pressline/1 topic_id=… partitions=… resets=… pending=END:ATTEMPT begun=END`, in bounded runs also `run=` (an [`Account`]),
-/// `then=` (a [`Tally`]) and `asked=…`; readers of version 1 ignore words they do not know, and refuse another version ([`OffsetNote::newer_version`]): what stands there must not be passed over.
+/// Written as `pressline/1 topic_id=… partitions=… resets=… pending=END:ATTEMPT`, in bounded runs also `run=` (an [`Account`]),
+/// `then=` (a [`Tally`]) and `asked=…`, and as `pressline/2` with `begun=END`; readers ignore words they do not know, and refuse a newer
+/// version ([`OffsetNote::newer_version`]): what stands there must not be passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OffsetNote {
     /// Id of the topic the offset belongs to.
@@ -268,8 +269,8 @@ pub struct Pending {
 }
 
 impl OffsetNote {
-    /// Version of the notes that are written, and the newest that is read.
-    pub const VERSION: u32 = 1;
+    /// Newest version of the notes that is read, and written where the one before cannot say it.
+    pub const VERSION: u32 = 2;
 
     /// The version of a note by a newer pressline, which this one cannot read.
     pub fn newer_version(text: &str) -> Option<u32> {
@@ -279,7 +280,7 @@ impl OffsetNote {
 
     /// The metadata text.
     pub fn to_text(&self) -> String {
-        let mut text = format!("pressline/{}", Self::VERSION);
+        let mut text = format!("pressline/{}", if self.begun.is_some() { Self::VERSION } else { 1 });
         if let Some(id) = &self.topic_id {
             text.push_str(" topic_id=");
             text.push_str(id);
@@ -312,7 +313,7 @@ impl OffsetNote {
     pub fn parse(text: &str) -> Self {
         let mut words = text.split(' ');
         let mut note = Self::default();
-        if words.next() != Some("pressline/1") {
+        if !matches!(words.next(), Some("pressline/1" | "pressline/2")) {
             return note;
         }
         for word in words {

@@ -252,12 +252,14 @@ impl ClickHouseSink {
                     self.look_again(&piece, recovery).await?;
                     return Ok(Outcome::Cut(piece, bad));
                 }
-                // A view refused it, and it is in the table all the same.
-                Err(_) if !self.present(partition, span).await?.is_empty() => found += 1,
                 Err(error) => {
+                    let present = self.present(partition, span).await?;
                     let code = error.code.map_or_else(String::new, |code| code.to_string());
-                    let origin = piece.rows(batch).next().map(Row::origin);
-                    letters.extend(origin.map(|origin| (origin, Refusal::row(Why::Database(code)))));
+                    match piece.rows(batch).next().map(Row::origin) {
+                        // A view refused it, and it is in the table all the same.
+                        Some(origin) if present.contains(&origin.offset) => found += 1,
+                        origin => letters.extend(origin.map(|origin| (origin, Refusal::row(Why::Database(code))))),
+                    }
                 }
             }
         }

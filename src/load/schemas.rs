@@ -56,11 +56,18 @@ impl Schemas {
         if believed.is_some_and(|asked| asked.elapsed() < BELIEVED_FOR) {
             return Ok(Schema::Missing);
         }
-        match self.runtime.block_on(self.registry.schema_by_id(SchemaId(id))) {
+        let answer = match self.runtime.block_on(self.registry.schema_by_id(SchemaId(id))) {
+            Err(error) if error.is_absent() => return self.is_absent(id, &error),
+            other => {
+                // Said at two times with something else between them, it was not said all the while.
+                self.absent.remove(&id);
+                other
+            }
+        };
+        match answer {
             Ok(text) => Shape::parse(&text)
                 .map(Schema::New)
                 .map_err(|why| LoadError::Refused(format!("schema {id} of the registry cannot be loaded: {why}"))),
-            Err(error) if error.is_absent() => self.is_absent(id, &error),
             Err(error) => Err(LoadError::Again { class: Class::Transient, message: error.to_string() }),
         }
     }

@@ -23,6 +23,9 @@ use crate::supervise::{Pause, WorkerError};
 
 /// How long a poll waits for the first record before the worker looks after other things.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a begun range is waited for while nothing more of it comes, at first and at most: a fetch from tiered storage takes its
+/// time, and the other partitions stand still meanwhile.
+const RANGE_PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
 /// Parts in which a long batch is read, for sinks that start early.
 const PARTS: usize = 10;
 
@@ -79,8 +82,8 @@ pub struct Worker {
     /// Timestamp of the last loaded record of each partition, for the lag in seconds.
     last_timestamp_ms: BTreeMap<Partition, i64>,
     epoch_shown: u64,
-    /// Partitions of which a begun range waits for its last records.
-    awaited: Vec<Partition>,
+    /// Partitions of which a begun range waits for its last records, and how long each time.
+    awaited: (Vec<Partition>, Duration),
 }
 
 impl Worker {
@@ -118,7 +121,7 @@ impl Worker {
             metrics: SinkMetrics::new(&config.name, shared.sink, slot),
             last_timestamp_ms: BTreeMap::new(),
             epoch_shown: 0,
-            awaited: Vec::new(),
+            awaited: (Vec::new(), RANGE_PATIENCE.0),
             shared,
         })
     }
@@ -183,10 +186,11 @@ impl Worker {
     fn fill_up(&mut self) -> Result<(), WorkerError> {
         let mut short = self.sink.short(self.coordinator.batch_ends());
         if short.is_empty() {
-            self.awaited.clear();
+            self.awaited = (Vec::new(), RANGE_PATIENCE.0);
             return Ok(());
         }
         self.source.read_only(&short);
+        let mut came = Instant::now();
         while !short.is_empty() && !self.shared.stop.load(Ordering::Acquire) {
             self.shared.status.worker_turned(self.slot);
             let limits = self.shared.limits;
@@ -195,10 +199,12 @@ impl Worker {
             let limits = BatchLimits { records, bytes, ..limits };
             self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut self.batch)?;
             let after = short.iter().map(|one| self.coordinator.batch_ends().get(one).copied());
-            let is_stuck = after.eq(before);
+            if !after.eq(before) {
+                came = Instant::now();
+            }
             short = self.sink.short(self.coordinator.batch_ends());
-            if is_stuck {
-                self.tell_awaited(&short);
+            if came.elapsed() > self.awaited.1 {
+                self.awaits(&short);
                 break;
             }
         }
@@ -207,12 +213,14 @@ impl Worker {
         Ok(self.source.read_all_on(&self.coordinator)?)
     }
 
-    /// Says, once, that ranges have to wait.
-    fn tell_awaited(&mut self, partitions: &[Partition]) {
-        if self.awaited == partitions {
+    /// Says, once, that ranges have to wait, and has more patience the next time.
+    fn awaits(&mut self, partitions: &[Partition]) {
+        let (known, patience) = &mut self.awaited;
+        *patience = (*patience * 2).min(RANGE_PATIENCE.1);
+        if known == partitions {
             return;
         }
-        self.awaited = partitions.to_vec();
+        *known = partitions.to_vec();
         let (pipeline, sink, topic) = (&self.shared.config.name, self.shared.sink, self.source.topic());
         tracing::warn!(
             %pipeline, sink, topic, ?partitions,
@@ -250,6 +258,8 @@ impl Worker {
             Err(error) => {
                 self.coordinator.given_up(open);
                 self.letters.forget();
+                // What was started holds a lock on the table, also through a pause.
+                self.sink.leave();
                 self.give_up(error)
             }
         }

@@ -143,22 +143,31 @@ impl Positions {
             })?;
         }
         for (&partition, &next) in positions {
-            self.group.commit(partition, next, &self.note(partition, &committed))?;
+            self.group.commit(partition, next, &self.note(partition, next, &committed))?;
         }
         Ok(())
     }
 
-    fn note(&self, partition: Partition, committed: &BTreeMap<Partition, CommittedOffset>) -> OffsetNote {
+    fn note(
+        &self,
+        partition: Partition,
+        next: NextOffset,
+        committed: &BTreeMap<Partition, CommittedOffset>,
+    ) -> OffsetNote {
         let noted = committed.values().find_map(|offset| offset.note.partitions);
+        let before = committed.get(&partition);
+        // Of a position set back, rows come again on purpose.
+        let begun = before.filter(|before| before.next < next).and_then(|before| before.note.begun);
         // Only a sink has deduplication tokens to be told apart.
         let resets = match &self.kept {
-            Kept::ClickHouse(_) => committed.get(&partition).map_or(0, |offset| offset.note.resets) + 1,
+            Kept::ClickHouse(_) => before.map_or(0, |offset| offset.note.resets) + 1,
             Kept::Group | Kept::Postgres(..) => 0,
         };
         OffsetNote {
             topic_id: self.group.topic_id.as_ref().map(|id| id.as_str().to_string()),
             partitions: noted.or_else(|| i32::try_from(self.group.ranges.len()).ok()),
             resets,
+            begun: begun.filter(|begun| *begun > next),
             ..OffsetNote::default()
         }
     }

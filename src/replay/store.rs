@@ -130,7 +130,8 @@ impl<'a> Store<'a> {
         let committed = self.group.committed()?;
         let noted = committed.get(&partition).map(|offset| offset.note.clone()).unwrap_or_default();
         let (account, asked) = (Some(standing.account), Some(asked.to_string()));
-        let note = OffsetNote { pending: None, begun: None, then: None, account, asked, ..noted };
+        let begun = noted.begun.filter(|begun| *begun > standing.position);
+        let note = OffsetNote { pending: None, begun, then: None, account, asked, ..noted };
         if let Database::Postgres(sink, offsets) = &self.database {
             self.runtime.block_on(async {
                 let connection = Connection::open(sink, &self.job.id()).await?;

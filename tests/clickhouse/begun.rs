@@ -14,6 +14,7 @@ fn a_begun_range_waits_for_its_last_record() {
         load.name, load.topic
     ));
     load.cluster.commit(&load.group(), &load.topic, 0, 0, "pressline/1 partitions=2 pending=60:1");
+    // Less than the range.
     load.send(0, 0..30);
     let mut run = load.run();
     run.await_log("the last records do not come");
@@ -26,4 +27,24 @@ fn a_begun_range_waits_for_its_last_record() {
     load.await_loaded(&mut run);
     assert_eq!(run.stop(), 0);
     assert_eq!(counts(&world, &load), "120 120");
+}
+
+/// Behind a position, an insert that was refused has left rows: they are not written again, however the rest is cut.
+#[test]
+fn what_a_refused_insert_has_left_is_not_written_again() {
+    let Some((world, load)) = stage("ch_left") else { return };
+    world.run(&format!(
+        "INSERT INTO {DATABASE}.{} SELECT number, toDateTime64('2026-01-01 00:00:00', 6, 'UTC'), '{}', 0, number FROM \
+         numbers(60) WHERE number % 3 > 0 OR number < 20",
+        load.name, load.topic
+    ));
+    load.cluster.commit(&load.group(), &load.topic, 0, 20, "pressline/2 partitions=2 begun=60");
+    load.send(0, 0..40);
+    let mut run = load.run();
+    load.await_loaded(&mut run);
+    assert_eq!(run.stop(), 0);
+    // Not forgotten at a position on the way.
+    load.send(0, 40..70);
+    load.load_all();
+    assert_eq!(counts(&world, &load), "70 70");
 }

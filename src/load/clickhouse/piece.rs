@@ -94,6 +94,11 @@ pub(super) fn pieces(
         layout = of_row.or(layout);
         rows.push(index);
     }
+    // Behind the begun range there is no row, but what is none: its token must stay what it was.
+    if let Some(end) = cut_due {
+        pieces.push(Piece { partition, span: Span { start, end }, rows: std::mem::take(&mut rows), accused: false });
+        start = end;
+    }
     pieces.push(Piece { partition, span: Span { start, end: span.end }, rows, accused: false });
     pieces
 }
@@ -103,6 +108,22 @@ pub(super) fn pieces(
 mod tests {
     use super::super::super::Why;
     use super::*;
+
+    #[test]
+    fn a_begun_range_is_a_piece_of_its_own_also_without_a_row_behind_it() {
+        let mut batch = Batch::default();
+        (0..5).for_each(|n| batch.push(0, n, None, 1, b""));
+        let begun = Recovery { end: 5, ..Recovery::default() };
+        let spans = |end| {
+            let pieces = pieces(&batch, (0, Span { start: 0, end }), Some(&begun), &BTreeMap::new()).into_iter();
+            pieces.map(|piece| (piece.span.start, piece.span.end, piece.rows.len())).collect::<Vec<_>>()
+        };
+        assert_eq!(spans(5), [(0, 5, 5)]);
+        assert_eq!(spans(8), [(0, 5, 5), (5, 8, 0)]);
+        batch.push(0, 9, None, 1, b"");
+        let whole = pieces(&batch, (0, Span { start: 0, end: 10 }), Some(&begun), &BTreeMap::new());
+        assert_eq!(whole.iter().map(|piece| piece.rows.len()).collect::<Vec<_>>(), [5, 1]);
+    }
 
     #[test]
     fn parts_cover_the_span_and_hold_each_row_once() {
