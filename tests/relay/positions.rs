@@ -232,12 +232,12 @@ fn unknown_keys_and_protected_properties_are_refused_with_file_line_and_reason()
 fn an_offset_with_a_note_of_a_newer_version_is_refused() {
     let Some(world) = world("newer-note") else { return };
     world.send(&presses(0, 0..10));
-    world.cluster.commit(&world.group(), &world.raw, 0, 3, "pressline/2 topic_id=x more=y");
+    world.cluster.commit(&world.group(), &world.raw, 0, 3, "pressline/3 topic_id=x more=y");
     refused(
         world.run(&[]),
         &[
             &format!("topic {}, partition 0: the group's offset was committed by a newer pressline", world.raw),
-            "a note of version 2; this one reads version 1. Start the newer one",
+            "a note of version 3; this one reads version 2. Start the newer one",
         ],
     );
     assert!(world.output().is_empty());
