@@ -59,15 +59,15 @@ test-load-faults:
 	$(STACK) run -- python3 tests/faults/test_load_tables.py
 	$(call within,25,$(FAULTS) --suite load-test --jobs 3 $(FAULTS_ARGS))
 
-build-faults: ## the same with fail points and mutants beside it, for the fault harness
+build-faults: ## build pressline with fail points and mutants beside it, for the fault harness
 	$(CARGO) build --release --locked --features fail-points,mutants --bin pressline
 	install -D target/release/pressline target/faults/pressline
 	$(CARGO) build --release --locked
 
-faults: prerequisites build-faults ## kills, stops, rebalances and broken networks under load: no event lost or doubled; FAULTS_ARGS="--only kill"
+faults: prerequisites build-faults ## kills, stops, rebalances and broken networks under load: no event lost or duplicated; FAULTS_ARGS="--only kill"
 	$(MAKE) test-relay-faults LIMIT=0
 
-load-faults: prerequisites build-faults ## the same for the sinks: kills, stops, broken databases; no row lost or doubled in either table
+load-faults: prerequisites build-faults ## the same for the sinks: kills, stops, broken databases; no row lost or duplicated in either table
 	$(MAKE) test-load-faults LIMIT=0
 
 leaks: prerequisites build-faults ## every byte that leaves pressline is searched for 100,000 addresses in every form; LEAKS_ARGS="--addresses 1000"
@@ -76,7 +76,7 @@ leaks: prerequisites build-faults ## every byte that leaves pressline is searche
 grafana: prerequisites build ## a real run under the dashboards: every query returns data, every alert is tested, metrics are as documented
 	$(MAKE) test-grafana
 
-soak: prerequisites build-faults ## the same a thousand times, goes on where it was left; FAULTS_ARGS="--kills 100 --times 20"
+soak: prerequisites build-faults ## the fault tests a thousand times, resumable; FAULTS_ARGS="--kills 100 --times 20"
 	$(FAULTS) --suite soak $(FAULTS_ARGS)
 	$(FAULTS) --suite load-soak $(FAULTS_ARGS)
 	PRESSLINE_TEST_REPLAY=2000000 $(STACK) run -- $(CARGO) test --release --locked --test replay remote -- --nocapture
@@ -116,10 +116,11 @@ deny: ## licences, bans and sources of dependencies (needs cargo-deny)
 prerequisites: ## install from Debian or Ubuntu what the tests need and this machine lacks
 	@tests/stack/prerequisites.sh
 
-stack-up: prerequisites ## start Kafka, the schema registry and the databases, print their addresses
+stack-up: prerequisites ## start Kafka, the schema registry and the databases, or what of them does not run; print their addresses
 	@$(STACK) up
 
-stack-test: prerequisites ## what the tests take for granted of the databases among the services
+stack-test: prerequisites ## what the tests and people take for granted of the services
+	@python3 tests/stack/test_up.py
 	@$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/stack/test_postgres.py && "$$PRESSLINE_TEST_CLICKHOUSE_PYTHON" tests/stack/test_front.py'
 
 stack-down: ## stop them

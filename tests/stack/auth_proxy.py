@@ -1,4 +1,8 @@
-"""A reverse proxy that serves TLS and demands basic auth: arguments PORT UPSTREAM_PORT CERTIFICATE USER:PASSWORD."""
+"""A reverse proxy before the registry.
+
+    auth_proxy.py PORT UPSTREAM_PORT CERTIFICATE USER:PASSWORD    TLS, and basic auth is demanded
+    auth_proxy.py PORT UPSTREAM_PORT PREFIX                       plain HTTP; the prefix is put before each path
+"""
 
 import base64
 import hmac
@@ -34,14 +38,15 @@ class Handler(BaseHTTPRequestHandler):
     def _serve(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         given = self.headers.get("Authorization") or ""
-        if not hmac.compare_digest(given.encode(), self.server.expected):
+        expected = self.server.expected
+        if expected is not None and not hmac.compare_digest(given.encode(), expected):
             self._reply(
                 401, [("WWW-Authenticate", 'Basic realm="registry"')], b'{"error_code":401,"message":"Unauthorized"}'
             )
             return
         upstream = http.client.HTTPConnection(LOOPBACK, self.server.upstream_port, timeout=30)
         try:
-            upstream.request(self.command, self.path, body, _passed_on(self.headers.items()))
+            upstream.request(self.command, self.server.prefix + self.path, body, _passed_on(self.headers.items()))
             answer = upstream.getresponse()
             self._reply(answer.status, answer.getheaders(), answer.read())
         except OSError:
@@ -66,21 +71,27 @@ def _passed_on(headers):
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """One thread a connection; the TLS handshake happens in it, so that a silent client holds up nobody."""
+    """One thread a connection; a TLS handshake happens in it, so that a silent client holds up nobody."""
 
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self, port, upstream_port, certificate, credentials):
+    def __init__(self, port, upstream_port, prefix="", certificate=None, credentials=None):
         self.upstream_port = upstream_port
-        self.expected = b"Basic " + base64.b64encode(credentials.encode())
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._tls.load_cert_chain(certificate)
+        self.prefix = prefix
+        self.expected = None
+        self._tls = None
+        if certificate:
+            self.expected = b"Basic " + base64.b64encode(credentials.encode())
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.load_cert_chain(certificate)
         super().__init__((LOOPBACK, port), Handler)
 
     def get_request(self):
         """Wraps the connection without a handshake; the first read does it."""
         connection, address = super().get_request()
+        if self._tls is None:
+            return connection, address
         return self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
 
     def handle_error(self, request, client_address):
@@ -89,8 +100,9 @@ class Server(socketserver.ThreadingTCPServer):
 
 
 def main():
-    port, upstream_port, certificate, credentials = sys.argv[1:]
-    with Server(int(port), int(upstream_port), certificate, credentials) as server:
+    port, upstream_port, *more = sys.argv[1:]
+    options = {"prefix": more[0]} if len(more) == 1 else {"certificate": more[0], "credentials": more[1]}
+    with Server(int(port), int(upstream_port), **options) as server:
         server.serve_forever()
 
 

@@ -10,14 +10,16 @@ LOOPBACK = "127.0.0.1"
 _RANGE = range(20000, 32000)
 
 
-def free(count):
-    """`count` different ports that nobody listens on now."""
-    found = []
+def free(names, wanted=None):
+    """A port that nobody listens on now for each name: the one that is wanted for it if that is free, else any."""
+    found = {name: port for name, port in (wanted or {}).items() if name in names and _is_free(port)}
+    rest = [name for name in names if name not in found]
     for port in random.sample(_RANGE, len(_RANGE)):
-        if _is_free(port):
-            found.append(port)
-        if len(found) == count:
+        if not rest:
             return found
+        if _is_free(port):
+            found[rest.pop()] = port
+    count = len(names)
     raise SystemExit(f"stack: no {count} free ports between {_RANGE.start} and {_RANGE.stop}")
 
 

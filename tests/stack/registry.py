@@ -79,6 +79,33 @@ class ProtectedRegistry(Process):
         }
 
 
+class RegistryAtRoot(Process):
+    """The same registry with its API at the root of the address, as Confluent's own has it."""
+
+    PORTS = ["registry_at_root_port"]
+
+    def __init__(self, folder, ports):
+        super().__init__(folder, "registry-at-root")
+        self._port = ports["registry_at_root_port"]
+        self._upstream = ports["registry_port"]
+        self.address = f"http://{LOOPBACK}:{self._port}"
+
+    def create(self):
+        """Nothing to prepare."""
+
+    def launch(self):
+        """Starts the proxy."""
+        self.start([sys.executable, cache.HERE / "auth_proxy.py", self._port, self._upstream, _API])
+
+    def await_ready(self):
+        """Returns when the registry answers through it."""
+        self.wait_until(lambda: _answers(urllib.request.Request(f"{self.address}/subjects")))
+
+    def environment(self):
+        """Tests use the registry itself."""
+        return {}
+
+
 def _answers(request, trust=None):
     # No proxy of the environment: the services are on loopback.
     handlers = [urllib.request.ProxyHandler({})]

@@ -2,17 +2,19 @@
 """Starts, stops and disturbs the services that the tests need, on loopback and free ports.
 
     stack.py run -- COMMAND...     start everything, run the command with the addresses in its environment, stop all
-    stack.py up                    start everything and print the addresses
+    stack.py up                    start everything, or what of it does not run, and print the addresses
+    stack.py up --empty            the same on empty data: what ran and its data go first
     stack.py down                  stop everything
-    stack.py env                   print the addresses again; as shell exports: eval "$(tests/stack/stack.py env)"
+    stack.py env                   print the addresses as shell exports: eval "$(tests/stack/stack.py env)"
     stack.py kill SERVICE [-9|-15|-STOP|-CONT]
     stack.py restart SERVICE       kill -9 unless it is down already, then start on the data it has
     stack.py fetch                 only fill the cache
 
 Services are kafka, registry, registry-tls, postgres and clickhouse. Data, logs and pid files lie under target/stack, or in
-the folder that PRESSLINE_STACK_FOLDER names: each folder has services of its own, side by side with others. Every `up` and
-`run` starts empty. Where PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are set already, `run`
-starts nothing and uses those; tests that need a database then need its PRESSLINE_TEST_ variables set as well.
+the folder that PRESSLINE_STACK_FOLDER names: each folder has services of its own, side by side with others. Every `run`
+and the first `up` after a `down` start empty; `run` refuses where an `up` runs. `up` takes the usual ports where they are
+free. Where PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are set already, `run` starts nothing and uses those; tests
+that need a database then need its PRESSLINE_TEST_ variables set as well.
 
 clickhouse is the real engine behind a small HTTP server (clickhouse_front.py), which also makes failures on order.
 """
@@ -37,7 +39,7 @@ from clickhouse import ClickHouse
 from kafka import Kafka
 from postgres import Postgres
 from process import Failed, Process
-from registry import ProtectedRegistry, Registry
+from registry import ProtectedRegistry, Registry, RegistryAtRoot
 
 FOLDER = Path(os.environ.get("PRESSLINE_STACK_FOLDER") or cache.HERE.parents[1] / "target" / "stack").resolve()
 STATE = FOLDER / "state.json"
@@ -48,6 +50,10 @@ SERVICES = {
     "postgres": Postgres,
     "clickhouse": ClickHouse,
 }
+# What people find at pressline.toml's address; tests need it not.
+FOR_PEOPLE = {"registry-at-root": RegistryAtRoot}
+# What `up` takes where nobody else has it, so that pressline.toml and the databases' own tools work as they are.
+USUAL_PORTS = {"plain_port": 9092, "registry_at_root_port": 8081, "postgres_port": 5432, "clickhouse_port": 8123}
 DATA = ["kafka", "postgres", "clickhouse", "tls"]
 COMMAND = "command"  # its pid file lies beside those of the services
 SIGNALS = {"-9": signal.SIGKILL, "-15": signal.SIGTERM, "-STOP": signal.SIGSTOP, "-CONT": signal.SIGCONT}
@@ -69,11 +75,14 @@ def main():
         return 128 + signal.SIGINT
 
 
-def up():
-    """Starts everything and leaves it running."""
+def up(empty=False):
+    """Starts everything, or what of it does not run, and leaves it running."""
     with _only_one():
-        environment = _start_all()
-    _print_exports(environment)
+        if _is_kept() and not empty:
+            _start_missing()
+        else:
+            _start_all(SERVICES | FOR_PEOPLE, USUAL_PORTS)
+    _print_addresses()
     return 0
 
 
@@ -105,6 +114,11 @@ def run(command):
         _say("using the services that PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY name")
         return _run_command(command, {"PRESSLINE_TEST_PYTHON": str(cache.python()), **own}, None)
     with _only_one():
+        if _is_kept():
+            raise Failed(
+                f"the services of `make stack-up` are in {FOLDER}; stop them (make stack-down), or set "
+                "PRESSLINE_STACK_FOLDER to another folder"
+            )
         try:
             return _run_command(command, own | _start_all(), Process(FOLDER, COMMAND))
         finally:
@@ -129,33 +143,55 @@ def restart(service):
     state = _state()
     process = SERVICES[service](FOLDER, state["ports"])
     process.kill()
-    process.launch()
-    process.await_ready()
-    state["environment"] |= _pids([process])
-    _write_state(state)
+    _start_again([process], state)
     return 0
 
 
-def _start_all():
-    """Starts all services on empty data; the environment for tests."""
+def _is_kept():
+    """Whether an `up` has not been ended by a `down`."""
+    return STATE.exists() and _state().get("kept", False)
+
+
+def _start_missing():
+    """Starts what ended by itself, on the data it has."""
+    state = _state()
+    processes = [service(FOLDER, state["ports"]) for service in (SERVICES | FOR_PEOPLE).values()]
+    missing = [process for process in processes if process.pid() is None]
+    if missing:
+        _say(f"starting again on its data: {', '.join(process.name for process in missing)}")
+        _start_again(missing, state)
+    else:
+        _say("is running already; nothing was changed (`make stack-down stack-up` starts empty)")
+
+
+def _start_again(processes, state):
+    for process in processes:
+        process.launch()
+    for process in processes:
+        process.await_ready()
+    state["environment"] |= _pids(processes)
+    _write_state(state)
+
+
+def _start_all(services=SERVICES, usual_ports=None):
+    """Starts all services on empty data; the environment for tests. With usual ports: to be kept until `down`."""
     _stop_all()
     fetch()
     # Ports are free until somebody listens, so of several that start at once each waits for the one before.
     with open(cache.root() / ".starting.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return _launch_all()
+        return _launch_all(services, usual_ports)
 
 
-def _launch_all():
+def _launch_all(services, usual_ports):
     begun = time.monotonic()
     for leftover in (FOLDER / name for name in DATA):
         shutil.rmtree(leftover, ignore_errors=True)
     for log in FOLDER.glob("*.log"):
         log.unlink()
     certificates.make(FOLDER / "tls")
-    names = [name for service in SERVICES.values() for name in service.PORTS]
-    numbers = dict(zip(names, ports.free(len(names))))
-    processes = [service(FOLDER, numbers) for service in SERVICES.values()]
+    numbers = ports.free([name for service in services.values() for name in service.PORTS], usual_ports)
+    processes = [service(FOLDER, numbers) for service in services.values()]
     try:
         for process in processes:  # all at once, then wait for each: the Java machines start side by side
             process.create()
@@ -168,16 +204,17 @@ def _launch_all():
     environment = {"PRESSLINE_TEST_STACK": str(STATE), "PRESSLINE_TEST_PYTHON": str(cache.python())} | _pids(processes)
     for process in processes:
         environment |= process.environment()
-    _write_state({"ports": numbers, "environment": environment})
-    _say(f"{', '.join(SERVICES)} ready after {time.monotonic() - begun:.1f} s, logs in {FOLDER}")
+    _write_state({"ports": numbers, "environment": environment, "kept": usual_ports is not None})
+    _say(f"{', '.join(services)} ready after {time.monotonic() - begun:.1f} s, logs in {FOLDER}")
     return environment
 
 
 def _stop_all():
     """Stops whatever the pid files name, also what an interrupted run left behind."""
     Process(FOLDER, COMMAND).stop()
-    unknown = dict.fromkeys((name for service in SERVICES.values() for name in service.PORTS), 0)
-    for service in reversed(SERVICES.values()):
+    services = (SERVICES | FOR_PEOPLE).values()
+    unknown = dict.fromkeys((name for service in services for name in service.PORTS), 0)
+    for service in reversed(services):
         service(FOLDER, unknown).stop()
     STATE.unlink(missing_ok=True)
 
@@ -244,6 +281,28 @@ def _say(text):
     print(f"stack: {text}", file=sys.stderr, flush=True)  # standard output is for the exports
 
 
+def _print_addresses():
+    state = _state()
+    environment = state["environment"]
+    kafka = environment["PRESSLINE_TEST_BOOTSTRAP"]
+    registry = RegistryAtRoot(FOLDER, state["ports"]).address
+
+    def login(database):
+        user, password, name = (environment[f"PRESSLINE_TEST_{database}_{key}"] for key in ("USER", "PASSWORD", "DATABASE"))
+        return f"database {name}, user {user}, password {password}"
+
+    print(f"kafka       {kafka}")
+    print(f"registry    {registry}")
+    print(f"postgres    {environment['PRESSLINE_TEST_POSTGRES']}  {login('POSTGRES')}")
+    print(f"clickhouse  {environment['PRESSLINE_TEST_CLICKHOUSE']}  {login('CLICKHOUSE')}")
+    if (kafka, registry) == (f"{ports.LOOPBACK}:9092", f"http://{ports.LOOPBACK}:8081"):
+        print("Kafka and registry are where pressline.toml says.")
+    else:
+        print("The usual ports are taken. Tell pressline, in each shell:")
+        print(f"  export PRESSLINE__KAFKA__BOOTSTRAP_SERVERS={kafka}")
+        print(f"  export PRESSLINE__REGISTRY__URL={registry}")
+
+
 def _print_exports(environment):
     for name, value in environment.items():
         print(f"export {name}={shlex.quote(value)}")
@@ -253,12 +312,16 @@ def _arguments():
     """The function to call and its arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for plain in (up, down, env, fetch):
+    starting = commands.add_parser("up", help=up.__doc__)
+    starting.add_argument("--empty", action="store_true", help="stop what runs and remove its data first")
+    for plain in (down, env, fetch):
         commands.add_parser(plain.__name__, help=plain.__doc__).set_defaults(call=plain)
     commands.add_parser("restart", help=restart.__doc__).add_argument("service", choices=SERVICES)
     for greedy in (run, kill):  # what follows may begin with a dash
         commands.add_parser(greedy.__name__, help=greedy.__doc__).add_argument("words", nargs=argparse.REMAINDER)
     given = parser.parse_args()
+    if given.command == "up":
+        return up, [given.empty]
     if given.command == "restart":
         return restart, [given.service]
     if given.command == "run":
