@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 60
 # What hangs is ended, after many times of what it usually takes, and said so: $(call within,MINUTES,COMMAND). Processes of the
 # command that are in sessions of their own are ended by stack.py. LIMIT=0: by itself, as often and as long as one likes.
 within = timeout --kill-after=30 $(or $(LIMIT),$(1))m $(2) || { code=$$?; [ $$code != 124 ] || echo "make $@: ENDED, not done after $(1) minutes"; exit $$code; }
-# Damaged place databases that `make soak` tries; `make test` tries 10,000.
+# Damaged GeoIP databases that `make soak` tries; `make test` tries 10,000.
 MMDB_MUTANTS ?= 1000000
 
 .DEFAULT_GOAL := help
@@ -134,7 +134,7 @@ bench: prerequisites build ## CPU, speed, memory and delay: the relay beside a b
 	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/bench.py $(BENCH)'
 	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/sinks.py $(BENCH_SINKS)'
 
-bench-reload: prerequisites build ## place databases replaced during a stream: nothing lost, pauses, memory; RELOAD="--events 1000000"
+bench-reload: prerequisites build ## GeoIP databases replaced during a stream: nothing lost, pauses, memory; RELOAD="--events 1000000"
 	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/reload.py $(RELOAD)'
 
 bench-outage: prerequisites build ## each database away for ten minutes under 20,000 events/s: memory, the others, catching up; OUTAGE="--seconds 60"

@@ -80,7 +80,7 @@ pub fn address(bytes: &[u8]) {
     }
 }
 
-/// A place database: a file that opens has no record that cannot be read, and finds what the maxminddb crate finds.
+/// A GeoIP database: a file that opens has no record that cannot be read, and finds what the maxminddb crate finds.
 pub fn mmdb(file: &[u8]) {
     let Ok(places) = Places::from_bytes("fuzz.mmdb", file.to_vec()) else { return };
     let reader = maxminddb::Reader::from_source(file).expect("what opens has whole metadata");

@@ -2,7 +2,7 @@
 //!
 //! Left alone it learns: a large block that is freed raises the size from which blocks are mapped apart (and given back when they
 //! are freed) to its own, up to 32 MB, and what each arena keeps of freed memory to twice that (M_MMAP_THRESHOLD in
-//! mallopt(3)). A place database replaced teaches it the most there is to learn, and tens of megabytes stay behind in the arena
+//! mallopt(3)). A GeoIP database replaced teaches it the most there is to learn, and tens of megabytes stay behind in the arena
 //! of whichever thread read it: after ten reloads 77 MB were measured.
 
 /// Blocks from here on are mapped apart. Above what librdkafka fetches at once, which is mapped anew each time else.

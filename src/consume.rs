@@ -44,7 +44,7 @@ pub struct ConsumeArgs {
     /// One JSON object a line; times inside values are then numbers as in the schema, bytes are hexadecimal text
     #[arg(long)]
     pub json: bool,
-    /// Also records of transactions that are open or were aborted
+    /// Include uncommitted and aborted records (read_uncommitted)
     #[arg(long)]
     pub uncommitted: bool,
     /// Show IP addresses, which are personal data, instead of `<withheld>`
@@ -92,7 +92,7 @@ pub enum ConsumeError {
     #[error("registry: {0}")]
     Registry(Box<RegistryError>),
     /// The registry does not answer.
-    #[error("{topic} partition {partition} offset {offset}: its schema is not to be had: {source}")]
+    #[error("{topic} partition {partition} offset {offset}: cannot fetch its schema: {source}")]
     Schema {
         /// Topic.
         topic: String,

@@ -5,7 +5,7 @@
 //! interleavings against a model of the broker.
 //!
 //! The rules, and why:
-//! - No rebalance inside a transaction counts: if the epoch moved between begin and commit, the transaction is given up
+//! - No rebalance inside a transaction counts: if the epoch moved between begin and commit, the transaction is aborted
 //!   (its offsets may belong to somebody else by now).
 //! - After a transaction that did not surely commit, positions are unknown: the broker may have committed it. They are
 //!   read again from the group's committed offsets, never from memory.
@@ -46,7 +46,7 @@ pub enum Phase {
 /// An open transaction's offsets. It cannot be copied, and committing or giving it up consumes it, so nothing is
 /// committed twice.
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "an open transaction must be committed or given up"]
+#[must_use = "an open transaction must be committed or aborted"]
 pub struct OpenTransaction {
     epoch: u64,
     offsets: BTreeMap<Partition, NextOffset>,

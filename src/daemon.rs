@@ -71,7 +71,8 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, String> {
 pub fn init_log(config: &LogConfig) -> Result<(), String> {
     let filter = EnvFilter::try_new(&config.level)
         .map_err(|_| "log.level: not a level or filter; use error, warn, info, debug or trace".to_string())?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| crate::terminal::Stderr).with_target(false);
     match config.format {
         LogFormat::Text => {
             let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -149,7 +150,7 @@ async fn serve(
     let names = names.chain(sinks.iter().map(|(load, kind)| format!("{}.{}", load.name, kind.name())));
     let statuses: Vec<Arc<Status>> = names.map(|name| Arc::new(Status::new(&name))).collect();
     let pages = Pages { metrics: recorder.clone(), pipelines: statuses.clone(), broken };
-    // Whoever asks for the place databases to be read again must not end a process that has none, or not yet.
+    // Whoever asks for the GeoIP databases to be read again must not end a process that has none, or not yet.
     let _hangups = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
     let listener = http::bind(&process.http).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
@@ -219,7 +220,7 @@ async fn wait(running: &mut JoinSet<(String, Ending)>, stop: &watch::Sender<bool
 
 fn begin_stop(deadline: &mut Option<tokio::time::Instant>, stop: &watch::Sender<bool>) {
     if deadline.is_none() {
-        tracing::info!("stopping: open batches are finished");
+        tracing::info!("shutting down, finishing open batches");
         notify::stopping();
         *deadline = Some(tokio::time::Instant::now() + STOP_WITHIN);
         // Nobody listens any more only if all have ended.

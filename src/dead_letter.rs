@@ -118,9 +118,7 @@ impl Reason {
                 "not a plausible time: send microseconds since 1970 as an integer, or ISO 8601 text with a UTC offset, \
                  between 2000 and one day ahead"
             }
-            Reason::UnknownAction => {
-                "the action is not on the pipeline's list: add it to `actions`, or mend the sender"
-            }
+            Reason::UnknownAction => "the action is not on the pipeline's list: add it to `actions`, or fix the sender",
             Reason::BadIp => "not an IPv4 or IPv6 address: send its text without zone, port or prefix, or null",
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! A plan is compiled once per writer schema; per record it copies a few ready-made pieces into the output. The place is
 //! one of them: its fields stand side by side in the schema, so their bytes are one *fragment*, made once per record of
-//! the place database. The address is not among the inputs: [`Encoder::encode`] takes a [`PressBody`] and a fragment, and
+//! the GeoIP database. The address is not among the inputs: [`Encoder::encode`] takes a [`PressBody`] and a fragment, and
 //! neither can hold one.
 
 mod compile;

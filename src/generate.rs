@@ -52,7 +52,7 @@ pub struct GenerateArgs {
     /// Cohorts to draw from, such as 1,2; without it the cohort is null, which marks generated data
     #[arg(long, value_delimiter = ',', value_name = "N,...")]
     pub cohorts: Vec<i16>,
-    /// Place databases (mmdb) to draw addresses from [default: a bundled one of some thousand cities]
+    /// GeoIP databases (mmdb) to draw addresses from [default: a bundled one of some thousand cities]
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub mmdb: Vec<PathBuf>,
     /// Share of IPv6 among public addresses, such as 0.3 or 30%
@@ -98,7 +98,7 @@ pub enum GenerateError {
         /// What was found and expected.
         what: String,
     },
-    /// A place database is missing.
+    /// A GeoIP database is missing.
     #[error("cannot read {}: {source}", file.display())]
     Unreadable {
         /// The file.
@@ -106,8 +106,8 @@ pub enum GenerateError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A file is no place database, or an empty one.
-    #[error("{}: not a usable place database (mmdb): {reason}", file.display())]
+    /// A file is no GeoIP database, or an empty one.
+    #[error("{}: not a usable GeoIP database (mmdb): {reason}", file.display())]
     NoDatabase {
         /// The file.
         file: PathBuf,

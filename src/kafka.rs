@@ -139,7 +139,7 @@ pub fn topic_layout<C: ClientContext>(
     Ok(Some(TopicLayout { partitions }))
 }
 
-/// librdkafka's log line as ours. What it calls an error is mostly a broken connection that it mends by itself, so
+/// librdkafka's log line as ours. What it calls an error is mostly a broken connection that it fixes by itself, so
 /// errors become warnings: the worker says it when there is something to do.
 pub fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
     match level {

@@ -56,6 +56,7 @@ pub mod schema;
 pub mod source;
 pub mod status;
 pub mod supervise;
+pub mod terminal;
 pub mod timestamp;
 pub mod topic_id;
 pub mod topics;

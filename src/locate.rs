@@ -1,4 +1,4 @@
-//! `pressline locate`: what the place databases and the gazetteer answer to addresses, and which step gave what. The
+//! `pressline locate`: what the GeoIP databases and the gazetteer answer to addresses, and which step gave what. The
 //! geocoder is asked only if told so: it answers at its own pace.
 //!
 //! The operator knows the addresses. They are told by their number or their line all the same: what is printed may be

@@ -31,7 +31,7 @@ struct Cli {
 enum Command {
     /// Run pipelines until told to stop (SIGTERM, Ctrl-C)
     Run(ConfigArgs),
-    /// Validate configuration, schemas and place databases without running anything
+    /// Validate configuration, schemas and GeoIP databases without running anything
     Check(CheckArgs),
     /// Send fake presses to the ingress topic
     Generate(GenerateArgs),
@@ -41,16 +41,16 @@ enum Command {
     Demo(DemoArgs),
     /// Show and set where a pipeline's relay and sinks stand
     Offsets(OffsetsArgs),
-    /// Compare a sink's table with the topic: gaps and doubles; exit code 0 if there are none
+    /// Compare a sink's table with the topic: gaps and duplicates; exit code 0 if there are none
     Reconcile(ReconcileArgs),
     /// Load or relay a part of a topic again, or into another place, exactly once; exit code 0 if all is accounted for
     Replay(ReplayArgs),
     /// The topics that the pipelines describe
     #[command(subcommand)]
     Topics(TopicsCommand),
-    /// Show what the place databases answer to addresses, and which step gave what
+    /// Show what the GeoIP databases answer to addresses, and which step gave what
     Locate(LocateArgs),
-    /// Look into place databases
+    /// Look into GeoIP databases
     Places(PlacesArgs),
     /// Ask a running pressline whether it is ready; exit code 0 if so
     Healthcheck(ConfigArgs),
@@ -121,7 +121,10 @@ fn main() -> ExitCode {
         Command::Generate(args) => exit(generate::run(&args)),
         Command::Consume(args) => exit(consume::run(&args)),
         Command::Demo(args) => demo::run(&args),
-        Command::Offsets(args) => exit(offsets::run(&args)),
+        Command::Offsets(args) => match offsets::run(&args) {
+            Ok(false) => ExitCode::FAILURE,
+            result => exit(result.map(drop)),
+        },
         Command::Reconcile(args) => match reconcile::run(&args) {
             Ok(false) => ExitCode::FAILURE,
             result => exit(result.map(drop)),

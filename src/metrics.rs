@@ -79,7 +79,7 @@ metrics! {
     UNKNOWN_FIELDS = "pressline_unknown_fields_total", Counter, "pipeline", "Fields of ingress records that are not known and were ignored";
     BATCHES = "pressline_batches_total", Counter, "pipeline,trigger", "Batches, by the limit that ended them";
     COMMITTED = "pressline_transactions_committed_total", Counter, "pipeline", "Transactions committed";
-    ABORTED = "pressline_transactions_aborted_total", Counter, "pipeline,cause", "Transactions given up, by cause";
+    ABORTED = "pressline_transactions_aborted_total", Counter, "pipeline,cause", "Transactions aborted, by cause";
     RECOVERIES = "pressline_recoveries_total", Counter, "pipeline", "Times a worker made a new producer and went back to the committed offsets";
     TRANSACTION_SECONDS = "pressline_transaction_seconds", Histogram, "pipeline", "From the begin of a transaction to its confirmed commit";
     WORK_SECONDS = "pressline_work_seconds", Histogram, "pipeline", "The worker's own part of a batch: decode, place, encode, hand over; no broker is waited for";
@@ -98,9 +98,9 @@ metrics! {
     GEOCODER_ENTRIES = "pressline_geocoder_cache_entries", Gauge, "geocoder", "Answers and misses kept";
     GEOCODER_EVICTIONS = "pressline_geocoder_cache_evictions_total", Counter, "geocoder", "Answers and misses dropped to make room for others";
     GEOCODER_OPEN = "pressline_geocoder_circuit_open", Gauge, "geocoder", "1 while the geocoder fails again and again and is only probed, else 0";
-    MMDB_BUILD = "pressline_mmdb_build_timestamp_seconds", Gauge, "pipeline,file", "When the place database was built, Unix time";
-    MMDB_STALE = "pressline_mmdb_stale", Gauge, "pipeline,file", "1 while the place database is older than place.max_age_days, else 0";
-    MMDB_RELOADS = "pressline_mmdb_reloads_total", Counter, "file,result", "Place databases read again while running, by what came of it";
+    MMDB_BUILD = "pressline_mmdb_build_timestamp_seconds", Gauge, "pipeline,file", "When the GeoIP database was built, Unix time";
+    MMDB_STALE = "pressline_mmdb_stale", Gauge, "pipeline,file", "1 while the GeoIP database is older than place.max_age_days, else 0";
+    MMDB_RELOADS = "pressline_mmdb_reloads_total", Counter, "file,result", "GeoIP databases read again while running, by what came of it";
     READY = "pressline_pipeline_ready", Gauge, "pipeline", "1 while the pipeline has what it needs, else 0";
     RESTARTS = "pressline_worker_restarts_total", Counter, "pipeline", "Workers started again after an error";
     SINK_ROWS = "pressline_sink_rows_total", Counter, "pipeline,sink", "Rows written to the table, with their positions";
@@ -108,7 +108,7 @@ metrics! {
     SINK_DEAD = "pressline_sink_rows_dead_total", Counter, "pipeline,sink,reason", "Rows that could not be written and went to the dead-letter topic, by reason";
     SINK_BYTES = "pressline_sink_bytes_total", Counter, "pipeline,sink", "Bytes sent to the database, before compression";
     SINK_BATCHES = "pressline_sink_batches_total", Counter, "pipeline,sink,trigger", "Batches written, by the limit that ended them";
-    SINK_RETRIES = "pressline_sink_retries_total", Counter, "pipeline,sink,class", "Batches given up and read again, by class of error";
+    SINK_RETRIES = "pressline_sink_retries_total", Counter, "pipeline,sink,class", "Batches aborted and read again, by class of error";
     SINK_WRITE_SECONDS = "pressline_sink_write_seconds", Histogram, "pipeline,sink", "From the begin of a batch's write to its position's confirmed move";
     SINK_LAG_RECORDS = "pressline_sink_lag_records", Gauge, "pipeline,sink,partition", "Records of the topic not loaded yet";
     SINK_LAG_SECONDS = "pressline_sink_lag_seconds", Gauge, "pipeline,sink,partition", "Age of the last loaded record while there is lag, else 0";
@@ -288,7 +288,7 @@ impl WorkerMetrics {
         self.delays.record((unix_seconds(SystemTime::now()) * 1000.0) as i64, &counts.timestamps_ms);
     }
 
-    /// A transaction was given up.
+    /// A transaction was aborted.
     pub fn aborted(&self, cause: Cause) {
         if let Some(counter) = position(&Cause::ALL, &cause).and_then(|i| self.aborted.get(i)) {
             counter.increment(1);
@@ -345,18 +345,18 @@ pub fn restarted(pipeline: &str) {
     counter!(RESTARTS, "pipeline" => pipeline.to_string()).increment(1);
 }
 
-/// When a place database was built.
+/// When a GeoIP database was built.
 pub fn mmdb_build(pipeline: &str, file: &str, epoch: u64) {
     gauge!(MMDB_BUILD, "pipeline" => pipeline.to_string(), "file" => file.to_string()).set(epoch as f64);
 }
 
-/// Whether a place database is too old.
+/// Whether a GeoIP database is too old.
 pub fn mmdb_stale(pipeline: &str, file: &str, stale: bool) {
     let labels = [("pipeline", pipeline.to_string()), ("file", file.to_string())];
     gauge!(MMDB_STALE, &labels).set(f64::from(u8::from(stale)));
 }
 
-/// What came of reading a place database again.
+/// What came of reading a GeoIP database again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
     /// It is in use.
@@ -378,7 +378,7 @@ impl Reload {
     }
 }
 
-/// A place database was read again; `None` only makes the series, so that the first reload is seen as a step.
+/// A GeoIP database was read again; `None` only makes the series, so that the first reload is seen as a step.
 pub fn mmdb_reload(file: &str, result: Option<Reload>) {
     for one in Reload::ALL {
         let count = u64::from(result == Some(one));

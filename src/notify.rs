@@ -61,7 +61,7 @@ pub fn start(watched: Vec<Watched>) {
 
 /// The process has begun to stop.
 pub fn stopping() {
-    send(&[NotifyState::Stopping, NotifyState::Status("stopping: open batches are finished")]);
+    send(&[NotifyState::Stopping, NotifyState::Status("shutting down, finishing open batches")]);
 }
 
 /// What a look at the pipelines showed.

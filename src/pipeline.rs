@@ -28,7 +28,7 @@ const CACHED_PLACES: usize = 100_000;
 /// How long a worker may take to leave its group.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Sets of place databases that are open: pipelines with the same files share them, at tens of megabytes each.
+/// Sets of GeoIP databases that are open: pipelines with the same files share them, at tens of megabytes each.
 #[derive(Default)]
 pub struct Library {
     open: tokio::sync::Mutex<BTreeMap<Wanted, Weak<Stock>>>,
@@ -107,7 +107,7 @@ impl Library {
 pub struct Materials {
     /// The output's schema.
     pub schema: SchemaFile,
-    /// Place databases.
+    /// GeoIP databases.
     pub places: Arc<Stock>,
 }
 
@@ -204,7 +204,7 @@ async fn prepare(
 
 async fn read_materials(config: &PipelineConfig, library: &Library, status: &Status) -> Result<Materials, String> {
     let schema = schema::load(&config.output.schema.relative()).map_err(|f| sentences(&f))?;
-    status.set("start", "reading the place databases");
+    status.set("start", "reading the GeoIP databases");
     let places = library.open(config).await?;
     Ok(Materials { schema, places })
 }
@@ -227,7 +227,7 @@ fn announce(shared: &Shared) {
     for database in shared.places.subscribe().borrow().databases() {
         tracing::info!(
             pipeline = %config.name, file = %database.file, kind = %database.database_type,
-            attribution = %database.attribution, "place database"
+            attribution = %database.attribution, "GeoIP database"
         );
     }
     match config.delivery {

@@ -1,4 +1,4 @@
-//! `pressline places`: what place databases know. And which databases a command is about.
+//! `pressline places`: what GeoIP databases know. And which databases a command is about.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -40,10 +40,10 @@ struct ReportArgs {
     json: bool,
 }
 
-/// Names place databases: those of a pipeline, or files.
+/// Names GeoIP databases: those of a pipeline, or files.
 #[derive(Args)]
 pub struct Databases {
-    /// A place database (mmdb) instead of the pipeline's; more than one in order of precedence
+    /// A GeoIP database (mmdb) instead of the pipeline's; more than one in order of precedence
     #[arg(long, value_name = "FILE", conflicts_with = "pipeline")]
     mmdb: Vec<PathBuf>,
     /// The pipeline: its name (of a file in pipelines/), or its file [default: the only one]
@@ -143,50 +143,45 @@ fn table(databases: &[DatabaseInfo], report: &Report) -> String {
     let mut text = String::new();
     for database in databases {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}: {}. {}", database.file, database.database_type, database.attribution);
+        let _ = writeln!(text, "{}: {}\n  {}", database.file, database.database_type, database.attribution);
     }
     let _ = writeln!(
         text,
-        "{} of {} cities have fewer than {} addresses (an IPv6 network of /56 counts like an IPv4 address)\n\n{}",
-        report.all.small_cities,
-        report.all.cities,
-        report.min_addresses,
-        headings()
+        "{} of {} cities have fewer than {} addresses\n(an IPv6 network of /56 counts like an IPv4 address)\n",
+        report.all.small_cities, report.all.cities, report.min_addresses,
     );
     let mut rows: Vec<(&str, &Share)> = report.countries.iter().map(|(code, share)| (code.as_str(), share)).collect();
     rows.sort_by_key(|(code, share)| (std::cmp::Reverse(share.all.v4), *code));
-    for (code, share) in std::iter::once(("all", &report.all)).chain(rows) {
-        let _ = writeln!(text, "{}", row(code, share));
+    rows.insert(0, ("all", &report.all));
+    // One below the other: side by side they would need 148 columns.
+    let _ = writeln!(text, "{}   CITIES   SMALL", headings("IPV4 ADDRESSES"));
+    for (code, share) in &rows {
+        let _ = writeln!(text, "{}  {:>7} {:>7}", row(code, share, |held| held.v4), share.cities, share.small_cities);
+    }
+    let _ = writeln!(text, "\n{}", headings("IPV6 /64"));
+    for (code, share) in &rows {
+        let _ = writeln!(text, "{}", row(code, share, |held| held.v6));
     }
     text
 }
 
-fn headings() -> String {
-    let half = |title: &str| format!("{title:>20}  country  subdiv.     city  coord.  small");
-    format!("COUNTRY{} {}  CITIES   SMALL", half("IPV4 ADDRESSES"), half("IPV6 /64"))
+fn headings(addresses: &str) -> String {
+    format!("COUNTRY {addresses:>17} country subdiv.   city coord.  small")
 }
 
-fn row(code: &str, share: &Share) -> String {
-    let half = |of: fn(&Held) -> u64| {
-        let all = of(&share.all);
-        let percent = |part: &Held| match all {
-            0 => "-".to_owned(),
-            all => format!("{:.1}%", of(part) as f64 * 100.0 / all as f64),
-        };
-        format!(
-            "{all:>20}  {:>7}  {:>7}  {:>7} {:>7} {:>6}",
-            percent(&share.country),
-            percent(&share.subdivision),
-            percent(&share.city),
-            percent(&share.coordinates),
-            percent(&share.small)
-        )
+/// What share of a country's addresses has what.
+fn row(code: &str, share: &Share, of: fn(&Held) -> u64) -> String {
+    let all = of(&share.all);
+    let percent = |part: &Held| match all {
+        0 => "-".to_owned(),
+        all => format!("{:.1}%", of(part) as f64 * 100.0 / all as f64),
     };
     format!(
-        "{code:<7}{} {}  {:>6}  {:>6}",
-        half(|held| held.v4),
-        half(|held| held.v6),
-        share.cities,
-        share.small_cities
+        "{code:<7} {all:>17}  {:>6}  {:>6} {:>6} {:>6} {:>6}",
+        percent(&share.country),
+        percent(&share.subdivision),
+        percent(&share.city),
+        percent(&share.coordinates),
+        percent(&share.small)
     )
 }

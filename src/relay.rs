@@ -47,7 +47,7 @@ pub struct Shared {
     pub actions: Arc<Actions>,
     /// Plan of the output's schema.
     pub encoder: Arc<Encoder>,
-    /// Place databases.
+    /// GeoIP databases.
     pub places: Arc<Stock>,
     /// Steps of the place lookup behind them.
     pub chain: Arc<Chain>,
@@ -269,7 +269,7 @@ fn refused(error: TransactionError) -> WorkerError {
     WorkerError::Refused(error.to_string())
 }
 
-/// One batch, one transaction; why it was given up, if it was.
+/// One batch, one transaction; why it was aborted, if it was.
 #[allow(clippy::too_many_arguments)] // The worker's parts, apart, because the batch borrows one of them.
 fn relay_batch(
     config: &PipelineConfig,
@@ -307,7 +307,7 @@ fn relay_batch(
     }
 }
 
-/// Why a batch was given up.
+/// Why a batch was aborted.
 enum Failure {
     Transaction(TransactionError),
     Source(SourceError),
@@ -374,7 +374,7 @@ fn give_up(config: &PipelineConfig, metrics: &WorkerMetrics, failure: Failure) -
     match failure {
         Failure::Transaction(TransactionError::Recover { cause, message }) => {
             metrics.aborted(cause);
-            tracing::warn!(%pipeline, %cause, "transaction given up, its records are read again: {message}");
+            tracing::warn!(%pipeline, %cause, "transaction aborted, re-reading its records: {message}");
             Ok(cause)
         }
         Failure::Transaction(error @ TransactionError::Fenced { .. }) => Err(WorkerError::Fenced(error.to_string())),
@@ -385,7 +385,7 @@ fn give_up(config: &PipelineConfig, metrics: &WorkerMetrics, failure: Failure) -
         }
         Failure::Rebalanced => {
             metrics.aborted(Cause::Rebalance);
-            tracing::info!(%pipeline, "transaction given up because partitions moved; its records are read again");
+            tracing::info!(%pipeline, "transaction aborted after a rebalance, re-reading its records");
             Ok(Cause::Rebalance)
         }
         Failure::Braked(tripped, reject) => {
@@ -393,7 +393,7 @@ fn give_up(config: &PipelineConfig, metrics: &WorkerMetrics, failure: Failure) -
             Err(WorkerError::Refused(format!(
                 "brake: {} of the last {} records of topic {} are dead letters, more than dead_letter.max_dead_share = {}. \
                  The last one: {reject}. Nothing is lost: the batch was not committed and is read again at the next \
-                 start. Mend the sender or the pipeline's settings, or raise max_dead_share",
+                 start. Fix the sender or the pipeline's settings, or raise max_dead_share",
                 tripped.dead, tripped.window, config.source.topic, config.dead_letter.max_dead_share
             )))
         }

@@ -1,4 +1,4 @@
-//! Place databases that are replaced while pressline runs: files are watched, read again, and what is loaded is told.
+//! GeoIP databases that are replaced while pressline runs: files are watched, read again, and what is loaded is told.
 //!
 //! A file may be replaced by a rename, written anew in place, or be a link that is made to lead elsewhere. The system
 //! tells of that where it can (inotify; not on network file systems), and a slow poll sees what it does not tell.
@@ -85,7 +85,7 @@ async fn look(stock: Arc<Stock>, urgent: bool) -> Vec<News> {
         let _ = tell.send(stock.look(urgent));
     });
     if let Err(error) = thread {
-        tracing::warn!("place databases cannot be looked at now: no thread can be started: {error}");
+        tracing::warn!("GeoIP databases cannot be looked at now: no thread can be started: {error}");
     }
     told.await.unwrap_or_default()
 }
@@ -97,14 +97,14 @@ fn tell(news: &News) {
             tracing::info!(
                 file = %path.display(), kind = %info.database_type, built = %day(info.build_epoch),
                 networks_v4 = info.networks_v4, networks_v6 = info.networks_v6, attribution = %info.attribution,
-                "place database replaced"
+                "GeoIP database replaced"
             );
         }
         News::Refused { path, reason } => {
             metrics::mmdb_reload(&name_of(path), Some(Reload::Refused));
             tracing::error!(
                 file = %path.display(),
-                "place database refused, the one that was loaded stays in use: {reason}"
+                "GeoIP database refused, the one that was loaded stays in use: {reason}"
             );
         }
         News::Unsettled => {}
@@ -135,7 +135,7 @@ fn watch_files(paths: &[PathBuf], changed: &Arc<Notify>) -> Option<RecommendedWa
     });
     let told = |error: ::notify::Error| {
         tracing::warn!(
-            "changes of place databases are seen by the poll only: the system does not tell of them: {error}"
+            "changes of GeoIP databases are seen by the poll only: the system does not tell of them: {error}"
         );
     };
     let mut watcher = watcher.map_err(told).ok()?;
@@ -219,12 +219,12 @@ impl Follower {
         let message = format!("{}; place.max_age_days is {}", stale.join(", "), self.config.max_age_days);
         self.tag.store(!stale.is_empty() && self.config.on_stale == OnStale::Tag, Ordering::Relaxed);
         let unready = !stale.is_empty() && self.config.on_stale == OnStale::FailReadiness;
-        self.status.set("place databases", if unready { &message } else { "" });
+        self.status.set("GeoIP databases", if unready { &message } else { "" });
         if stale.is_empty() {
             *told = None;
         } else if told.is_none_or(|told| told.elapsed() >= TOLD_AGAIN) {
             *told = Some(Instant::now());
-            tracing::warn!(pipeline = %self.pipeline, "stale place database: {message}; put a newer file in its place");
+            tracing::warn!(pipeline = %self.pipeline, "stale GeoIP database: {message}; put a newer file in its place");
         }
     }
 }

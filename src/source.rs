@@ -54,7 +54,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Why the source cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
-    /// Going on would lose or double events: a person must decide.
+    /// Going on would lose or duplicate events: a person must decide.
     #[error("{0}")]
     Refused(String),
     /// It may pass by itself: make a new consumer after a while.
@@ -337,7 +337,7 @@ impl Source {
                     self.consumer.context().advice.set("N", "OFFSET")
                 )))
             }
-            // Broken connections and the like: librdkafka mends them, heartbeats tell when it could not.
+            // Broken connections and the like: librdkafka fixes them, heartbeats tell when it could not.
             other => {
                 tracing::debug!(%topic, error = %other, "the consumer reports an error");
                 Ok(())

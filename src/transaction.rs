@@ -128,7 +128,7 @@ pub struct Writer {
     timeout: Duration,
     signs: Arc<Signs>,
     outlet: Option<Outlet<WriterContext>>,
-    /// A transaction was given up, and no new producer has ended it yet.
+    /// A transaction was aborted, and no new producer has ended it yet.
     left_open: bool,
     /// When an InitProducerId may have been left behind on its way.
     late_init: Cell<Option<Instant>>,
@@ -216,9 +216,9 @@ impl Writer {
         }
     }
 
-    /// Lets the producer go for good, in at most `timeout`. What a transaction that was given up has left open is ended
+    /// Lets the producer go for good, in at most `timeout`. What a transaction that was aborted has left open is ended
     /// first, by a new producer: readers of the output would wait for it until `transaction.timeout.ms` is over. Not to be
-    /// called after [`TransactionError::Fenced`]: it would throw out the one who has taken over.
+    /// called after [`TransactionError::Fenced`]: it would fence the one that has taken over.
     pub fn finish(&mut self, timeout: Duration) {
         if self.left_open
             && let Err(error) = self.reopen(timeout)
@@ -253,7 +253,7 @@ impl Writer {
         classify(error, fenced, &self.transactional_id)
     }
 
-    /// Whether an InitProducerId of our own may have thrown us out. Once: who is thrown out again was so by another process.
+    /// Whether an InitProducerId of our own may have fenced us. Once: a second time it was another process.
     fn had_late_init(&self) -> bool {
         self.late_init.take().is_some_and(|since| since.elapsed() < LATE_INIT)
     }
@@ -289,7 +289,7 @@ fn defaults(client: &mut ClientConfig, own: &crate::config::PropertyMap, both: &
 }
 
 /// An open transaction. Dropping it without [`Self::commit`] spends the writer.
-#[must_use = "a transaction that is dropped is given up"]
+#[must_use = "a transaction that is dropped is aborted"]
 pub struct Transaction<'w> {
     writer: &'w mut Writer,
     began: Instant,

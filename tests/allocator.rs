@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::sync::Barrier;
 use std::thread;
 
-/// As large as the larger parts of a place database.
+/// As large as the larger parts of a GeoIP database.
 const BLOCK: usize = 20 << 20;
 const THREADS: usize = 4;
 

@@ -33,7 +33,7 @@ schema = "s.avsc"
 files = ["demo.mmdb"]
 "#;
 
-/// A folder with sound pipelines, schema and place file, to be spoilt.
+/// A folder with sound pipelines, schema and GeoIP file, to be spoilt.
 struct House {
     folder: tempfile::TempDir,
 }
@@ -105,8 +105,8 @@ async fn a_sound_pipeline_has_no_findings() {
     assert_eq!(report.exit_code(), 0);
     has(&text, "ok: p: configuration p.toml\n");
     has(&text, "ok: p: librdkafka properties\n");
-    has(&text, "ok: p: time-outs fit together\n");
-    has(&text, "ok: p: place file demo.mmdb: ");
+    has(&text, "ok: p: timeouts are consistent\n");
+    has(&text, "ok: p: GeoIP file demo.mmdb: ");
     has(&text, "ok: p: schema s.avsc\n");
     assert!(text.ends_with("0 errors, 0 warnings\n"), "{text}");
 }
@@ -137,7 +137,7 @@ async fn properties_that_librdkafka_does_not_take() {
     );
     has(&text, "error: p.toml:5: kafka.consumer.fetch.min.bytes: librdkafka does not take it: ");
     has(&text, "error: p.toml:6: kafka.producer.linger.millis: librdkafka does not take it: ");
-    has(&text, "mend or remove it; librdkafka's CONFIGURATION.md lists names and values");
+    has(&text, "fix or remove it; librdkafka's CONFIGURATION.md lists names and values");
     has(&text, "3 errors, 0 warnings");
     assert!(!text.contains("many"), "the value is not repeated: {text}");
 }
@@ -221,7 +221,7 @@ async fn gazetteer_files_that_cannot_be_used() {
     has(
         &text,
         "error: p.toml:15: place.gazetteer.cities: c.txt:2: column 5 (latitude): found `north`, expected degrees from -90 to \
-         90\n    take the file from GeoNames' dump as it is, or mend the line\n",
+         90\n    take the file from GeoNames' dump as it is, or fix the line\n",
     );
     has(
         &text,
@@ -328,7 +328,7 @@ async fn services_that_are_not_there() {
     let text = house.text(&house.check(true).await);
     has(&text, "error: p.toml:3: kafka.bootstrap_servers: no broker at 127.0.0.1:1 answers: ");
     has(&text, "Connection refused");
-    has(&text, "start the broker, mend kafka.bootstrap_servers, or open the port");
+    has(&text, "start the broker, fix kafka.bootstrap_servers, or open the port");
     has(&text, "error: p.toml:5: registry.url: schema registry http://127.0.0.1:1: not available: ");
     has(&text, "2 errors, 0 warnings");
 }
@@ -470,7 +470,7 @@ async fn online_topics_of_sinks_that_are_missing() {
     let sinks = "[sink]\ntopic = \"TOPIC\"\n[sink.clickhouse]\nurl = \"http://127.0.0.1:1\"\ntable = \"t\"\n[place]";
     let house = services.house().with("[place]", &sinks.replace("TOPIC", "nobodys"));
     let text = house.text(&house.check(true).await);
-    has(&text, "sink.topic: topic nobodys does not exist\n    mend its name, or let whoever fills it make it\n");
+    has(&text, "sink.topic: topic nobodys does not exist\n    fix its name, or let whoever fills it make it\n");
     let what = "sink.clickhouse.consumer.dead_letter_topic: topic nobodys.dead does not exist";
     has(&text, &format!("{what}\n    create it: pressline topics create p.toml\n"));
     // The relay's own output is told of once.
@@ -634,7 +634,7 @@ async fn the_data_flow_names_the_origin_of_everything_that_leaves() {
     let count = text.lines().count() - 2;
     has(
         &house.read().await,
-        &format!("p: {count} things are traced, none comes from the address but through the lookup"),
+        &format!("p: data flow: {count} outputs traced, none derived from the IP address except via the GeoIP lookup"),
     );
 }
 

@@ -276,7 +276,7 @@ fn every_protected_property_is_documented_with_its_reason() {
     let mut problems = Problems::default();
     let mut expected: BTreeMap<&str, &str> =
         literals(&source).into_iter().filter_map(|name| Some((name, properties::refusal(name)?))).collect();
-    assert!(expected.len() > 20, "the properties are not found in the source any more: mend this test");
+    assert!(expected.len() > 20, "the properties are not found in the source any more: fix this test");
     for row in rows(protected, "Property") {
         let name = row[0].trim_matches('`');
         match expected.remove(name) {
@@ -508,7 +508,7 @@ fn every_command_and_flag_that_is_shown_exists() {
             seen += 1;
         }
     }
-    assert!(seen > 10, "only {seen} commands are found: mend this test");
+    assert!(seen > 10, "only {seen} commands are found: fix this test");
     problems.report();
 }
 

@@ -1,4 +1,4 @@
-//! Place databases damaged at random: opening, verifying, counting, looking up and decoding may refuse, and neither crash
+//! GeoIP databases damaged at random: opening, verifying, counting, looking up and decoding may refuse, and neither crash
 //! nor take long.
 //!
 //! `PRESSLINE_MMDB_MUTANTS` is how many (10,000 unless set), `PRESSLINE_MMDB_SEED` the first one's number (0): a failure

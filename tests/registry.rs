@@ -207,7 +207,7 @@ async fn a_refusal_carries_code_and_message() {
     let error = stub.registry().ensure("t-value", V1, true).await.unwrap_err();
     assert!(!error.is_retriable());
     let text = error.to_string();
-    assert!(text.contains("it refused the request (422, code 42201): Invalid Avro schema; mend the schema"), "{text}");
+    assert!(text.contains("it refused the request (422, code 42201): Invalid Avro schema; fix the schema"), "{text}");
 }
 
 #[tokio::test]

@@ -178,7 +178,7 @@ fn what_kafka_does_not_do_is_said_and_the_rest_is_done() {
     house.pipeline("[source.create]\npartitions = 2\nreplication = 3\nsettings.retention.ms = \"1 day\"\n");
     let (code, said) = house.create(&["--apply"]);
     assert_eq!(code, 1, "{said}");
-    has(&said, "Kafka takes no partitions away: mend the number in the file");
+    has(&said, "Kafka takes no partitions away: fix the number in the file");
     has(&said, "kafka-reassign-partitions.sh");
     has(&said, "  changed, all but 2\n");
     assert_eq!((house.partitions(&raw), house.setting(&raw, "retention.ms")), (3, "86400000".into()));
@@ -195,10 +195,10 @@ fn a_refusal_of_the_broker_says_what_to_do_and_the_other_topics_are_made() {
         let (code, said) = house.create(arguments);
         assert_eq!(code, 1, "{said}");
         has(&said, &format!("error: topic {}-raw: cannot be made: ", house.name));
-        has(&said, "the cluster has 1 broker: mend `replication` in the file, or add brokers");
+        has(&said, "the cluster has 1 broker: fix `replication` in the file, or add brokers");
         has(&said, &format!("error: topic {}: cannot be made: ", house.name));
         has(&said, "no.such.setting");
-        has(&said, "mend the setting in the file");
+        has(&said, "fix the setting in the file\n");
     }
     assert_eq!(house.partitions(&format!("{}-raw.dead", house.name)), 1);
 }
@@ -232,6 +232,15 @@ fn tiered_storage_is_set_and_its_settings_are_changed() {
     has(&said, "local.retention.ms");
     has(&said, "cannot be changed: ");
     assert_eq!(house.setting(&house.name, "local.retention.ms"), "10800000");
+
+    // Tiered storage is on in these brokers: nobody is told to switch it on.
+    house.pipeline(
+        &tiers("3 h").replace("[output.create.settings]", "[output.create.settings]\ncleanup.policy = \"compact\""),
+    );
+    let (code, said) = house.create(&["--apply"]);
+    assert_eq!(code, 1, "{said}");
+    has(&said, "fix the setting in the file\n");
+    assert!(!said.contains("tiered storage on"), "{said}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A ClickHouse sink against its live table. No row is written there.
 
 use super::sinks::{TablePlan, TopicSchema};
-use super::{Report, Subject, several};
+use super::{Report, Subject, counted};
 use crate::clickhouse::{self, ChError, Class, Client, Grant, Plan, Table, create_table};
 use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig};
 use crate::finding::Finding;
@@ -38,7 +38,7 @@ pub async fn check(
 }
 
 fn without(subject: &Subject<'_, LoadConfig>, config: &ClickHouseConfig, lacking: &[Grant]) -> Finding {
-    let what = format!("user {} lacks {}", config.user, several(lacking.len(), "grant"));
+    let what = format!("user {} lacks {}", config.user, counted(lacking.len(), "grant"));
     let cure = format!("let an administrator run:\n{}", clickhouse::statements(lacking, &config.user));
     subject.error("sink.clickhouse.user", what, cure)
 }

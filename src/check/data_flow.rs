@@ -154,9 +154,9 @@ fn settle<C>(subject: &Subject<'_, C>, flows: Vec<Flow>, report: &mut Report) {
         .map(|flow| past_the_lookup(subject, "output", flow))
         .collect();
     if broken.is_empty() && flows.iter().all(|flow| !flow.breaks_the_rule()) {
-        report
-            .ok(subject
-                .line(format_args!("{count} things are traced, none comes from the address but through the lookup")));
+        report.ok(subject.line(format_args!(
+            "data flow: {count} outputs traced, none derived from the IP address except via the GeoIP lookup"
+        )));
     }
     report.findings.extend(broken);
     report.flows.extend(flows);

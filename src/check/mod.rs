@@ -27,6 +27,7 @@ use std::process::ExitCode;
 use crate::config::PipelineConfig;
 use crate::config::load::{self, Loaded, Sources};
 use crate::finding::{Finding, Severity};
+use crate::terminal::counted;
 
 pub use data_flow::Flow;
 pub use sinks::TablePlan;
@@ -70,7 +71,7 @@ impl Report {
             text.push_str(&format!("{finding}\n"));
         }
         let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
-        text.push_str(&format!("{}, {}\n", several(errors, "error"), several(warnings, "warning")));
+        text.push_str(&format!("{}, {}\n", counted(errors, "error"), counted(warnings, "warning")));
         text
     }
 
@@ -196,11 +197,6 @@ pub async fn check(loaded: &Loaded, online: bool) -> Report {
     siblings::check(loaded, &mut report);
     report.forget_repeated();
     report
-}
-
-/// A number of things: `1 error`, `2 errors`.
-fn several(count: usize, thing: &str) -> String {
-    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A pipeline's relay or sinks, and the file they came from.

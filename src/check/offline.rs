@@ -63,7 +63,7 @@ pub fn properties<C>(subject: &Subject<'_, C>, tables: &KafkaConfig, report: &mu
                 report.findings.push(subject.error(
                     &key,
                     format!("librdkafka does not take it: {reason}"),
-                    "mend or remove it; librdkafka's CONFIGURATION.md lists names and values",
+                    "fix or remove it; librdkafka's CONFIGURATION.md lists names and values",
                 ));
                 told.push(key);
             }
@@ -87,7 +87,7 @@ fn places(subject: &Subject<'_>, report: &mut Report) {
                 for database in places.databases() {
                     let (v4, v6) = (database.networks_v4, database.networks_v6);
                     let name = &database.file;
-                    let line = format!("place file {name}: {v4} IPv4 and {v6} IPv6 networks");
+                    let line = format!("GeoIP file {name}: {v4} IPv4 and {v6} IPv6 networks");
                     report.ok(subject.line(line));
                     if let Some(days) = reload::stale_days(&database, subject.config.place.max_age_days, now) {
                         let what = format!("{} was built {days} days ago, longer than this allows", database.file);
@@ -123,7 +123,7 @@ fn schema(subject: &Subject<'_>, report: &mut Report) -> Option<Output> {
         Ok(actions) => actions,
         Err(error) => {
             let text = error.to_string();
-            let (what, cure) = text.rsplit_once(": ").unwrap_or((&text, "mend the list"));
+            let (what, cure) = text.rsplit_once(": ").unwrap_or((&text, "fix the list"));
             report.findings.push(subject.error("source.actions", what, cure));
             return Some(Output { schema: file, origins: Vec::new() });
         }

@@ -14,7 +14,7 @@ use rdkafka::topic_partition_list::Offset;
 
 use super::offline::registry_finding;
 use super::rights::{self, Need};
-use super::{Report, Subject, retention, several};
+use super::{Report, Subject, counted, retention};
 use crate::coordinator::{CommittedOffset, OffsetNote, Start, decide_start};
 use crate::finding::Finding;
 use crate::kafka::{self, METADATA_TIMEOUT, Role};
@@ -82,7 +82,7 @@ fn ask_brokers(subject: &Subject<'_>, report: &mut Report) -> Option<Cluster> {
         Ok(consumer) => consumer,
         Err(error) => {
             let what = format!("cannot make a consumer: {error}");
-            report.findings.push(subject.error("kafka", what, "mend the setting that is named"));
+            report.findings.push(subject.error("kafka", what, "fix the setting that is named"));
             return None;
         }
     };
@@ -120,7 +120,7 @@ fn ask(
         }
     };
     let broker = metadata.brokers().first().map_or(0, |b| b.id());
-    report.ok(subject.line(format_args!("{servers}: {}", several(metadata.brokers().len(), "broker"))));
+    report.ok(subject.line(format_args!("{servers}: {}", counted(metadata.brokers().len(), "broker"))));
     let dead = config.dead_topic();
     let wanted =
         [("source.topic", &config.source.topic), ("output.topic", &config.output.topic), ("dead_letter.topic", &dead)];
@@ -135,7 +135,7 @@ fn ask(
             continue;
         };
         let partitions = found.partitions().len();
-        let shown = several(partitions, "partition");
+        let shown = counted(partitions, "partition");
         report.ok(subject.line(format_args!("topic {topic}: {shown}")));
         let replicas = found.partitions().iter().map(|p| p.replicas().len()).min().unwrap_or(0);
         topics.push((topic.clone(), replicas));
@@ -200,7 +200,10 @@ fn group(subject: &Subject<'_>, consumer: &BaseConsumer<Listener>, report: &mut 
     }
     if report.findings.len() == before {
         let (with, all) = (committed.len(), layout.partitions.len());
-        let line = format!("group {group}: offsets on {with} of {all} partitions, about {behind} records to relay");
+        let line = format!(
+            "group {group}: offsets on {with} of {all} partitions, about {} to relay",
+            counted(behind, "record")
+        );
         report.ok(subject.line(line));
     }
     Ok(())
@@ -301,9 +304,9 @@ pub fn cure_of(cause: &str) -> &'static str {
     } else if has(&["sasl", "authentication"]) {
         "see kafka.sasl: mechanism, user name and password, and whether the port asks for SASL"
     } else if has(&["resolve", "name or service"]) {
-        "mend the host name in kafka.bootstrap_servers"
+        "fix the host name in kafka.bootstrap_servers"
     } else {
-        "start the broker, mend kafka.bootstrap_servers, or open the port; a TLS port needs kafka.tls"
+        "start the broker, fix kafka.bootstrap_servers, or open the port; a TLS port needs kafka.tls"
     }
 }
 

@@ -64,7 +64,7 @@ fn gazetteer(subject: &Subject<'_>, files: &GazetteerFiles, report: &mut Report)
 
 fn geocoder(subject: &Subject<'_>, config: &GeocoderConfig, report: &mut Report) {
     if let Err((key, what)) = Geocoder::check(config) {
-        report.findings.push(subject.error(key, what, "mend the setting"));
+        report.findings.push(subject.error(key, what, "fix the setting"));
         return;
     }
     let Ok(url) = Url::parse(&config.url) else { return };

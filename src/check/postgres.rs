@@ -142,12 +142,12 @@ fn trouble(subject: &Subject<'_, LoadConfig>, error: &PgError) -> Finding {
         (Some("28P01"), _) => ("password_file", password()),
         (Some("28000"), _) => ("user", "let the user in (pg_hba.conf), with TLS or without (sslmode)".into()),
         (Some("42501"), _) => ("user", "let an owner GRANT it: USAGE on the schema, INSERT on the table".into()),
-        (Some("3D000"), _) => ("database", "CREATE DATABASE, or mend sink.postgres.database".into()),
-        (Some("3F000"), _) => ("table", "CREATE SCHEMA, or mend the schema's name".into()),
+        (Some("3D000"), _) => ("database", "CREATE DATABASE, or fix sink.postgres.database".into()),
+        (Some("3F000"), _) => ("table", "CREATE SCHEMA, or fix the schema's name".into()),
         (None, Class::Authentication) if error.what.starts_with("authentication") => ("password_file", password()),
         (None, Class::Authentication) => ("sslmode", "see sink.postgres.sslmode, ca, certificate and key".into()),
         (None, Class::Transient) => {
-            ("host", "start the server, mend sink.postgres.host and port, or open the port".into())
+            ("host", "start the server, fix sink.postgres.host and port, or open the port".into())
         }
         (_, Class::Schema) => ("offsets_table", "name another table, or make it as expected".into()),
         _ => ("host", "see to the server".into()),

@@ -4,10 +4,11 @@
 //! `retention.ms`. And a segment is deleted as a whole, once its newest record is old enough, so its oldest may be there for
 //! `segment.ms` longer.
 
+use super::counted;
 use super::retention::Settings;
 
 /// Longest time that the ingress topic may keep addresses without a warning where nothing is set: Kafka's own default, and
-/// enough to mend what broke over a weekend.
+/// enough to fix what broke over a weekend.
 pub const LONGEST_MS: i64 = 7 * DAY_MS;
 const DAY_MS: i64 = 24 * HOUR_MS;
 const HOUR_MS: i64 = 3_600 * 1_000;
@@ -73,7 +74,7 @@ pub fn duration(ms: i64) -> String {
         ms if ms % 60_000 == 0 && ms != 0 => (ms / 60_000, "minute"),
         ms => (ms, "millisecond"),
     };
-    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+    counted(count, unit)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use rdkafka::client::DefaultClientContext;
 
 use super::online::Cluster;
 use super::raw_retention::{LONGEST_MS, Retention, duration};
-use super::{Report, Subject, several};
+use super::{Report, Subject, counted};
 use crate::config::Delivery;
 use crate::kafka::{self, METADATA_TIMEOUT, Role};
 use crate::transaction::TRANSACTION_TIMEOUT;
@@ -123,7 +123,7 @@ fn replication(
     report: &mut Report,
 ) {
     let needed = settings.get("min.insync.replicas").and_then(|n| n.parse::<usize>().ok()).unwrap_or(1);
-    let shown = several(replicas, "replica");
+    let shown = counted(replicas, "replica");
     if needed > replicas {
         let what = format!("topic {topic} has {shown}, but min.insync.replicas is {needed}: no write will succeed");
         let cure = alter(&format!("min.insync.replicas={}", replicas.saturating_sub(1).max(1)));

@@ -6,7 +6,7 @@ use rdkafka::metadata::Metadata;
 
 use super::online::{self, Listener};
 use super::rights::{self, Need};
-use super::{Report, Subject, several};
+use super::{Report, Subject, counted};
 use crate::config::sink::LoadConfig;
 use crate::finding::Finding;
 use crate::kafka::{self, Role};
@@ -97,7 +97,7 @@ impl Inquiry<'_> {
             return false;
         }
         if tell {
-            report.ok(self.subject.line(format_args!("topic {topic}: {}", several(partitions, "partition"))));
+            report.ok(self.subject.line(format_args!("topic {topic}: {}", counted(partitions, "partition"))));
         }
         report.findings.extend(rights::lacking(self.subject, self.consumer.client(), key, topic, need));
         true
@@ -110,7 +110,7 @@ impl Inquiry<'_> {
             return online::missing(self.subject, key, topic);
         }
         let what = format!("topic {topic} does not exist");
-        self.subject.error(key, what, "mend its name, or let whoever fills it make it")
+        self.subject.error(key, what, "fix its name, or let whoever fills it make it")
     }
 
     fn group(&self, group: &str, key: &str, report: &mut Report) {

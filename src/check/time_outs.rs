@@ -46,9 +46,9 @@ pub fn check(subject: &Subject<'_>, report: &mut Report) {
         below(&socket, 1, &transaction, "a lost request must be noticed while its transaction lives");
     }
     below(&session, 2, &poll, "a worker that is slow but alive must not lose its partitions before a dead one does");
-    below(&linger, 1, &message, "a message must be sent before it is given up");
+    below(&linger, 1, &message, "a message must be sent before it times out");
     if report.findings.len() == before {
-        report.ok(subject.line("time-outs fit together"));
+        report.ok(subject.line("timeouts are consistent"));
     }
 }
 

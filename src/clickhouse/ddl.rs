@@ -1,4 +1,4 @@
-//! Statements that make or mend the target table, exactly as they are run or printed.
+//! Statements that make or fix the target table, exactly as they are run or printed.
 
 use super::table::Table;
 use super::types::quoted;

@@ -60,7 +60,7 @@ impl fmt::Display for ChError {
 impl ChError {
     /// Our own configuration is at fault.
     pub fn configuration(key: &str, what: impl fmt::Display) -> Self {
-        Self::new(Class::Configuration, key, what.to_string(), "mend it")
+        Self::new(Class::Configuration, key, what.to_string(), "fix it")
     }
 
     /// One without a number of ClickHouse's.
@@ -174,7 +174,7 @@ const CODES: &[Known] = &[
         "UNKNOWN_DATABASE",
         Class::Schema,
         "there is no such database",
-        "CREATE DATABASE, or mend sink.clickhouse.database",
+        "CREATE DATABASE, or fix sink.clickhouse.database",
     ),
     known(
         115,

@@ -27,7 +27,7 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("min_insert_block_size_bytes", "268435456"),
     ("max_insert_block_size", "1048576"),
     ("input_format_parallel_parsing", "0"),
-    // Nothing is mended silently.
+    // Nothing is fixed silently.
     ("insert_null_as_default", "0"),
     ("input_format_null_as_default", "0"),
     ("input_format_defaults_for_omitted_fields", "1"),

@@ -224,7 +224,7 @@ impl Table {
             self.engine.strip_prefix("Replicated").or(self.engine.strip_prefix("Shared")).unwrap_or(&self.engine);
         let why = match plain {
             "MergeTree" => None,
-            "Distributed" | "Buffer" => Some("keeps rows elsewhere for a while, where they can be lost or doubled"),
+            "Distributed" | "Buffer" => Some("keeps rows elsewhere for a while, where they can be lost or duplicated"),
             "Null" => Some("keeps nothing"),
             "View" | "MaterializedView" | "LiveView" | "WindowView" => Some("is no table"),
             _ if delivery == ClickHouseDelivery::Deduplicated && plain.ends_with("MergeTree") => None,

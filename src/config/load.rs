@@ -177,7 +177,7 @@ fn readable(file: &Path) -> Result<(), Vec<Finding>> {
             format!("{}:{line}", file.display()),
             "",
             format!("not valid TOML: {}", error.message().lines().next().unwrap_or("syntax error")),
-            "mend the line; text values need quotes",
+            "fix the line; text values need quotes",
         )]
     })
 }
@@ -305,11 +305,11 @@ fn finding(error: &figment::Error) -> Finding {
         Kind::UnknownVariant(found, expected) => {
             (format!("found `{found}`, expected one of {}", list(expected)), "use one of those".into())
         }
-        Kind::InvalidLength(found, expected) => (format!("found {found} items, expected {expected}"), "mend it".into()),
+        Kind::InvalidLength(found, expected) => (format!("found {found} items, expected {expected}"), "fix it".into()),
         Kind::ISizeOutOfRange(_) | Kind::USizeOutOfRange(_) => {
             ("found a number out of range".into(), "use a smaller number".into())
         }
-        Kind::Message(message) if message.starts_with("property ") => (message.clone(), "mend the property".into()),
+        Kind::Message(message) if message.starts_with("property ") => (message.clone(), "fix the property".into()),
         Kind::Message(_) => {
             ("the value cannot be read as what this key expects".into(), "see docs/configuration.md".into())
         }

@@ -162,10 +162,10 @@ fn one() -> usize {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
-    /// Output and offsets in one Kafka transaction: nothing lost, nothing doubled.
+    /// Output and offsets in one Kafka transaction: nothing lost, nothing duplicated.
     #[default]
     ExactlyOnce,
-    /// Offsets are committed after the output is acknowledged: nothing lost; a crash may double the last batch.
+    /// Offsets are committed after the output is acknowledged: nothing lost; a crash may duplicate the last batch.
     AtLeastOnce,
 }
 

@@ -148,7 +148,7 @@ fn wrong_values_are_refused_in_words() {
     );
     assert_eq!(
         refusal(&with("action", "\"Destroy\"")),
-        "action: the action is not on the pipeline's list: add it to `actions`, or mend the sender"
+        "action: the action is not on the pipeline's list: add it to `actions`, or fix the sender"
     );
     for ip in ["\"\"", "\"192.0.2\"", "\"fe80::1%eth0\"", "\"192.0.2.1:80\"", "\"192.0.2.1\\u0000\""] {
         let expected = "ip: not an IPv4 or IPv6 address: send its text without zone, port or prefix, or null";

@@ -4,15 +4,47 @@ use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use std::time::{Duration, Instant};
 
 use super::watch::{Counts, End, Enriched, Seen};
+use crate::terminal::columns_or_usual;
 
 /// Lines a second that a person can still follow, generously; the others are only counted.
 const LINES_PER_SECOND: u64 = 100;
-/// Width of the place's column: lines stay within 100 columns.
-const PLACE_WIDTH: usize = 28;
-/// Width of the place with its code and coordinates.
-const RESULT_WIDTH: usize = 44;
+/// Columns that a line needs with the coordinates.
+const WIDE: usize = 100;
 /// Delays above this count as this, milliseconds.
 const LONGEST_DELAY_MS: usize = 60_000;
+
+/// How a line is laid out.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    /// Between two columns.
+    gap: &'static str,
+    /// Of the place's column.
+    place: usize,
+    /// Of the coordinates' column.
+    at: usize,
+}
+
+impl Layout {
+    /// What fits: 80 columns without coordinates, else up to [`WIDE`].
+    fn of(columns: usize) -> Self {
+        match columns >= WIDE {
+            true => Self { gap: "  ", place: 28, at: 12 },
+            false => Self { gap: " ", place: 24, at: 0 },
+        }
+    }
+
+    /// Of the place with its code and coordinates.
+    fn result(self) -> usize {
+        "CC  ".len() + self.place + self.at
+    }
+
+    fn heading(self) -> String {
+        let gap = self.gap;
+        let (raw, result) = (11 + 8 + 11 + 2 * gap.len(), 2 + self.result());
+        let (before, after) = ("raw press (JSON)", "enriched press (Avro)");
+        format!("{:<8}{gap}{before:<raw$}{gap}{after:<result$} {:>7}", "time UTC", "delay")
+    }
+}
 
 /// ANSI colours, all empty where nobody sees them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,6 +106,7 @@ impl Delays {
 pub struct Screen {
     out: BufWriter<Stdout>,
     colours: Colours,
+    layout: Layout,
     second: Instant,
     shown: u64,
     hidden: u64,
@@ -86,6 +119,7 @@ impl Screen {
         Self {
             out: BufWriter::new(io::stdout()),
             colours: Colours::of_terminal(),
+            layout: Layout::of(columns_or_usual()),
             second: Instant::now(),
             shown: 0,
             hidden: 0,
@@ -98,10 +132,11 @@ impl Screen {
         let Colours { dim, strong, end, .. } = self.colours;
         writeln!(
             self.out,
-            "{strong}pressline demo{end}: fake button presses in, enriched Avro out, in one process, {rate} events/s\n\n  \
+            "{strong}pressline demo{end}: fake button presses in, enriched Avro out, {rate} events/s\n\n  \
              All data is in memory only and gone when the demo ends (Ctrl-C).\n  \
-             The broker is librdkafka's mock cluster: it shows the real relay at work, but proves neither\n  \
-             exactly once (the mock stores no transaction's offsets and hides no aborted records) nor speed.\n\n  \
+             The broker is librdkafka's mock cluster: it shows the real relay at work, but\n  \
+             proves neither exactly once (the mock stores no transaction's offsets and hides\n  \
+             no aborted records) nor speed.\n\n  \
              Kafka     {strong}{bootstrap}{end}   raw_presses \u{2192} button_presses, raw_presses.dead\n  \
              registry  {strong}{http}{end}\n  \
              metrics   {strong}{http}/metrics{end}\n  \
@@ -112,7 +147,7 @@ impl Screen {
              curl -s {http}/metrics\n  \
              pressline generate --bootstrap-servers {bootstrap} --count 500 --rate 100\n"
         )?;
-        writeln!(self.out, "{dim}time UTC  raw press (JSON){:20}enriched press (Avro){:28}delay{end}", "", "")?;
+        writeln!(self.out, "{dim}{}{end}", self.layout.heading())?;
         self.out.flush()
     }
 
@@ -129,7 +164,7 @@ impl Screen {
             return Ok(());
         }
         self.shown += 1;
-        let line = line(seen, &self.colours);
+        let line = line(seen, &self.colours, self.layout);
         writeln!(self.out, "{line}")
     }
 
@@ -180,7 +215,8 @@ fn sums(counts: &Counts, delays: &Delays) -> String {
     )
 }
 
-fn line(seen: &Seen, colours: &Colours) -> String {
+fn line(seen: &Seen, colours: &Colours, layout: Layout) -> String {
+    let Layout { gap, place: place_width, at: at_width } = layout;
     let Colours { dim, good, bad, end, .. } = colours;
     let (session, action) = match (&seen.raw, &seen.end) {
         (Some(raw), _) => (raw.session.as_str(), raw.action.as_str()),
@@ -198,22 +234,24 @@ fn line(seen: &Seen, colours: &Colours) -> String {
     let result = match &seen.end {
         End::Enriched(enriched) => {
             let colour = if enriched.country_code == "--" { dim } else { good };
-            let place = fit(&places(enriched), PLACE_WIDTH);
-            let at = enriched.coordinates.map(|(north, east)| format!("{north:.1} {east:.1}")).unwrap_or_default();
+            let place = fit(&places(enriched), place_width);
+            let coordinates = enriched.coordinates.filter(|_| at_width > 0);
+            let at = coordinates.map(|(north, east)| format!("{north:.1} {east:.1}")).unwrap_or_default();
             let code = &enriched.country_code;
             timestamp_us = Some(enriched.timestamp_us);
-            format!("\u{2192} {colour}{code}  {place}{end}{dim}{at:>12}{end}")
+            format!("\u{2192} {colour}{code}  {place}{end}{dim}{at:>at_width$}{end}")
         }
         End::Dead { reason, field } => {
-            let about = if field.is_empty() { String::new() } else { format!(" in {field}") };
-            format!("{bad}\u{2717} {:<RESULT_WIDTH$}{end}", format!("dead: {reason}{about}"))
+            let short = format!("dead: {reason}");
+            let long = if field.is_empty() { short.clone() } else { format!("{short} in {field}") };
+            format!("{bad}\u{2717} {}{end}", fit(&[long, short], layout.result()))
         }
         End::Unreadable(reason) => {
-            format!("{bad}\u{2717} {:<RESULT_WIDTH$}{end}", format!("cannot be decoded: {reason}"))
+            format!("{bad}\u{2717} {}{end}", fit(&[format!("cannot be decoded: {reason}")], layout.result()))
         }
     };
     let time = timestamp_us.map(clock).unwrap_or_default();
-    format!("{time:<8}  {action:<11}  {session:<8}  {dim}{ip:<11}{end}  {result} {delay:>7}")
+    format!("{time:<8}{gap}{action:<11}{gap}{session:<8}{gap}{dim}{ip:<11}{end}{gap}{result} {delay:>7}")
 }
 
 /// The most that fits, from the longest to the shortest.

@@ -1,4 +1,4 @@
-//! Where the addresses of fake visitors come from: networks of a place database, so that places exist for them.
+//! Where the addresses of fake visitors come from: networks of a GeoIP database, so that places exist for them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// From place databases (MaxMind DB files, any layout). Errors: a file that cannot be read, is no such database, or
+    /// From GeoIP databases (MaxMind DB files, any layout). Errors: a file that cannot be read, is no such database, or
     /// knows no public network.
     pub fn from_files(files: &[PathBuf], seed: u64) -> Result<Self, GenerateError> {
         let mut readers = Vec::new();
@@ -292,6 +292,6 @@ mod tests {
     #[test]
     fn a_file_that_is_no_database_is_named() {
         let error = Addresses::from_bytes("places.mmdb", b"not a database", 1).unwrap_err().to_string();
-        assert!(error.starts_with("places.mmdb: not a usable place database"), "{error}");
+        assert!(error.starts_with("places.mmdb: not a usable GeoIP database"), "{error}");
     }
 }

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use rdkafka::ClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message};
@@ -20,6 +19,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::{GenerateError, Kind, Made, Pace, Presses};
 use crate::connection::Connected;
 use crate::kafka::Role;
+use crate::terminal::{Bar, counted};
 
 /// How often progress is told on a terminal.
 const BAR_EVERY: Duration = Duration::from_millis(200);
@@ -87,7 +87,8 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "sent {} events in {:.1} s ({:.0} events/s)", self.sent, self.seconds, self.events_per_second)?;
+        let sent = counted(self.sent, "event");
+        writeln!(f, "sent {sent} in {:.1} s ({:.0} events/s)", self.seconds, self.events_per_second)?;
         writeln!(f, "  good       {:>10}", self.good)?;
         writeln!(f, "  private    {:>10}", self.private)?;
         writeln!(f, "  unknown    {:>10}", self.unknown)?;
@@ -171,7 +172,7 @@ pub fn stop_on_signal() -> Result<Arc<AtomicBool>, GenerateError> {
 
 /// A bar on a terminal, lines elsewhere; both on standard error.
 struct Progress {
-    bar: Option<ProgressBar>,
+    bar: Option<Bar>,
     began: Instant,
     told: Instant,
     told_sent: u64,
@@ -179,11 +180,7 @@ struct Progress {
 
 impl Progress {
     fn new(pace: &Pace) -> Self {
-        let bar = io::stderr().is_terminal().then(|| match pace.count {
-            Some(count) => bar(count, "{bar:40} {human_pos}/{human_len} events, {per_sec}, {eta} left"),
-            None => bar(0, "{spinner} {human_pos} events, {per_sec}"),
-        });
-        Self { bar, began: Instant::now(), told: Instant::now(), told_sent: 0 }
+        Self { bar: Bar::new(pace.count, "events"), began: Instant::now(), told: Instant::now(), told_sent: 0 }
     }
 
     fn tell(&mut self, sent: u64) {
@@ -193,28 +190,19 @@ impl Progress {
             return;
         }
         match &self.bar {
-            Some(bar) => bar.set_position(sent),
+            Some(bar) => bar.at(sent),
             None => eprintln!(
-                "{:.0} s: {sent} events, {:.0} events/s",
+                "{:.0} s: {}, {:.0} events/s",
                 self.began.elapsed().as_secs_f64(),
+                counted(sent, "event"),
                 (sent - self.told_sent) as f64 / passed.as_secs_f64()
             ),
         }
         (self.told, self.told_sent) = (Instant::now(), sent);
     }
 
-    fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-fn bar(count: u64, template: &str) -> ProgressBar {
-    let bar = if count > 0 { ProgressBar::new(count) } else { ProgressBar::new_spinner() };
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
+    fn end(self) {
+        drop(self.bar);
     }
 }
 

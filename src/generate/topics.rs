@@ -11,6 +11,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::{GenerateArgs, GenerateError};
 use crate::connection::Connected;
 use crate::kafka::{METADATA_TIMEOUT, Role, TopicLayout, topic_layout};
+use crate::terminal::counted;
 
 /// A topic that was made is not known to every broker at once.
 const SPREADS_WITHIN: Duration = Duration::from_secs(10);
@@ -84,7 +85,7 @@ fn make(
         .map_err(|source| GenerateError::Kafka { what: format!("making topics on {servers}"), source })?;
     for result in results {
         match result {
-            Ok(topic) => eprintln!("made topic {topic} with {} partitions", args.partitions),
+            Ok(topic) => eprintln!("made topic {topic} with {}", counted(args.partitions, "partition")),
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => return Err(GenerateError::NotMade { topic, reason: code.to_string() }),
         }

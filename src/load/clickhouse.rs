@@ -407,7 +407,7 @@ impl ClickHouseSink {
     fn cannot_tell(&self, error: &ChError) -> LoadError {
         LoadError::Refused(format!(
             "{error}. But materialized views read this table, and one that fails leaves the rows in it: with delivery = \"deduplicated\" \
-             nobody can tell whether they are there, so bad rows are not searched for. Mend what the row, the constraint or the view \
+             nobody can tell whether they are there, so bad rows are not searched for. Fix what the row, the constraint or the view \
              has wrong and start again: the same insert is tried once more; or use delivery = \"exactly_once\""
         ))
     }

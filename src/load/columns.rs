@@ -115,7 +115,7 @@ impl<'a> Columns<'a> {
         let unknown = named.filter(|name| !fields.iter().any(|field| field.name == **name));
         let finding = |name: &String| {
             let what = format!("{}.columns names a field that the schema does not have", self.section);
-            Finding::warning(table, name, what, "remove it, or mend its spelling")
+            Finding::warning(table, name, what, "remove it, or fix its spelling")
         };
         unknown.map(finding).collect()
     }

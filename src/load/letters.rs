@@ -1,4 +1,4 @@
-//! Dead letters of a sink: acknowledged before its position moves, so at least once; their key tells doubles.
+//! Dead letters of a sink: acknowledged before its position moves, so at least once; their key tells duplicates.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ impl DeadLetters {
             return Err(LoadError::Refused(format!(
                 "brake: {} of the last {} rows of topic {} cannot be written to the table, more than max_dead_share = {}. \
                  The last one, at partition {} offset {}: {refusal}. This looks like a matter of schema. Nothing is lost: \
-                 the batch was not written and is read again at the next start. Mend the table or the pipeline's settings, \
+                 the batch was not written and is read again at the next start. Fix the table or the pipeline's settings, \
                  or raise sink.{}.consumer.max_dead_share",
                 tripped.dead,
                 tripped.window,
@@ -122,7 +122,7 @@ impl DeadLetters {
         std::mem::take(&mut self.counts)
     }
 
-    /// The batch was given up: its records come again.
+    /// The batch was aborted: its records come again.
     pub fn forget(&mut self) {
         self.outcomes.clear();
         self.counts.clear();

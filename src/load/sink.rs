@@ -42,13 +42,13 @@ impl Class {
 /// Why a batch was not written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    /// Going on would lose or double rows, or the table does not fit: a person must decide.
+    /// Going on would lose or duplicate rows, or the table does not fit: a person must decide.
     #[error("{0}")]
     Refused(String),
     /// The database refuses the batch for its table's sake: see [`Doubt`].
     #[error("{0}")]
     Misfit(String),
-    /// The batch is given up and read again from the position that the sink then has.
+    /// The batch is aborted and read again from the position that the sink then has.
     #[error("{message}")]
     Again {
         /// What kind of thing went wrong.

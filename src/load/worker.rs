@@ -228,7 +228,7 @@ impl Worker {
         );
     }
 
-    /// One batch, written with its positions or given up.
+    /// One batch, written with its positions or aborted.
     fn load_batch(&mut self, trigger: Trigger) -> Result<(), WorkerError> {
         let starts: BTreeMap<Partition, NextOffset> = self.coordinator.positions().clone();
         let Some(open) = self.coordinator.begin() else { return Ok(()) };
@@ -273,7 +273,7 @@ impl Worker {
             // Nothing to wait for: the sink itself has the answer.
             Class::Moved | Class::Unknown => {
                 let (pipeline, sink) = (&self.shared.config.name, self.shared.sink);
-                tracing::warn!(%pipeline, sink, "batch given up, the position is asked for again: {message}");
+                tracing::warn!(%pipeline, sink, "batch aborted, re-reading offsets: {message}");
                 Ok(())
             }
             Class::Transient | Class::Resource | Class::Authentication => self.wait(&message),

@@ -79,7 +79,7 @@ impl SinkMetrics {
         self.write_seconds.record(took);
     }
 
-    /// A batch was given up.
+    /// A batch was aborted.
     pub fn retried(&self, class: Class) {
         if let Some(counter) = position(&Class::ALL, &class).and_then(|i| self.retries.get(i)) {
             counter.increment(1);

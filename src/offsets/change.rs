@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use super::show::aligned;
 use super::{OffsetsError, Positions, Side, Stand, To, say};
 use crate::coordinator::{NextOffset, Partition};
+use crate::terminal::counted;
 use crate::topic_id::TopicId;
 
 /// A partition's position before and after.
@@ -15,8 +16,8 @@ struct Change {
     after: NextOffset,
 }
 
-/// `pressline offsets set`: of all partitions unless some are named.
-pub fn set(positions: &Positions, partitions: &[Partition], to: To, yes: bool) -> Result<(), OffsetsError> {
+/// `pressline offsets set`; whether it was done: of all partitions unless some are named.
+pub fn set(positions: &Positions, partitions: &[Partition], to: To, yes: bool) -> Result<bool, OffsetsError> {
     positions.group.must_rest()?;
     let stands = chosen(positions.read()?, positions, partitions)?;
     let times = match to {
@@ -44,7 +45,12 @@ pub fn set(positions: &Positions, partitions: &[Partition], to: To, yes: bool) -
 }
 
 /// `pressline offsets clear-pending`: moves partitions to one side of their pending range.
-pub fn clear_pending(positions: &Positions, partitions: &[Partition], to: Side, yes: bool) -> Result<(), OffsetsError> {
+pub fn clear_pending(
+    positions: &Positions,
+    partitions: &[Partition],
+    to: Side,
+    yes: bool,
+) -> Result<bool, OffsetsError> {
     positions.group.must_rest()?;
     let mut changes = Vec::new();
     for (partition, before) in chosen(positions.read()?, positions, partitions)? {
@@ -54,7 +60,8 @@ pub fn clear_pending(positions: &Positions, partitions: &[Partition], to: Side, 
             Side::End => (pending.end, "it counts as written"),
         };
         let rows = positions.rows_in_table(partition, start, pending.end)?;
-        let in_table = rows.map_or("the table cannot tell".into(), |rows| format!("the table has {rows} rows of it"));
+        let in_table =
+            rows.map_or("the table cannot tell".into(), |rows| format!("the table has {} of it", counted(rows, "row")));
         say(&format!("partition {partition}: the range {start}..{} is pending, {in_table}; {what}", pending.end));
         changes.push(Change { partition, before, after });
     }
@@ -68,7 +75,7 @@ pub fn clear_pending(positions: &Positions, partitions: &[Partition], to: Side, 
 }
 
 /// `pressline offsets copy-from-group`: partitions of which the other group has no offset stay as they are.
-pub fn copy(positions: &Positions, from: &str, yes: bool) -> Result<(), OffsetsError> {
+pub fn copy(positions: &Positions, from: &str, yes: bool) -> Result<bool, OffsetsError> {
     if from == positions.group.name {
         return Err(OffsetsError::Refused(format!("{from} is the group to copy to")));
     }
@@ -118,9 +125,9 @@ fn chosen(
     Ok(stands)
 }
 
-fn apply(positions: &Positions, changes: &[Change], yes: bool, why: &str) -> Result<(), OffsetsError> {
+fn apply(positions: &Positions, changes: &[Change], yes: bool, why: &str) -> Result<bool, OffsetsError> {
     let (pipeline, part) = (&positions.advice.pipeline, positions.advice.part);
-    let mut lines = vec![["PARTITION", "BEFORE", "AFTER", "WHAT COMES OF IT"].map(String::from).to_vec()];
+    let mut lines = vec![["PARTITION", "BEFORE", "AFTER", "EFFECT"].map(String::from).to_vec()];
     for change in changes {
         lines.push(vec![
             change.partition.to_string(),
@@ -130,7 +137,10 @@ fn apply(positions: &Positions, changes: &[Change], yes: bool, why: &str) -> Res
         ]);
     }
     say(&format!("{pipeline} {}, topic {}:\n{}", part.name(), positions.group.topic, aligned(&lines).trim_end()));
-    confirm(yes)?;
+    if !confirm(yes)? {
+        say("Cancelled");
+        return Ok(false);
+    }
     positions.write(&changes.iter().map(|change| (change.partition, change.after)).collect())?;
     for Change { partition, before, after } in changes {
         let before = shown(before);
@@ -138,7 +148,7 @@ fn apply(positions: &Positions, changes: &[Change], yes: bool, why: &str) -> Res
             %pipeline, sink = part.name(), topic = %positions.group.topic, partition, before, after, "position changed: {why}"
         );
     }
-    Ok(())
+    Ok(true)
 }
 
 fn shown(stand: &Stand) -> String {
@@ -154,31 +164,29 @@ fn consequence(positions: &Positions, change: &Change) -> Result<String, Offsets
     let (done, after) = (positions.advice.part.done(), change.after);
     let doubled = positions.rows_in_table(change.partition, after, i64::MAX)?.filter(|rows| *rows > 0);
     if let Some(rows) = doubled {
-        return Ok(format!("{rows} rows that the table has already come a second time"));
+        return Ok(format!("{} already in the table will be inserted again", counted(rows, "row")));
     }
     let id = positions.group.topic_id.as_ref().map(TopicId::as_str);
     if id.is_some() && change.before.topic_id.as_deref().is_some_and(|noted| Some(noted) != id) {
-        return Ok("the position in the topic that was there before is given up".into());
+        return Ok("the offset noted for the deleted topic of this name is discarded".into());
     }
     Ok(match change.before.position {
         None => "a first position".into(),
-        Some(before) if before > after => format!("up to {} offsets are {done} again", before - after),
-        Some(before) if before < after => format!("up to {} offsets are never {done}", after - before),
+        Some(before) if before > after => format!("up to {} {done} again", counted(before - after, "offset")),
+        Some(before) if before < after => format!("up to {} never {done}", counted(after - before, "offset")),
         Some(_) => "none".into(),
     })
 }
 
-fn confirm(yes: bool) -> Result<(), OffsetsError> {
+fn confirm(yes: bool) -> Result<bool, OffsetsError> {
     if yes {
-        return Ok(());
+        return Ok(true);
     }
     if !io::stdin().is_terminal() {
         return Err(OffsetsError::Refused("nothing was changed: there is no terminal to ask on; add --yes".into()));
     }
     let mut answer = String::new();
-    let asked = write!(io::stdout(), "Do it? [y/N] ").and_then(|()| io::stdout().flush());
-    match (asked.and_then(|()| io::stdin().read_line(&mut answer)), answer.trim()) {
-        (Ok(_), "y" | "Y" | "yes") => Ok(()),
-        _ => Err(OffsetsError::Refused("nothing was changed".into())),
-    }
+    let asked = write!(io::stdout(), "Proceed? [y/N] ").and_then(|()| io::stdout().flush());
+    let answered = asked.and_then(|()| io::stdin().read_line(&mut answer)).is_ok();
+    Ok(answered && matches!(answer.trim(), "y" | "Y" | "yes"))
 }

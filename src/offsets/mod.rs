@@ -38,9 +38,9 @@ pub struct OffsetsArgs {
 enum Command {
     /// Show each partition's position, the topic's range, the lag and what is noted
     Show(ShowArgs),
-    /// Set where to go on
+    /// Set the offsets to resume from
     Set(SetArgs),
-    /// End a range of which a ClickHouse sink cannot tell whether it was written
+    /// Resolve an in-doubt ClickHouse insert
     ClearPending(ClearArgs),
     /// Take the positions over from another consumer group, such as Kafka Connect's or that of ClickHouse's Kafka engine
     CopyFromGroup(CopyArgs),
@@ -158,10 +158,10 @@ pub enum OffsetsError {
     ClickHouse(#[from] ChError),
 }
 
-/// Runs the command. Blocks; must not be called from within an async runtime.
-pub fn run(args: &OffsetsArgs) -> Result<(), OffsetsError> {
+/// Runs the command; false where somebody was asked and said no. Blocks; must not be called from within an async runtime.
+pub fn run(args: &OffsetsArgs) -> Result<bool, OffsetsError> {
     match &args.command {
-        Command::Show(args) => show(args),
+        Command::Show(args) => show(args).map(|()| true),
         Command::Set(args) => change::set(&open(&args.chosen)?, &args.partition, args.to, args.chosen.yes),
         Command::ClearPending(args) => {
             change::clear_pending(&open(&args.chosen)?, &args.partition, args.to, args.chosen.yes)

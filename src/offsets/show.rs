@@ -32,9 +32,9 @@ pub fn table(positions: &Positions) -> Result<String, OffsetsError> {
 
 fn lines(stands: &BTreeMap<Partition, Stand>, id: Option<&str>) -> Vec<Vec<String>> {
     let shown_apart = stands.values().any(|stand| stand.shown.is_some());
-    let mut heading = vec!["PARTITION", "POSITION", "TOPIC", "LAG", "PENDING", "NOTED TOPIC ID"];
+    let mut heading = vec!["PARTITION", "POSITION", "TOPIC", "LAG", "PENDING", "TOPIC ID"];
     if shown_apart {
-        heading.push("GROUP SHOWS");
+        heading.push("COMMITTED");
     }
     let mut lines = vec![heading.into_iter().map(String::from).collect::<Vec<_>>()];
     for (partition, stand) in stands {
@@ -50,7 +50,7 @@ fn lines(stands: &BTreeMap<Partition, Stand>, id: Option<&str>) -> Vec<Vec<Strin
                 .map_or_else(none, |(pending, start)| format!("{start}..{}, attempt {}", pending.end, pending.attempt)),
             match (&stand.topic_id, id) {
                 (None, _) => none(),
-                (Some(noted), Some(id)) if noted == id => "the same".into(),
+                (Some(noted), Some(id)) if noted == id => "matches".into(),
                 (Some(noted), _) => format!("{noted}: ANOTHER TOPIC"),
             },
         ];

@@ -1,7 +1,7 @@
 //! Coordinates and time zones by name: country, subdivision and city, from files with GeoNames' dump columns.
 //!
 //! Everything is loaded once into arrays: 24 bytes a city, 8 bytes a name (main name, ASCII name and those alternate names
-//! that are in Latin letters, as the names of place databases are). No name is kept as text: a name is the 40-bit hash of
+//! that are in Latin letters, as the names of GeoIP databases are). No name is kept as text: a name is the 40-bit hash of
 //! country and folded name, and the city it leads to must be of the same country.
 
 mod area;

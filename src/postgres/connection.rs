@@ -15,7 +15,7 @@ use super::password;
 use super::tls::{self, Tls};
 use crate::config::sink::{PostgresConfig, SslMode};
 
-/// What the server may be late beyond its own statement time-out before the connection is given up: it is stopped or
+/// What the server may be late beyond its own statement time-out before the connection is closed: it is stopped or
 /// unreachable, not slow.
 const GRACE: Duration = Duration::from_secs(5);
 /// Longest wait for a lock: somebody's ALTER TABLE. The batch is tried again after it.
@@ -95,7 +95,7 @@ impl Connection {
     }
 
     /// Waits no longer than a statement may take. After a time-out nobody knows what the server will still do: the
-    /// connection is given up.
+    /// connection is closed.
     pub(super) async fn within<T>(
         &self,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
@@ -107,7 +107,7 @@ impl Connection {
             Ok(result) => result.map_err(|error| PgError::of(&self.place, &error)),
             Err(_) => {
                 self.give_up();
-                let what = format!("no answer within {} s, the connection is given up", self.patience.as_secs());
+                let what = format!("no answer within {} s, the connection is closed", self.patience.as_secs());
                 Err(PgError::lost(&self.place, what))
             }
         }

@@ -69,13 +69,13 @@ pub(super) fn find(shape: &Shape, column: &ColumnType) -> Found {
         (Shape::String | Shape::Enum(_) | Shape::Uuid(_), _) => from_text(shape, column),
         (Shape::Fixed(16), ColumnType::Uuid) => exact(Write::UuidFixed, "16 bytes"),
         (Shape::Bytes, ColumnType::Uuid) => exact(Write::UuidFromBytes, "16 bytes, checked"),
-        (Shape::Boolean, ColumnType::Boolean) => exact(Write::Boolean, "as it is"),
-        (Shape::Float, ColumnType::Float4) => exact(Write::Float4, "as it is"),
+        (Shape::Boolean, ColumnType::Boolean) => exact(Write::Boolean, "as is"),
+        (Shape::Float, ColumnType::Float4) => exact(Write::Float4, "as is"),
         (Shape::Float, ColumnType::Float8) => exact(Write::FloatToFloat8, "exact"),
-        (Shape::Double, ColumnType::Float8) => exact(Write::Float8, "as it is"),
+        (Shape::Double, ColumnType::Float8) => exact(Write::Float8, "as is"),
         (Shape::Double, ColumnType::Float4) => lossy(Write::DoubleToFloat4, "digits after the seventh or so"),
-        (Shape::Bytes, ColumnType::Bytea) => exact(Write::Bytes, "as it is"),
-        (Shape::Fixed(size), ColumnType::Bytea) => exact(Write::Fixed(*size), "as it is"),
+        (Shape::Bytes, ColumnType::Bytea) => exact(Write::Bytes, "as is"),
+        (Shape::Fixed(size), ColumnType::Bytea) => exact(Write::Fixed(*size), "as is"),
         _ => from_time(shape, column),
     }
 }
@@ -138,8 +138,8 @@ fn from_integer(shape: &Shape, column: &ColumnType) -> Found {
     match (column, bits) {
         (ColumnType::Int2, _) => exact(Write::Int2(bits), "range checked"),
         (ColumnType::Int4, Bits::Long) => exact(Write::Int4(bits), "range checked"),
-        (ColumnType::Int4, Bits::Int) => exact(Write::Int4(bits), "as it is"),
-        (ColumnType::Int8, _) => exact(Write::Int8(bits), "as it is"),
+        (ColumnType::Int4, Bits::Int) => exact(Write::Int4(bits), "as is"),
+        (ColumnType::Int8, _) => exact(Write::Int8(bits), "as is"),
         (ColumnType::Float8, Bits::Int) => exact(Write::IntegerToFloat8(bits), "exact"),
         (ColumnType::Float8, Bits::Long) => lossy(Write::IntegerToFloat8(bits), "digits of numbers above 2^53"),
         (ColumnType::Float4, _) => lossy(Write::IntegerToFloat4(bits), "digits of numbers above 2^24"),
@@ -187,7 +187,7 @@ fn from_text(shape: &Shape, column: &ColumnType) -> Found {
         (Shape::String | Shape::Uuid(UuidForm::Text), ColumnType::Uuid) => {
             exact(Write::UuidFromText, "text read as UUID")
         }
-        (Shape::Uuid(UuidForm::Fixed), ColumnType::Uuid) => exact(Write::UuidFixed, "as it is"),
+        (Shape::Uuid(UuidForm::Fixed), ColumnType::Uuid) => exact(Write::UuidFixed, "as is"),
         (Shape::Uuid(UuidForm::Bytes), ColumnType::Uuid) => exact(Write::UuidFromBytes, "16 bytes, checked"),
         (Shape::Uuid(form), _) if is_text && *form != UuidForm::Text => {
             if most.is_some_and(|most| most < 36) {
@@ -218,9 +218,9 @@ fn from_text(shape: &Shape, column: &ColumnType) -> Found {
                 None => exact(symbols_of(symbols), "as text"),
             }
         }
-        (_, ColumnType::Char(_)) => exact(Write::Text(most), "length checked; the server fills up with blanks"),
+        (_, ColumnType::Char(_)) => exact(Write::Text(most), "length checked; padded with spaces by the server"),
         (_, ColumnType::Varchar(_)) => exact(Write::Text(most), "length checked"),
-        (_, ColumnType::Text) => exact(Write::Text(None), "as it is"),
+        (_, ColumnType::Text) => exact(Write::Text(None), "as is"),
         _ => alter("a text does not fit it", natural(shape)),
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// Begins the COPY of rows from this index on. Errors: the server's; the connection is given up.
+    /// Begins the COPY of rows from this index on. Errors: the server's; the connection is closed.
     pub(super) async fn open(
         connection: &Connection,
         statement: &Statement,

@@ -1,6 +1,7 @@
 //! The comparison itself, without I/O: which offsets are records, which of them are dead letters, how many rows each has.
 
 use crate::coordinator::Partition;
+use crate::terminal::counted;
 
 /// Offsets with the same number of rows, from `start` up to but not including `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,11 +88,10 @@ impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { partition, first, last, kind, count } = self;
         write!(f, "partition {partition}, offsets {first} to {last}: ")?;
-        let s = if *count == 1 { "" } else { "s" };
         match kind {
-            Kind::Missing => write!(f, "{count} record{s} without a row"),
-            Kind::Double(rows) => write!(f, "{count} record{s} with {rows} rows each"),
-            Kind::Stray => write!(f, "{count} row{s} without a record"),
+            Kind::Missing => write!(f, "{} without a row", counted(*count, "record")),
+            Kind::Double(rows) => write!(f, "{} with {rows} rows each", counted(*count, "record")),
+            Kind::Stray => write!(f, "{}, without a record", counted(*count, "orphan row")),
         }
     }
 }
@@ -247,7 +247,7 @@ mod tests {
     fn rows_without_a_record() {
         let (sums, told) = compare(&[(5, 10)], &[5, 6, 9], &[], &[run(5, 10, 1)]);
         assert_eq!(told, [difference(7, 8, Kind::Stray, 2)]);
-        assert_eq!(told.first().unwrap().to_string(), "partition 3, offsets 7 to 8: 2 rows without a record");
+        assert_eq!(told.first().unwrap().to_string(), "partition 3, offsets 7 to 8: 2 orphan rows, without a record");
         assert_eq!(sums.stray, 2);
     }
 }

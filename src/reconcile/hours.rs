@@ -14,6 +14,7 @@ use crate::avro::{Cursor, DatumError, Shape};
 use crate::config::sink::LoadConfig;
 use crate::offsets::{OffsetsError, Part, say};
 use crate::registry::{Registry, SchemaId};
+use crate::terminal::counted;
 
 /// A field with a time that the table has, too.
 pub struct TimeField {
@@ -63,8 +64,8 @@ pub fn compare(task: &Task<'_>, table: &Table) -> Result<Outcome, OffsetsError> 
     for (hour, rows) in rows {
         counts.entry(hour).or_default().rows += rows;
     }
-    let by = field.as_ref().map_or("all together".to_string(), |field| format!("by the hour of {}", field.name));
-    say(&format!("{} says not which record a row is; records and rows are counted {by}", table.place()));
+    let by = field.as_ref().map_or("total counts".to_string(), |field| format!("hourly counts by `{}`", field.name));
+    say(&format!("{} has no columns for partition and offset: comparing {by}", table.place()));
     let (since, dead) = count_records(task, field.as_ref(), &mut shapes, &mut counts)?;
     if let Some(hour) = since {
         say(&format!("before {} nothing is compared: retention took records of that time", shown(Some(hour))));
@@ -190,11 +191,15 @@ fn report(counts: &BTreeMap<Option<i64>, Counts>, dead: u64) -> Outcome {
         outcome.missing += counts.records.saturating_sub(counts.rows);
         outcome.surplus += counts.rows.saturating_sub(counts.records);
         different += 1;
-        say(&format!("{}: {} records, {} rows: {more} {what}", shown(*hour), counts.records, counts.rows));
+        let (records, rows) = (counted(counts.records, "record"), counted(counts.rows, "row"));
+        say(&format!("{}: {records}, {rows}: {more} {what}", shown(*hour)));
     }
     say(&format!(
-        "{records} records without dead letters, {rows} rows, {dead} dead letters; {different} of {} differ",
-        counts.len()
+        "{} without dead letters, {}, {}; {different} of {} differ",
+        counted(records, "record"),
+        counted(rows, "row"),
+        counted(dead, "dead letter"),
+        counted(counts.len(), "hour")
     ));
     verdict(outcome)
 }

@@ -31,6 +31,7 @@ use topic::{LettersOf, Records};
 use crate::config::sink::LoadConfig;
 use crate::coordinator::Partition;
 use crate::offsets::{OffsetsError, Part, Pipeline, Positions, Stand, To, Which, say};
+use crate::terminal::counted;
 
 /// Offsets that are compared at once.
 const CHUNK: i64 = 200_000;
@@ -255,16 +256,20 @@ fn summary(task: &Task<'_>, table: &Table, sums: &Sums, compacted: bool) -> Outc
         say(&format!("partition {partition}: offsets {from} to before {to}"));
     }
     say(&format!(
-        "topic {}: {records} records; {}: {rows} rows; {dead} dead letters, {missing} missing, {surplus} too many, {stray} \
-         without a record{compaction}",
+        "topic {}: {}; {}: {}; {}, {missing} missing, {}, {}{compaction}",
         task.load.topic(),
-        table.place()
+        counted(*records, "record"),
+        table.place(),
+        counted(*rows, "row"),
+        counted(*dead, "dead letter"),
+        counted(*surplus, "duplicate"),
+        counted(*stray, "orphan row")
     ));
     verdict(Outcome { missing: *missing, surplus: *surplus, stray: stray_fault })
 }
 
 /// The last line.
 fn verdict(outcome: Outcome) -> Outcome {
-    say(if outcome.is_equal() { "equal" } else { "NOT EQUAL" });
+    say(if outcome.is_equal() { "OK" } else { "DIFFERENCES FOUND" });
     outcome
 }

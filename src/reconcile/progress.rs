@@ -1,13 +1,11 @@
 //! How far the comparison is: a bar on a terminal, lines elsewhere, both on standard error.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
-
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::coordinator::Partition;
 use crate::offsets::say;
+use crate::terminal::{Bar, above_bar, counted};
 
 /// Between two lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -16,7 +14,7 @@ const BAR_EVERY: Duration = Duration::from_millis(100);
 
 /// Of one comparison.
 pub struct Progress {
-    bar: Option<ProgressBar>,
+    bar: Option<Bar>,
     /// Where each partition begins, and how many offsets come before it.
     starts: BTreeMap<Partition, (i64, u64)>,
     total: u64,
@@ -31,13 +29,7 @@ impl Progress {
             starts.insert(partition, (from, total));
             total += u64::try_from(to - from).unwrap_or_default();
         }
-        let bar = io::stderr().is_terminal().then(|| ProgressBar::new(total));
-        let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} offsets, {per_sec}, {eta} left");
-        let bar = match style {
-            Ok(style) => bar.map(|bar| bar.with_style(style)),
-            Err(_) => bar,
-        };
-        Self { bar, starts, total, told: Instant::now() }
+        Self { bar: Bar::new(Some(total), "offsets"), starts, total, told: Instant::now() }
     }
 
     /// A partition is compared up to here.
@@ -50,23 +42,18 @@ impl Progress {
         let (from, before) = self.starts.get(&partition).copied().unwrap_or_default();
         let done = before + u64::try_from(offset - from).unwrap_or_default();
         match &self.bar {
-            Some(bar) => bar.set_position(done),
-            None => eprintln!("{done} of {} offsets compared", self.total),
+            Some(bar) => bar.at(done),
+            None => eprintln!("{done} of {} compared", counted(self.total, "offset")),
         }
     }
 
     /// Prints a line to standard output, above the bar.
     pub fn print(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| say(line)),
-            None => say(line),
-        }
+        above_bar(|| say(line));
     }
 
     /// All is compared.
-    pub fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+    pub fn end(self) {
+        drop(self.bar);
     }
 }

@@ -18,7 +18,7 @@ use crate::kafka::{self, METADATA_TIMEOUT, Probe, Role};
 use crate::retire::retire;
 use crate::source::position;
 
-/// How long the broker may deliver nothing before the comparison is given up.
+/// How long the broker may deliver nothing before the comparison ends.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// Reads one partition after another.

@@ -87,7 +87,7 @@ impl RegistryError {
             Self::Unavailable { reason, .. } if reason.contains("certificate") => {
                 "set registry.ca to the authority that signed the registry's certificate; pressline asks again".into()
             }
-            Self::Unavailable { .. } => "start the registry, or mend registry.url; pressline waits for it".into(),
+            Self::Unavailable { .. } => "start it, or fix registry.url".into(),
             Self::Unreadable { .. } => {
                 "see whether registry.url leads to the Confluent API (Apicurio: /apis/ccompat/v7) and no proxy is in between"
                     .into()
@@ -108,10 +108,10 @@ impl RegistryError {
             }
             Self::Refused { status: 300..=399, .. } => "set registry.url to the address it redirects to".into(),
             Self::Refused { code: Some(42201), .. } | Self::Refused { status: 422, .. } => {
-                "mend the schema in output.schema (`pressline check` names its faults)".into()
+                "fix the schema in output.schema (`pressline check` names its faults)".into()
             }
             Self::Refused { .. } => "do what the registry's message says".into(),
-            Self::Configuration { key, .. } => format!("mend {key}"),
+            Self::Configuration { key, .. } => format!("fix {key}"),
         }
     }
 

@@ -37,7 +37,7 @@ pub struct Stages {
     pub tagged: bool,
     encoder: Arc<Encoder>,
     pub brake: Brake,
-    /// How long it took since the last batch to take up replaced place databases.
+    /// How long it took since the last batch to take up replaced GeoIP databases.
     pub refreshed: Duration,
     pub counts: BatchCounts,
     /// Outcomes of the batch for the brake: dead or not.

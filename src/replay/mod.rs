@@ -31,6 +31,7 @@ use crate::pipeline::Library;
 use crate::postgres::PgError;
 use crate::status::Status;
 use crate::supervise::Ending;
+use crate::terminal::counted;
 use crate::{load, pipeline};
 use job::{Job, Work};
 use plan::Plan;
@@ -64,7 +65,7 @@ pub struct ReplayArgs {
     /// Only this partition; can be given several times [default: all]
     #[arg(long, value_name = "N")]
     partition: Vec<Partition>,
-    /// Names the replay in its group and positions; who gives the same again goes on [default: from pipeline, sink and target]
+    /// Replay name, used for its consumer group; reuse it to resume [default: from pipeline, sink and target]
     #[arg(long)]
     name: Option<String>,
     /// At most so many records a second
@@ -120,7 +121,7 @@ pub fn run(args: &ReplayArgs) -> Result<bool, ReplayError> {
     match ending {
         Ending::Stopped if found.accounted => Ok(true),
         Ending::Stopped => {
-            say("it was stopped before its end; started again with the same arguments it goes on from here");
+            say("interrupted; run the same command to resume");
             Ok(false)
         }
         Ending::Refused(message) | Ending::Fenced(message) => Err(ReplayError::Refused(message)),
@@ -139,7 +140,8 @@ fn execute(args: &ReplayArgs, job: &Job, plan: Plan, runtime: &Runtime) -> Resul
     });
     let (offsets, took) = progress.end(bounds.progress().0);
     let seconds = took.as_secs_f64();
-    say(&format!("{offsets} offsets in {seconds:.1} s, {:.0}/s", offsets as f64 / seconds.max(0.001)));
+    let done = counted(offsets, "offset");
+    say(&format!("{done} in {seconds:.1} s, {:.0}/s", offsets as f64 / seconds.max(0.001)));
     ending.map_err(ReplayError::Refused)
 }
 
@@ -186,7 +188,7 @@ async fn watch_over(
         };
         progress.at(bounds.progress().0);
         if signalled && deadline.is_none() {
-            tracing::info!("stopping: open batches are finished");
+            tracing::info!("shutting down, finishing open batches");
             deadline = Some(tokio::time::Instant::now() + STOP_WITHIN);
             // Nobody listens any more only if it has just ended.
             let _ = stop.send(true);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::bounds::{Standing, Tally};
 use crate::coordinator::Partition;
 use crate::offsets::aligned;
+use crate::terminal::counted;
 
 /// The outcome of a replay, so far.
 pub struct Summary {
@@ -33,10 +34,13 @@ pub fn summary(standings: &BTreeMap<Partition, Standing>) -> Summary {
     let Tally { read, written, dead } = sum;
     let accounted = standings.values().all(|standing| standing.account.is_settled(standing.position));
     let verdict = if accounted { "all accounted for" } else { "NOT ALL ACCOUNTED FOR" };
+    let records = counted(read, "record");
     let text = format!(
-        "{}{offsets} offsets = {read} records + {gaps} without a record + {removed} removed by retention\n{read} records = {written} \
-         written + {dead} dead letters: {verdict}",
-        aligned(&lines)
+        "{}{} = {records} + {gaps} without a record + {removed} removed by retention\n{records} = {written} \
+         written + {}: {verdict}",
+        aligned(&lines),
+        counted(offsets, "offset"),
+        counted(dead, "dead letter")
     );
     Summary { text, accounted }
 }

@@ -197,7 +197,7 @@ impl Lint<'_> {
         let found = default::kind(value);
         let Value::Array(branches) = schema else {
             let expected = kind_of_branch(schema);
-            return (format!("the default is {found}, expected {expected}"), "mend the default or the type".into());
+            return (format!("the default is {found}, expected {expected}"), "fix the default or the type".into());
         };
         let first = branches.first().map(kind_of_branch).unwrap_or_default();
         let what =

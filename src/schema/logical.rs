@@ -37,11 +37,11 @@ pub fn moved_inside(field: &Map<String, Value>) -> Value {
             let takes =
                 |branch: &Value| branch.as_str().is_some_and(|name| bases(logical).is_some_and(|b| b.contains(&name)));
             let chosen = branches.iter().position(takes).or_else(|| branches.iter().position(|b| b != "null"));
-            let mended = branches.iter().enumerate().map(|(i, branch)| match Some(i) == chosen {
+            let fixed = branches.iter().enumerate().map(|(i, branch)| match Some(i) == chosen {
                 true => with_companions(branch, field),
                 false => branch.clone(),
             });
-            Value::Array(mended.collect())
+            Value::Array(fixed.collect())
         }
         Some(base) => with_companions(base, field),
         None => Value::Null,

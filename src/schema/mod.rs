@@ -67,7 +67,7 @@ pub fn parse(path: &Path, text: String) -> Result<SchemaFile, Vec<Finding>> {
             format!("{place}:{}", error.line()),
             "",
             format!("not valid JSON at column {}: {}", error.column(), text::without_position(&error.to_string())),
-            "mend the line; an .avsc file is one JSON object",
+            "fix the line; an .avsc file is one JSON object",
         )]
     })?;
     let findings = lint::lint(&place, &text, &json);

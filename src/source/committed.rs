@@ -1,4 +1,4 @@
-//! The group's committed offsets: read, doubted where the coordinator's word would double events, and written.
+//! The group's committed offsets: read, doubted where the coordinator's word would duplicate events, and written.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

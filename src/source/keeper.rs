@@ -56,7 +56,7 @@ impl Assignment<'_> {
 /// Positions that are kept in a sink.
 pub trait SinkPositions: Send + Sync {
     /// Where each partition begins. Called in a rebalance, so it may block for seconds only. Errors: refused where going on
-    /// would lose or double rows, transient where the sink does not answer.
+    /// would lose or duplicate rows, transient where the sink does not answer.
     fn claim(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError>;
 
     /// Whether [`Self::claim`] finds out by itself that a partition without an offset was loaded before.

@@ -40,7 +40,7 @@ pub struct Difference {
     pub is: String,
     /// As it should be.
     pub should_be: String,
-    /// What mends it.
+    /// What fixes it.
     pub change: Change,
     /// What comes of the change, or what to do instead; may be empty.
     pub note: String,
@@ -74,7 +74,7 @@ fn partitions(wanted: &CreateConfig, is: usize) -> Option<Difference> {
         (Change::Partitions(should_be), note)
     } else {
         let note =
-            "Kafka takes no partitions away: mend the number in the file, or make another topic and move over to it";
+            "Kafka takes no partitions away: fix the number in the file, or make another topic and move over to it";
         (Change::None, note)
     };
     Some(Difference {
@@ -88,8 +88,7 @@ fn partitions(wanted: &CreateConfig, is: usize) -> Option<Difference> {
 
 fn replication(wanted: &CreateConfig, is: usize) -> Option<Difference> {
     let should_be = wanted.replication.and_then(|count| usize::try_from(count).ok()).filter(|count| *count != is)?;
-    let note =
-        "not changed here, since it moves data: use kafka-reassign-partitions.sh, or mend the number in the file";
+    let note = "not changed here, since it moves data: use kafka-reassign-partitions.sh, or fix the number in the file";
     Some(Difference {
         what: "replication".into(),
         is: is.to_string(),
@@ -183,6 +182,6 @@ mod tests {
         assert_eq!(more.iter().map(|d| &d.change).collect::<Vec<_>>(), [&Change::Partitions(6)]);
         let fewer = differences(&wanted(2, 3, &[]), &found());
         assert_eq!(fewer.iter().map(|d| &d.change).collect::<Vec<_>>(), [&Change::None, &Change::None]);
-        assert!(fewer.iter().all(|difference| difference.note.contains("mend the number")));
+        assert!(fewer.iter().all(|difference| difference.note.contains("fix the number")));
     }
 }

@@ -25,6 +25,7 @@ use crate::config::{CreateConfig, KafkaConfig};
 use crate::finding::{self, Finding};
 use crate::kafka::{self, METADATA_TIMEOUT, Probe, Role};
 use crate::offsets::{aligned, say};
+use crate::terminal::counted;
 use admin::{Mode, Refusal};
 pub use differ::{Change, Difference, Found, differences};
 use wanted::{Cluster, gather};
@@ -224,25 +225,31 @@ impl<'a> Brokers<'a> {
                 format!("grant this user {right}")
             }
             RDKafkaErrorCode::InvalidReplicationFactor => {
-                let brokers = if self.count == 1 { "1 broker".into() } else { format!("{} brokers", self.count) };
-                format!("the cluster has {brokers}: mend `replication` in the file, or add brokers")
+                let brokers = counted(self.count, "broker");
+                format!("the cluster has {brokers}: fix `replication` in the file, or add brokers")
             }
             RDKafkaErrorCode::PolicyViolation => {
-                "a policy of the brokers forbids it: mend the file, or ask who runs them".into()
+                "a policy of the brokers forbids it: fix the file, or ask who runs them".into()
             }
-            RDKafkaErrorCode::InvalidConfig | RDKafkaErrorCode::InvalidRequest => {
-                "mend the setting in the file; tiered storage must be switched on in the brokers first".into()
-            }
-            RDKafkaErrorCode::InvalidPartitions => "mend `partitions` in the file".into(),
+            RDKafkaErrorCode::InvalidConfig | RDKafkaErrorCode::InvalidRequest => setting_cure(reason).into(),
+            RDKafkaErrorCode::InvalidPartitions => "fix `partitions` in the file".into(),
             _ => "see to the brokers, then run this again".into(),
         };
         format!("{what}: {reason}\n    {cure}")
     }
 }
 
+/// The broker says which setting it refuses; it does not say how to let it.
+fn setting_cure(reason: &str) -> &'static str {
+    if reason.contains("Tiered Storage functionality is disabled") {
+        return "switch tiered storage on in the brokers (remote.log.storage.system.enable), or take remote.storage.enable out of \
+                the file";
+    }
+    "fix the setting in the file"
+}
+
 fn sizes(partitions: usize, replication: usize) -> String {
-    let partitions = if partitions == 1 { "1 partition".into() } else { format!("{partitions} partitions") };
-    format!("{partitions}, replication {replication}")
+    format!("{}, replication {replication}", counted(partitions, "partition"))
 }
 
 fn table(differences: &[Difference]) -> String {

@@ -15,8 +15,8 @@ pub enum TransactionError {
     },
     /// Another live process uses the same transactional id.
     #[error(
-        "another process has taken over transactional id {transactional_id}; this one leaves so that the two do not \
-         throw each other out for ever: give every process its own `instance`"
+        "fenced by another process with the same transactional id {transactional_id}; exiting. Give each process a unique \
+         `instance`"
     )]
     Fenced {
         /// The shared id.
@@ -30,7 +30,7 @@ pub enum TransactionError {
     },
 }
 
-/// Why a transaction was given up.
+/// Why a transaction was aborted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// Kafka demanded an abort.

@@ -2,7 +2,7 @@
 """CPU seconds per million events, events per second and peak memory of `pressline run`, beside a bare pass-through and a
 read-only consumer of the same records, in the same run and in turns. Prints a Markdown table.
 
-Run it through `make bench`, which starts the services. Place databases: PRESSLINE_BENCH_MMDB (files separated by colons),
+Run it through `make bench`, which starts the services. GeoIP databases: PRESSLINE_BENCH_MMDB (files separated by colons),
 else the bundled one.
 """
 
@@ -166,7 +166,7 @@ files = {json.dumps([os.path.abspath(f) for f in mmdb])}
 
 def relay(raw: str, events: int, mmdb: list[str], run: str) -> dict:
     daemon = relaying(raw, f"bench_out_{run}", mmdb)
-    # Reading and verifying the place databases is done once a start, not per event: shown apart.
+    # Reading and verifying the GeoIP databases is done once a start, not per event: shown apart.
     daemon.wait(lambda: "relaying, each event" in daemon.log.read_text(), "start")
     start_cpu, started = cpu_so_far(daemon.process.pid), time.monotonic()
     # Rendering the metrics is work of the process that is measured, so they are asked for seldom.
@@ -183,7 +183,7 @@ MEASURES = {"read only": read_only, "pass-through, transactions": pass_through, 
 
 def table(results: dict[str, list[dict]], events: int, mmdb: list[str]) -> str:
     lines = [
-        f"{events:,} events, {PARTITIONS} partitions, lz4, {len(results['read only'])} rounds in turns; place files "
+        f"{events:,} events, {PARTITIONS} partitions, lz4, {len(results['read only'])} rounds in turns; GeoIP files "
         f"{', '.join(Path(f).name for f in mmdb)} ({sum(os.path.getsize(f) for f in mmdb) / 1e6:.0f} MB); machine: "
         f"{machine()}; {time.strftime('%Y-%m-%d')}", "",
         "| | CPU s per million events: min | median | events/s: max | median | peak RSS MB |", "|---|---|---|---|---|---|"]
@@ -195,7 +195,7 @@ def table(results: dict[str, list[dict]], events: int, mmdb: list[str]) -> str:
     ours, bare = (results[n] for n in ("pressline run, exactly once", "pass-through, transactions"))
     ratios = [a["cpu"] / b["cpu"] for a, b in zip(ours, bare)]
     lines += ["", f"pressline's CPU over the pass-through's, round by round: {', '.join(f'{r:.2f}' for r in ratios)}; "
-              f"reading and checking the place files at start: {statistics.median(r['start_cpu'] for r in ours):.2f} CPU s; "
+              f"reading and checking the GeoIP files at start: {statistics.median(r['start_cpu'] for r in ours):.2f} CPU s; "
               f"with the group's first join left out {max(events / r['seconds_flowing'] for r in ours):,.0f} events/s at best"]
     return "\n".join(lines)
 

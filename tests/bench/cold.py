@@ -3,7 +3,7 @@
 searches another part of the tables, and every place is made ready for the first time. Prints events per second and CPU
 seconds per million, from the first batch on.
 
-Run it through `make bench-cold`, which starts the services. Place databases: PRESSLINE_BENCH_MMDB (files separated by colons).
+Run it through `make bench-cold`, which starts the services. GeoIP databases: PRESSLINE_BENCH_MMDB (files separated by colons).
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main() -> int:
     # The cache's gauge is set when librdkafka gives its statistics.
     places = daemon.wait(lambda: daemon.metric("pressline_place_cache_entries"), "statistics")
     peak = daemon.stop()["rss_mb"]
-    print(f"{options.events:,} presses, each from another /24; place files {', '.join(Path(f).name for f in mmdb)}; {places:,.0f} places "
+    print(f"{options.events:,} presses, each from another /24; GeoIP files {', '.join(Path(f).name for f in mmdb)}; {places:,.0f} places "
           f"in the cache; peak RSS {peak:.0f} MB; machine: {machine()}; {time.strftime('%Y-%m-%d')}")
     print(f"{options.events / seconds:,.0f} events/s, {cpu * 1e6 / options.events:.2f} CPU s per million events")
     return 0

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Place databases replaced again and again during a stream of events, on a real Kafka: whether an event is lost, how long the
+"""GeoIP databases replaced again and again during a stream of events, on a real Kafka: whether an event is lost, how long the
 outputs pause, what happens to memory. Prints figures; exits with 1 if one is not as promised.
 
-Run it through `make bench-reload`, which starts the services. Place databases: PRESSLINE_BENCH_MMDB (files separated by
+Run it through `make bench-reload`, which starts the services. GeoIP databases: PRESSLINE_BENCH_MMDB (files separated by
 colons), else those of the cache folder (DB-IP City Lite, 134 MB), else the bundled one. A pause is the time between two
 moments at which a read_committed consumer of the output got records, while the stream runs; so it also holds whatever else
 the machine, the broker and the generator do. That is why others stand beside it: the longest one without a reload, that
@@ -167,7 +167,7 @@ def measure(options: argparse.Namespace, databases: Databases) -> int:
         since = time.monotonic()
         databases.replace()
         wanted = (number + 1) * len(databases.files)
-        daemon.wait(lambda: daemon.log.read_text().count("place database replaced") >= wanted, "reload")
+        daemon.wait(lambda: daemon.log.read_text().count("GeoIP database replaced") >= wanted, "reload")
         windows.append((since, time.monotonic() + 1))
     during_stream = generator.poll() is None
     last = time.monotonic()

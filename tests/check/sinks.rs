@@ -75,7 +75,7 @@ async fn databases_that_are_not_there() {
     );
     let text = house.text(&house.check(true).await);
     has(&text, "sink.postgres.host: PostgreSQL 127.0.0.1:1/d: cannot connect: Connection refused");
-    has(&text, "\n    start the server, mend sink.postgres.host and port, or open the port\n");
+    has(&text, "\n    start the server, fix sink.postgres.host and port, or open the port\n");
     has(&text, "sink.clickhouse.url: ClickHouse http://127.0.0.1:1: connection failed: ");
     has(&text, "\n    is the server up, and sink.clickhouse.url its HTTP interface?\n");
     // The registry, which relay and sinks share, is complained of once.

@@ -1,5 +1,5 @@
 """The faults. Each is a function (world, times, random) that does its fault `times` times under load; what must hold in
-the end for every one of them (nothing lost, nothing doubled, in order, right) is checked by the caller."""
+the end for every one of them (nothing lost, nothing duplicated, in order, right) is checked by the caller."""
 
 import signal
 import struct

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """One, two and three processes on six partitions under steady load: how evenly the work is shared, how long outputs pause
-when a process joins, is started again, leaves or is killed, and that nothing is lost or doubled meanwhile; with and
+when a process joins, is started again, leaves or is killed, and that nothing is lost or duplicated meanwhile; with and
 without static membership, all time-outs as they are by default.
 
     tests/stack/stack.py run -- python3 tests/faults/scaling.py [--rate 3000] [--seconds 10]

@@ -17,7 +17,7 @@ from world import PARTITIONS, Failure, await_that, service
 
 # Presses that do not come from the relay.
 ZONED = 480
-# Places with their time zones, which the bundled place database does not have.
+# Places with their time zones, which the bundled GeoIP database does not have.
 ZONES = (
     ("Germany", "DE", "Berlin", 52.52, 13.40, "Europe/Berlin"),
     ("Japan", "JP", "Tokyo", 35.68, 139.69, "Asia/Tokyo"),

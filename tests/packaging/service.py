@@ -205,7 +205,7 @@ class Service(Test):
 
     def reload(self):
         self.systemctl("reload", "pressline")
-        self.until("the place databases to be read again", lambda: "place database replaced" in self.journal())
+        self.until("the GeoIP databases to be read again", lambda: "GeoIP database replaced" in self.journal())
         self.assertEqual(self.show("NRestarts"), "0")
 
     def watchdog(self):

@@ -90,10 +90,7 @@ fn a_position_is_shown_and_set_and_read_from() {
     assert_eq!(database.position(0), "100", "nothing is set without a yes");
 
     let said = load.tool_ok(&["offsets", "set", "--partition", "0", "--to", "40", "--yes"]);
-    holds_all(
-        &said,
-        &["up to 60 offsets are loaded again", "position changed: set by hand", "before=\"100\" after=40"],
-    );
+    holds_all(&said, &["up to 60 offsets loaded again", "position changed: set by hand", "before=\"100\" after=40"]);
     assert_eq!((database.position(0), database.position(1)), ("40".into(), "10".into()));
     load.send(0, 100..101);
     load.load_all();
@@ -166,14 +163,14 @@ fn a_change_is_asked_about_and_only_a_yes_is_one() {
     for answer in ["n", "", "yep"] {
         let (ok, said) = load.on_a_terminal(&set, answer);
         assert!(!ok, "{said}");
-        holds_all(&said, &["up to 15 offsets are loaded again", "Do it? [y/N] ", "error: nothing was changed"]);
+        holds_all(&said, &["up to 15 offsets loaded again", "Proceed? [y/N] ", "Cancelled"]);
         assert_eq!(database.position(0), "20", "{answer:?} is no yes");
     }
     for (answer, to) in [("y", "5"), ("yes", "6")] {
         let set = ["offsets", "set", "--partition", "0", "--to", to];
         let (ok, said) = load.on_a_terminal(&set, answer);
         assert!(ok, "{said}");
-        holds_all(&said, &["Do it? [y/N] ", "position changed: set by hand"]);
+        holds_all(&said, &["Proceed? [y/N] ", "position changed: set by hand"]);
         assert_eq!(database.position(0), to);
     }
 }

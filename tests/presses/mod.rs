@@ -1,4 +1,4 @@
-//! Raw presses and a place database for tests and benchmarks: plain bytes, made up, always the same.
+//! Raw presses and a GeoIP database for tests and benchmarks: plain bytes, made up, always the same.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -105,7 +105,7 @@ fn cases() -> Vec<Case> {
             "unknown_action",
             "action",
             with("action", json!(ADDRESS)),
-            "action: the action is not on the pipeline's list: add it to `actions`, or mend the sender",
+            "action: the action is not on the pipeline's list: add it to `actions`, or fix the sender",
         ),
         case("implausible_timestamp", "timestamp", with("timestamp", json!(second)), "(looks like seconds)"),
         case(

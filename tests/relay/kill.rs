@@ -1,4 +1,4 @@
-//! Two processes share a topic under load while one of them, in turn, is killed: nothing lost, nothing doubled, order kept.
+//! Two processes share a topic under load while one of them, in turn, is killed: nothing lost, nothing duplicated, order kept.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -26,7 +26,7 @@ fn a_relay_goes_on_where_it_is_set() {
     assert_eq!(relay.stop(), 0);
     let (ok, text) = tool(&world, &set);
     assert!(ok);
-    holds_all(&text, &["up to 10 offsets are relayed again", "before=\"100\" after=90"]);
+    holds_all(&text, &["up to 10 offsets relayed again", "before=\"100\" after=90"]);
     let mut relay = world.run(&[]);
     world.await_relayed(&mut relay);
     assert_eq!(relay.stop(), 0);

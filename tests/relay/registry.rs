@@ -145,7 +145,7 @@ fn a_registry_that_is_down_is_waited_for_and_once_running_not_needed() {
     let url = gate.url(&world.registry);
     let mut relay = world.run(&[&format!("registry.url={url}")]);
     relay.await_page(503, &format!("start: schema registry {url}: not available: "));
-    relay.await_page(503, "start the registry, or mend registry.url; pressline waits for it");
+    relay.await_page(503, "start it, or fix registry.url");
     assert_eq!(relay.get("/livez").0, 200);
     assert_eq!(relay.metrics().sum("pressline_pipeline_ready"), 0.0);
 

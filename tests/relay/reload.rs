@@ -1,4 +1,4 @@
-//! Place databases replaced while events flow, refused ones, old ones, small places.
+//! GeoIP databases replaced while events flow, refused ones, old ones, small places.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -78,7 +78,7 @@ fn a_database_replaced_while_events_flow_is_taken_and_no_event_is_lost() {
     world.await_relayed(&mut relay);
     replace(&world, &edition("Beta", NOVEMBER));
     let mut next = 500;
-    while !relay.log().contains("place database replaced") {
+    while !relay.log().contains("GeoIP database replaced") {
         world.send(&presses((next % 3) as i32, next..next + 20));
         next += 20;
         assert!(next < 100_000, "not replaced:\n{}", relay.log());
@@ -112,7 +112,7 @@ fn a_truncated_database_is_refused_and_told_and_the_old_one_answers() {
     let mut relay = run(&world, &[]);
     let new = edition("Beta", NOVEMBER);
     replace(&world, &new[..new.len() / 2]);
-    relay.await_log("place database refused");
+    relay.await_log("GeoIP database refused");
     holds_all(&relay.log(), &["the one that was loaded stays in use: ", "places.mmdb: not a MaxMind DB file"]);
     assert_eq!((reloads(&mut relay, "taken"), reloads(&mut relay, "refused")), (0.0, 1.0));
     assert_eq!(relay.metrics().sum("pressline_mmdb_build_timestamp_seconds"), OCTOBER as f64);
@@ -123,7 +123,7 @@ fn a_truncated_database_is_refused_and_told_and_the_old_one_answers() {
     await_that("the answer to SIGHUP", || reloads(&mut relay, "refused") == 2.0);
     // The same file, its end written behind it, in place.
     std::fs::write(file(&world), &new).unwrap();
-    relay.await_log("place database replaced");
+    relay.await_log("GeoIP database replaced");
     std::thread::sleep(Duration::from_secs(1));
     world.send(&presses(1, 100..200));
     world.await_relayed(&mut relay);
@@ -141,7 +141,7 @@ fn an_old_database_fails_readiness_only_and_tags_where_it_is_to() {
     std::fs::write(file(&world), edition("Alpha", 1_600_000_000)).unwrap();
     let old = ["place.max_age_days=45", "place.on_stale=fail_readiness", "place.min_addresses=1024"];
     let mut relay = run(&world, &old);
-    relay.await_page(503, "place databases: places.mmdb was built");
+    relay.await_page(503, "GeoIP databases: places.mmdb was built");
     world.send(&presses(0, 0..10));
     world.await_relayed(&mut relay);
     assert_eq!(relay.metrics().sum("pressline_mmdb_stale"), 1.0);
@@ -149,7 +149,7 @@ fn an_old_database_fails_readiness_only_and_tags_where_it_is_to() {
     relay.await_ready();
     assert_eq!(relay.metrics().sum("pressline_mmdb_stale"), 0.0);
     assert_eq!(relay.stop(), 0);
-    holds_all(&relay.log(), &["stale place database: places.mmdb was built", "place.max_age_days is 45"]);
+    holds_all(&relay.log(), &["stale GeoIP database: places.mmdb was built", "place.max_age_days is 45"]);
     // 256 addresses are too few for a city.
     let small: Vec<Value> = world.output().into_iter().map(|(_, value)| value).collect();
     let place = |value: &Value| (value["city_name"].clone(), value["latitude"].clone(), value["country_code"].clone());
@@ -157,7 +157,7 @@ fn an_old_database_fails_readiness_only_and_tags_where_it_is_to() {
 
     replace(&world, &edition("Gamma", 1_600_000_000));
     let mut relay = run(&world, &["place.max_age_days=45", "place.on_stale=tag"]);
-    relay.await_log("stale place database");
+    relay.await_log("stale GeoIP database");
     world.send(&presses(0, 10..20));
     world.await_relayed(&mut relay);
     relay.await_ready();

@@ -30,7 +30,7 @@ fn a_stop_under_load_is_quick_and_loses_and_doubles_nothing() {
         let begun = Instant::now();
         assert_eq!(relay.stop(), 0);
         println!("stopped after {:.2} s", begun.elapsed().as_secs_f64());
-        holds_all(&relay.log(), &["stopping: open batches are finished", "pipeline ended"]);
+        holds_all(&relay.log(), &["shutting down, finishing open batches", "pipeline ended"]);
         assert!(!relay.log().contains("not everything ended in time"), "{}", relay.log());
         world.cluster.await_nothing_open(&world.out);
     }
@@ -44,7 +44,7 @@ fn a_stop_under_load_is_quick_and_loses_and_doubles_nothing() {
     assert_eq!(verdict(&world, &sent), Verdict::default());
 }
 
-/// A transaction given up in the very moment of the stop: its producer would have been replaced, and is not any more.
+/// A transaction aborted in the very moment of the stop: its producer would have been replaced, and is not any more.
 #[test]
 fn a_writer_that_is_done_leaves_no_transaction_open() {
     let Some(world) = calm_world("done", 1) else { return };
@@ -91,7 +91,8 @@ fn of_two_with_one_name_one_leaves_and_the_other_goes_on() {
         &loser.log(),
         &[
             &format!("another process has taken over transactional id pressline.{}.twin.0", world.name),
-            "this one leaves so that the two do not throw each other out for ever: give every process its own `instance`",
+            "fenced by another process with the same transactional id",
+            "Give each process a unique `instance`",
         ],
     );
     // The other one takes all partitions and keeps running.

@@ -1,4 +1,4 @@
-//! Raw events go through the relay again, with today's place database, into another topic: each once, dead letters too.
+//! Raw events go through the relay again, with today's GeoIP database, into another topic: each once, dead letters too.
 
 use std::collections::BTreeMap;
 

@@ -124,8 +124,8 @@ impl Target {
         Err(SourceError::Refused(format!(
             "topic {}, partition {partition}: the insert of offsets {start} to {} was begun, {} has {found} of these {count} \
              offsets, and those before {first} were deleted by retention, so that nobody can tell whether the others were \
-             records. To go on behind the range: {}; to load again what the topic still has from {first} on, in part \
-             doubled: {}",
+             records. To go on behind the range: {}; to load again what the topic still has from {first} on, some of it \
+             twice: {}",
             self.topic,
             end - 1,
             table.place(),

@@ -254,7 +254,7 @@ fn names<'a>(row: &Row<'a>) -> impl Iterator<Item = (&'a str, u64)> {
     main.into_iter().chain(alternates.map(|name| (name, ALTERNATE)))
 }
 
-/// Whether a name is in Latin letters, with or without accents: place databases have no others.
+/// Whether a name is in Latin letters, with or without accents: GeoIP databases have no others.
 fn is_latin(name: &str) -> bool {
     name.chars().all(|c| !c.is_alphabetic() || c < '\u{250}' || ('\u{1e00}'..'\u{1f00}').contains(&c))
 }

@@ -163,7 +163,7 @@ impl<'a> Row<'a> {
             column: format!("column {} ({})", column.0, column.1),
             found: format!("`{shown}{more}`"),
             expected,
-            cure: "take the file from GeoNames' dump as it is, or mend the line",
+            cure: "take the file from GeoNames' dump as it is, or fix the line",
         }
     }
 

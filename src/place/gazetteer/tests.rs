@@ -189,7 +189,7 @@ fn a_bad_line_is_refused_with_its_place() {
     assert_eq!(
         with("48.85341", "48,85"),
         "DIR/cities.txt:2: column 5 (latitude): found `48,85`, expected degrees from -90 to 90; take the file from \
-         GeoNames' dump as it is, or mend the line"
+         GeoNames' dump as it is, or fix the line"
     );
     for (from, to, expected) in [
         ("48.85341", "NaN", "column 5 (latitude): found `NaN`, expected degrees from -90 to 90"),

@@ -1,0 +1,182 @@
+//! What people see of the commands: how wide the terminal is, one bar at a time with lines above it, numbers with their noun.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::sync::{Mutex, PoisonError};
+
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+
+/// Columns where nobody says how many there are.
+const USUAL_COLUMNS: usize = 80;
+
+/// The bar on the terminal, if one is shown: a log line has to clear it first.
+static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// Columns of the terminal that standard output is; of a file or a pipe as many as `COLUMNS` says, else `None`.
+pub fn columns() -> Option<usize> {
+    let stdout = io::stdout();
+    let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(stdout.as_fd()).ok()).flatten();
+    let said = || std::env::var("COLUMNS").ok()?.parse().ok();
+    size.map(|size| usize::from(size.ws_col)).or_else(said).filter(|columns| *columns > 0)
+}
+
+/// [`columns`], or the usual number.
+pub fn columns_or_usual() -> usize {
+    columns().unwrap_or(USUAL_COLUMNS)
+}
+
+/// A number with its noun: `1 offset`, `2 offsets`.
+pub fn counted<N: Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
+    let s = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {noun}{s}")
+}
+
+/// A bar on standard error, cleared when it is dropped.
+#[derive(Debug)]
+pub struct Bar(ProgressBar);
+
+impl Bar {
+    /// Of so many things, or of nobody knows how many. `None` where standard error is no terminal.
+    pub fn new(total: Option<u64>, things: &str) -> Option<Self> {
+        if !io::stderr().is_terminal() {
+            return None;
+        }
+        let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+        let bar = match style(total.is_some(), things) {
+            Ok(style) => bar.with_style(style),
+            Err(_) => bar,
+        };
+        *shown() = Some(bar.clone());
+        Some(Self(bar))
+    }
+
+    /// So many were done before: they tell nothing about the speed now.
+    pub fn begin_at(&self, done: u64) {
+        self.0.set_position(done);
+        self.0.reset_eta();
+    }
+
+    /// So many are done.
+    pub fn at(&self, done: u64) {
+        self.0.set_position(done);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        *shown() = None;
+        self.0.finish_and_clear();
+    }
+}
+
+fn style(bounded: bool, things: &str) -> Result<ProgressStyle, indicatif::style::TemplateError> {
+    let template = if bounded {
+        // The bar takes what the words leave of the line.
+        format!("{{wide_bar}} {{human_pos}}/{{human_len}} {things}, {{rate}}, {{eta}} left")
+    } else {
+        format!("{{spinner}} {{human_pos}} {things}, {{rate}}")
+    };
+    let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let _ = write!(out, "{:.0}/s", state.per_sec());
+    };
+    Ok(ProgressStyle::with_template(&template)?.with_key("rate", rate))
+}
+
+fn shown() -> std::sync::MutexGuard<'static, Option<ProgressBar>> {
+    SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does something that writes whole lines to the terminal, with the bar out of the way.
+pub fn above_bar<R>(write: impl FnOnce() -> R) -> R {
+    // Not held while it writes: what it calls may come here too.
+    let bar = shown().clone();
+    match bar {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
+/// Standard error for the log, above the bar.
+#[derive(Debug)]
+pub struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        above_bar(|| io::stderr().write(line))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use indicatif::{ProgressDrawTarget, TermLike};
+
+    use super::*;
+
+    /// Keeps what is written to it.
+    #[derive(Clone, Debug)]
+    struct Kept(u16, Arc<Mutex<String>>);
+
+    impl TermLike for Kept {
+        fn width(&self) -> u16 {
+            self.0
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write_str(text)
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.1.lock().unwrap().push_str(text);
+            Ok(())
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            self.1.lock().unwrap().clear();
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn one_of_something_is_not_several() {
+        assert_eq!(counted(1, "offset"), "1 offset");
+        assert_eq!(counted(0_i32, "partition"), "0 partitions");
+        assert_eq!(counted(2_u64, "dead letter"), "2 dead letters");
+    }
+
+    #[test]
+    fn a_bar_fills_the_terminal_and_no_more() {
+        for width in [60, 80, 120] {
+            let term = Kept(width, Arc::default());
+            let bar =
+                ProgressBar::with_draw_target(Some(1_000_000), ProgressDrawTarget::term_like(Box::new(term.clone())));
+            bar.set_style(style(true, "offsets").unwrap());
+            bar.set_position(123_456);
+            bar.tick();
+            let shown = term.1.lock().unwrap().clone();
+            assert_eq!(shown.trim_end().chars().count(), usize::from(width), "{shown}");
+            assert!(shown.contains("123,456/1,000,000 offsets, "), "{shown}");
+            // Whole numbers: no fraction of a record.
+            assert!(!shown.contains('.'), "{shown}");
+        }
+    }
+}
