@@ -12,6 +12,12 @@ within = timeout --kill-after=30 $(or $(LIMIT),$(1))m $(2) || { code=$$?; [ $$co
 # Damaged GeoIP databases that `make soak` tries; `make test` tries 10,000.
 MMDB_MUTANTS ?= 1000000
 
+# For `pressline --version`; only the program itself is linked again when it changes.
+ifndef PRESSLINE_COMMIT
+PRESSLINE_COMMIT := $(shell git describe --always --dirty --exclude '*' --abbrev=12 2>/dev/null)
+endif
+export PRESSLINE_COMMIT
+
 .DEFAULT_GOAL := help
 .PHONY: help build test test-programs test-faults test-cargo test-leaks test-grafana test-service test-relay-faults test-load-faults unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana soak mutants fuzz scaling profile instructions bench-reload bench-outage bench-cold
 

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::config::load::{self, Sources};
 use crate::config::secret::{self, SecretError};
 use crate::config::{KafkaConfig, PipelineConfig, RegistryConfig, properties};
-use crate::finding::Finding;
+use crate::finding::{Finding, check_readable};
 use crate::kafka::Role;
 
 /// Prefix of environment variables; `__` separates tables.
@@ -183,12 +183,7 @@ fn finding(error: &figment::Error, file: Option<&Path>) -> Finding {
 }
 
 fn unreadable(file: &Path, error: &std::io::Error) -> Finding {
-    Finding::error(
-        file.display().to_string(),
-        "--config",
-        format!("cannot be read: {error}"),
-        "name an existing file that this user may read",
-    )
+    Finding::error(file.display().to_string(), "--config", format!("cannot be read: {error}"), check_readable())
 }
 
 #[cfg(test)]

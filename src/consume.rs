@@ -29,7 +29,8 @@ pub struct ConsumeArgs {
     /// From the first record on [default: the last 10 offsets of each partition; with --follow, new records only]
     #[arg(long, conflicts_with = "from")]
     pub from_beginning: bool,
-    /// From a time (2026-01-31T12:00:00Z, or a date) or an offset on; a negative number is so many before the end
+    /// From a time (2026-01-31T12:00:00Z, a date, or -1h for an hour ago) or an offset on; a negative number is so many
+    /// before the end
     #[arg(long, value_name = "TIME|OFFSET", allow_hyphen_values = true)]
     pub from: Option<Start>,
     /// Stop after so many records
@@ -77,7 +78,7 @@ impl FromStr for Start {
             Ok(offset) => Ok(Self::Last(offset.saturating_neg())),
             Err(_) => crate::generate::parse_time(text)
                 .map(Self::Time)
-                .map_err(|_| "expected an offset, or a time such as 2026-01-31T12:00:00Z".into()),
+                .map_err(|_| "expected an offset, or a time such as 2026-01-31T12:00:00Z or -1h".into()),
         }
     }
 }

@@ -119,6 +119,11 @@ impl Enricher {
         self
     }
 
+    /// With less told of places in which few people live.
+    pub fn with_coarsening(self, coarsening: Coarsening) -> Self {
+        Self { coarsening, ..self }
+    }
+
     /// An enricher over databases that are replaced while it works; it takes the new ones at [`Enricher::refresh`].
     /// `caches` as in [`Enricher::new`].
     pub fn following(

@@ -32,6 +32,23 @@ pub struct Finding {
     pub cure: String,
 }
 
+/// What to do about a file that cannot be read.
+pub fn check_readable() -> String {
+    format!("check the path, and that {} may read it", user())
+}
+
+/// The user that this process runs as, by name where it has one.
+fn user() -> String {
+    let id = rustix::process::geteuid().as_raw();
+    let known = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = known.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
+    });
+    name.map_or_else(|| format!("the user with id {id}"), |name| format!("user {name}"))
+}
+
 impl Finding {
     /// A finding that stops the pipeline.
     pub fn error(

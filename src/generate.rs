@@ -43,8 +43,8 @@ pub struct GenerateArgs {
     /// The same seed, start and options give the same data
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Time of the first event, ISO 8601, such as 2026-01-31T12:00:00Z [default: so that it ends now]
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    /// Time of the first event, such as 2026-01-31T12:00:00Z, or -1h for an hour ago [default: so that it ends now]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
     pub start: Option<Timestamp>,
     /// Spread the --count events over this long, such as 7d or 1h30m
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
@@ -258,13 +258,21 @@ impl Pace {
     }
 }
 
-/// ISO 8601 with an offset or `Z`, or a date alone, which means its midnight in UTC.
+/// ISO 8601 with an offset or `Z`; a date alone, which means its midnight in UTC; or so long ago, such as `-1h`.
 pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
+    if let Some(ago) = parse_ago(text) {
+        return Timestamp::now().checked_sub(ago).map_err(|error| error.to_string());
+    }
     let date = jiff::civil::Date::from_str(text).ok().filter(|_| text.len() == 10);
     match date {
         Some(date) => Ok(jiff::tz::Offset::UTC.to_timestamp(date.at(0, 0, 0, 0)).map_err(|e| e.to_string())?),
-        None => Timestamp::from_str(text).map_err(|_| "expected a time such as 2026-01-31T12:00:00Z".into()),
+        None => Timestamp::from_str(text).map_err(|_| "expected a time such as 2026-01-31T12:00:00Z or -1h".into()),
     }
+}
+
+/// `-1h`, `-90m`, `-7d`: a minus and a duration, which is not zero.
+pub(crate) fn parse_ago(text: &str) -> Option<std::time::Duration> {
+    parse_duration(text.strip_prefix('-')?).ok().filter(|ago| !ago.is_zero())
 }
 
 fn parse_duration(text: &str) -> Result<std::time::Duration, String> {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -97,14 +97,75 @@ async fn ready(State(pages): State<Pages>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n", waits.join("\n"))).into_response()
 }
 
-async fn index(State(pages): State<Pages>) -> String {
-    let credits: BTreeSet<String> = pages.pipelines.iter().flat_map(|pipeline| pipeline.credits()).collect();
+/// For people: each pipeline's state and the other pages, as HTML for a browser and as text for `curl`.
+async fn index(State(pages): State<Pages>, headers: HeaderMap) -> Response {
+    let wants_html = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    if wants_html.is_some_and(|accept| accept.contains("text/html")) {
+        Html(index_html(&pages)).into_response()
+    } else {
+        index_text(&pages).into_response()
+    }
+}
+
+const LINKS: [(&str, &str); 3] = [
+    ("/metrics", "for Prometheus"),
+    ("/readyz", "whether every pipeline has what it needs"),
+    ("/livez", "whether the process runs"),
+];
+
+/// Name and state of each pipeline, ended ones and those that were not started too.
+fn states(pages: &Pages) -> Vec<(String, String)> {
+    let started = pages.pipelines.iter().map(|pipeline| {
+        let waits = pipeline.waiting_for();
+        let state = match (pipeline.has_ended(), waits.is_empty()) {
+            (true, true) => "ended".to_string(),
+            (true, false) => format!("ended: {}", waits.join("; ")),
+            (false, true) => "ready".to_string(),
+            (false, false) => format!("not ready: {}", waits.join("; ")),
+        };
+        (pipeline.name().to_string(), state)
+    });
+    let broken = pages.broken.iter().map(|line| match line.split_once(": ") {
+        Some((name, state)) => (name.to_string(), state.to_string()),
+        None => (line.clone(), "not started".to_string()),
+    });
+    started.chain(broken).collect()
+}
+
+fn credits(pages: &Pages) -> BTreeSet<String> {
+    pages.pipelines.iter().flat_map(|pipeline| pipeline.credits()).collect()
+}
+
+fn index_text(pages: &Pages) -> String {
+    let mut lines = vec![format!("pressline {}", env!("CARGO_PKG_VERSION")), String::new()];
+    lines.extend(states(pages).into_iter().map(|(name, state)| format!("{name}: {state}")));
+    lines.push(String::new());
+    lines.extend(LINKS.iter().map(|(path, what)| format!("{path:<9} {what}")));
+    lines.push(String::new());
+    lines.extend(credits(pages));
+    lines.join("\n") + "\n"
+}
+
+fn index_html(pages: &Pages) -> String {
+    let rows = states(pages)
+        .into_iter()
+        .map(|(name, state)| format!("<tr><td><b>{}</b></td><td>{}</td></tr>\n", escaped(&name), escaped(&state)));
+    let links = LINKS.iter().map(|(path, what)| format!("<li><a href=\"{path}\">{path}</a> {what}</li>\n"));
+    let credits: Vec<String> = credits(pages).iter().map(|credit| escaped(credit)).collect();
     format!(
-        "pressline {}\n\n/metrics  for Prometheus\n/readyz   whether every pipeline has what it needs\n/livez    whether the \
-         process runs\n\n{}\n",
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>pressline</title>\n\
+         <style>body {{ font-family: sans-serif; margin: 2em }} td {{ padding: 0.2em 1em 0.2em 0; vertical-align: top }}</style>\n\
+         <h1>pressline {}</h1>\n<table>\n{}</table>\n<ul>\n{}</ul>\n<p>{}</p>\n</html>\n",
         env!("CARGO_PKG_VERSION"),
-        credits.into_iter().collect::<Vec<_>>().join("\n")
+        rows.collect::<String>(),
+        links.collect::<String>(),
+        credits.join("<br>")
     )
+}
+
+/// Text for HTML: what brokers and servers say stands in states.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// Asks a running pressline whether it is ready; for container health checks. Errors: what it answered.
@@ -121,4 +182,32 @@ pub async fn is_ready(listen: SocketAddr) -> Result<(), String> {
     let ok = answer.status().is_success();
     let text = answer.text().await.unwrap_or_default();
     if ok { Ok(()) } else { Err(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_page_tells_each_pipelines_state() {
+        let ready = Arc::new(Status::new("presses"));
+        ready.set("start", "");
+        let waiting = Arc::new(Status::new("clicks"));
+        waiting.set("start", "broker <b> & co");
+        let broken = vec!["pipelines/x.toml: not started, 1 finding(s)".to_string()];
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let pages = Pages { metrics: recorder.handle(), pipelines: vec![ready, waiting], broken };
+        let text = index_text(&pages);
+        for line in [
+            "presses: ready",
+            "clicks: not ready: start: broker <b> & co",
+            "pipelines/x.toml: not started, 1 finding(s)",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        assert!(text.contains("/readyz   whether"), "{text}");
+        let html = index_html(&pages);
+        assert!(html.contains("broker &lt;b&gt; &amp; co") && !html.contains("<b> &"), "{html}");
+        assert!(html.contains("<a href=\"/metrics\">"), "{html}");
+    }
 }

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 use pressline::config::load::Sources;
@@ -14,14 +15,16 @@ use pressline::generate::GenerateArgs;
 use pressline::locate::{self, LocateArgs};
 use pressline::offsets::{self, OffsetsArgs};
 use pressline::places::{self, PlacesArgs};
+use pressline::produce::{self, ProduceArgs};
 use pressline::reconcile::{self, ReconcileArgs};
 use pressline::replay::{self, ReplayArgs};
+use pressline::try_events::{self, TryArgs};
 use pressline::{allocator, check, config, consume, crash, daemon, generate, topics};
 
-/// Relays button presses from Kafka to Kafka: looks up the place, drops the address, writes Avro, each event exactly
-/// once.
+/// Geolocates button presses from a Kafka topic, strips the IP address, writes Avro with exactly-once semantics, and loads it
+/// into PostgreSQL and ClickHouse.
 #[derive(Parser)]
-#[command(version, propagate_version = true)]
+#[command(version = version(), propagate_version = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -33,8 +36,12 @@ enum Command {
     Run(ConfigArgs),
     /// Validate configuration, schemas and GeoIP databases without running anything
     Check(CheckArgs),
+    /// Show what would come out of events in a file, without Kafka; exit code 0 if none would be a dead letter
+    Try(TryArgs),
     /// Send fake presses to the ingress topic
     Generate(GenerateArgs),
+    /// Send events in a file to the ingress topic
+    Produce(ProduceArgs),
     /// Print a topic's records, decoded
     Consume(ConsumeArgs),
     /// See it work: everything in this process, in memory, with fake visitors and a mock Kafka
@@ -83,6 +90,9 @@ struct CheckArgs {
     /// standard error
     #[arg(long)]
     data_flow: bool,
+    /// Print only the statements that make the sinks' tables, as auto_create would run them
+    #[arg(long, conflicts_with_all = ["data_flow", "json", "online"])]
+    ddl: bool,
 }
 
 #[derive(Subcommand)]
@@ -115,10 +125,16 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => daemon::run(&args.sources()),
         Command::Check(args) => {
-            let wanted = check::Wanted { online: args.online, json: args.json, data_flow: args.data_flow };
+            let wanted =
+                check::Wanted { online: args.online, json: args.json, data_flow: args.data_flow, ddl: args.ddl };
             check::command(&args.config.sources(), wanted)
         }
+        Command::Try(args) => match try_events::run(&args) {
+            Ok(false) => ExitCode::FAILURE,
+            result => exit(result.map(drop)),
+        },
         Command::Generate(args) => exit(generate::run(&args)),
+        Command::Produce(args) => exit(produce::run(&args)),
         Command::Consume(args) => exit(consume::run(&args)),
         Command::Demo(args) => demo::run(&args),
         Command::Offsets(args) => match offsets::run(&args) {
@@ -147,6 +163,17 @@ fn main() -> ExitCode {
         Command::Places(args) => exit(places::run(&args)),
         Command::Healthcheck(args) => healthcheck(&args.sources()),
     }
+}
+
+/// The version, the commit where the build was told it (`make build` does), and librdkafka's version.
+fn version() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        let commit = option_env!("PRESSLINE_COMMIT").filter(|commit| !commit.is_empty());
+        let commit = commit.map_or(String::new(), |commit| format!("commit {commit}, "));
+        let (_, librdkafka) = rdkafka::util::get_rdkafka_version();
+        format!("{} ({commit}librdkafka {librdkafka})", env!("CARGO_PKG_VERSION"))
+    });
+    &TEXT
 }
 
 fn exit<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {

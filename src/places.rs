@@ -91,22 +91,32 @@ impl Databases {
         if !self.mmdb.is_empty() {
             return Ok(PlaceConfig::of(self.mmdb.iter().cloned()));
         }
-        let named = self.pipeline.as_deref().unwrap_or_default();
-        let is_file = Path::new(named).exists() || named.ends_with(".toml");
-        let pipelines = if is_file { vec![PathBuf::from(named)] } else { Vec::new() };
-        let sources = Sources { shared: self.config.clone(), pipelines, sets: self.sets.clone() };
-        let loaded = load::load(&sources).map_err(PlacesError::Findings)?;
-        let is_meant = |file: &Path, config: &Result<PipelineConfig, _>| match config {
-            _ if is_file || named.is_empty() => true,
-            Ok(config) => config.name == named,
-            Err(_) => file.file_stem().is_some_and(|stem| *stem == *named),
-        };
-        let mut meant = loaded.pipelines.into_iter().filter(|(file, config)| is_meant(file, config));
-        match (meant.next(), meant.next()) {
-            (Some((_, config)), None) => Ok(config.map_err(PlacesError::Findings)?.place),
-            (None, _) => Err(PlacesError::Which("no such pipeline with a [source]; name its file, or --mmdb".into())),
-            _ => Err(PlacesError::Which("there are several pipelines; name one with --pipeline, or --mmdb".into())),
-        }
+        Ok(relay_of(self.pipeline.as_deref(), &self.config, &self.sets)?.place)
+    }
+}
+
+/// The configuration of a pipeline's relay: of the one that is named (by its name, or its file), else of the only one. Errors:
+/// findings; no such pipeline.
+pub fn relay_of(
+    pipeline: Option<&str>,
+    shared: &Option<PathBuf>,
+    sets: &[String],
+) -> Result<PipelineConfig, PlacesError> {
+    let named = pipeline.unwrap_or_default();
+    let is_file = Path::new(named).exists() || named.ends_with(".toml");
+    let pipelines = if is_file { vec![PathBuf::from(named)] } else { Vec::new() };
+    let sources = Sources { shared: shared.clone(), pipelines, sets: sets.to_vec() };
+    let loaded = load::load(&sources).map_err(PlacesError::Findings)?;
+    let is_meant = |file: &Path, config: &Result<PipelineConfig, _>| match config {
+        _ if is_file || named.is_empty() => true,
+        Ok(config) => config.name == named,
+        Err(_) => file.file_stem().is_some_and(|stem| *stem == *named),
+    };
+    let mut meant = loaded.pipelines.into_iter().filter(|(file, config)| is_meant(file, config));
+    match (meant.next(), meant.next()) {
+        (Some((_, config)), None) => config.map_err(PlacesError::Findings),
+        (None, _) => Err(PlacesError::Which("no such pipeline with a [source]; name its file with --pipeline".into())),
+        _ => Err(PlacesError::Which("there are several pipelines; name one with --pipeline".into())),
     }
 }
 

@@ -715,3 +715,62 @@ fn reqwest_client() -> reqwest::Client {
     drop(pressline::registry::Registry::new(&config).unwrap());
     reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap()
 }
+
+/// A certificate of its own authority, and its key: what a managed Kafka hands out.
+fn certificate(folder: &Path) {
+    let made = std::process::Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            "/CN=service",
+        ])
+        .args(["-days", "1", "-keyout", "service.key", "-out", "service.cert"])
+        .current_dir(folder)
+        .output()
+        .expect("openssl runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    std::fs::copy(folder.join("service.cert"), folder.join("ca.pem")).unwrap();
+}
+
+#[tokio::test]
+async fn the_example_pipelines_have_no_findings() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut seen = 0;
+    for entry in std::fs::read_dir(root.join("docs/pipelines")).unwrap() {
+        let file = entry.unwrap().path();
+        let folder = tempfile::tempdir().unwrap();
+        certificate(folder.path());
+        for secret in ["kafka", "registry", "postgres", "clickhouse"] {
+            std::fs::write(folder.path().join(secret), "secret\n").unwrap();
+        }
+        let here = folder.path().display().to_string();
+        let text = std::fs::read_to_string(&file).unwrap();
+        // Their brokers and registry stand in pressline.toml, unless they name some.
+        let shared = if text.contains("[kafka]") { None } else { Some(root.join("pressline.toml")) };
+        let text = text
+            .replace("/etc/pressline/kafka", &here)
+            .replace("/run/secrets", &here)
+            .replace("\"../../", &format!("\"{}/", root.display()));
+        let copy = folder.path().join(file.file_name().unwrap());
+        std::fs::write(&copy, text).unwrap();
+        let shared = shared.or_else(|| {
+            let empty = folder.path().join("shared.conf");
+            std::fs::write(&empty, "").unwrap();
+            Some(empty)
+        });
+        let loaded = load(&Sources { shared, pipelines: vec![copy], sets: Vec::new() });
+        let report = match loaded {
+            Ok(loaded) => check(&loaded, false).await,
+            Err(findings) => Report::of(findings),
+        };
+        assert_eq!(report.findings, [], "{}: {}", file.display(), report.to_text());
+        seen += 1;
+    }
+    assert!(seen >= 4, "only {seen} examples are found");
+}

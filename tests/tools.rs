@@ -156,3 +156,108 @@ fn missing_topics_and_partitions_are_named() {
     let error = consume(&format!("{topic} --partition 9 {flags}")).unwrap_err().to_string();
     assert_eq!(error, format!("topic {topic} has no partition 9; it has 3, from 0 on"));
 }
+
+/// The program in the repository's folder, whose pipeline is the shipped one: exit code, standard output and error.
+fn pressline(arguments: &[&str], input: &[u8]) -> (Option<i32>, String, String) {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pressline"))
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    (output.status.code(), out, err)
+}
+
+/// An event printed for people, with an address of the demo's GeoIP file and a field that nobody knows.
+fn printed_event() -> String {
+    let now = jiff::Timestamp::now().as_microsecond();
+    format!(
+        "{{\n  \"session_id\": \"66EDC67C-2731-4217-9c02-02455b3bf176\",\n  \"timestamp\": {now},\n  \"action\": \
+         \"EnterPage\",\n  \"page\": \"/\",\n  \"ip\": \"157.203.138.235\"\n}}\n"
+    )
+}
+
+#[test]
+fn an_event_is_tried_without_kafka_and_its_address_is_not_printed() {
+    let bad = r#"{"session_id":"66edc67c-2731-4217-9c02-02455b3bf176","timestamp":1,"action":"EnterPage","ip":"157.203.138.235"}"#;
+    let input = format!("{}\n{bad}\n", printed_event());
+    let (code, out, err) = pressline(&["try"], input.as_bytes());
+    assert_eq!(code, Some(1), "a dead letter: {out}{err}");
+    for line in [
+        "event 1: to button_presses, key 66edc67c-2731-4217-9c02-02455b3bf176; place found",
+        "  country_code      \"GB\"",
+        "  city_name         \"Winnersh\"",
+        "  cohort            null",
+        "  not kept: 1 unknown field",
+        "event 2: dead letter to raw_presses.dead: implausible_timestamp",
+        "2 events = 1 written + 1 dead letter",
+    ] {
+        assert!(out.lines().any(|found| found == line), "{line:?} is not in\n{out}{err}");
+    }
+    assert!(!out.contains("157.203") && !err.contains("157.203"), "{out}{err}");
+
+    let (code, out, _) = pressline(&["try", "--json", "--pipeline", "button_presses"], printed_event().as_bytes());
+    assert_eq!(code, Some(0), "{out}");
+    let object = &objects(&out)[0];
+    assert_eq!(object["outcome"], "written");
+    assert_eq!(object["unknown_fields"], 1);
+    assert_eq!(object["value"]["country_code"], "GB");
+    assert_eq!(object["value"].as_object().unwrap().len(), 13);
+    // A place in which few people live is told less of, as the pipeline's file says.
+    let rounded = ["try", "--set", "place.min_addresses=4000000000", "--json"];
+    let (_, out, _) = pressline(&rounded, printed_event().as_bytes());
+    assert_eq!(objects(&out)[0]["value"]["city_name"], "");
+}
+
+#[test]
+fn an_event_of_ones_own_is_sent_and_its_offset_told() {
+    let Some(broker) = variable("PRESSLINE_TEST_BOOTSTRAP") else { return };
+    let topic = topic("own");
+    let arguments = ["produce", "--topic", &topic, "-b", &broker];
+    let (code, out, err) = pressline(&arguments, printed_event().as_bytes());
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+    assert!(err.contains(&format!("topic {topic} does not exist")), "{err}");
+
+    generate(&format!("--count 1 --malformed 0 --topic {topic} --create-topics --partitions 1 -b {broker}")).unwrap();
+    let input = format!("{}{{\"n\":1}}\n", printed_event());
+    let (code, out, err) = pressline(&arguments, input.as_bytes());
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert_eq!(out, format!("sent 2 events to topic {topic}\n  partition 0: offsets 1 to 2\n"));
+    let read = objects(&consume(&format!("{topic} --from=-2 --json --show-addresses -b {broker}")).unwrap());
+    assert_eq!(read[0]["key"], "66EDC67C-2731-4217-9c02-02455b3bf176");
+    assert_eq!(read[0]["value"]["ip"], "157.203.138.235");
+    assert_eq!((&read[1]["key"], &read[1]["value"]["n"]), (&Value::Null, &1.into()));
+    // The same hour, said by the clock on the wall.
+    assert_eq!(consume(&format!("{topic} --from -1h -b {broker}")).unwrap().lines().count(), 3);
+}
+
+#[test]
+fn the_version_names_librdkafkas() {
+    let (code, out, _) = pressline(&["--version"], b"");
+    assert_eq!(code, Some(0));
+    let expected = format!("pressline {} (", env!("CARGO_PKG_VERSION"));
+    assert!(out.starts_with(&expected) && out.contains("librdkafka 2."), "{out}");
+}
+
+#[test]
+fn the_tables_that_sinks_want_are_printed_without_any_service() {
+    let [postgres, clickhouse] = ["postgres", "clickhouse"]
+        .map(|sink| pressline(&["check", "--ddl", &format!("docs/pipelines/{sink}-only.toml")], b""));
+    assert_eq!((postgres.0, clickhouse.0), (Some(0), Some(0)), "{}{}", postgres.2, clickhouse.2);
+    assert!(postgres.1.starts_with("-- pipeline postgres-only, PostgreSQL: for schema file "), "{}", postgres.1);
+    assert!(
+        postgres.1.contains("CREATE TABLE IF NOT EXISTS \"button_presses\" (\n    \"session_id\" "),
+        "{}",
+        postgres.1
+    );
+    assert!(postgres.1.ends_with(");\n\n"), "{}", postgres.1);
+    assert!(clickhouse.1.contains("CREATE TABLE IF NOT EXISTS `presses`.`button_presses`"), "{}", clickhouse.1);
+    assert!(clickhouse.1.contains("ENGINE = MergeTree"), "{}", clickhouse.1);
+}

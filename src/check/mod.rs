@@ -5,6 +5,7 @@
 
 mod clickhouse;
 mod data_flow;
+mod ddl;
 mod group;
 mod headers;
 mod offline;
@@ -125,10 +126,15 @@ pub struct Wanted {
     pub json: bool,
     /// What leaves instead of what was found, which goes to standard error then.
     pub data_flow: bool,
+    /// Only the statements that make the sinks' tables.
+    pub ddl: bool,
 }
 
 /// Loads, checks and prints to standard output. Gives [`Report::exit_code`].
 pub fn command(sources: &Sources, wanted: Wanted) -> ExitCode {
+    if wanted.ddl {
+        return tables(sources);
+    }
     let report = match load::load(sources) {
         Ok(loaded) => match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
             Ok(runtime) => runtime.block_on(check(&loaded, wanted.online)),
@@ -151,6 +157,21 @@ pub fn command(sources: &Sources, wanted: Wanted) -> ExitCode {
     // A reader that left early (`| head`) changes nothing about the verdict.
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::from(report.exit_code())
+}
+
+/// Prints the statements that make the sinks' tables; findings go to standard error.
+fn tables(sources: &Sources) -> ExitCode {
+    let (text, findings) = match (load::load(sources), crate::daemon::runtime()) {
+        (Ok(loaded), Ok(runtime)) => runtime.block_on(ddl::statements(&loaded)),
+        (Ok(_), Err(what)) => {
+            (String::new(), vec![Finding::error("pressline", "", what, "give the process more threads")])
+        }
+        (Err(findings), _) => (String::new(), findings),
+    };
+    findings.iter().for_each(|finding| eprintln!("{finding}"));
+    // A reader that left early (`| head`) changes nothing about the verdict.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::from(Report::of(findings).exit_code())
 }
 
 /// What [`check`] finds in one pipeline without reading any file and what must not run: time-outs that contradict each

@@ -13,7 +13,7 @@ use toml_edit::{ImDocument, Item};
 
 use super::sink::LoadConfig;
 use super::{PipelineConfig, ProcessConfig, secret, sense};
-use crate::finding::Finding;
+use crate::finding::{Finding, check_readable};
 
 /// Tables that belong to the process, not to a pipeline.
 const PROCESS_TABLES: [&str; 3] = ["http", "log", "memory"];
@@ -160,12 +160,7 @@ fn pipeline_files(sources: &Sources) -> Result<Vec<PathBuf>, Vec<Finding>> {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Finding {
-    Finding::error(
-        path.display().to_string(),
-        "",
-        format!("cannot be read: {error}"),
-        "name an existing file that this user may read",
-    )
+    Finding::error(path.display().to_string(), "", format!("cannot be read: {error}"), check_readable())
 }
 
 /// The file is there and is TOML. Checked before figment sees it, because the parser's own message quotes the line.

@@ -12,6 +12,7 @@ mod which;
 
 use std::io::{self, Write};
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -75,8 +76,9 @@ struct SetArgs {
     /// Only this partition; can be given several times [default: all]
     #[arg(long, value_name = "N")]
     partition: Vec<Partition>,
-    /// Next offset; the topic's beginning or end; or its first record of this time (2026-01-31T12:00:00Z, or a date) or later
-    #[arg(long, value_name = "OFFSET|beginning|end|TIME")]
+    /// Next offset; the topic's beginning or end; or its first record of this time or later (2026-01-31T12:00:00Z, a date, or
+    /// -1h for an hour ago)
+    #[arg(long, value_name = "OFFSET|beginning|end|TIME", allow_hyphen_values = true)]
     to: To,
 }
 
@@ -120,7 +122,22 @@ pub enum To {
     /// After the newest.
     End,
     /// At the first record of this time or later.
-    Time(Timestamp),
+    Time(When),
+}
+
+/// A time, said as such or by how long ago it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct When {
+    at: Timestamp,
+    /// A command that says `-1h` again means the same as before, not another time.
+    ago: Option<Duration>,
+}
+
+impl When {
+    /// Milliseconds since 1970.
+    pub fn as_millisecond(self) -> i64 {
+        self.at.as_millisecond()
+    }
 }
 
 impl FromStr for To {
@@ -131,9 +148,12 @@ impl FromStr for To {
             ("beginning", _) => Ok(Self::Beginning),
             ("end" | "now", _) => Ok(Self::End),
             (_, Ok(offset)) if offset >= 0 => Ok(Self::Offset(offset)),
-            _ => crate::generate::parse_time(text).map(Self::Time).map_err(|_| {
-                "expected an offset, `beginning`, `end`, or a time such as 2026-01-31T12:00:00Z".to_string()
-            }),
+            _ => match crate::generate::parse_time(text) {
+                Ok(at) => Ok(Self::Time(When { at, ago: crate::generate::parse_ago(text) })),
+                Err(_) => {
+                    Err("expected an offset, `beginning`, `end`, or a time such as 2026-01-31T12:00:00Z or -1h".into())
+                }
+            },
         }
     }
 }
@@ -197,13 +217,14 @@ impl std::fmt::Display for To {
             Self::Offset(offset) => write!(f, "{offset}"),
             Self::Beginning => f.write_str("beginning"),
             Self::End => f.write_str("now"),
-            Self::Time(time) => write!(f, "{time}"),
+            Self::Time(When { ago: Some(ago), .. }) => write!(f, "-{}s", ago.as_secs()),
+            Self::Time(When { at, ago: None }) => write!(f, "{at}"),
         }
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 
@@ -212,8 +233,14 @@ mod tests {
         assert_eq!("17".parse(), Ok(To::Offset(17)));
         assert_eq!("beginning".parse(), Ok(To::Beginning));
         assert_eq!("end".parse(), Ok(To::End));
-        assert_eq!("2026-01-31".parse(), Ok(To::Time("2026-01-31T00:00:00Z".parse().unwrap())));
-        for text in ["-1", "", "start", "1.5"] {
+        let at = "2026-01-31T00:00:00Z".parse().unwrap();
+        assert_eq!("2026-01-31".parse(), Ok(To::Time(When { at, ago: None })));
+        let Ok(To::Time(hour_ago)) = "-1h".parse() else { panic!("-1h is a time") };
+        let since = Timestamp::now().as_millisecond() - hour_ago.as_millisecond();
+        assert!((3_600_000..3_610_000).contains(&since), "{since}");
+        // What a replay notes of its arguments is the same whenever they are given.
+        assert_eq!("-90m".parse::<To>().unwrap().to_string(), "-5400s");
+        for text in ["-1", "", "start", "1.5", "-0s", "-h"] {
             assert!(text.parse::<To>().is_err(), "{text}");
         }
     }

@@ -45,10 +45,10 @@ pub struct ReconcileArgs {
     #[arg(short, long)]
     sink: Option<Part>,
     /// From here on, in every partition [default: the topic's beginning]
-    #[arg(long, value_name = "OFFSET|TIME")]
+    #[arg(long, value_name = "OFFSET|TIME", allow_hyphen_values = true)]
     from: Option<To>,
     /// Up to here, without it [default: the sink's position, which is also the furthest]
-    #[arg(long, value_name = "OFFSET|TIME")]
+    #[arg(long, value_name = "OFFSET|TIME", allow_hyphen_values = true)]
     to: Option<To>,
     /// Also write the result as metrics for node_exporter's textfile collector; a name that ends in .prom
     #[arg(long, value_name = "PATH")]

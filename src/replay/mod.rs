@@ -56,11 +56,11 @@ pub struct ReplayArgs {
     /// there comes twice
     #[arg(long, conflicts_with = "into")]
     into_same: bool,
-    /// From here on; an offset is the same in every partition
-    #[arg(long, value_name = "OFFSET|beginning|TIME", default_value = "beginning")]
+    /// From here on; an offset is the same in every partition, a time may be -1h for an hour ago
+    #[arg(long, value_name = "OFFSET|beginning|TIME", allow_hyphen_values = true, default_value = "beginning")]
     from: To,
     /// Up to here, without it: fixed when the replay is begun
-    #[arg(long, value_name = "OFFSET|now|TIME", default_value = "now")]
+    #[arg(long, value_name = "OFFSET|now|TIME", allow_hyphen_values = true, default_value = "now")]
     to: To,
     /// Only this partition; can be given several times [default: all]
     #[arg(long, value_name = "N")]

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use apache_avro::Schema;
 
-use crate::finding::{Finding, Severity};
+use crate::finding::{Finding, Severity, check_readable};
 
 pub use diff::diff;
 pub use names::{collect_names, depth};
@@ -41,12 +41,7 @@ pub struct SchemaFile {
 /// Reads a schema file. Errors: everything that is wrong with it, warnings included.
 pub fn load(path: &Path) -> Result<SchemaFile, Vec<Finding>> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        vec![Finding::error(
-            path.display().to_string(),
-            "",
-            format!("cannot be read: {error}"),
-            "name an existing Avro schema file that this user may read",
-        )]
+        vec![Finding::error(path.display().to_string(), "", format!("cannot be read: {error}"), check_readable())]
     })?;
     parse(path, text)
 }
