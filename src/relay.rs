@@ -391,7 +391,7 @@ fn give_up(config: &PipelineConfig, metrics: &WorkerMetrics, failure: Failure) -
         Failure::Braked(tripped, reject) => {
             metrics.aborted(Cause::Brake);
             Err(WorkerError::Refused(format!(
-                "brake: {} of the last {} records of topic {} are dead letters, more than dead_letter.max_dead_share = {}. \
+                "circuit breaker: {} of the last {} records of topic {} are dead letters, more than dead_letter.max_dead_share = {}. \
                  The last one: {reject}. Nothing is lost: the batch was not committed and is read again at the next \
                  start. Fix the sender or the pipeline's settings, or raise max_dead_share",
                 tripped.dead, tripped.window, config.source.topic, config.dead_letter.max_dead_share

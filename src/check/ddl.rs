@@ -20,7 +20,12 @@ pub async fn statements(loaded: &Loaded) -> (String, Vec<Finding>) {
     let (mut text, mut findings) = (String::new(), Vec::new());
     if loaded.loads.is_empty() {
         let what = "none of the pipelines has a sink, so that no table is needed";
-        findings.push(Finding::error("pipelines", "sink", what, "give one a table [sink.postgres] or [sink.clickhouse]"));
+        findings.push(Finding::error(
+            "pipelines",
+            "sink",
+            what,
+            "give one a table [sink.postgres] or [sink.clickhouse]",
+        ));
     }
     for (file, load) in &loaded.loads {
         let made = match load {

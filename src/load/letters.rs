@@ -55,7 +55,7 @@ impl DeadLetters {
         self.outcomes.resize(before + rows.max(refused.len()), true);
         if let (Err(tripped), Some((origin, refusal))) = (self.brake.check(&self.outcomes), refused.last()) {
             return Err(LoadError::Refused(format!(
-                "brake: {} of the last {} rows of topic {} cannot be written to the table, more than max_dead_share = {}. \
+                "circuit breaker: {} of the last {} rows of topic {} cannot be written to the table, more than max_dead_share = {}. \
                  The last one, at partition {} offset {}: {refusal}. This looks like a matter of schema. Nothing is lost: \
                  the batch was not written and is read again at the next start. Fix the table or the pipeline's settings, \
                  or raise sink.{}.consumer.max_dead_share",

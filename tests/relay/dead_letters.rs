@@ -298,7 +298,7 @@ fn the_brake_stops_before_a_mistake_eats_the_stream() {
     holds_all(
         &relay.log(),
         &[
-            "brake: 5001 of the last 10000 records of topic",
+            "circuit breaker: 5001 of the last 10000 records of topic",
             "are dead letters, more than dead_letter.max_dead_share = 0.5",
             "The last one: the value is not one well-formed JSON document",
             "Nothing is lost: the batch was not committed and is read again at the next start",
