@@ -130,7 +130,7 @@ pub fn run(args: &ProduceArgs) -> Result<(), ProduceError> {
         let key = key(&event, &args.key);
         let mut record = BaseRecord::to(&topic).payload(&event);
         if let Some(key) = &key {
-            record = record.key(key);
+            record = record.key(key.as_str());
         }
         send(&producer, record).map_err(&failed)?;
         producer.poll(Duration::ZERO);

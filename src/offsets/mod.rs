@@ -133,6 +133,12 @@ pub struct When {
     ago: Option<Duration>,
 }
 
+impl std::fmt::Display for When {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.at.fmt(f)
+    }
+}
+
 impl When {
     /// Milliseconds since 1970.
     pub fn as_millisecond(self) -> i64 {
@@ -218,7 +224,7 @@ impl std::fmt::Display for To {
             Self::Beginning => f.write_str("beginning"),
             Self::End => f.write_str("now"),
             Self::Time(When { ago: Some(ago), .. }) => write!(f, "-{}s", ago.as_secs()),
-            Self::Time(When { at, ago: None }) => write!(f, "{at}"),
+            Self::Time(when) => write!(f, "{when}"),
         }
     }
 }
