@@ -10,9 +10,9 @@ use apache_avro::writer::datum::GenericDatumWriter;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use pressline::avro::Shape;
-use pressline::clickhouse::{DefaultKind, Plan, Table, TableColumn, Type};
 use pressline::config::sink::ColumnsConfig;
-use pressline::load::Columns;
+use pressline::sink::Columns;
+use pressline::sink::clickhouse::{DefaultKind, Plan, Table, TableColumn, Type};
 
 const SCHEMA: &str = include_str!("../schemas/button_presses.avsc");
 /// Rows a block.

@@ -10,8 +10,8 @@ use apache_avro::writer::datum::GenericDatumWriter;
 use divan::{Bencher, counter::ItemsCount};
 use pressline::avro::Shape;
 use pressline::config::sink::ColumnsConfig;
-use pressline::load::Columns;
-use pressline::postgres::{Column, ColumnType, Filled, Kind, Plan, Table, TableName};
+use pressline::sink::Columns;
+use pressline::sink::postgres::{Column, ColumnType, Filled, Kind, Plan, Table, TableName};
 
 /// Rows a sample, different ones.
 const ROWS: usize = 10_000;

@@ -16,13 +16,11 @@ use std::{
 
 use apache_avro::{Schema, types::Value, writer::datum::GenericDatumWriter};
 use divan::{Bencher, counter::ItemsCount};
-use pressline::{
-    decode::{Decoder, Limits},
-    encode::Encoder,
-    enrich::Enricher,
-    event::{Actions, ClientIp, PressBody},
-    place::{FragmentCache, Lookup, Place, Places},
-};
+use pressline::pipeline::press::decode::{Decoder, Limits};
+use pressline::pipeline::press::encode::Encoder;
+use pressline::pipeline::press::enrich::Enricher;
+use pressline::pipeline::press::event::{Actions, ClientIp, PressBody};
+use pressline::place::{FragmentCache, Lookup, Place, Places};
 
 /// Records a sample.
 const BATCH: usize = 10_000;

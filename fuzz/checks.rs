@@ -6,12 +6,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, LazyLock};
 
+use pressline::avro::timestamp;
 use pressline::avro::{Cursor, Shape, write_json};
-use pressline::dead_letter::Reason;
-use pressline::decode::{Decoder, Limits};
-use pressline::event::{Actions, ClientIp};
+use pressline::kafka::dead_letter::Reason;
+use pressline::pipeline::press::decode::{Decoder, Limits};
+use pressline::pipeline::press::event::{Actions, ClientIp};
 use pressline::place::{BUNDLED, Lookup, Places};
-use pressline::timestamp;
 
 /// 2026-11-21T12:00:00Z, in microseconds.
 const NOW_US: i64 = 1_795_262_400_000_000;

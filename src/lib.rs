@@ -1,66 +1,37 @@
-//! pressline: raw button presses in, enriched Avro out, each event exactly once.
-//!
-//! Data flows one way, and so do the modules:
+//! pressline: raw button presses in, enriched Avro out, and that into databases, each event exactly once.
 //!
 //! ```text
-//! source ─► decode ─► enrich ─► encode ─► transaction ─► output topic
-//!              │         │                     │
-//!              └ reject ─┴─► dead_letter ──────┘
+//!              pipeline/ (the relay: Kafka to Kafka)                         sink/ (Kafka to a database)
+//! ingress ─► decode ─► enrich ─► encode ─► output topic ─► decode ─► columns ─┬─► PostgreSQL
+//!  topic        │         │                                           │       └─► ClickHouse
+//!               └─────────┴─► dead letter queue ◄─────────────────────┘
 //! ```
 //!
-//! [`relay`] is the loop that joins them, [`coordinator`] is the part of it that decides (without I/O), [`pipeline`]
-//! builds the workers that run it, and [`supervise`] looks after them.
+//! Each room under `src/` uses only rooms of lower layers, which `tests/layers.rs` holds. High to low:
+//!
+//! ```text
+//! main                    arguments, command, exit code
+//! command                 what people type: check, consume, demo, generate, locate, offsets, places, reconcile, replay, topics
+//! daemon                  `pressline run`: start, HTTP, service manager
+//! pipeline     sink       the two loops: relay, load
+//! kafka        place      clients, positions and transactions; from an address to a place
+//! avro                    schemas, the schema registry, the cursor over a datum
+//! runtime                 supervision of worker threads, status, HTTP client
+//! config                  files and environment to settings, and what is wrong with them
+//! metrics      testing    names and recorder; fail points and mutants
+//! ```
+//!
+//! The files to read first: [`pipeline::relay`] and [`sink::worker`], the loops; [`kafka::coordinator`], which decides about
+//! positions without any I/O; [`kafka::consumer`], which is the member of the group.
 
-pub mod allocator;
 pub mod avro;
-pub mod bounds;
-pub mod brake;
-pub mod check;
-pub mod clickhouse;
+pub mod command;
 pub mod config;
-pub mod connection;
-pub mod consume;
-pub mod coordinator;
-pub mod crash;
 pub mod daemon;
-pub mod dead_letter;
-pub mod decode;
-pub mod demo;
-pub mod encode;
-pub mod enrich;
-pub mod event;
-pub mod events;
-pub mod fail_point;
-pub mod finding;
-pub mod generate;
-pub mod http;
-pub mod http_client;
 pub mod kafka;
-pub mod load;
-pub mod locate;
 pub mod metrics;
-pub mod mutant;
-pub mod notify;
-pub mod offsets;
-pub mod pem;
 pub mod pipeline;
 pub mod place;
-pub mod places;
-pub mod postgres;
-pub mod produce;
-pub mod reconcile;
-pub mod registry;
-pub mod relay;
-pub mod reload;
-pub mod replay;
-pub mod retire;
-pub mod schema;
-pub mod source;
-pub mod status;
-pub mod supervise;
-pub mod terminal;
-pub mod timestamp;
-pub mod topic_id;
-pub mod topics;
-pub mod transaction;
-pub mod try_events;
+pub mod runtime;
+pub mod sink;
+pub mod testing;

@@ -8,18 +8,28 @@ use std::process::ExitCode;
 use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
+use pressline::command::consume::ConsumeArgs;
+use pressline::command::demo;
+use pressline::command::demo::DemoArgs;
+use pressline::command::generate::GenerateArgs;
+use pressline::command::locate;
+use pressline::command::locate::LocateArgs;
+use pressline::command::offsets;
+use pressline::command::offsets::OffsetsArgs;
+use pressline::command::places;
+use pressline::command::places::PlacesArgs;
+use pressline::command::produce;
+use pressline::command::produce::ProduceArgs;
+use pressline::command::reconcile;
+use pressline::command::reconcile::ReconcileArgs;
+use pressline::command::replay;
+use pressline::command::replay::ReplayArgs;
+use pressline::command::try_events;
+use pressline::command::try_events::TryArgs;
+use pressline::command::{check, consume, generate, topics};
 use pressline::config::load::Sources;
-use pressline::consume::ConsumeArgs;
-use pressline::demo::{self, DemoArgs};
-use pressline::generate::GenerateArgs;
-use pressline::locate::{self, LocateArgs};
-use pressline::offsets::{self, OffsetsArgs};
-use pressline::places::{self, PlacesArgs};
-use pressline::produce::{self, ProduceArgs};
-use pressline::reconcile::{self, ReconcileArgs};
-use pressline::replay::{self, ReplayArgs};
-use pressline::try_events::{self, TryArgs};
-use pressline::{allocator, check, config, consume, crash, daemon, generate, topics};
+use pressline::daemon::{allocator, crash};
+use pressline::{config, daemon};
 
 /// Geolocates button presses from a Kafka topic, strips the IP address, writes Avro with exactly-once semantics, and loads it
 /// into PostgreSQL and ClickHouse.
@@ -198,5 +208,5 @@ fn healthcheck(sources: &Sources) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    exit(daemon::runtime().and_then(|runtime| runtime.block_on(pressline::http::is_ready(process.http.listen))))
+    exit(daemon::runtime().and_then(|runtime| runtime.block_on(pressline::daemon::http::is_ready(process.http.listen))))
 }

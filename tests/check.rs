@@ -8,9 +8,9 @@ mod sinks;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pressline::check::{Report, check};
+use pressline::command::check::{Report, check};
 use pressline::config::load::{Sources, load};
-use pressline::topic_id::topic_id;
+use pressline::kafka::topic_id::topic_id;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -712,7 +712,7 @@ fn reqwest_client() -> reqwest::Client {
         ca: None,
         timeout_ms: 1,
     };
-    drop(pressline::registry::Registry::new(&config).unwrap());
+    drop(pressline::avro::registry::Registry::new(&config).unwrap());
     reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap()
 }
 

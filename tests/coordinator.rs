@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pressline::coordinator::{Coordinator, OpenTransaction, Phase, Take};
+use pressline::kafka::coordinator::{Coordinator, OpenTransaction, Phase, Take};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 

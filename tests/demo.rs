@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
-use pressline::generate::{Addresses, Presses, Recipe};
+use pressline::command::generate::{Addresses, Presses, Recipe};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;

@@ -9,16 +9,18 @@ use std::process::Command;
 
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
+use pressline::command::reconcile;
 use pressline::config::sink::LoadConfig;
 use pressline::config::{PipelineConfig, ProcessConfig, properties, secret};
-use pressline::dead_letter::{Reason, header};
-use pressline::enrich::LookupOutcome;
+use pressline::kafka::consumer;
+use pressline::kafka::consumer::Trigger;
+use pressline::kafka::dead_letter::{Reason, header};
+use pressline::kafka::producer;
+use pressline::kafka::producer::Cause;
 use pressline::metrics::{self, Kind};
+use pressline::pipeline::press::enrich::LookupOutcome;
 use pressline::place::Answer;
 use pressline::place::chain::{Step, Steps};
-use pressline::reconcile;
-use pressline::source::{self, Trigger};
-use pressline::transaction::{self, Cause};
 use serde_json::Value;
 
 const PAGES: [&str; 9] = [
@@ -297,16 +299,17 @@ fn every_property_that_pressline_sets_is_documented() {
     let page = read("docs/configuration.md");
     let (_, below) = page.split_once("### Defaults that pressline sets").unwrap();
     let (defaults, protected) = below.split_once("### Protected properties").unwrap();
-    let sources = ["src/kafka.rs", "src/source/open.rs", "src/transaction.rs"].map(read).join("\n");
+    let sources =
+        ["src/kafka/client.rs", "src/kafka/consumer/open.rs", "src/kafka/producer/mod.rs"].map(read).join("\n");
     // Without the tests at the end of each file and without line breaks between name and value.
     let sources: String = sources.split_whitespace().collect::<Vec<_>>().join(" ");
     let millis = |duration: std::time::Duration| duration.as_millis().to_string();
     let constants = BTreeMap::from([
-        ("session.timeout.ms", millis(source::SESSION_TIMEOUT)),
-        ("transaction.timeout.ms", millis(transaction::TRANSACTION_TIMEOUT)),
-        ("message.timeout.ms", millis(transaction::MESSAGE_TIMEOUT)),
-        ("linger.ms", millis(transaction::LINGER)),
-        ("socket.timeout.ms", millis(transaction::REQUEST_TIMEOUT)),
+        ("session.timeout.ms", millis(consumer::SESSION_TIMEOUT)),
+        ("transaction.timeout.ms", millis(producer::TRANSACTION_TIMEOUT)),
+        ("message.timeout.ms", millis(producer::MESSAGE_TIMEOUT)),
+        ("linger.ms", millis(producer::LINGER)),
+        ("socket.timeout.ms", millis(producer::REQUEST_TIMEOUT)),
     ]);
     let mut problems = Problems::default();
     let mut documented = BTreeSet::new();
@@ -353,7 +356,7 @@ fn every_metric_is_documented_as_it_is() {
     for row in rows(&page, "Metric").into_iter().chain(written) {
         let name = row[0].trim_matches('`');
         let Some(metric) = expected.remove(name) else {
-            problems.add(format!("docs/metrics.md: `{name}` is not in src/metrics.rs: remove it"));
+            problems.add(format!("docs/metrics.md: `{name}` is not in src/metrics/mod.rs: remove it"));
             continue;
         };
         let [name, kind, labels, unit, meaning, question] = row.as_slice() else {

@@ -11,13 +11,11 @@ use std::{
 };
 
 use apache_avro::Schema;
-use pressline::{
-    decode::{Decoder, Limits},
-    encode::Encoder,
-    enrich::{Caches, Enricher, LookupOutcome},
-    event::Actions,
-    place::{Coarsening, Places, Stock},
-};
+use pressline::pipeline::press::decode::{Decoder, Limits};
+use pressline::pipeline::press::encode::Encoder;
+use pressline::pipeline::press::enrich::{Caches, Enricher, LookupOutcome};
+use pressline::pipeline::press::event::Actions;
+use pressline::place::{Coarsening, Places, Stock};
 
 /// Counts what the calling thread allocates, so that the test harness's own threads do not disturb.
 struct Counting;

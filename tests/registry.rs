@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use figment::value::magic::RelativePathBuf;
+use pressline::avro::registry::{Compatibility, Registry, RegistryError, SchemaId};
 use pressline::config::RegistryConfig;
-use pressline::registry::{Compatibility, Registry, RegistryError, SchemaId};
 use tokio::sync::watch;
 
 const V1: &str = r#"{"type":"record","name":"r","fields":[{"name":"cohort","type":["null","int"],"default":null}]}"#;

@@ -7,8 +7,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::Parser;
-use pressline::consume::{self, ConsumeArgs};
-use pressline::generate::{self, GenerateArgs};
+use pressline::command::consume;
+use pressline::command::consume::ConsumeArgs;
+use pressline::command::generate;
+use pressline::command::generate::GenerateArgs;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -139,7 +141,7 @@ fn register(url: &str, topic: &str, schema: &str) -> u32 {
         ca: None,
         timeout_ms: 10_000,
     };
-    let registry = pressline::registry::Registry::new(&config).unwrap();
+    let registry = pressline::avro::registry::Registry::new(&config).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(registry.ensure(&format!("{topic}-value"), schema, true)).unwrap().0
 }

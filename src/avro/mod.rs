@@ -4,6 +4,10 @@
 //! apache-avro parses the schema; datums are read here, straight from the record's bytes into columns, with every bound
 //! checked: what stands on a topic is nobody's promise.
 
+pub mod registry;
+pub mod schema;
+pub mod timestamp;
+
 mod cursor;
 mod decimal;
 mod json;

@@ -6,7 +6,7 @@ use std::fmt;
 use apache_avro::Schema;
 use apache_avro::schema::{InnerDecimalSchema, NamespaceRef, UuidSchema};
 
-use crate::schema::MAX_DEPTH;
+use crate::avro::schema::MAX_DEPTH;
 
 /// Most types of a schema with all references replaced by what they name: a short text can unfold into billions.
 const MAX_TYPES: usize = 10_000;
@@ -106,7 +106,7 @@ impl Shape {
     /// Parses a registry's schema text. Errors, in words: not JSON, too deep, no Avro schema, a type that refers to itself.
     pub fn parse(schema: &str) -> Result<Self, String> {
         let json: serde_json::Value = serde_json::from_str(schema).map_err(|_| "the schema is not JSON".to_string())?;
-        if crate::schema::depth(&json) > MAX_DEPTH {
+        if crate::avro::schema::depth(&json) > MAX_DEPTH {
             return Err(format!("the schema is nested deeper than {MAX_DEPTH}"));
         }
         let schema = Schema::parse_str(schema).map_err(|error| format!("not an Avro schema: {error}"))?;
@@ -116,7 +116,7 @@ impl Shape {
     /// Resolves a parsed schema. Errors: a type that refers to itself, is not known here or unfolds into too many.
     pub fn of(schema: &Schema) -> Result<Self, String> {
         let mut names = HashMap::new();
-        crate::schema::collect_names(schema, None, &mut names);
+        crate::avro::schema::collect_names(schema, None, &mut names);
         resolve(schema, None, &names, &mut Unfolded::default())
     }
 

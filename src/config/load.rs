@@ -12,8 +12,9 @@ use serde::de::DeserializeOwned;
 use toml_edit::{ImDocument, Item};
 
 use super::sink::LoadConfig;
-use super::{PipelineConfig, ProcessConfig, secret, sense};
-use crate::finding::{Finding, check_readable};
+use super::{PipelineConfig, ProcessConfig, secret};
+use crate::config::finding::{Finding, check_readable};
+use crate::config::validate;
 
 /// Tables that belong to the process, not to a pipeline.
 const PROCESS_TABLES: [&str; 3] = ["http", "log", "memory"];
@@ -103,14 +104,14 @@ fn has_table(file: &Path, flags: &Dict, table: &str) -> bool {
 fn load_relay(shared: Option<&Path>, file: &Path, flags: &Dict) -> Result<PipelineConfig, Vec<Finding>> {
     let mut config = extract::<PipelineConfig>(&layers(shared, Some(file), flags, Keep::Relay))?;
     name_and_instance(&mut config.name, &mut config.instance, file);
-    let findings = sense::relay(&config, file);
+    let findings = validate::relay(&config, file);
     if findings.is_empty() { Ok(config) } else { Err(findings) }
 }
 
 fn load_sinks(shared: Option<&Path>, file: &Path, flags: &Dict) -> Result<LoadConfig, Vec<Finding>> {
     let mut config = extract::<LoadConfig>(&layers(shared, Some(file), flags, Keep::Load))?;
     name_and_instance(&mut config.name, &mut config.instance, file);
-    let findings = sense::load(&config, file);
+    let findings = validate::load(&config, file);
     if findings.is_empty() { Ok(config) } else { Err(findings) }
 }
 

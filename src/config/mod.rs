@@ -7,13 +7,16 @@
 //! Layers, later ones win: `pressline.toml` (shared by all pipelines), the pipeline's own file, environment
 //! variables `PRESSLINE__SECTION__KEY`, `--set section.key=value`. See [`load`].
 
+pub mod connection;
+pub mod finding;
+
 pub mod load;
 mod place;
 pub mod properties;
 pub mod secret;
-pub(crate) mod sense;
 pub mod sink;
 pub mod topic;
+pub(crate) mod validate;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -436,8 +439,8 @@ fn or_default(set: &str, default: impl FnOnce() -> String) -> String {
 
 impl BatchConfig {
     /// The same for the source.
-    pub fn limits(&self) -> crate::source::BatchLimits {
-        crate::source::BatchLimits {
+    pub fn limits(&self) -> crate::kafka::consumer::BatchLimits {
+        crate::kafka::consumer::BatchLimits {
             records: self.max_records,
             by_partition: false,
             bytes: self.max_bytes,

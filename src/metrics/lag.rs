@@ -8,7 +8,7 @@ use rdkafka::statistics::{Partition as Reader, Topic};
 
 use super::page::ENDED;
 use super::unix_seconds;
-use crate::coordinator::{NextOffset, Partition};
+use crate::kafka::coordinator::{NextOffset, Partition};
 
 /// How far a worker is.
 pub struct Progress<'a> {

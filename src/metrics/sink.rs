@@ -10,9 +10,9 @@ use super::{
     Progress, SINK_ASSIGNED, SINK_BATCHES, SINK_BYTES, SINK_DEAD, SINK_FOUND, SINK_LAG_RECORDS, SINK_LAG_SECONDS,
     SINK_PENDING_AGE, SINK_RETRIES, SINK_ROWS, SINK_WRITE_SECONDS, lag::LagGauges, page::ENDED, position,
 };
-use crate::coordinator::{NextOffset, Partition};
-use crate::load::{Class, Why, Written};
-use crate::source::Trigger;
+use crate::kafka::consumer::Trigger;
+use crate::kafka::coordinator::{NextOffset, Partition};
+use crate::sink::{Class, Why, Written};
 
 /// Handles of one worker of a sink.
 pub struct SinkMetrics {

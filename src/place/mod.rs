@@ -4,47 +4,36 @@
 //! found, not the address. Decoding ([`Places::place`]) runs once per record, and its result is kept in a [`FragmentCache`]
 //! in the form the output wants. So no address outlives the lookup.
 
-mod address_text;
+pub mod reload;
+
+mod address;
 mod aliases;
 mod cache;
 pub mod chain;
-mod client_ip;
-#[cfg(doctest)]
-mod client_ip_cannot;
-mod coarse;
-mod count;
+mod database;
 mod gazetteer;
 mod geocoder;
+mod granularity;
 mod iso3166;
-mod layout;
-mod mmdb;
-mod networks;
-mod prefixes;
-mod private;
-mod probe;
-mod ranges;
-mod record;
 mod report;
-mod stock;
-mod tree;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+pub use address::ClientIp;
 pub use cache::{CacheStats, FragmentCache};
 pub use chain::Chain;
-pub use client_ip::ClientIp;
-pub use coarse::Coarsening;
-pub use count::Held;
-use count::NameKey;
+use database::Database;
+pub use database::count::Held;
+use database::count::NameKey;
+pub use database::set::{News, Stock};
+pub use database::{DatabaseInfo, Layout, PlaceError};
 pub use gazetteer::{Gazetteer, GazetteerError, GazetteerFiles};
 pub use geocoder::{Answer, Geocoder};
-use mmdb::Database;
-pub use mmdb::{DatabaseInfo, Layout, PlaceError};
+pub use granularity::Coarsening;
 pub use report::{Report, Share};
-pub use stock::{News, Stock};
 
 /// The bundled database of some thousand real cities: an extract of DB-IP's City Lite (CC BY 4.0, see data/README.md).
 /// A static, so that it stands in the program once.
@@ -226,7 +215,7 @@ impl Places {
     #[inline]
     pub fn lookup_addr(&self, ip: IpAddr) -> Lookup {
         let ip = unmap(ip);
-        if private::is_private(ip) {
+        if address::private::is_private(ip) {
             return Lookup::Private;
         }
         for (index, file) in self.files.iter().enumerate() {
@@ -294,9 +283,13 @@ impl Places {
     /// [`Places::sample_networks`].
     pub fn networks(&self) -> impl Iterator<Item = Network> + '_ {
         self.files.iter().enumerate().flat_map(move |(index, file)| {
-            file.networks().filter(|(addr, _, _)| !private::is_private(*addr)).map(move |(addr, prefix_len, offset)| {
-                Network { addr, prefix_len, key: PlaceKey::new(self.generation, index as u8, offset) }
-            })
+            file.networks().filter(|(addr, _, _)| !address::private::is_private(*addr)).map(
+                move |(addr, prefix_len, offset)| Network {
+                    addr,
+                    prefix_len,
+                    key: PlaceKey::new(self.generation, index as u8, offset),
+                },
+            )
         })
     }
 

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use super::count::{Held, NameKey, Quick, Sum};
-use super::mmdb::Database;
-use super::record::Damage;
 use super::{Place, PlaceError, Places};
+use crate::place::database::Database;
+use crate::place::database::count::{Held, NameKey, Quick, Sum};
+use crate::place::database::record::Damage;
 
 /// Addresses by what is known about them: IPv4 addresses, and IPv6 networks of /64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use maxminddb_writer::metadata::IpVersion;
 use serde_json::{Value, json};
 
+use super::address::private;
+use super::database::record;
 use super::*;
 
 /// An mmdb file with these networks; IPv4 ones lie under ::/96 in a file of version 6.

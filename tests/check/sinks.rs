@@ -1,7 +1,7 @@
 //! What `pressline check` says of sinks. Databases are named by `PRESSLINE_TEST_POSTGRES` and `PRESSLINE_TEST_CLICKHOUSE` and
 //! their siblings; without them those tests are skipped.
 
-use pressline::check::Report;
+use pressline::command::check::Report;
 use tokio_postgres::NoTls;
 
 use super::{House, Services, has, reqwest_client};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use apache_avro::types::Value;
 use pressline::avro::Shape;
-use pressline::clickhouse::{Block, Class, Client, Plan, Table};
+use pressline::sink::clickhouse::{Block, Class, Client, Plan, Table};
 
 use crate::support::{DATABASE, TOPIC, World, config, one, password_file, plan, record_of, service, world};
 

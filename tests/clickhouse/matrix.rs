@@ -3,7 +3,7 @@
 use apache_avro::Decimal;
 use apache_avro::types::Value;
 use pressline::avro::Shape;
-use pressline::load::Why;
+use pressline::sink::Why;
 
 use crate::support::{DATABASE, World, one, plan, record_of, world};
 

@@ -2,7 +2,7 @@
 
 use apache_avro::types::Value;
 use pressline::avro::Shape;
-use pressline::clickhouse::create_table;
+use pressline::sink::clickhouse::create_table;
 use rand::RngExt;
 use rand_pcg::Pcg64;
 

@@ -1,10 +1,10 @@
 //! What is refused before the first row: pairs outside the map of types, and tables that cannot keep a promise.
 
 use pressline::avro::Shape;
-use pressline::clickhouse::{DefaultKind, Table, TableColumn, Type};
+use pressline::config::finding::Severity;
 use pressline::config::sink::{ClickHouseDelivery, ColumnsConfig};
-use pressline::finding::Severity;
-use pressline::load::Columns;
+use pressline::sink::Columns;
+use pressline::sink::clickhouse::{DefaultKind, Table, TableColumn, Type};
 
 use crate::support::{plan, record_of, world};
 
@@ -150,7 +150,7 @@ fn columns_that_clickhouse_computes() {
     let config =
         ColumnsConfig { rename: [("v".to_string(), "_offset".to_string())].into(), ..ColumnsConfig::default() };
     let columns = Columns::new(&config, "sink.clickhouse");
-    let findings = pressline::clickhouse::Plan::compile(&shape, &own, &columns, "t").unwrap_err();
+    let findings = pressline::sink::clickhouse::Plan::compile(&shape, &own, &columns, "t").unwrap_err();
     assert!(findings[0].what.contains("pressline's own"), "{}", findings[0]);
 }
 

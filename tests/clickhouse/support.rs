@@ -7,10 +7,10 @@ use apache_avro::Schema;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use pressline::avro::Shape;
-use pressline::clickhouse::{Block, ChError, Client, Plan, Table};
+use pressline::config::finding::Finding;
 use pressline::config::sink::{ClickHouseConfig, ColumnsConfig};
-use pressline::finding::Finding;
-use pressline::load::Columns;
+use pressline::sink::Columns;
+use pressline::sink::clickhouse::{Block, ChError, Client, Plan, Table};
 use tokio::runtime::Runtime;
 
 pub const DATABASE: &str = "pressline";

@@ -6,7 +6,7 @@ use apache_avro::Schema;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use maxminddb_writer::{Database, metadata::IpVersion};
-use pressline::generate::{Addresses, Kind, Presses, Recipe};
+use pressline::command::generate::{Addresses, Kind, Presses, Recipe};
 use serde_json::json;
 
 type Seeds = Vec<(String, Vec<u8>)>;

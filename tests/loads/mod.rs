@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use apache_avro::Schema;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
-use pressline::registry::Registry;
+use pressline::avro::registry::Registry;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::cluster::{Cluster, PATIENCE, Raw};

@@ -303,7 +303,7 @@ class Compose(Test):
             return re.findall(r"(\w+)[\\\\\"]* (\w+) NOT NULL", text)
 
         script = (ROOT / "docker/postgres/20-loader.sh").read_text()
-        source = re.sub(r"\\\n\s*", "", (ROOT / "src/postgres/offsets.rs").read_text())
+        source = re.sub(r"\\\n\s*", "", (ROOT / "src/sink/postgres/offsets.rs").read_text())
         statement = source.split("CREATE TABLE IF NOT EXISTS", 1)[1].split("fillfactor", 1)[0]
         # In the source, a line break is two characters.
         expected = columns(statement.replace("\\n", "\n"))

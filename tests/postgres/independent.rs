@@ -5,7 +5,7 @@ use std::process::Command;
 use apache_avro::Decimal;
 use apache_avro::types::Value;
 use pressline::config::sink::ColumnsConfig;
-use pressline::postgres::Offsets;
+use pressline::sink::postgres::Offsets;
 
 use crate::support::{batch, datum, record, server};
 

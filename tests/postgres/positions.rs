@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use apache_avro::types::Value;
 use pressline::config::sink::ColumnsConfig;
-use pressline::load::Batch;
-use pressline::postgres::{
+use pressline::sink::Batch;
+use pressline::sink::postgres::{
     Advance, ClaimError, Class, CommitError, Connection, Offsets, Plan, Position, Settled, Writer,
 };
 

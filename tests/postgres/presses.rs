@@ -3,8 +3,8 @@
 use apache_avro::types::Value;
 use pressline::avro::Shape;
 use pressline::config::sink::ColumnsConfig;
-use pressline::load::Columns;
-use pressline::postgres::{Offsets, Plan, create_table, create_table_sql};
+use pressline::sink::Columns;
+use pressline::sink::postgres::{Offsets, Plan, create_table, create_table_sql};
 
 use crate::support::{Server, batch, datum, server};
 

@@ -1,10 +1,10 @@
 //! What does not fit is refused before the first row, all at once, with its cure.
 
 use pressline::avro::Shape;
+use pressline::config::finding::{Finding, Severity};
 use pressline::config::sink::ColumnsConfig;
-use pressline::finding::{Finding, Severity};
-use pressline::load::Columns;
-use pressline::postgres::Plan;
+use pressline::sink::Columns;
+use pressline::sink::postgres::Plan;
 
 use crate::support::{record, server};
 
@@ -177,6 +177,6 @@ async fn fields_without_a_column_and_relations_that_are_no_tables_are_refused() 
     let nested = r#"{"type":"map","values":{"type":"array","items":["null","string"]}}"#;
     server.plan("t", &record(&[("b", nested), ("a", "\"int\"")]), &dropped).await.unwrap();
     let connection = server.connect().await;
-    let missing = pressline::postgres::Table::read(&connection, &server.name("missing")).await.unwrap();
+    let missing = pressline::sink::postgres::Table::read(&connection, &server.name("missing")).await.unwrap();
     assert_eq!(missing, None);
 }

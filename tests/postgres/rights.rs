@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use apache_avro::types::Value;
 use pressline::config::sink::ColumnsConfig;
-use pressline::postgres::{Advance, Connection, Offsets, Writer};
+use pressline::sink::postgres::{Advance, Connection, Offsets, Writer};
 
 use crate::loads::rights;
 use crate::offsets::stage;

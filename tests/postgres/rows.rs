@@ -3,8 +3,8 @@
 use apache_avro::types::Value;
 use pressline::avro::Shape;
 use pressline::config::sink::ColumnsConfig;
-use pressline::load::{Batch, Columns};
-use pressline::postgres::{Class, Offsets, Plan};
+use pressline::sink::postgres::{Class, Offsets, Plan};
+use pressline::sink::{Batch, Columns};
 
 use crate::support::{Server, batch, datum, record, server};
 

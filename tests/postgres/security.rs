@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use pressline::config::sink::PostgresConfig;
-use pressline::postgres::{Class, Connection, PgError};
+use pressline::sink::postgres::{Class, Connection, PgError};
 
 use crate::support::{Server, server};
 

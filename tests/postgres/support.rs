@@ -7,10 +7,10 @@ use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use figment::providers::{Format, Toml};
 use pressline::avro::Shape;
+use pressline::config::finding::Finding;
 use pressline::config::sink::{ColumnsConfig, PostgresConfig};
-use pressline::finding::Finding;
-use pressline::load::{Batch, Columns};
-use pressline::postgres::{Connection, Plan, Table, TableName, Writer};
+use pressline::sink::postgres::{Connection, Plan, Table, TableName, Writer};
+use pressline::sink::{Batch, Columns};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 /// One test's server: a schema, and another client that looks into it.

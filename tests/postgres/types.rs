@@ -56,7 +56,7 @@ async fn check_with(server: &Server, avro: &str, column: &str, columns: &Columns
     let mut writer = server.writer().await;
     let mut transaction = writer.begin().await.unwrap();
     let refused = transaction.copy(&batch(&datums), |_| Some(&plan), datums.len(), &mut || {}).await.unwrap();
-    let offsets = pressline::postgres::Offsets::new("unused", "p", "t", "i").unwrap();
+    let offsets = pressline::sink::postgres::Offsets::new("unused", "p", "t", "i").unwrap();
     transaction.commit(&offsets, &[]).await.unwrap();
     let rows = server.sql(&format!("SET timezone = 'UTC'; SELECT number, value::text FROM {table}")).await;
     for (number, expected) in expected.into_iter().enumerate() {

@@ -129,7 +129,7 @@ fn without_register_a_schema_that_is_not_there_is_refused_and_one_that_is_there_
         ],
     );
     // As pressline itself would register it.
-    let schema = pressline::schema::load(&project("schemas/button_presses.avsc")).unwrap();
+    let schema = pressline::avro::schema::load(&project("schemas/button_presses.avsc")).unwrap();
     let body = serde_json::json!({"schema": schema.compact}).to_string();
     let answer = ask(&world, "POST", &format!("/subjects/{}-value/versions", world.out), &body);
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use pressline::config::{Delivery, KafkaConfig};
-use pressline::transaction::{OutputRecord, Writer};
+use pressline::kafka::producer::{OutputRecord, Writer};
 
 use crate::cluster::PATIENCE;
 use crate::kill::{Load, verdict};

@@ -8,9 +8,10 @@ use reqwest::{Client, StatusCode, Url};
 use super::answer::{Answer, MOST_BYTES, judge};
 use super::pace::retry_after;
 use super::question::Question;
+use crate::config::finding::with_causes;
 use crate::config::{GeocoderConfig, GeocoderQuery};
-use crate::finding::with_causes;
-use crate::http_client::{self, ClientOptions, Part};
+use crate::runtime::http_client;
+use crate::runtime::http_client::{ClientOptions, Part};
 
 /// A client of one server.
 pub(super) struct GeocoderClient {

@@ -1,0 +1,109 @@
+//! A ClickHouse sink against its live table. No row is written there.
+
+use super::sinks::{TablePlan, TopicSchema};
+use super::{Report, Subject, counted};
+use crate::config::finding::Finding;
+use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig};
+use crate::sink::clickhouse;
+use crate::sink::clickhouse::sink::SECTION;
+use crate::sink::clickhouse::{ChError, Class, Client, Grant, Plan, Table, create_table};
+use crate::sink::{Columns, Kind, make_table};
+
+/// Connects and looks at the table.
+pub async fn check(
+    subject: &Subject<'_, LoadConfig>,
+    config: &ClickHouseConfig,
+    schemas: &[TopicSchema],
+    report: &mut Report,
+) {
+    let looked = async {
+        let client = Client::open(config).await?;
+        report.ok(subject.line(format_args!("ClickHouse {}: connected as {}", client.address(), config.user)));
+        let needed = clickhouse::needed(config);
+        if let Some(lacking) = client.lacking(needed).await?.filter(|lacking| !lacking.is_empty()) {
+            report.findings.push(without(subject, config, &lacking));
+            // Without one of them the table cannot be asked about, or looks as if it were not there.
+            return Ok(());
+        }
+        match Table::describe(&client, &config.database, &config.table).await? {
+            Some(table) => look(subject, config, schemas, &client, &table, report).await,
+            None => {
+                missing(subject, config, schemas, &client, report);
+                Ok(())
+            }
+        }
+    };
+    if let Err(error) = looked.await {
+        report.findings.push(trouble(subject, &error));
+    }
+}
+
+fn without(subject: &Subject<'_, LoadConfig>, config: &ClickHouseConfig, lacking: &[Grant]) -> Finding {
+    let what = format!("user {} lacks {}", config.user, counted(lacking.len(), "grant"));
+    let cure = format!("let an administrator run:\n{}", clickhouse::statements(lacking, &config.user));
+    subject.error("sink.clickhouse.user", what, cure)
+}
+
+async fn look(
+    subject: &Subject<'_, LoadConfig>,
+    config: &ClickHouseConfig,
+    schemas: &[TopicSchema],
+    client: &Client,
+    table: &Table,
+    report: &mut Report,
+) -> Result<(), ChError> {
+    let title = format!("{}.{}", table.database, table.name);
+    let columns = Columns::new(&config.columns, SECTION);
+    report.findings.extend(table.refusals(config.delivery));
+    for schema in schemas {
+        let (lines, mut findings) = Plan::examine(&schema.shape, table, &columns);
+        findings.extend(columns.strangers(&schema.shape, &table.place()));
+        report.compared(
+            subject,
+            TablePlan::new(subject.name, Kind::ClickHouse, title.clone(), schema, lines),
+            findings,
+        );
+    }
+    client.try_empty_insert(table).await?;
+    if config.delivery == ClickHouseDelivery::ExactlyOnce {
+        client.try_recovery(table, subject.config.topic()).await?;
+    }
+    report.ok(subject.line(format_args!("table {title}: the user may insert and read")));
+    Ok(())
+}
+
+/// The table is not there: how to make it, or what the load will make.
+fn missing(
+    subject: &Subject<'_, LoadConfig>,
+    config: &ClickHouseConfig,
+    schemas: &[TopicSchema],
+    client: &Client,
+    report: &mut Report,
+) {
+    let key = "sink.clickhouse.table";
+    let no_table = format!("ClickHouse {}: there is no table {}.{}", client.address(), config.database, config.table);
+    let Some(schema) = schemas.first() else {
+        let cure = "make it; this check prints the statement once the topic has a schema";
+        return report.findings.push(subject.error(key, no_table, cure));
+    };
+    match create_table(&schema.shape, config) {
+        Err(findings) => report.findings.extend(findings),
+        Ok(ddl) if config.auto_create => {
+            report.ok(subject.line(format_args!("{no_table}; it will be made at start:\n{ddl};")));
+        }
+        Ok(ddl) => report.findings.push(subject.error(key, no_table, make_table(SECTION, &ddl))),
+    }
+}
+
+/// An error of the server or the way to it, at the key that it is about.
+fn trouble(subject: &Subject<'_, LoadConfig>, error: &ChError) -> Finding {
+    let key = match (error.code, error.class) {
+        // Its place is the key.
+        (_, Class::Configuration) => return subject.error(&error.place, &error.what, error.cure),
+        (Some(81), _) => "sink.clickhouse.database",
+        (_, Class::Authentication) => "sink.clickhouse.user",
+        (_, Class::Schema) => "sink.clickhouse.table",
+        _ => "sink.clickhouse.url",
+    };
+    subject.error(key, format!("{}: {}", error.place, error.what), error.cure)
+}

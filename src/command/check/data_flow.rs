@@ -1,0 +1,371 @@
+//! Where everything that leaves pressline comes from: the output's fields, keys, headers and times, dead letters, noted
+//! offsets, tables, metrics and logs. Fit for a record of processing activities (GDPR, Article 30), and checked: nothing may
+//! come from the address but through the place lookup.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Report, Subject};
+use crate::config::finding::Finding;
+use crate::config::sink::{ClickHouseDelivery, ColumnsConfig, LoadConfig};
+use crate::config::{OnStale, PipelineConfig};
+use crate::kafka::dead_letter::header;
+use crate::metrics;
+use crate::pipeline::press::encode;
+use crate::pipeline::press::enrich::BUILD_HEADER;
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The visitor's address.
+    Address,
+    /// This field of the ingress record.
+    Field(String),
+    /// This header of the ingress record.
+    Header(String),
+    /// The ingress record's own time.
+    RecordTime,
+    /// Topic, partition or offset of a record.
+    Position,
+    /// Text that stands in the configuration, the schema or the program.
+    Program,
+}
+
+/// What a value went through on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Through {
+    /// The place lookup: of the address, only what the database says of its network goes on.
+    Lookup,
+    /// Validated: nothing but its type can hold goes on.
+    Validation,
+    /// A filter that drops a value with an address in its text.
+    AddressFilter,
+    /// The limits of a plausible time.
+    TimeLimits,
+    /// Nothing.
+    Nothing,
+}
+
+/// Where a value is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kept {
+    /// In a topic, as long as its retention says.
+    Topic(String),
+    /// In a table, until its owner deletes it.
+    Table(String),
+    /// With the group's offsets, `offsets.retention.minutes` after its last member left.
+    Offsets,
+    /// Where metrics are scraped to.
+    Metrics,
+    /// Where standard error goes.
+    Log,
+    /// By the geocoding server that is asked, as its operator says.
+    Geocoder(String),
+    /// In a file on the machine that pressline runs on.
+    File(String),
+}
+
+/// One thing that leaves; for the record's sake also the address in the ingress topic, which pressline only reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Flow {
+    /// Pipeline.
+    pub pipeline: String,
+    /// What it is: `ingress`, `value`, `key`, `header`, `time`, `request`, `column`, `note`, `label`, `text`.
+    pub part: &'static str,
+    /// Its name; empty where there is only one.
+    pub name: String,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Through what.
+    pub through: Through,
+    /// Whether it is personal data, and why.
+    pub personal: &'static str,
+    /// Where it is kept.
+    pub kept: Kept,
+}
+
+const DIRECTLY: &str = "yes: the address itself";
+const PSEUDONYM: &str = "yes: a pseudonym of the visitor";
+const OF_PSEUDONYM: &str = "yes, beside the session id";
+const UNCHECKED: &str = "as the sender fills it";
+const POINTER: &str = "points at a raw record while that is kept";
+const PLACE_ALONE: &str = "a place that somebody was in, without who or when";
+const NO: &str = "no";
+
+impl Flow {
+    /// Whether the address gets out here other than through the lookup.
+    pub fn breaks_the_rule(&self) -> bool {
+        self.origin == Origin::Address && self.through != Through::Lookup
+    }
+}
+
+/// Traces one relay; `origins` are those of its encoder. Adds what breaks the rule to the findings.
+pub fn relay(subject: &Subject<'_>, origins: &[(String, encode::Origin)], report: &mut Report) {
+    let config = subject.config;
+    let raw = Kept::Topic(config.source.topic.clone());
+    let address = Origin::Field("ip".into());
+    let mut flows = vec![flow(&config.name, "ingress", "ip", address, Through::Nothing, DIRECTLY, raw)];
+    flows.extend(output(config, origins));
+    flows.extend(headers(subject.config));
+    flows.extend(places(subject.config));
+    flows.extend(dead_letters(&subject.config.name, &subject.config.dead_topic(), &RELAY_LETTERS));
+    flows.push(flow(&subject.config.name, "note", "topic id", Origin::Program, Through::Nothing, NO, Kept::Offsets));
+    flows.extend(program(&subject.config.name));
+    settle(subject, flows, report);
+}
+
+/// Traces the sinks of one pipeline; `origins` are those of the relay that fills the topic, empty where that is elsewhere.
+pub fn sinks(subject: &Subject<'_, LoadConfig>, origins: &[(String, encode::Origin)], report: &mut Report) {
+    let config = subject.config;
+    let mut flows = Vec::new();
+    if let Some(postgres) = &config.sink.postgres {
+        let table = Kept::Table(format!("PostgreSQL {}", postgres.table));
+        flows.extend(columns(config, &postgres.columns, origins, &table));
+        let positions = Kept::Table(format!("PostgreSQL {}", postgres.offsets_table));
+        flows.push(flow(&config.name, "column", "all", Origin::Position, Through::Nothing, NO, positions));
+        flows.extend(dead_letters(&config.name, &config.dead_topic(&postgres.consumer), &SINK_LETTERS));
+    }
+    if let Some(clickhouse) = &config.sink.clickhouse {
+        let table = Kept::Table(format!("ClickHouse {}.{}", clickhouse.database, clickhouse.table));
+        flows.extend(columns(config, &clickhouse.columns, origins, &table));
+        if clickhouse.delivery == ClickHouseDelivery::ExactlyOnce {
+            for name in ["_topic", "_partition", "_offset"] {
+                flows.push(flow(&config.name, "column", name, Origin::Position, Through::Nothing, NO, table.clone()));
+            }
+        }
+        flows.push(flow(&config.name, "note", "pending range", Origin::Position, Through::Nothing, NO, Kept::Offsets));
+        flows.extend(dead_letters(&config.name, &config.dead_topic(&clickhouse.consumer), &SINK_LETTERS));
+    }
+    settle(subject, flows, report);
+}
+
+fn settle<C>(subject: &Subject<'_, C>, flows: Vec<Flow>, report: &mut Report) {
+    // Both sinks may have their dead letters in one topic.
+    let flows: Vec<Flow> = flows.into_iter().filter(|flow| !report.flows.contains(flow)).collect();
+    let count = flows.len();
+    // Headers have a finding of their own, which `run` heeds too.
+    let broken: Vec<Finding> = flows
+        .iter()
+        .filter(|flow| flow.breaks_the_rule() && flow.part != "header")
+        .map(|flow| past_the_lookup(subject, "output", flow))
+        .collect();
+    if broken.is_empty() && flows.iter().all(|flow| !flow.breaks_the_rule()) {
+        report.ok(subject.line(format_args!(
+            "data flow: {count} outputs traced, none derived from the IP address except via the GeoIP lookup"
+        )));
+    }
+    report.findings.extend(broken);
+    report.flows.extend(flows);
+}
+
+fn past_the_lookup<C>(subject: &Subject<'_, C>, key: &str, flow: &Flow) -> Finding {
+    let (part, name) = (flow.part, &flow.name);
+    subject.error(
+        key,
+        format!("{part} `{name}` comes from the address, past the place lookup"),
+        "take it out of the output: the address goes nowhere but into the place lookup",
+    )
+}
+
+fn flow(
+    pipeline: &str,
+    part: &'static str,
+    name: &str,
+    origin: Origin,
+    through: Through,
+    personal: &'static str,
+    kept: Kept,
+) -> Flow {
+    Flow { pipeline: pipeline.into(), part, name: name.into(), origin, through, personal, kept }
+}
+
+fn output(config: &PipelineConfig, origins: &[(String, encode::Origin)]) -> Vec<Flow> {
+    let topic = || Kept::Topic(config.output.topic.clone());
+    let name = &config.name;
+    let session_id = || Origin::Field("session_id".into());
+    let mut flows = vec![flow(name, "key", "", session_id(), Through::Validation, PSEUDONYM, topic())];
+    flows.extend(origins.iter().map(|(field, origin)| {
+        let (origin, through, personal) = traced(*origin);
+        flow(name, "value", field, origin, through, personal, topic())
+    }));
+    flows.push(flow(name, "time", "", Origin::RecordTime, Through::TimeLimits, OF_PSEUDONYM, topic()));
+    flows
+}
+
+fn traced(origin: encode::Origin) -> (Origin, Through, &'static str) {
+    match origin {
+        encode::Origin::Event("session_id") => (Origin::Field("session_id".into()), Through::Validation, PSEUDONYM),
+        encode::Origin::Event(field) => (Origin::Field(field.into()), Through::Validation, OF_PSEUDONYM),
+        encode::Origin::Lookup => (Origin::Address, Through::Lookup, OF_PSEUDONYM),
+        encode::Origin::Constant => (Origin::Program, Through::Nothing, NO),
+    }
+}
+
+/// The headers that go along. Those known to carry the address come from it, whatever the filter would catch.
+pub fn headers(config: &PipelineConfig) -> Vec<Flow> {
+    let of = |header: &String| {
+        let (origin, personal) = match super::headers::known_to_carry_addresses(header) {
+            true => (Origin::Address, DIRECTLY),
+            false => (Origin::Header(header.clone()), UNCHECKED),
+        };
+        let topic = Kept::Topic(config.output.topic.clone());
+        flow(&config.name, "header", header, origin, Through::AddressFilter, personal, topic)
+    };
+    config.source.headers.iter().map(of).collect()
+}
+
+/// What the place lookup lets out beside the values.
+fn places(config: &PipelineConfig) -> Vec<Flow> {
+    let (name, place) = (&config.name, &config.place);
+    let looked_up =
+        |part, what, personal, kept| flow(name, part, what, Origin::Address, Through::Lookup, personal, kept);
+    let mut flows = Vec::new();
+    if place.build_header || place.on_stale == OnStale::Tag {
+        let topic = Kept::Topic(config.output.topic.clone());
+        flows.push(looked_up("header", BUILD_HEADER, OF_PSEUDONYM, topic));
+    }
+    if let Some(geocoder) = &place.geocoder {
+        let names = "country, subdivision, city";
+        flows.push(looked_up("request", names, PLACE_ALONE, Kept::Geocoder(geocoder.url.clone())));
+        let file = geocoder.cache_file.as_ref().map(|file| file.relative().display().to_string());
+        flows.extend(file.map(|file| looked_up("text", names, PLACE_ALONE, Kept::File(file))));
+    }
+    flows
+}
+
+const RELAY_LETTERS: [&str; 3] = [header::REASON, header::FIELD, header::MESSAGE];
+const SINK_LETTERS: [&str; 4] = [header::REASON, header::FIELD, header::MESSAGE, header::SINK];
+
+fn dead_letters(pipeline: &str, topic: &str, words: &[&str]) -> Vec<Flow> {
+    let kept = || Kept::Topic(topic.into());
+    let mut flows = vec![flow(pipeline, "key", "", Origin::Position, Through::Nothing, POINTER, kept())];
+    let positions = [header::TOPIC, header::PARTITION, header::OFFSET];
+    flows.extend(
+        positions.map(|name| flow(pipeline, "header", name, Origin::Position, Through::Nothing, POINTER, kept())),
+    );
+    flows
+        .extend(words.iter().map(|name| flow(pipeline, "header", name, Origin::Program, Through::Nothing, NO, kept())));
+    flows.push(flow(pipeline, "time", "", Origin::RecordTime, Through::TimeLimits, POINTER, kept()));
+    flows
+}
+
+/// What all pipelines show of themselves.
+fn program(pipeline: &str) -> Vec<Flow> {
+    let labels: BTreeMap<&str, Origin> = metrics::ALL
+        .iter()
+        .flat_map(|metric| metric.labels.split(','))
+        .filter(|label| !label.is_empty())
+        .map(|label| (label, label_origin(label)))
+        .collect();
+    let mut flows: Vec<Flow> = labels
+        .into_iter()
+        .map(|(label, origin)| flow(pipeline, "label", label, origin, Through::Nothing, NO, Kept::Metrics))
+        .collect();
+    flows.push(flow(pipeline, "text", "", Origin::Program, Through::Nothing, NO, Kept::Log));
+    flows
+}
+
+/// A label that nobody has traced is taken for the worst, so that the check fails until somebody has.
+fn label_origin(label: &str) -> Origin {
+    match label {
+        "pipeline" | "worker" | "sink" | "file" | "version" => Origin::Program,
+        "reason" | "trigger" | "cause" | "outcome" | "class" => Origin::Program,
+        "part" | "step" | "geocoder" | "entry" | "answer" | "result" => Origin::Program,
+        "partition" => Origin::Position,
+        _ => Origin::Address,
+    }
+}
+
+fn columns(
+    config: &LoadConfig,
+    columns: &ColumnsConfig,
+    origins: &[(String, encode::Origin)],
+    table: &Kept,
+) -> Vec<Flow> {
+    if origins.is_empty() {
+        let topic = Origin::Field(format!("every field of topic {}", config.topic()));
+        return vec![flow(&config.name, "column", "all", topic, Through::Nothing, UNCHECKED, table.clone())];
+    }
+    let loaded = origins.iter().filter(|(field, _)| !columns.ignore.contains(field));
+    let of = |(field, origin): &(String, encode::Origin)| {
+        let (origin, through, personal) = traced(*origin);
+        let column = columns.rename.get(field).unwrap_or(field);
+        flow(&config.name, "column", column, origin, through, personal, table.clone())
+    };
+    loaded.map(of).collect()
+}
+
+/// A table in Markdown; `retentions` tells of topics how long they keep records, where that was asked.
+pub fn to_markdown(flows: &[Flow], retentions: &BTreeMap<String, String>) -> String {
+    let mut text = String::from(
+        "| Pipeline | What | Where it comes from | Through | Personal data | Kept |\n|---|---|---|---|---|---|\n",
+    );
+    for flow in flows {
+        let name = if flow.name.is_empty() { String::new() } else { format!(" `{}`", flow.name) };
+        let Flow { pipeline, part, personal, .. } = flow;
+        let (origin, through, kept) = (origin(&flow.origin), through(flow.through), kept(&flow.kept, retentions));
+        text.push_str(&format!("| {pipeline} | {part}{name} | {origin} | {through} | {personal} | {kept} |\n"));
+    }
+    text
+}
+
+fn origin(origin: &Origin) -> String {
+    match origin {
+        Origin::Address => "the address".into(),
+        Origin::Field(name) => format!("`{name}`"),
+        Origin::Header(name) => format!("ingress header `{name}`"),
+        Origin::RecordTime => "the ingress record's time".into(),
+        Origin::Position => "topic, partition, offset".into(),
+        Origin::Program => "configuration or program".into(),
+    }
+}
+
+fn through(through: Through) -> &'static str {
+    match through {
+        Through::Lookup => "place lookup",
+        Through::Validation => "validation of its type",
+        Through::AddressFilter => "dropped with an address in it",
+        Through::TimeLimits => "dropped before 2000 and ahead of tomorrow",
+        Through::Nothing => "-",
+    }
+}
+
+fn kept(kept: &Kept, retentions: &BTreeMap<String, String>) -> String {
+    match kept {
+        Kept::Topic(topic) => match retentions.get(topic) {
+            Some(time) => format!("topic {topic}, {time}"),
+            None => format!("topic {topic}, by its retention"),
+        },
+        Kept::Table(table) => format!("{table}, until its owner deletes it"),
+        Kept::Offsets => "the group's offsets, by the broker's offsets.retention.minutes".into(),
+        Kept::Metrics => "metrics, where they are scraped to".into(),
+        Kept::Log => "log, where standard error goes".into(),
+        Kept::Geocoder(url) => format!("geocoder {url}, as its operator says"),
+        Kept::File(path) => format!("file {path}, until it is deleted"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_lookup_lets_an_address_through() {
+        let kept = || Kept::Topic("out".into());
+        for through in [Through::Nothing, Through::Validation, Through::AddressFilter, Through::TimeLimits] {
+            assert!(flow("p", "value", "x", Origin::Address, through, DIRECTLY, kept()).breaks_the_rule());
+        }
+        assert!(!flow("p", "value", "x", Origin::Address, Through::Lookup, OF_PSEUDONYM, kept()).breaks_the_rule());
+        assert!(!flow("p", "key", "", Origin::Position, Through::Nothing, NO, kept()).breaks_the_rule());
+    }
+
+    #[test]
+    fn every_label_has_an_origin_and_an_unknown_one_breaks_the_rule() {
+        assert!(program("p").iter().all(|flow| !flow.breaks_the_rule()));
+        assert_eq!(label_origin("client"), Origin::Address);
+    }
+}

@@ -1,0 +1,97 @@
+//! `pressline check --ddl`: the statements that make the tables of the sinks, as `auto_create` would.
+
+use std::path::Path;
+
+use super::Subject;
+use super::offline::registry_finding;
+use crate::avro::Shape;
+use crate::avro::schema;
+use crate::config::finding::Finding;
+use crate::config::load::Loaded;
+use crate::config::sink::LoadConfig;
+use crate::sink::Columns;
+use crate::sink::clickhouse;
+use crate::sink::postgres::sink::SECTION;
+use crate::sink::postgres::{TableName, create_table_sql};
+
+/// The statements, and what kept others from being written. The schema is that of the relay that fills the topic, where one of
+/// the pipelines does, else the registry's newest.
+pub async fn statements(loaded: &Loaded) -> (String, Vec<Finding>) {
+    let (mut text, mut findings) = (String::new(), Vec::new());
+    if loaded.loads.is_empty() {
+        let what = "none of the pipelines has a sink, so that no table is needed";
+        findings.push(Finding::error(
+            "pipelines",
+            "sink",
+            what,
+            "give one a table [sink.postgres] or [sink.clickhouse]",
+        ));
+    }
+    for (file, load) in &loaded.loads {
+        let made = match load {
+            Ok(config) => of_pipeline(loaded, file, config).await,
+            Err(findings) => Err(findings.clone()),
+        };
+        match made {
+            Ok(statements) => text.push_str(&statements),
+            Err(found) => findings.extend(found),
+        }
+    }
+    (text, findings)
+}
+
+async fn of_pipeline(loaded: &Loaded, file: &Path, config: &LoadConfig) -> Result<String, Vec<Finding>> {
+    let subject = Subject { file, name: &config.name, config };
+    let (says, shape) = schema(loaded, &subject).await?;
+    let mut text = String::new();
+    let mut add = |sink: &str, ddl: String| {
+        text.push_str(&format!("-- pipeline {}, {sink}: for {says}\n{ddl};\n\n", config.name));
+    };
+    if let Some(sink) = &config.sink.postgres {
+        let name = TableName::parse(&sink.table)
+            .map_err(|what| vec![subject.error("sink.postgres.table", what, "name a table")])?;
+        add("PostgreSQL", create_table_sql(&shape, &name, &Columns::new(&sink.columns, SECTION))?);
+    }
+    if let Some(sink) = &config.sink.clickhouse {
+        add("ClickHouse", clickhouse::create_table(&shape, sink)?);
+    }
+    Ok(text)
+}
+
+async fn schema(loaded: &Loaded, subject: &Subject<'_, LoadConfig>) -> Result<(String, Shape), Vec<Finding>> {
+    let topic = subject.config.topic();
+    let relays = loaded.pipelines.iter().filter_map(|(_, relay)| relay.as_ref().ok());
+    if let Some(relay) = relays.into_iter().find(|relay| relay.output.topic == topic) {
+        let file = schema::load(&relay.output.schema.relative())?;
+        let says = format!("schema file {}", file.path.display());
+        return parsed(subject, says, &file.compact);
+    }
+    let name = subject.config.subject();
+    let registry = crate::avro::registry::Registry::new(&subject.config.registry);
+    let asked = match registry {
+        Ok(registry) => registry.latest(&name).await,
+        Err(error) => Err(error),
+    };
+    match asked {
+        Ok(Some(version)) => {
+            let says = format!("subject {name}, version {} (id {})", version.version, version.id.0);
+            parsed(subject, says, &version.schema)
+        }
+        Ok(None) => Err(vec![subject.error(
+            "sink",
+            format!("subject {name} has no schema yet"),
+            "run this again once the topic's producer has registered one",
+        )]),
+        Err(error) => Err(vec![registry_finding(subject, &error)]),
+    }
+}
+
+fn parsed(subject: &Subject<'_, LoadConfig>, says: String, schema: &str) -> Result<(String, Shape), Vec<Finding>> {
+    match Shape::parse(schema) {
+        Ok(shape) => Ok((says, shape)),
+        Err(why) => {
+            let cure = "load a topic whose schema pressline can read";
+            Err(vec![subject.error("sink", format!("{says} cannot be loaded: {why}"), cure)])
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! What only the brokers and the registry can tell. Nothing is changed there.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::metadata::Metadata;
+use rdkafka::topic_partition_list::Offset;
+
+use super::offline::registry_finding;
+use super::rights::{self, Need};
+use super::{Report, Subject, counted, retention};
+use crate::avro::registry::{Registry, Standing};
+use crate::avro::schema::SchemaFile;
+use crate::command::offsets::{Advice, Part};
+use crate::config::finding::Finding;
+use crate::kafka::client;
+use crate::kafka::client::{METADATA_TIMEOUT, Role};
+use crate::kafka::coordinator::{CommittedOffset, OffsetNote, Start, decide_start};
+use crate::kafka::topic_id::topic_id;
+
+/// Asks brokers and registry about one pipeline.
+pub async fn check(subject: &Subject<'_>, schema: Option<&SchemaFile>, report: &mut Report) {
+    brokers(subject, report).await;
+    if let Some(schema) = schema {
+        registry(subject, schema, report).await;
+    }
+}
+
+async fn registry(subject: &Subject<'_>, schema: &SchemaFile, report: &mut Report) {
+    // One that cannot be made is a finding of the offline part already.
+    let Ok(registry) = Registry::new(&subject.config.registry) else { return };
+    let name = subject.config.subject();
+    match registry.examine(&name, &schema.compact, subject.config.output.register).await {
+        Ok(Standing::Registered(id)) => {
+            report.ok(subject.line(format_args!("subject {name}: registered as id {}", id.0)))
+        }
+        Ok(Standing::Compatible) => {
+            report.ok(subject.line(format_args!("subject {name}: compatible, will be registered at start")));
+        }
+        Err(error) => report.findings.push(registry_finding(subject, &error)),
+    }
+}
+
+/// Blocking questions go to a thread of their own.
+async fn brokers(subject: &Subject<'_>, report: &mut Report) {
+    let (file, config) = (subject.file.to_path_buf(), subject.config.clone());
+    let task = tokio::task::spawn_blocking(move || {
+        let mut report = Report::default();
+        let subject = Subject { file: &file, name: &config.name, config: &config };
+        let found = ask_brokers(&subject, &mut report);
+        (report, found)
+    });
+    let Ok((part, found)) = task.await else {
+        let cure = "report it as a fault of pressline";
+        return report.findings.push(subject.error("kafka", "the questions to the brokers broke off", cure));
+    };
+    report.findings.extend(part.findings);
+    report.checked.extend(part.checked);
+    if let Some(found) = found {
+        retention::check(subject, &found, report).await;
+    }
+}
+
+/// What later questions need.
+pub struct Cluster {
+    /// Any broker's number.
+    pub broker: i32,
+    /// Topics that are there: name and smallest number of replicas a partition has.
+    pub topics: Vec<(String, usize)>,
+}
+
+fn ask_brokers(subject: &Subject<'_>, report: &mut Report) -> Option<Cluster> {
+    let config = subject.config;
+    let Ok(mut client) = client::client_config(&config.kafka, Role::Consumer) else { return None };
+    let errors = Listener::default();
+    let consumer = match consumer(&mut client, &config.group(), errors.clone()) {
+        Ok(consumer) => consumer,
+        Err(error) => {
+            let what = format!("cannot make a consumer: {error}");
+            report.findings.push(subject.error("kafka", what, "fix the setting that is named"));
+            return None;
+        }
+    };
+    let cluster = ask(subject, &consumer, &errors, report);
+    // Its destructor may wait for librdkafka's threads.
+    std::thread::spawn(move || drop(consumer));
+    cluster
+}
+
+/// A consumer that asks about a group and is never its member.
+pub fn consumer(client: &mut ClientConfig, group: &str, errors: Listener) -> KafkaResult<BaseConsumer<Listener>> {
+    client
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        // Offsets inside an open transaction are not waited for: a look must not take as long as one.
+        .set("isolation.level", "read_uncommitted")
+        .set("allow.auto.create.topics", "false")
+        .create_with_context(errors)
+}
+
+fn ask(
+    subject: &Subject<'_>,
+    consumer: &BaseConsumer<Listener>,
+    errors: &Listener,
+    report: &mut Report,
+) -> Option<Cluster> {
+    let config = subject.config;
+    let servers = &config.kafka.bootstrap_servers;
+    let metadata = match reach(consumer, errors) {
+        Ok(metadata) => metadata,
+        Err(cause) => {
+            let what = format!("no broker at {servers} answers: {cause}");
+            report.findings.push(subject.error("kafka.bootstrap_servers", what, cure_of(&cause)));
+            return None;
+        }
+    };
+    let broker = metadata.brokers().first().map_or(0, |b| b.id());
+    report.ok(subject.line(format_args!("{servers}: {}", counted(metadata.brokers().len(), "broker"))));
+    let dead = config.dead_topic();
+    let wanted =
+        [("source.topic", &config.source.topic), ("output.topic", &config.output.topic), ("dead_letter.topic", &dead)];
+    let mut topics = Vec::new();
+    for (key, topic) in wanted {
+        let need = if key == "source.topic" { Need::Read } else { Need::Write };
+        let found = metadata.topics().iter().find(|t| t.name() == topic && !t.partitions().is_empty());
+        let Some(found) = found else {
+            // One that the user may not see looks as if it were not there.
+            let right = rights::lacking(subject, consumer.client(), key, topic, need);
+            report.findings.push(right.unwrap_or_else(|| missing(subject, key, topic)));
+            continue;
+        };
+        let partitions = found.partitions().len();
+        let shown = counted(partitions, "partition");
+        report.ok(subject.line(format_args!("topic {topic}: {shown}")));
+        let replicas = found.partitions().iter().map(|p| p.replicas().len()).min().unwrap_or(0);
+        topics.push((topic.clone(), replicas));
+        report.findings.extend(rights::lacking(subject, consumer.client(), key, topic, need));
+        if key == "source.topic" && config.workers > partitions {
+            let what = format!("{} workers, but topic {topic} has {shown}: the rest will idle", config.workers);
+            report.findings.push(subject.warning("workers", what, "use fewer workers, or add partitions"));
+        }
+    }
+    if topics.iter().any(|(topic, _)| *topic == config.source.topic)
+        && let Err(error) = group(subject, consumer, report)
+    {
+        let what = format!("the offsets of group {} cannot be read: {error}", config.group());
+        let cure = "give this user the right to read the group and the topics, or see to the brokers";
+        report.findings.push(subject.error("source.group", what, cure));
+    }
+    Some(Cluster { broker, topics })
+}
+
+/// What the brokers know of all topics. Errors: why none answers.
+pub fn reach(consumer: &BaseConsumer<Listener>, errors: &Listener) -> Result<Metadata, String> {
+    consumer.client().fetch_metadata(None, METADATA_TIMEOUT).map_err(|error| {
+        // librdkafka tells the cause in events, which poll hands out.
+        consumer.poll(Duration::from_millis(100));
+        errors.cause().unwrap_or_else(|| error.to_string())
+    })
+}
+
+/// A topic that is not there. `pressline topics create` makes it: the pipeline's file describes it.
+pub fn missing<C>(subject: &Subject<'_, C>, key: &str, topic: &str) -> Finding {
+    let what = format!("topic {topic} does not exist");
+    subject.error(key, what, format!("create it: pressline topics create {}", subject.file.display()))
+}
+
+/// Where the group would begin, and whether it may.
+fn group(subject: &Subject<'_>, consumer: &BaseConsumer<Listener>, report: &mut Report) -> KafkaResult<()> {
+    let config = subject.config;
+    let (topic, group) = (&config.source.topic, config.group());
+    let Some(layout) = client::topic_layout(consumer.client(), topic, METADATA_TIMEOUT)? else { return Ok(()) };
+    let committed = committed(consumer, topic, &layout.partitions)?;
+    if let Some(finding) = another_topic(subject, consumer, &committed) {
+        report.findings.push(finding);
+        return Ok(());
+    }
+    let output_empty = is_empty(consumer, &config.output.topic)?;
+    let before = report.findings.len();
+    let mut behind = 0;
+    for &partition in &layout.partitions {
+        let (low, high) = consumer.fetch_watermarks(topic, partition, METADATA_TIMEOUT)?;
+        match decide_start(partition, &committed, config.source.start, output_empty) {
+            Start::At(next) => {
+                report.findings.extend(out_of_range(subject, partition, next, low, high));
+                behind += (high - next).max(0);
+            }
+            Start::Beginning => behind += high - low,
+            Start::End => {}
+            Start::Refuse => {
+                report.findings.push(no_offsets(subject, &group));
+                return Ok(());
+            }
+        }
+    }
+    if report.findings.len() == before {
+        let (with, all) = (committed.len(), layout.partitions.len());
+        let line = format!(
+            "group {group}: offsets on {with} of {all} partitions, about {} to relay",
+            counted(behind, "record")
+        );
+        report.ok(subject.line(line));
+    }
+    Ok(())
+}
+
+fn committed(
+    consumer: &BaseConsumer<Listener>,
+    topic: &str,
+    partitions: &[i32],
+) -> KafkaResult<BTreeMap<i32, CommittedOffset>> {
+    let mut offsets = BTreeMap::new();
+    for element in super::group::committed(consumer, topic, partitions)?.elements() {
+        if let Offset::Offset(next) = element.offset() {
+            offsets.insert(element.partition(), CommittedOffset { next, note: OffsetNote::parse(element.metadata()) });
+        }
+    }
+    Ok(offsets)
+}
+
+fn is_empty(consumer: &BaseConsumer<Listener>, topic: &str) -> KafkaResult<bool> {
+    let Some(layout) = client::topic_layout(consumer.client(), topic, METADATA_TIMEOUT)? else { return Ok(true) };
+    for partition in layout.partitions {
+        if consumer.fetch_watermarks(topic, partition, METADATA_TIMEOUT)?.1 > 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn another_topic(
+    subject: &Subject<'_>,
+    consumer: &BaseConsumer<Listener>,
+    committed: &BTreeMap<i32, CommittedOffset>,
+) -> Option<Finding> {
+    let topic = &subject.config.source.topic;
+    let current = topic_id(consumer.client(), topic, METADATA_TIMEOUT).ok().flatten()?;
+    let (partition, noted) = committed.iter().find_map(|(partition, offset)| {
+        let noted = offset.note.topic_id.as_ref().filter(|noted| noted.as_str() != current.as_str())?;
+        Some((partition, noted))
+    })?;
+    Some(subject.error(
+        "source.topic",
+        format!(
+            "topic {topic} was deleted and made again: the group's offset of partition {partition} belongs to topic id \
+             {noted}, the topic there now has id {current}"
+        ),
+        format!("to relay the new topic from its beginning, run {}", advice(subject).set_all("beginning")),
+    ))
+}
+
+fn out_of_range(subject: &Subject<'_>, partition: i32, next: i64, low: i64, high: i64) -> Option<Finding> {
+    let topic = &subject.config.source.topic;
+    let what = if next < low {
+        format!(
+            "topic {topic}, partition {partition}: offsets {next} to {} were deleted by retention before they were relayed",
+            low - 1
+        )
+    } else if next > high {
+        format!(
+            "topic {topic}, partition {partition}: the group's offset {next} lies past the end {high}: the topic was made anew or cut off"
+        )
+    } else {
+        return None;
+    };
+    let cure = format!(
+        "find out what happened; to go on at the oldest record there is, run {}",
+        advice(subject).set(partition, low)
+    );
+    Some(subject.error("source.topic", what, cure))
+}
+
+fn no_offsets(subject: &Subject<'_>, group: &str) -> Finding {
+    subject.error(
+        "source.start",
+        format!(
+            "group {group} has no offsets, but output topic {} is not empty: they expired or were deleted, or the output \
+             is somebody else's; beginning now could write events twice",
+            subject.config.output.topic
+        ),
+        format!(
+            "decide where to go on: run {} with a time, an offset, `beginning` or `end`; or set source.start to \"beginning\" or \
+             \"end\"",
+            advice(subject).set_all("2026-01-31T12:00:00Z")
+        ),
+    )
+}
+
+fn advice(subject: &Subject<'_>) -> Advice {
+    Advice::new(&subject.config.name, Part::Relay)
+}
+
+/// What to do where no broker answers.
+pub fn cure_of(cause: &str) -> &'static str {
+    let lower = cause.to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|w| lower.contains(w));
+    if has(&["ssl", "certificate", "tls"]) {
+        "see kafka.tls: the authority that signed the broker's certificate, our certificate and key, and whether the port speaks TLS"
+    } else if has(&["sasl", "authentication"]) {
+        "see kafka.sasl: mechanism, user name and password, and whether the port asks for SASL"
+    } else if has(&["resolve", "name or service"]) {
+        "fix the host name in kafka.bootstrap_servers"
+    } else {
+        "start the broker, fix kafka.bootstrap_servers, or open the port; a TLS port needs kafka.tls"
+    }
+}
+
+/// Collects what librdkafka says went wrong, and keeps it from the log.
+#[derive(Clone, Default)]
+pub struct Listener(Arc<Mutex<Vec<String>>>);
+
+impl Listener {
+    /// The first cause; "all brokers are down" only counts the others.
+    fn cause(&self) -> Option<String> {
+        let causes = self.0.lock().ok()?;
+        causes.iter().find(|c| !c.contains("brokers are down")).or(causes.first()).cloned()
+    }
+}
+
+impl ClientContext for Listener {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+
+    fn error(&self, _: KafkaError, reason: &str) {
+        if let Ok(mut causes) = self.0.lock() {
+            causes.push(reason.to_string());
+        }
+    }
+}
+
+impl ConsumerContext for Listener {}

@@ -1,0 +1,156 @@
+//! A PostgreSQL sink against its live tables. Nothing is changed there.
+
+use super::sinks::{TablePlan, TopicSchema};
+use super::{Report, Subject};
+use crate::config::finding::Finding;
+use crate::config::secret::POSTGRES_PASSWORD;
+use crate::config::sink::{LoadConfig, PostgresConfig};
+use crate::sink::postgres::sink::SECTION;
+use crate::sink::postgres::{Class, Connection, Offsets, PgError, Plan, Table, TableName, create_table_sql};
+use crate::sink::{Columns, Kind, make_table};
+
+/// What is asked about one sink.
+struct Inquiry<'a> {
+    subject: &'a Subject<'a, LoadConfig>,
+    config: &'a PostgresConfig,
+    schemas: &'a [TopicSchema],
+    connection: Connection,
+}
+
+/// Connects and looks at both tables.
+pub async fn check(
+    subject: &Subject<'_, LoadConfig>,
+    config: &PostgresConfig,
+    schemas: &[TopicSchema],
+    report: &mut Report,
+) {
+    let connection = match Connection::open(config, subject.name).await {
+        Ok(connection) => connection,
+        Err(error) => return report.findings.push(trouble(subject, &error)),
+    };
+    report.ok(subject.line(format_args!("{}: connected as {}", connection.place(), config.user)));
+    let inquiry = Inquiry { subject, config, schemas, connection };
+    for answer in [inquiry.writable(report).await, inquiry.table(report).await, inquiry.positions(report).await] {
+        if let Err(error) = answer {
+            report.findings.push(trouble(subject, &error));
+        }
+    }
+}
+
+impl Inquiry<'_> {
+    async fn writable(&self, report: &mut Report) -> Result<(), PgError> {
+        if self.connection.is_read_only().await? {
+            report.findings.push(self.subject.error(
+                "sink.postgres.host",
+                format!("{}: the server or the user may only read (a standby?)", self.connection.place()),
+                "name the primary, or ALTER ROLE the user SET default_transaction_read_only = off",
+            ));
+        }
+        Ok(())
+    }
+
+    async fn table(&self, report: &mut Report) -> Result<(), PgError> {
+        let name = match TableName::parse(&self.config.table) {
+            Ok(name) => name,
+            Err(what) => {
+                report.findings.push(self.subject.error("sink.postgres.table", what, "name a table"));
+                return Ok(());
+            }
+        };
+        let Some(table) = Table::read(&self.connection, &name).await? else { return self.missing(&name, report).await };
+        let columns = Columns::new(&self.config.columns, SECTION);
+        for schema in self.schemas {
+            let (lines, mut findings) = Plan::examine(&schema.shape, &table, &columns);
+            findings.extend(columns.strangers(&schema.shape, &table.title()));
+            report.compared(
+                self.subject,
+                TablePlan::new(self.subject.name, Kind::Postgres, table.title(), schema, lines),
+                findings,
+            );
+        }
+        Ok(())
+    }
+
+    /// The table is not there: how to make it, or whether the load can.
+    async fn missing(&self, name: &TableName, report: &mut Report) -> Result<(), PgError> {
+        let (subject, place) = (self.subject, self.connection.place());
+        let no_table = format!("{place}: there is no table {name}");
+        let Some(schema) = self.schemas.first() else {
+            let cure = "make it; this check prints the statement once the topic has a schema";
+            report.findings.push(subject.error("sink.postgres.table", no_table, cure));
+            return Ok(());
+        };
+        let columns = Columns::new(&self.config.columns, SECTION);
+        match create_table_sql(&schema.shape, name, &columns) {
+            Err(findings) => report.findings.extend(findings),
+            Ok(ddl) if !self.config.auto_create => {
+                report.findings.push(subject.error("sink.postgres.table", no_table, make_table(SECTION, &ddl)));
+            }
+            Ok(ddl) if self.connection.may_create(name).await? => {
+                report.ok(subject.line(format_args!("{no_table}; it will be made at start:\n{ddl};")));
+            }
+            Ok(ddl) => {
+                let what = format!("{no_table}, and the user may not make it (auto_create)");
+                let cure = format!("GRANT CREATE ON SCHEMA to the user, or let an owner run:\n{ddl};");
+                report.findings.push(subject.error("sink.postgres.auto_create", what, cure));
+            }
+        }
+        Ok(())
+    }
+
+    /// The table of positions.
+    async fn positions(&self, report: &mut Report) -> Result<(), PgError> {
+        let (subject, key, shown) = (self.subject, "sink.postgres.offsets_table", &self.config.offsets_table);
+        let parsed = TableName::parse(shown)
+            .and_then(|name| Ok((name, Offsets::new(shown, subject.name, subject.config.topic(), "")?)));
+        let (name, offsets) = match parsed {
+            Ok(parsed) => parsed,
+            Err(what) => {
+                report.findings.push(subject.error(key, what, "name a table"));
+                return Ok(());
+            }
+        };
+        let Some(table) = offsets.table(&self.connection).await? else {
+            if self.connection.may_create(&name).await? {
+                report
+                    .ok(subject.line(format_args!("table of positions {name} is not there, it will be made at start")));
+            } else {
+                let what = format!("there is no table of positions {name}, and the user may not make it");
+                let cure = format!("let an owner run:\n{};", offsets.ddl());
+                report.findings.push(subject.error(key, what, cure));
+            }
+            return Ok(());
+        };
+        let lacking = self.connection.lacks(&table, &["SELECT", "INSERT", "UPDATE"]).await?;
+        if lacking.is_empty() {
+            report.ok(subject.line(format_args!("table of positions {}", table.title())));
+        } else {
+            let lacking = lacking.join(", ");
+            let what = format!("the user lacks {lacking} on the table of positions {}", table.title());
+            report.findings.push(subject.error(key, what, format!("GRANT {lacking} ON {} TO the user", table.name)));
+        }
+        Ok(())
+    }
+}
+
+/// An error of the database or the way to it, at the key that it is about.
+fn trouble(subject: &Subject<'_, LoadConfig>, error: &PgError) -> Finding {
+    let password = || {
+        format!("set the right password in sink.postgres.password_file or the environment variable {POSTGRES_PASSWORD}")
+    };
+    let (key, cure) = match (error.sqlstate.as_deref(), error.class) {
+        (Some("28P01"), _) => ("password_file", password()),
+        (Some("28000"), _) => ("user", "let the user in (pg_hba.conf), with TLS or without (sslmode)".into()),
+        (Some("42501"), _) => ("user", "let an owner GRANT it: USAGE on the schema, INSERT on the table".into()),
+        (Some("3D000"), _) => ("database", "CREATE DATABASE, or fix sink.postgres.database".into()),
+        (Some("3F000"), _) => ("table", "CREATE SCHEMA, or fix the schema's name".into()),
+        (None, Class::Authentication) if error.what.starts_with("authentication") => ("password_file", password()),
+        (None, Class::Authentication) => ("sslmode", "see sink.postgres.sslmode, ca, certificate and key".into()),
+        (None, Class::Transient) => {
+            ("host", "start the server, fix sink.postgres.host and port, or open the port".into())
+        }
+        (_, Class::Schema) => ("offsets_table", "name another table, or make it as expected".into()),
+        _ => ("host", "see to the server".into()),
+    };
+    subject.error(&format!("sink.postgres.{key}"), error.to_string(), cure)
+}

@@ -1,0 +1,186 @@
+//! `pressline consume`: prints a topic's records, decoded, without disturbing anybody.
+//!
+//! Partitions are assigned, never subscribed to, and no offset is ever committed: no consumer group comes to be.
+
+pub mod avro;
+pub mod decode;
+pub mod read;
+pub mod show;
+pub mod text;
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::str::FromStr;
+
+use jiff::Timestamp;
+
+use crate::avro::registry::{Registry, RegistryError};
+use crate::config::connection::{Connection, ConnectionError};
+use decode::{Decoder, FromRegistry, Schemas};
+use text::Style;
+
+/// Records of each partition that are shown where no start is given.
+const LAST: i64 = 10;
+
+/// Options of `pressline consume`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConsumeArgs {
+    /// Topic to print
+    pub topic: String,
+    /// From the first record on [default: the last 10 offsets of each partition; with --follow, new records only]
+    #[arg(long, conflicts_with = "from")]
+    pub from_beginning: bool,
+    /// From a time (2026-01-31T12:00:00Z, a date, or -1h for an hour ago) or an offset on; a negative number is so many
+    /// before the end
+    #[arg(long, value_name = "TIME|OFFSET", allow_hyphen_values = true)]
+    pub from: Option<Start>,
+    /// Stop after so many records
+    #[arg(short = 'n', long, value_name = "N")]
+    pub max: Option<u64>,
+    /// Go on with new records at the end, until Ctrl-C
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only this partition; can be given several times
+    #[arg(long, value_name = "N")]
+    pub partition: Vec<i32>,
+    /// One JSON object a line; times inside values are then numbers as in the schema, bytes are hexadecimal text
+    #[arg(long)]
+    pub json: bool,
+    /// Include uncommitted and aborted records (read_uncommitted)
+    #[arg(long)]
+    pub uncommitted: bool,
+    /// Show IP addresses, which are personal data, instead of `<withheld>`
+    #[arg(long)]
+    pub show_addresses: bool,
+    /// How to reach Kafka and the registry.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Where to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// This offset, or where the partition begins or ends if it lies beyond.
+    Offset(i64),
+    /// So many offsets before the end.
+    Last(i64),
+    /// The first record of this time or later.
+    Time(Timestamp),
+    /// The end.
+    End,
+}
+
+impl FromStr for Start {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<i64>() {
+            Ok(offset) if offset >= 0 => Ok(Self::Offset(offset)),
+            Ok(offset) => Ok(Self::Last(offset.saturating_neg())),
+            Err(_) => crate::command::generate::parse_time(text)
+                .map(Self::Time)
+                .map_err(|_| "expected an offset, or a time such as 2026-01-31T12:00:00Z or -1h".into()),
+        }
+    }
+}
+
+/// Why printing failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsumeError {
+    /// The configuration of the connection.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The registry's client cannot be made.
+    #[error("registry: {0}")]
+    Registry(Box<RegistryError>),
+    /// The registry does not answer.
+    #[error("{topic} partition {partition} offset {offset}: cannot fetch its schema: {source}")]
+    Schema {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// Offset.
+        offset: i64,
+        /// What the registry said.
+        source: Box<RegistryError>,
+    },
+    /// Kafka cannot be reached or refuses something.
+    #[error("{what}: {source}")]
+    Kafka {
+        /// What was tried, with topic and partition.
+        what: String,
+        /// What librdkafka said.
+        source: rdkafka::error::KafkaError,
+    },
+    /// The topic is not there.
+    #[error("topic {0} does not exist")]
+    NoTopic(String),
+    /// The partition is not there.
+    #[error("topic {topic} has no partition {partition}; it has {count}, from 0 on")]
+    NoPartition {
+        /// Topic.
+        topic: String,
+        /// What was asked for.
+        partition: i32,
+        /// How many there are.
+        count: usize,
+    },
+    /// Standard output cannot be written.
+    #[error("cannot write: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Runs the command: prints to standard output until the end, the most records asked for, SIGINT, or until nobody
+/// reads any more. Blocks; must not be called from within an async runtime.
+pub fn run(args: &ConsumeArgs) -> Result<(), ConsumeError> {
+    let stop = crate::command::generate::send::stop_on_signal().map_err(|e| io::Error::other(e.to_string()))?;
+    let stdout = io::stdout();
+    let colours = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && !args.json;
+    let mut out = BufWriter::with_capacity(1 << 16, stdout.lock());
+    match print(args, colours, &stop, &mut out).and_then(|()| Ok(out.flush()?)) {
+        // `pressline consume ... | head` has what it wanted.
+        Err(ConsumeError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            // What is left in the buffer would be written once more at its drop.
+            let _ = out.into_parts();
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// [`run`] into any writer.
+pub fn print(
+    args: &ConsumeArgs,
+    colours: bool,
+    stop: &std::sync::atomic::AtomicBool,
+    out: &mut dyn Write,
+) -> Result<(), ConsumeError> {
+    let connected = args.connection.resolve()?;
+    let schemas = match &connected.registry {
+        None => None,
+        Some(config) => Some(Box::new(FromRegistry {
+            registry: Registry::new(config).map_err(|error| ConsumeError::Registry(Box::new(error)))?,
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+        }) as Box<dyn Schemas>),
+    };
+    let style = Style { people: !args.json, addresses: args.show_addresses };
+    let mut decoder = Decoder::new(schemas, style);
+    let mut records = read::Records::open(args, &connected)?;
+    let mut shown = 0;
+    while args.max.is_none_or(|max| shown < max) && !stop.load(std::sync::atomic::Ordering::Relaxed) {
+        match records.poll()? {
+            read::Next::Record(record) => {
+                show::write(&record, &mut decoder, style, args.json, colours, out)?;
+                shown += 1;
+            }
+            read::Next::Idle => out.flush()?,
+            read::Next::Skipped => {}
+            read::Next::End => break,
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

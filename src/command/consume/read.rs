@@ -1,0 +1,172 @@
+//! Reads partitions from a start to their end, or on and on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::{ConsumeArgs, ConsumeError, LAST, Start};
+use crate::config::connection::Connected;
+use crate::kafka::client::{METADATA_TIMEOUT, Role, topic_layout};
+
+/// How long one poll waits, and so how late a signal is noticed at most.
+const POLL: Duration = Duration::from_millis(200);
+
+/// What [`Records::poll`] has.
+pub enum Next<'a> {
+    /// A record.
+    Record(BorrowedMessage<'a>),
+    /// A record beyond the end that the partition had at the start, or the end of one partition.
+    Skipped,
+    /// Nothing for now.
+    Idle,
+    /// Every partition was read to its end.
+    End,
+}
+
+/// Records of some partitions of one topic.
+pub struct Records {
+    consumer: BaseConsumer,
+    topic: String,
+    follow: bool,
+    /// Partition → offset at which it is done; only those that are not done yet.
+    open: BTreeMap<i32, i64>,
+}
+
+impl Records {
+    /// Finds where to begin, and begins. Errors: no broker, topic or partition.
+    pub fn open(args: &ConsumeArgs, connected: &Connected) -> Result<Self, ConsumeError> {
+        let topic = &args.topic;
+        let kafka = |source| ConsumeError::Kafka { what: format!("topic {topic}"), source };
+        let mut config = connected.client_config(Role::Consumer)?;
+        config
+            // librdkafka wants one; it is never joined and nothing is committed to it, so the broker never hears of it.
+            .set("group.id", format!("pressline-consume-{}", std::process::id()))
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "true")
+            // Only for a position that retention takes away while we read.
+            .set("auto.offset.reset", "earliest")
+            .set("isolation.level", if args.uncommitted { "read_uncommitted" } else { "read_committed" });
+        let consumer: BaseConsumer = config.create().map_err(kafka)?;
+        let partitions = partitions(&consumer, args)?;
+        let mut this = Self { consumer, topic: topic.clone(), follow: args.follow, open: BTreeMap::new() };
+        this.assign(&partitions, start(args))?;
+        Ok(this)
+    }
+
+    fn assign(&mut self, partitions: &[i32], start: Start) -> Result<(), ConsumeError> {
+        let times = match start {
+            Start::Time(time) => self.offsets_at(partitions, time.as_millisecond())?,
+            _ => BTreeMap::new(),
+        };
+        let mut list = TopicPartitionList::new();
+        for &partition in partitions {
+            let (low, high) = self
+                .consumer
+                .fetch_watermarks(&self.topic, partition, METADATA_TIMEOUT)
+                .map_err(|source| self.kafka(partition, source))?;
+            let from = match start {
+                Start::Offset(offset) => offset.clamp(low, high),
+                Start::Last(count) => high.saturating_sub(count).max(low),
+                Start::Time(_) => times.get(&partition).map_or(high, |offset| (*offset).clamp(low, high)),
+                Start::End => high,
+            };
+            if from < high {
+                self.open.insert(partition, high);
+            }
+            if from < high || self.follow {
+                list.add_partition_offset(&self.topic, partition, Offset::Offset(from))
+                    .map_err(|source| self.kafka(partition, source))?;
+            }
+        }
+        let assigned = self.consumer.assign(&list);
+        assigned.map_err(|source| ConsumeError::Kafka { what: format!("topic {}", self.topic), source })
+    }
+
+    /// Partition → first offset of this time or later, where there is one.
+    fn offsets_at(&self, partitions: &[i32], time_ms: i64) -> Result<BTreeMap<i32, i64>, ConsumeError> {
+        let failed = |source| ConsumeError::Kafka { what: format!("topic {}: offsets of a time", self.topic), source };
+        let mut list = TopicPartitionList::new();
+        for &partition in partitions {
+            list.add_partition_offset(&self.topic, partition, Offset::Offset(time_ms)).map_err(failed)?;
+        }
+        let found = self.consumer.offsets_for_times(list, METADATA_TIMEOUT).map_err(failed)?;
+        let offset = |e: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match e.offset() {
+            Offset::Offset(offset) => Some((e.partition(), offset)),
+            _ => None,
+        };
+        Ok(found.elements().iter().filter_map(offset).collect())
+    }
+
+    /// The next record, waiting a little. Errors: a partition that cannot be read.
+    pub fn poll(&mut self) -> Result<Next<'_>, ConsumeError> {
+        if self.open.is_empty() && !self.follow {
+            return Ok(Next::End);
+        }
+        let polled = self.consumer.poll(POLL);
+        match polled {
+            None => Ok(Next::Idle),
+            Some(Ok(message)) => {
+                if self.follow {
+                    return Ok(Next::Record(message));
+                }
+                let (partition, offset) = (message.partition(), message.offset());
+                let Some(&end) = self.open.get(&partition) else { return Ok(Next::Skipped) };
+                if offset + 1 >= end {
+                    self.open.remove(&partition);
+                }
+                Ok(if offset < end { Next::Record(message) } else { Next::Skipped })
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                self.open.remove(&partition);
+                Ok(Next::Skipped)
+            }
+            Some(Err(source)) => {
+                // librdkafka goes on trying to reach brokers by itself; what it gives up on is told.
+                match source.rdkafka_error_code() {
+                    Some(code) if transport(code) => {
+                        eprintln!("topic {}: {source}; still trying", self.topic);
+                        Ok(Next::Idle)
+                    }
+                    _ => Err(ConsumeError::Kafka { what: format!("reading topic {}", self.topic), source }),
+                }
+            }
+        }
+    }
+
+    fn kafka(&self, partition: i32, source: KafkaError) -> ConsumeError {
+        ConsumeError::Kafka { what: format!("topic {} partition {partition}", self.topic), source }
+    }
+}
+
+fn transport(code: rdkafka::types::RDKafkaErrorCode) -> bool {
+    use rdkafka::types::RDKafkaErrorCode as Code;
+    matches!(code, Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve)
+}
+
+fn start(args: &ConsumeArgs) -> Start {
+    match args.from {
+        Some(start) => start,
+        None if args.from_beginning => Start::Offset(0),
+        None if args.follow => Start::End,
+        None => Start::Last(LAST),
+    }
+}
+
+fn partitions(consumer: &BaseConsumer, args: &ConsumeArgs) -> Result<Vec<i32>, ConsumeError> {
+    let layout = topic_layout(consumer.client(), &args.topic, METADATA_TIMEOUT)
+        .map_err(|source| ConsumeError::Kafka { what: format!("topic {}", args.topic), source })?
+        .ok_or_else(|| ConsumeError::NoTopic(args.topic.clone()))?;
+    let missing = args.partition.iter().find(|p| !layout.partitions.contains(p));
+    match missing {
+        Some(&partition) => {
+            Err(ConsumeError::NoPartition { topic: args.topic.clone(), partition, count: layout.partitions.len() })
+        }
+        None if args.partition.is_empty() => Ok(layout.partitions),
+        None => Ok(args.partition.clone()),
+    }
+}

@@ -1,0 +1,14 @@
+//! One entry a command for people.
+
+pub mod check;
+pub mod consume;
+pub mod demo;
+pub mod generate;
+pub mod locate;
+pub mod offsets;
+pub mod places;
+pub mod produce;
+pub mod reconcile;
+pub mod replay;
+pub mod topics;
+pub mod try_events;

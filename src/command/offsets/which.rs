@@ -1,0 +1,100 @@
+//! Which pipeline and which of its parts a command is about.
+
+use std::path::{Path, PathBuf};
+
+use super::{OffsetsError, Part};
+use crate::config::finding::Finding;
+use crate::config::load::{self, Sources};
+use crate::config::sink::LoadConfig;
+use crate::config::{LogConfig, MemoryConfig, PipelineConfig};
+
+/// Names a pipeline.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Which {
+    /// The pipeline: its name (of a file in pipelines/), or its file
+    #[arg(short, long, value_name = "NAME|FILE")]
+    pub pipeline: String,
+    /// Settings shared by all pipelines [default: pressline.toml if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Override a setting; wins over files and environment
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub sets: Vec<String>,
+}
+
+/// A pipeline's configuration.
+pub struct Pipeline {
+    /// Its name.
+    pub name: String,
+    /// Its relay, if it has one.
+    pub relay: Option<PipelineConfig>,
+    /// Its sinks, if it has some.
+    pub load: Option<LoadConfig>,
+    /// How logs are written.
+    pub log: LogConfig,
+    /// What its workers may hold.
+    pub memory: MemoryConfig,
+}
+
+impl Which {
+    /// Reads the configuration. Errors: findings; no pipeline of that name.
+    pub fn load(&self) -> Result<Pipeline, OffsetsError> {
+        let is_file = Path::new(&self.pipeline).exists() || self.pipeline.ends_with(".toml");
+        let pipelines = if is_file { vec![PathBuf::from(&self.pipeline)] } else { Vec::new() };
+        let sources = Sources { shared: self.config.clone(), pipelines, sets: self.sets.clone() };
+        let loaded = load::load(&sources).map_err(OffsetsError::Findings)?;
+        let relay = self.find(is_file, loaded.pipelines, |config| &config.name)?;
+        let sinks = self.find(is_file, loaded.loads, |config| &config.name)?;
+        let name = relay.as_ref().map(|relay| relay.name.clone()).or(sinks.as_ref().map(|load| load.name.clone()));
+        let name = name.ok_or_else(|| {
+            OffsetsError::Refused(format!(
+                "--pipeline {}: there is no pipeline of that name in pipelines/; name its file",
+                self.pipeline
+            ))
+        })?;
+        Ok(Pipeline { name, relay, load: sinks, log: loaded.process.log, memory: loaded.process.memory })
+    }
+
+    /// The one of that name. Errors: the findings of a file of that name; several pipelines in a folder.
+    fn find<T>(
+        &self,
+        is_file: bool,
+        found: Vec<(PathBuf, Result<T, Vec<Finding>>)>,
+        name: impl Fn(&T) -> &str,
+    ) -> Result<Option<T>, OffsetsError> {
+        let mut one = None;
+        for (file, config) in found {
+            let named = match &config {
+                Ok(config) => name(config) == self.pipeline,
+                Err(_) => file.file_stem().is_some_and(|stem| *stem == *self.pipeline),
+            };
+            if !is_file && !named {
+                continue;
+            }
+            let config = config.map_err(OffsetsError::Findings)?;
+            if one.replace(config).is_some() {
+                let what = format!("--pipeline {}: holds several pipelines; name one of its files", self.pipeline);
+                return Err(OffsetsError::Refused(what));
+            }
+        }
+        Ok(one)
+    }
+}
+
+impl Pipeline {
+    /// The parts that it has.
+    pub fn parts(&self) -> Vec<Part> {
+        let has = |part: &Part| match part {
+            Part::Relay => self.relay.is_some(),
+            Part::Postgres => self.load.as_ref().is_some_and(|load| load.sink.postgres.is_some()),
+            Part::Clickhouse => self.load.as_ref().is_some_and(|load| load.sink.clickhouse.is_some()),
+        };
+        Part::ALL.into_iter().filter(has).collect()
+    }
+
+    /// Why a part cannot be looked at.
+    pub fn lacks(&self, part: Part) -> OffsetsError {
+        let names: Vec<&str> = self.parts().into_iter().map(Part::name).collect();
+        OffsetsError::Refused(format!("pipeline {} has no {}; it has {}", self.name, part.name(), names.join(", ")))
+    }
+}

@@ -1,0 +1,210 @@
+//! Where a replay begins and ends: decided once, when it is begun, and noted in its group. Started again, it goes on by the
+//! notes.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use super::job::Job;
+use super::store::{Noted, Store};
+use super::{ReplayArgs, ReplayError};
+use crate::command::offsets::{Pipeline, Positions, To};
+use crate::kafka::consumer::SESSION_TIMEOUT;
+use crate::kafka::coordinator::{NextOffset, OffsetNote, Partition};
+use crate::kafka::replay_range::{Account, Overlap, Standing};
+
+/// How long the members of a killed process may stay in the group: its session time-out, and a little.
+const REST_WITHIN: Duration = SESSION_TIMEOUT.saturating_add(Duration::from_secs(15));
+
+/// What there is to do.
+pub struct Plan {
+    /// Where each partition stands.
+    pub standings: BTreeMap<Partition, Standing>,
+    /// What the replay was begun with.
+    pub asked: String,
+    /// Nothing is left.
+    pub finished: bool,
+}
+
+/// Decides, and notes what was decided. Errors: a live process of the same name; a range that retention has removed in part;
+/// a replay of that name with other bounds; a target that has these records already.
+pub fn plan(args: &ReplayArgs, pipeline: &Pipeline, job: &Job, store: &Store) -> Result<Plan, ReplayError> {
+    await_rest(store)?;
+    let noted = if args.restart { None } else { store.noted()? };
+    let asked = asked(args, job);
+    match noted {
+        Some(noted) => resume(args, job, store, noted, asked),
+        None => begin(args, pipeline, job, store, asked),
+    }
+}
+
+/// Waits for the end of a process that was killed.
+fn await_rest(store: &Store) -> Result<(), ReplayError> {
+    let begun = Instant::now();
+    loop {
+        let members = store.group.members()?;
+        if members.is_empty() {
+            return Ok(());
+        }
+        if begun.elapsed() > REST_WITHIN {
+            return Err(ReplayError::Refused(format!(
+                "this replay runs already: {}. Stop it, or give this one another --name",
+                members.join(", ")
+            )));
+        }
+        tracing::info!(group = %store.group.name, "waiting for a process of this replay that was killed, or runs");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// What the bounds were asked for as, in one word.
+fn asked(args: &ReplayArgs, job: &Job) -> String {
+    let partitions: Vec<String> = args.partition.iter().map(ToString::to_string).collect();
+    let partitions = if partitions.is_empty() { "all".into() } else { partitions.join(",") };
+    format!("{}/{}/{partitions}/{}", args.from, args.to, job.into.replace(char::is_whitespace, "_"))
+}
+
+/// Goes on where it was.
+fn resume(args: &ReplayArgs, job: &Job, store: &Store, noted: Noted, asked: String) -> Result<Plan, ReplayError> {
+    if noted.asked != asked {
+        return Err(ReplayError::Refused(format!(
+            "replay {} was begun with other arguments (from/to/partitions/target: {}; now {asked}). Give this one another --name, \
+             or begin it anew with --restart",
+            job.name, noted.asked
+        )));
+    }
+    let mut standings = noted.standings;
+    for (partition, standing) in &mut standings {
+        let low = store.group.ranges.get(partition).map_or(0, |range| range.0);
+        // What a crash left undecided is for the worker, which asks the table.
+        let undecided = noted.undecided.contains(partition);
+        if standing.position >= standing.account.end.min(low) || undecided {
+            continue;
+        }
+        let next = low.min(standing.account.end);
+        let gap = Gap { partition: *partition, from: standing.position, first: low, count: next - standing.position };
+        gap.allow(args, job)?;
+        standing.account.removed += gap.removed();
+        standing.position = next;
+        store.move_on(*partition, *standing, &asked)?;
+    }
+    store.claim(&standings)?;
+    let finished = standings.values().all(|standing| standing.position >= standing.account.end);
+    Ok(Plan { standings, asked, finished })
+}
+
+/// Fixes the bounds and notes them.
+fn begin(args: &ReplayArgs, pipeline: &Pipeline, job: &Job, store: &Store, asked: String) -> Result<Plan, ReplayError> {
+    let from = places(args.from, store)?;
+    let to = places(args.to, store)?;
+    let limits = live_positions(args, pipeline, job)?;
+    let mut standings = BTreeMap::new();
+    for (&partition, &(low, high)) in &store.group.ranges {
+        let wanted = args.partition.is_empty() || args.partition.contains(&partition);
+        let end = to.get(&partition).copied().unwrap_or(high).min(limits.get(&partition).copied().unwrap_or(high));
+        let end = if wanted { end.clamp(low, high) } else { low };
+        let from = if wanted { from.get(&partition).copied().unwrap_or(low).min(end) } else { end };
+        refuse_unknown_gap(args, job, partition, from, low)?;
+        let gap = Gap { partition, from, first: low, count: low - from };
+        if from < low {
+            gap.allow(args, job)?;
+        }
+        let account = Account { from, end, removed: gap.removed(), ..Account::default() };
+        standings.insert(partition, Standing { position: from.max(low), account });
+    }
+    if let Some(partition) = args.partition.iter().find(|partition| !standings.contains_key(partition)) {
+        return Err(ReplayError::Refused(format!("topic {} has no partition {partition}", job.topic())));
+    }
+    store.refuse_overlap(args, job, &standings)?;
+    if args.restart {
+        store.forget()?;
+    }
+    // Seconds since 1970: a replay that is begun anew must not have the deduplication tokens of the one before.
+    let resets = UNIX_EPOCH.elapsed().ok().and_then(|since| u32::try_from(since.as_secs()).ok()).unwrap_or(1);
+    let partitions = i32::try_from(standings.len()).ok();
+    for (&partition, standing) in &standings {
+        let (account, asked) = (Some(standing.account), Some(asked.clone()));
+        let note =
+            OffsetNote { topic_id: store.topic_id(), partitions, resets, account, asked, ..OffsetNote::default() };
+        store.group.commit(partition, standing.position, &note)?;
+    }
+    store.claim(&standings)?;
+    Ok(Plan { standings, asked, finished: false })
+}
+
+fn places(place: To, store: &Store) -> Result<BTreeMap<Partition, NextOffset>, ReplayError> {
+    let ranges = store.group.ranges.iter();
+    Ok(match place {
+        To::Offset(offset) => ranges.map(|(partition, _)| (*partition, offset)).collect(),
+        To::Beginning => ranges.map(|(partition, (low, _))| (*partition, *low)).collect(),
+        To::End => ranges.map(|(partition, (_, high))| (*partition, *high)).collect(),
+        To::Time(time) => store.group.offsets_at(time.as_millisecond())?,
+    })
+}
+
+/// What the live pipeline has not written yet it will write itself: a replay into the same target goes up to its position.
+fn live_positions(
+    args: &ReplayArgs,
+    pipeline: &Pipeline,
+    job: &Job,
+) -> Result<BTreeMap<Partition, NextOffset>, ReplayError> {
+    if job.overlap == Overlap::None {
+        return Ok(BTreeMap::new());
+    }
+    let live = Positions::open(pipeline, args.sink)?.read()?;
+    Ok(live.into_iter().map(|(partition, stand)| (partition, stand.position.unwrap_or(stand.range.0))).collect())
+}
+
+/// Offsets that retention has removed.
+struct Gap {
+    partition: Partition,
+    from: NextOffset,
+    /// First offset that is kept.
+    first: NextOffset,
+    count: i64,
+}
+
+impl Gap {
+    fn removed(&self) -> u64 {
+        u64::try_from(self.count).unwrap_or_default()
+    }
+
+    fn allow(&self, args: &ReplayArgs, job: &Job) -> Result<(), ReplayError> {
+        let Self { partition, from, first, count } = self;
+        let topic = job.topic();
+        if args.allow_gaps {
+            tracing::warn!(
+                topic,
+                partition,
+                from,
+                first,
+                count,
+                "retention has removed these offsets; going on without them"
+            );
+            return Ok(());
+        }
+        Err(ReplayError::Refused(format!(
+            "topic {topic}, partition {partition}: from offset {from} on, {count} offsets were deleted by retention; the first one \
+             kept is {first}. To go on without them, counted: --allow-gaps"
+        )))
+    }
+}
+
+/// A time before the first record that is kept: nobody can tell what was there.
+fn refuse_unknown_gap(
+    args: &ReplayArgs,
+    job: &Job,
+    partition: Partition,
+    from: NextOffset,
+    low: NextOffset,
+) -> Result<(), ReplayError> {
+    let To::Time(time) = args.from else { return Ok(()) };
+    if from != low || low == 0 || args.allow_gaps {
+        return Ok(());
+    }
+    Err(ReplayError::Refused(format!(
+        "topic {}, partition {partition}: the first record that is kept, at offset {low}, is of {time} or later: records of that \
+         time may be among the {low} offsets before it, which were deleted by retention. To begin with what is kept: \
+         --allow-gaps",
+        job.topic()
+    )))
+}

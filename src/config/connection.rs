@@ -1,0 +1,245 @@
+//! Where Kafka and the registry are, for the tools (`generate`, `consume`): the same keys as a pipeline's, or flags alone.
+
+use std::path::{Path, PathBuf};
+
+use figment::error::Kind;
+use figment::providers::{Env, Format, Serialized, Toml};
+use figment::{Figment, Source};
+use serde::de::DeserializeOwned;
+
+use crate::config::finding::{Finding, check_readable};
+use crate::config::load::{self, Sources};
+use crate::config::secret::{self, SecretError};
+use crate::config::{KafkaConfig, PipelineConfig, RegistryConfig, properties};
+use crate::kafka::client::Role;
+
+/// Prefix of environment variables; `__` separates tables.
+const PREFIX: &str = "PRESSLINE__";
+/// Where a broker on this machine listens.
+const LOCAL_BROKER: &str = "127.0.0.1:9092";
+
+/// Options that say how to reach Kafka and the registry.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Connection")]
+pub struct Connection {
+    /// Brokers, `host:port`, several separated by commas [default: 127.0.0.1:9092] [env: PRESSLINE__KAFKA__BOOTSTRAP_SERVERS]
+    #[arg(short, long, value_name = "HOST:PORT")]
+    pub bootstrap_servers: Option<String>,
+    /// File whose `[kafka]` and `[registry]` tables are used (TLS, SASL, ...) [default: pressline.toml if there is one]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Pipeline file whose connections and topics are used
+    #[arg(short, long, value_name = "FILE")]
+    pub pipeline: Option<PathBuf>,
+    /// Schema registry, such as http://127.0.0.1:8081 [env: PRESSLINE__REGISTRY__URL]
+    #[arg(long, value_name = "URL")]
+    pub registry: Option<String>,
+    /// A librdkafka property, such as `-X client.rack=a`; can be given several times
+    #[arg(short = 'X', value_name = "KEY=VALUE")]
+    pub properties: Vec<String>,
+}
+
+/// What [`Connection`] comes to.
+#[derive(Clone, Debug)]
+pub struct Connected {
+    /// How to reach Kafka.
+    pub kafka: KafkaConfig,
+    /// How to reach the registry; `None` where none is named.
+    pub registry: Option<RegistryConfig>,
+    /// The pipeline of `--pipeline`.
+    pub pipeline: Option<PipelineConfig>,
+}
+
+/// Why there is no connection to be had from the options.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// The configuration is wrong.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Findings(Vec<Finding>),
+    /// A password or key passphrase cannot be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+}
+
+impl Connection {
+    /// Reads files, environment and flags, later ones win. Errors: findings that name file or flag.
+    pub fn resolve(&self) -> Result<Connected, ConnectionError> {
+        let mut connected = match &self.pipeline {
+            Some(file) => self.pipeline_connection(file)?,
+            None => self.tables_connection()?,
+        };
+        if let Some(servers) = &self.bootstrap_servers {
+            connected.kafka.bootstrap_servers.clone_from(servers);
+        }
+        if let Some(url) = &self.registry {
+            match &mut connected.registry {
+                Some(registry) => registry.url.clone_from(url),
+                None => connected.registry = Some(registry_at(url)?),
+            }
+        }
+        for property in &self.properties {
+            let (name, value) = parse_property(property).map_err(|finding| ConnectionError::Findings(vec![finding]))?;
+            // Into the tables of one side, which win over the common one.
+            for side in [&mut connected.kafka.consumer, &mut connected.kafka.producer] {
+                side.0.insert(name.clone(), value.clone());
+            }
+        }
+        Ok(connected)
+    }
+
+    fn pipeline_connection(&self, file: &Path) -> Result<Connected, ConnectionError> {
+        let sources = Sources { shared: self.config.clone(), pipelines: vec![file.into()], sets: Vec::new() };
+        let mut loaded = load::load(&sources).map_err(ConnectionError::Findings)?;
+        if loaded.pipelines.len() != 1 {
+            return Err(ConnectionError::Findings(vec![Finding::error(
+                file.display().to_string(),
+                "--pipeline",
+                "a directory, expected one pipeline file",
+                "name one of its files",
+            )]));
+        }
+        let pipeline = loaded.pipelines.remove(0).1.map_err(ConnectionError::Findings)?;
+        Ok(Connected {
+            kafka: pipeline.kafka.clone(),
+            registry: Some(pipeline.registry.clone()),
+            pipeline: Some(pipeline),
+        })
+    }
+
+    fn tables_connection(&self) -> Result<Connected, ConnectionError> {
+        let default = Path::new("pressline.toml");
+        let file = self.config.as_deref().or_else(|| default.exists().then_some(default));
+        let mut figment = Figment::from(Serialized::default("kafka.bootstrap_servers", LOCAL_BROKER));
+        if let Some(file) = file {
+            std::fs::read_to_string(file).map_err(|e| ConnectionError::Findings(vec![unreadable(file, &e)]))?;
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let secrets = secret::ENVIRONMENT.map(|name| name.trim_start_matches(PREFIX));
+        figment = figment.merge(Env::prefixed(PREFIX).ignore(&secrets).split("__"));
+        if let (Some(url), Ok(_)) = (&self.registry, figment.find_value("registry")) {
+            figment = figment.merge(Serialized::default("registry.url", url));
+        }
+        let tables: Tables = extract(&figment, file)?;
+        Ok(Connected { kafka: tables.kafka, registry: tables.registry, pipeline: None })
+    }
+}
+
+/// The tables used here; all others are not looked at.
+#[derive(serde::Deserialize)]
+struct Tables {
+    kafka: KafkaConfig,
+    registry: Option<RegistryConfig>,
+}
+
+impl Connected {
+    /// The client configuration of one side. Errors: a secret that cannot be read.
+    pub fn client_config(&self, role: Role) -> Result<rdkafka::ClientConfig, ConnectionError> {
+        Ok(crate::kafka::client::client_config(&self.kafka, role)?)
+    }
+}
+
+fn registry_at(url: &str) -> Result<RegistryConfig, ConnectionError> {
+    extract(&Figment::from(Serialized::default("url", url)), None)
+}
+
+fn parse_property(text: &str) -> Result<(String, String), Finding> {
+    let Some((name, value)) = text.split_once('=') else {
+        return Err(Finding::error("command line", "-X", "no `=` in it", "write -X name=value"));
+    };
+    let name = name.trim().to_ascii_lowercase();
+    match properties::refusal(&name) {
+        Some(reason) => Err(Finding::error("command line", format!("-X {name}"), "may not be set", reason)),
+        None => Ok((name, value.to_string())),
+    }
+}
+
+/// Of a value that does not fit only its key is told, since it could be a secret.
+fn extract<T: DeserializeOwned>(figment: &Figment, file: Option<&Path>) -> Result<T, ConnectionError> {
+    figment.extract().map_err(|errors: figment::Error| {
+        let findings = errors.into_iter().map(|error| finding(&error, file)).collect();
+        ConnectionError::Findings(findings)
+    })
+}
+
+fn finding(error: &figment::Error, file: Option<&Path>) -> Finding {
+    let mut path = error.path.clone();
+    let what = match &error.kind {
+        Kind::UnknownField(name, _) => {
+            path.push(name.clone());
+            "unknown key"
+        }
+        Kind::MissingField(name) => {
+            path.push(name.to_string());
+            "required and not set"
+        }
+        _ => "the value is not what this key expects",
+    };
+    let place = match (error.metadata.as_ref().and_then(|m| m.source.as_ref()), file) {
+        (Some(Source::File(file)), _) => load::place(file, &path),
+        (_, Some(file)) => format!("{} or the environment", file.display()),
+        (_, None) => "environment".to_string(),
+    };
+    Finding::error(place, path.join("."), what, "see docs/configuration.md")
+}
+
+fn unreadable(file: &Path, error: &std::io::Error) -> Finding {
+    Finding::error(file.display().to_string(), "--config", format!("cannot be read: {error}"), check_readable())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::io::Write;
+
+    use super::*;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let file =
+            file("[kafka]\nbootstrap_servers = \"a:1\"\n[registry]\nurl = \"http://b\"\nusername = \"u\"\n[http]\n");
+        let connection = Connection { config: Some(file.path().into()), ..Connection::default() };
+        let connected = connection.resolve().unwrap();
+        assert_eq!(connected.kafka.bootstrap_servers, "a:1");
+        assert_eq!(connected.registry.unwrap().url, "http://b");
+        let connection = Connection {
+            bootstrap_servers: Some("c:2".into()),
+            registry: Some("http://d".into()),
+            properties: vec!["Client.Rack=r".into()],
+            ..connection
+        };
+        let connected = connection.resolve().unwrap();
+        assert_eq!(connected.kafka.bootstrap_servers, "c:2");
+        let registry = connected.registry.clone().unwrap();
+        assert_eq!((registry.url.as_str(), registry.username.as_deref()), ("http://d", Some("u")));
+        assert_eq!(connected.client_config(Role::Producer).unwrap().get("client.rack"), Some("r"));
+    }
+
+    #[test]
+    fn a_registry_needs_no_file() {
+        let connection = Connection { registry: Some("http://127.0.0.1:8081".into()), ..Connection::default() };
+        assert_eq!(connection.resolve().unwrap().registry.unwrap().timeout_ms, 10_000);
+    }
+
+    #[test]
+    fn findings_name_the_key_and_not_the_value() {
+        let file = file("[kafka]\nbootstrap_servers = \"a:1\"\nsasl = \"hunter2\"\n");
+        let connection = Connection { config: Some(file.path().into()), ..Connection::default() };
+        let error = connection.resolve().unwrap_err().to_string();
+        assert!(error.contains("kafka.sasl: the value is not what this key expects"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_password_as_a_property_is_refused() {
+        let connection = Connection { properties: vec!["sasl.password=hunter2".into()], ..Connection::default() };
+        let error = connection.resolve().unwrap_err().to_string();
+        assert!(error.contains("-X sasl.password: may not be set"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}

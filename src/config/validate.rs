@@ -1,0 +1,346 @@
+//! What the configuration's types cannot say: values that make no sense, alone or together.
+
+use std::path::Path;
+
+use figment::value::magic::RelativePathBuf;
+
+use super::load::place;
+use super::sink::{ClickHouseConfig, LoadConfig, PostgresConfig, SinkBatchConfig, SinkConsumerConfig};
+use super::{
+    CreateConfig, GeocoderConfig, KafkaConfig, PipelineConfig, REPLAYS, RegistryConfig, SaslMechanism, properties,
+    secret,
+};
+use crate::config::finding::Finding;
+
+/// What is senseless in a relay's configuration.
+pub fn relay(config: &PipelineConfig, file: &Path) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut complain = complainer(file, &mut findings);
+    ids(&config.name, &config.instance, &mut complain);
+    for (key, topic) in [
+        ("source.topic", &config.source.topic),
+        ("output.topic", &config.output.topic),
+        ("dead_letter.topic", &config.dead_topic()),
+    ] {
+        topic_name(key, topic, &mut complain);
+    }
+    if config.source.topic == config.output.topic {
+        complain(
+            "output.topic",
+            "the same topic as source.topic",
+            "write to another topic: this would read its own output",
+        );
+    }
+    if [&config.source.topic, &config.output.topic].contains(&&config.dead_topic()) {
+        complain("dead_letter.topic", "the same topic as source or output", "give dead letters a topic of their own");
+    }
+    if config.place.files.is_empty() {
+        complain("place.files", "empty", "name at least one mmdb file");
+    }
+    if let Some(geocoder) = &config.place.geocoder {
+        geocoder_keys(geocoder, &mut complain);
+    }
+    ranges(config, &mut complain);
+    for (table, create) in [
+        ("source", &config.source.create),
+        ("output", &config.output.create),
+        ("dead_letter", &config.dead_letter.create),
+    ] {
+        creation(table, create, &mut complain);
+    }
+    services(&config.kafka, &config.registry, &mut complain);
+    drop(complain);
+    findings
+}
+
+/// What is senseless in the sinks' configuration.
+pub fn load(config: &LoadConfig, file: &Path) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut complain = complainer(file, &mut findings);
+    ids(&config.name, &config.instance, &mut complain);
+    topic_name("sink.topic", config.topic(), &mut complain);
+    if config.sink.postgres.is_none() && config.sink.clickhouse.is_none() {
+        complain("sink", "no sink in it", "add [sink.postgres] or [sink.clickhouse], or remove [sink]");
+    }
+    if let Some(postgres) = &config.sink.postgres {
+        sink("postgres", config, &postgres.batch, &postgres.consumer, &mut complain);
+        postgres_keys(postgres, &mut complain);
+    }
+    if let Some(clickhouse) = &config.sink.clickhouse {
+        sink("clickhouse", config, &clickhouse.batch, &clickhouse.consumer, &mut complain);
+        clickhouse_keys(clickhouse, &mut complain);
+    }
+    creation("sink.dead_letter", &config.sink.dead_letter.create, &mut complain);
+    services(&config.kafka, &config.registry, &mut complain);
+    drop(complain);
+    findings
+}
+
+type Complain<'a> = dyn FnMut(&str, &str, &str) + 'a;
+
+fn complainer<'a>(file: &'a Path, findings: &'a mut Vec<Finding>) -> impl FnMut(&str, &str, &str) + 'a {
+    |key, what, cure| {
+        let path: Vec<String> = key.split('.').map(String::from).collect();
+        findings.push(Finding::error(place(file, &path), key, what, cure));
+    }
+}
+
+/// Whether it can be part of groups, transactional ids and metrics.
+pub(crate) fn is_id(id: &str) -> bool {
+    !id.is_empty() && id.len() <= 100 && id.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}
+
+fn ids(name: &str, instance: &str, complain: &mut Complain<'_>) {
+    for (key, id) in [("name", name), ("instance", instance)] {
+        if !is_id(id) {
+            complain(key, "not usable in ids and metrics", "use 1 to 100 of A-Z a-z 0-9 . _ -");
+        }
+    }
+    if name.starts_with(REPLAYS) {
+        complain("name", "the ids of replays begin so", "give the pipeline a name that does not begin with `replay.`");
+    }
+}
+
+fn topic_name(key: &str, topic: &str, complain: &mut Complain<'_>) {
+    if topic.is_empty() {
+        complain(key, "no topic", "name one");
+    } else if !is_id(topic) {
+        complain(key, "not a topic name", "use 1 to 100 of A-Z a-z 0-9 . _ - (patterns are not supported)");
+    }
+}
+
+fn creation(table: &str, create: &CreateConfig, complain: &mut Complain<'_>) {
+    if create.partitions.is_some_and(|partitions| !(1..=10_000).contains(&partitions)) {
+        complain(&format!("{table}.create.partitions"), "out of range", "use 1 to 10000, or leave it to the brokers");
+    }
+    if create.replication.is_some_and(|replication| !(1..=100).contains(&replication)) {
+        let cure = "use 1 to 100, at most the number of brokers, or leave it to the brokers";
+        complain(&format!("{table}.create.replication"), "out of range", cure);
+    }
+}
+
+fn services(kafka: &KafkaConfig, registry: &RegistryConfig, complain: &mut Complain<'_>) {
+    if kafka.bootstrap_servers.trim().is_empty() {
+        complain("kafka.bootstrap_servers", "empty", "name at least one host:port");
+    }
+    http_address("registry.url", &registry.url, "registry.username and registry.password_file", complain);
+    tls_and_sasl(kafka, complain);
+    if registry.username.is_some() {
+        let file = registry.password_file.as_ref();
+        secret_is_there("registry.password_file", secret::REGISTRY_PASSWORD, file, complain);
+    }
+    property_tables(kafka, complain);
+}
+
+fn http_address(key: &str, url: &str, keys: &str, complain: &mut Complain<'_>) {
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        complain(key, "not an http:// or https:// address", "write it like http://127.0.0.1:8081");
+    }
+    if url.contains('@') {
+        complain(key, "holds a user name or password", &format!("use {keys}"));
+    }
+}
+
+fn sink(
+    name: &str,
+    config: &LoadConfig,
+    batch: &SinkBatchConfig,
+    consumer: &SinkConsumerConfig,
+    complain: &mut Complain<'_>,
+) {
+    let key = |rest: &str| format!("sink.{name}.{rest}");
+    if !(1..=64).contains(&consumer.workers) {
+        complain(&key("consumer.workers"), "out of range", "use 1 to 64");
+    }
+    if !(0.0..=1.0).contains(&consumer.max_dead_share) {
+        complain(&key("consumer.max_dead_share"), "not a share", "use 0.0 (any dead letter stops) to 1.0 (never stop)");
+    }
+    topic_name(&key("consumer.dead_letter_topic"), &config.dead_topic(consumer), complain);
+    if config.dead_topic(consumer) == config.topic() {
+        complain(
+            &key("consumer.dead_letter_topic"),
+            "the topic that is loaded",
+            "give dead letters a topic of their own",
+        );
+    }
+    if !(1..=10_000_000).contains(&batch.max_rows) {
+        complain(&key("batch.max_rows"), "out of range", "use 1 to 10000000");
+    }
+    // Positions within a batch are 32 bits.
+    if !(1024..=1 << 30).contains(&batch.max_bytes) {
+        complain(&key("batch.max_bytes"), "out of range", "use 1024 to 1073741824 bytes");
+    }
+    if batch.max_wait_ms.is_some_and(|ms| ms > 60_000) {
+        complain(&key("batch.max_wait_ms"), "too long", "use at most 60000");
+    }
+}
+
+fn postgres_keys(config: &PostgresConfig, complain: &mut Complain<'_>) {
+    for (key, value) in [
+        ("sink.postgres.host", &config.host),
+        ("sink.postgres.database", &config.database),
+        ("sink.postgres.user", &config.user),
+        ("sink.postgres.table", &config.table),
+        ("sink.postgres.offsets_table", &config.offsets_table),
+    ] {
+        if value.is_empty() || value.contains('\0') {
+            complain(key, "empty, or with a NUL character", "set it");
+        }
+    }
+    if config.certificate.is_some() != config.key.is_some() {
+        complain(
+            "sink.postgres.certificate",
+            "a client certificate needs both `certificate` and `key`",
+            "set both or neither",
+        );
+    }
+    let files = [
+        ("sink.postgres.ca", &config.ca),
+        ("sink.postgres.certificate", &config.certificate),
+        ("sink.postgres.key", &config.key),
+        ("sink.postgres.password_file", &config.password_file),
+    ];
+    files_are_there(&files, complain);
+}
+
+fn clickhouse_keys(config: &ClickHouseConfig, complain: &mut Complain<'_>) {
+    let keys = "sink.clickhouse.user and sink.clickhouse.password_file";
+    http_address("sink.clickhouse.url", &config.url, keys, complain);
+    for (key, value) in [("sink.clickhouse.database", &config.database), ("sink.clickhouse.table", &config.table)] {
+        if value.is_empty() || value.contains('\0') {
+            complain(key, "empty, or with a NUL character", "set it");
+        }
+    }
+    let files = [("sink.clickhouse.ca", &config.ca), ("sink.clickhouse.password_file", &config.password_file)];
+    files_are_there(&files, complain);
+}
+
+fn geocoder_keys(config: &GeocoderConfig, complain: &mut Complain<'_>) {
+    http_address("place.geocoder.url", &config.url, "a server without a login", complain);
+    let contact = config.contact.trim();
+    let is_reachable = contact.contains('@') || contact.contains("://");
+    if !is_reachable || contact.len() > 200 || !contact.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+        complain(
+            "place.geocoder.contact",
+            "no mail or web address",
+            "say how the server's owner can reach you, such as ops@example.org: public servers shut out who does not",
+        );
+    }
+    if !(0.001..=1000.0).contains(&config.requests_per_second) {
+        complain("place.geocoder.requests_per_second", "out of range", "use 0.001 to 1000; public servers allow 1");
+    }
+    if !(100..=60_000).contains(&config.timeout_ms) {
+        complain("place.geocoder.timeout_ms", "out of range", "use 100 to 60000");
+    }
+    if config.max_wait_ms > 5_000 {
+        complain("place.geocoder.max_wait_ms", "too long", "use at most 5000: the transaction would near its time-out");
+    }
+    if !(100..=1_000_000).contains(&config.cache_entries) {
+        complain("place.geocoder.cache_entries", "out of range", "use 100 to 1000000");
+    }
+    for (key, days) in
+        [("place.geocoder.answer_days", config.answer_days), ("place.geocoder.miss_days", config.miss_days)]
+    {
+        if !(1..=3_650).contains(&days) {
+            complain(key, "out of range", "use 1 to 3650 days");
+        }
+    }
+    if let Some(file) = config.cache_file.as_ref().map(RelativePathBuf::relative)
+        && (file.is_dir() || !file.parent().is_none_or(|folder| folder.as_os_str().is_empty() || folder.is_dir()))
+    {
+        complain("place.geocoder.cache_file", "not in a folder that is there", "name a file in an existing folder");
+    }
+}
+
+fn files_are_there(files: &[(&str, &Option<RelativePathBuf>)], complain: &mut Complain<'_>) {
+    for (key, file) in files {
+        if let Some(file) = file
+            && !file.relative().is_file()
+        {
+            complain(key, &format!("no such file: {}", file.relative().display()), "name an existing file");
+        }
+    }
+}
+
+fn ranges(config: &PipelineConfig, complain: &mut Complain<'_>) {
+    if !(1..=64).contains(&config.workers) {
+        complain("workers", "out of range", "use 1 to 64");
+    }
+    if !(0.0..=1.0).contains(&config.dead_letter.max_dead_share) {
+        complain("dead_letter.max_dead_share", "not a share", "use 0.0 (any dead letter stops) to 1.0 (never stop)");
+    }
+    if !(10..=10_000_000).contains(&config.dead_letter.window) {
+        complain("dead_letter.window", "out of range", "use 10 to 10000000 records");
+    }
+    if !(1..=1_000_000).contains(&config.batch.max_records) {
+        complain("batch.max_records", "out of range", "use 1 to 1000000");
+    }
+    if config.batch.max_bytes < 1024 {
+        complain("batch.max_bytes", "too small", "use at least 1024 bytes");
+    }
+    if config.batch.max_wait_ms > 5_000 {
+        complain("batch.max_wait_ms", "too long", "use at most 5000: the transaction would near its time-out");
+    }
+    if !(2..=100).contains(&config.source.max_depth) {
+        complain("source.max_depth", "out of range", "use 2 to 100");
+    }
+    if config.place.poll_seconds > 86_400 {
+        complain("place.poll_seconds", "too long", "use at most 86400, or 0 for SIGHUP only");
+    }
+    let degrees = config.place.round_coordinates;
+    if degrees != 0.0 && !(0.000_1..=10.0).contains(&degrees) {
+        complain("place.round_coordinates", "out of range", "use 0.0001 to 10 degrees, or 0 for no rounding");
+    }
+    if config.source.max_record_bytes < 64 {
+        complain("source.max_record_bytes", "too small", "use at least 64 bytes");
+    }
+}
+
+fn tls_and_sasl(kafka: &KafkaConfig, complain: &mut Complain<'_>) {
+    if let Some(tls) = &kafka.tls {
+        if tls.certificate.is_some() != tls.key.is_some() {
+            complain("kafka.tls", "a client certificate needs both `certificate` and `key`", "set both or neither");
+        }
+        let files = [
+            ("kafka.tls.ca", &tls.ca),
+            ("kafka.tls.certificate", &tls.certificate),
+            ("kafka.tls.key", &tls.key),
+            ("kafka.tls.key_password_file", &tls.key_password_file),
+        ];
+        files_are_there(&files, complain);
+    }
+    if let Some(sasl) = &kafka.sasl {
+        secret_is_there("kafka.sasl.password_file", secret::SASL_PASSWORD, sasl.password_file.as_ref(), complain);
+        if sasl.plaintext && kafka.tls.is_some() {
+            complain("kafka.sasl.plaintext", "contradicts kafka.tls", "remove one of them");
+        }
+        if sasl.plaintext && sasl.mechanism == SaslMechanism::Plain && !loopback(&kafka.bootstrap_servers) {
+            complain("kafka.sasl.plaintext", "PLAIN without TLS shows the password to the network", "use TLS or SCRAM");
+        }
+    }
+}
+
+fn loopback(servers: &str) -> bool {
+    servers.split(',').all(|s| ["127.", "localhost:", "[::1]"].iter().any(|l| s.trim().starts_with(l)))
+}
+
+fn secret_is_there(key: &str, variable: &str, file: Option<&RelativePathBuf>, complain: &mut Complain<'_>) {
+    let cure = format!("set {key} or the environment variable {variable}");
+    match secret::read(variable, file.map(RelativePathBuf::relative).as_deref()) {
+        Ok(Some(_)) => {}
+        Ok(None) => complain(key, "no password given", &cure),
+        Err(error) => complain(key, &error.to_string(), &cure),
+    }
+}
+
+fn property_tables(kafka: &KafkaConfig, complain: &mut Complain<'_>) {
+    for (table, properties) in
+        [("properties", &kafka.properties), ("consumer", &kafka.consumer), ("producer", &kafka.producer)]
+    {
+        for name in properties.0.keys() {
+            if let Some(reason) = properties::refusal(name) {
+                complain(&format!("kafka.{table}.{name}"), &format!("may not be set: {reason}"), "remove it");
+            }
+        }
+    }
+}

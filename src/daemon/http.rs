@@ -1,0 +1,213 @@
+//! HTTP: `/metrics` for Prometheus, `/livez` and `/readyz` for whoever watches the process.
+//!
+//! axum has the routes; connections are served by hyper directly, because `axum::serve` waits for a client's headers
+//! for ever and takes any number of connections.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::config::HttpConfig;
+use crate::metrics;
+use crate::runtime::status::Status;
+
+/// What the pages show.
+#[derive(Clone)]
+pub struct Pages {
+    /// Renders the metrics.
+    pub metrics: PrometheusHandle,
+    /// One for each pipeline that was started.
+    pub pipelines: Vec<Arc<Status>>,
+    /// Pipelines that could not be started, with the reason.
+    pub broken: Vec<String>,
+}
+
+/// Binds the listener. Errors: the address is in use or not ours, with what to do.
+pub async fn bind(config: &HttpConfig) -> Result<TcpListener, String> {
+    TcpListener::bind(config.listen).await.map_err(|error| {
+        format!(
+            "cannot listen on {}: {error}. Choose another address with http.listen, or port 0 for a free one",
+            config.listen
+        )
+    })
+}
+
+/// The routes.
+pub fn router(pages: Pages) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(render))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(pages)
+}
+
+/// Serves for ever, with a bound on connections and on the time a client may take for its headers.
+pub async fn serve(listener: TcpListener, config: &HttpConfig, router: Router) {
+    let places = Arc::new(Semaphore::new(config.max_connections));
+    let header_timeout = Duration::from_millis(config.header_timeout_ms.max(1));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(_) if crate::testing::mutant::is("http_gives_up") => return,
+            Err(error) => {
+                // Out of file descriptors, mostly: the data path goes on, and so do we when some are free again.
+                tracing::warn!(%error, "cannot accept an HTTP connection");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let mut server = hyper::server::conn::http1::Builder::new();
+            server.timer(TokioTimer::new()).header_read_timeout(header_timeout).keep_alive(true);
+            // A client that goes away or sends nonsense is its own affair.
+            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+            drop(place);
+        });
+    }
+}
+
+async fn render(State(pages): State<Pages>) -> Response {
+    let page = metrics::render(&pages.metrics);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
+}
+
+async fn ready(State(pages): State<Pages>) -> Response {
+    let mut waits = pages.broken.clone();
+    for pipeline in &pages.pipelines {
+        waits.extend(pipeline.waiting_for().into_iter().map(|wait| format!("{}: {wait}", pipeline.name())));
+    }
+    if waits.is_empty() {
+        return "ready\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n", waits.join("\n"))).into_response()
+}
+
+/// For people: each pipeline's state and the other pages, as HTML for a browser and as text for `curl`.
+async fn index(State(pages): State<Pages>, headers: HeaderMap) -> Response {
+    let wants_html = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    if wants_html.is_some_and(|accept| accept.contains("text/html")) {
+        Html(index_html(&pages)).into_response()
+    } else {
+        index_text(&pages).into_response()
+    }
+}
+
+const LINKS: [(&str, &str); 3] = [
+    ("/metrics", "for Prometheus"),
+    ("/readyz", "whether every pipeline has what it needs"),
+    ("/livez", "whether the process runs"),
+];
+
+/// Name and state of each pipeline, ended ones and those that were not started too.
+fn states(pages: &Pages) -> Vec<(String, String)> {
+    let started = pages.pipelines.iter().map(|pipeline| {
+        let waits = pipeline.waiting_for();
+        let state = match (pipeline.has_ended(), waits.is_empty()) {
+            (true, true) => "ended".to_string(),
+            (true, false) => format!("ended: {}", waits.join("; ")),
+            (false, true) => "ready".to_string(),
+            (false, false) => format!("not ready: {}", waits.join("; ")),
+        };
+        (pipeline.name().to_string(), state)
+    });
+    let broken = pages.broken.iter().map(|line| match line.split_once(": ") {
+        Some((name, state)) => (name.to_string(), state.to_string()),
+        None => (line.clone(), "not started".to_string()),
+    });
+    started.chain(broken).collect()
+}
+
+fn credits(pages: &Pages) -> BTreeSet<String> {
+    pages.pipelines.iter().flat_map(|pipeline| pipeline.credits()).collect()
+}
+
+fn index_text(pages: &Pages) -> String {
+    let mut lines = vec![format!("pressline {}", env!("CARGO_PKG_VERSION")), String::new()];
+    lines.extend(states(pages).into_iter().map(|(name, state)| format!("{name}: {state}")));
+    lines.push(String::new());
+    lines.extend(LINKS.iter().map(|(path, what)| format!("{path:<9} {what}")));
+    lines.push(String::new());
+    lines.extend(credits(pages));
+    lines.join("\n") + "\n"
+}
+
+fn index_html(pages: &Pages) -> String {
+    let rows = states(pages)
+        .into_iter()
+        .map(|(name, state)| format!("<tr><td><b>{}</b></td><td>{}</td></tr>\n", escaped(&name), escaped(&state)));
+    let links = LINKS.iter().map(|(path, what)| format!("<li><a href=\"{path}\">{path}</a> {what}</li>\n"));
+    let credits: Vec<String> = credits(pages).iter().map(|credit| escaped(credit)).collect();
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>pressline</title>\n\
+         <style>body {{ font-family: sans-serif; margin: 2em }} td {{ padding: 0.2em 1em 0.2em 0; vertical-align: top }}</style>\n\
+         <h1>pressline {}</h1>\n<table>\n{}</table>\n<ul>\n{}</ul>\n<p>{}</p>\n</html>\n",
+        env!("CARGO_PKG_VERSION"),
+        rows.collect::<String>(),
+        links.collect::<String>(),
+        credits.join("<br>")
+    )
+}
+
+/// Text for HTML: what brokers and servers say stands in states.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// Asks a running pressline whether it is ready; for container health checks. Errors: what it answered.
+pub async fn is_ready(listen: SocketAddr) -> Result<(), String> {
+    // reqwest panics without a provider, also where no TLS is used. An error only says that there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(3))
+        .no_proxy()
+        .tls_certs_only([])
+        .build()
+        .map_err(|error| error.to_string())?;
+    let answer = client.get(format!("http://{listen}/readyz")).send().await.map_err(|error| error.to_string())?;
+    let ok = answer.status().is_success();
+    let text = answer.text().await.unwrap_or_default();
+    if ok { Ok(()) } else { Err(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_page_tells_each_pipelines_state() {
+        let ready = Arc::new(Status::new("presses"));
+        ready.set("start", "");
+        let waiting = Arc::new(Status::new("clicks"));
+        waiting.set("start", "broker <b> & co");
+        let broken = vec!["pipelines/x.toml: not started, 1 finding(s)".to_string()];
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let pages = Pages { metrics: recorder.handle(), pipelines: vec![ready, waiting], broken };
+        let text = index_text(&pages);
+        for line in [
+            "presses: ready",
+            "clicks: not ready: start: broker <b> & co",
+            "pipelines/x.toml: not started, 1 finding(s)",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        assert!(text.contains("/readyz   whether"), "{text}");
+        let html = index_html(&pages);
+        assert!(html.contains("broker &lt;b&gt; &amp; co") && !html.contains("<b> &"), "{html}");
+        assert!(html.contains("<a href=\"/metrics\">"), "{html}");
+    }
+}

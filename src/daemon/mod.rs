@@ -1,0 +1,252 @@
+//! `pressline run`: logs, HTTP, signals and the pipelines, from start to exit.
+
+pub mod allocator;
+pub mod crash;
+pub mod http;
+pub mod service_manager;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing_log::AsLog;
+use tracing_subscriber::EnvFilter;
+
+use crate::command::check;
+use crate::config::finding::Finding;
+use crate::config::load::{Loaded, Sources};
+use crate::config::sink::LoadConfig;
+use crate::config::{LogConfig, LogFormat, PipelineConfig, ProcessConfig};
+use crate::daemon::http::Pages;
+use crate::daemon::service_manager::Watched;
+use crate::metrics;
+use crate::pipeline;
+use crate::pipeline::start::Library;
+use crate::runtime::status::Status;
+use crate::runtime::supervise::Ending;
+use crate::sink;
+use crate::sink::Kind;
+
+/// From the signal to the exit, whatever hangs: what is open then is ended by the next start or the broker's time-out.
+const STOP_WITHIN: Duration = Duration::from_secs(8);
+/// Exit code when another process uses the same transactional id.
+const FENCED: u8 = 3;
+
+/// Runs every pipeline that can be run, until all have ended or a signal comes.
+pub fn run(sources: &Sources) -> ExitCode {
+    let loaded = match crate::config::load::load(sources) {
+        Ok(loaded) => loaded,
+        Err(findings) => return refuse(&findings),
+    };
+    if let Err(message) = init_log(&loaded.process.log) {
+        eprintln!("error: {message}");
+        return ExitCode::FAILURE;
+    }
+    let code = match runtime() {
+        Ok(runtime) => runtime.block_on(run_loaded(loaded)),
+        Err(message) => {
+            eprintln!("error: {message}");
+            1
+        }
+    };
+    // Not by returning: a librdkafka thread that hangs must not hold up the exit.
+    std::process::exit(i32::from(code))
+}
+
+fn refuse(findings: &[Finding]) -> ExitCode {
+    for finding in findings {
+        eprintln!("{finding}");
+    }
+    ExitCode::FAILURE
+}
+
+/// The runtime for HTTP and the registry: two threads are plenty, the data path has its own.
+pub fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("pressline-http")
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start: {error}"))
+}
+
+/// Sends log lines to standard error as configured; librdkafka's come along.
+pub fn init_log(config: &LogConfig) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&config.level)
+        .map_err(|_| "log.level: not a level or filter; use error, warn, info, debug or trace".to_string())?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| crate::runtime::terminal::Stderr)
+        .with_target(false);
+    match config.format {
+        LogFormat::Text => {
+            let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            tracing::subscriber::set_global_default(builder.with_ansi(colours).finish())
+        }
+        LogFormat::Json => tracing::subscriber::set_global_default(builder.json().finish()),
+    }
+    .map_err(|error| error.to_string())?;
+    // What the filter lets nobody see is dropped where it is written: librdkafka's binding has a line for each record it frees.
+    let most = tracing::level_filters::LevelFilter::current().as_log();
+    tracing_log::LogTracer::builder().with_max_level(most).init().map_err(|error| error.to_string())
+}
+
+async fn run_loaded(loaded: Loaded) -> u8 {
+    let Loaded { process, pipelines, loads } = loaded;
+    let mut broken = Vec::new();
+    let mut relays = Vec::new();
+    for (file, pipeline) in pipelines {
+        let pipeline = pipeline.and_then(|config| match check::contradictions(&file, &config) {
+            none if none.is_empty() => Ok(config),
+            findings => Err(findings),
+        });
+        relays.extend(pipeline.map_err(|findings| broken.push(not_started(&file, &findings))));
+    }
+    let mut sinks = Vec::new();
+    for (file, load) in loads {
+        sinks.extend(load.map_err(|findings| broken.push(not_started(&file, &findings))));
+    }
+    if relays.is_empty() && sinks.is_empty() {
+        return 1;
+    }
+    match serve(&process, relays, sinks, broken).await {
+        Ok(code) => code,
+        Err(message) => {
+            tracing::error!("{message}");
+            1
+        }
+    }
+}
+
+/// A pipeline that is not started.
+struct Broken {
+    /// Its name, which is the file's unless that says another.
+    name: String,
+    /// For `/readyz`.
+    line: String,
+}
+
+/// Prints why a pipeline is not started.
+fn not_started(file: &Path, findings: &[Finding]) -> Broken {
+    for finding in findings {
+        eprintln!("{finding}");
+    }
+    tracing::error!(file = %file.display(), "this pipeline is not started; see the findings above");
+    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let line = format!("{}: not started, {} finding(s); run `pressline check`", file.display(), findings.len());
+    Broken { name, line }
+}
+
+async fn serve(
+    process: &ProcessConfig,
+    relays: Vec<PipelineConfig>,
+    loads: Vec<LoadConfig>,
+    broken: Vec<Broken>,
+) -> Result<u8, String> {
+    let recorder = metrics::install().map_err(|error| error.to_string())?;
+    for pipeline in &broken {
+        metrics::ready(&pipeline.name, false);
+    }
+    let broken: Vec<String> = broken.into_iter().map(|pipeline| pipeline.line).collect();
+    let any_broken = !broken.is_empty();
+    let sinks: Vec<(LoadConfig, Kind)> =
+        loads.iter().flat_map(|load| Kind::of(load).into_iter().map(|kind| (load.clone(), kind))).collect();
+    let names = relays.iter().map(|relay| relay.name.clone());
+    let names = names.chain(sinks.iter().map(|(load, kind)| format!("{}.{}", load.name, kind.name())));
+    let statuses: Vec<Arc<Status>> = names.map(|name| Arc::new(Status::new(&name))).collect();
+    let pages = Pages { metrics: recorder.clone(), pipelines: statuses.clone(), broken };
+    // Whoever asks for the GeoIP databases to be read again must not end a process that has none, or not yet.
+    let _hangups = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
+    let listener = http::bind(&process.http).await?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "pressline: metrics on http://{address}/metrics");
+    let http_config = process.http.clone();
+    tokio::spawn(async move { http::serve(listener, &http_config, http::router(pages)).await });
+    tokio::spawn(metrics::upkeep(recorder));
+    let (stop, stopped) = watch::channel(false);
+    let workers = relays.iter().map(|relay| relay.workers).chain(sinks.iter().map(|(load, kind)| kind.workers(load)));
+    let memory = process.memory.share(workers.sum());
+    let watched = relays.iter().map(|relay| &relay.kafka).chain(sinks.iter().map(|(load, _)| &load.kafka));
+    let watched = watched.zip(&statuses).map(|(kafka, status)| Watched::new(kafka, Arc::clone(status)));
+    service_manager::start(watched.collect());
+    let library = Arc::new(Library::default());
+    let mut running = JoinSet::new();
+    let mut statuses = statuses.into_iter();
+    for (config, status) in relays.into_iter().zip(statuses.by_ref()) {
+        let (library, stopped) = (Arc::clone(&library), stopped.clone());
+        running.spawn(async move {
+            let name = config.name.clone();
+            let ending = pipeline::run(config, None, library, memory, None, Arc::clone(&status), stopped).await;
+            status.end();
+            (name, ending)
+        });
+    }
+    for ((config, kind), status) in sinks.into_iter().zip(statuses) {
+        let stopped = stopped.clone();
+        running.spawn(async move {
+            let name = status.name().to_string();
+            let ending = sink::run(config, kind, memory, None, Arc::clone(&status), stopped).await;
+            status.end();
+            (name, ending)
+        });
+    }
+    let code = wait(&mut running, &stop).await?;
+    Ok(if code == 0 && any_broken { 1 } else { code })
+}
+
+/// Waits for the pipelines' ends; at a signal, tells them to stop and waits a little longer.
+async fn wait(running: &mut JoinSet<(String, Ending)>, stop: &watch::Sender<bool>) -> Result<u8, String> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let mut code = 0;
+    let mut deadline = None;
+    loop {
+        let late = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = running.join_next() => match ended {
+                Some(Ok((name, ending))) => code = code.max(report(&name, &ending)),
+                Some(Err(error)) => return Err(error.to_string()),
+                None => return Ok(code),
+            },
+            _ = terminate.recv() => begin_stop(&mut deadline, stop),
+            _ = interrupt.recv() => begin_stop(&mut deadline, stop),
+            () = late => {
+                tracing::warn!("not everything ended in time; open transactions are ended by the next start");
+                return Ok(code);
+            }
+        }
+    }
+}
+
+fn begin_stop(deadline: &mut Option<tokio::time::Instant>, stop: &watch::Sender<bool>) {
+    if deadline.is_none() {
+        tracing::info!("shutting down, finishing open batches");
+        service_manager::stopping();
+        *deadline = Some(tokio::time::Instant::now() + STOP_WITHIN);
+        // Nobody listens any more only if all have ended.
+        let _ = stop.send(true);
+    }
+}
+
+fn report(name: &str, ending: &Ending) -> u8 {
+    match ending {
+        Ending::Stopped => 0,
+        Ending::Refused(message) => {
+            tracing::error!(pipeline = name, "stopped: {message}");
+            1
+        }
+        Ending::Fenced(message) => {
+            tracing::error!(pipeline = name, "stopped: {message}");
+            FENCED
+        }
+    }
+}

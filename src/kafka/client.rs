@@ -1,0 +1,227 @@
+//! Kafka clients from the configuration: connection, security and the properties that are the user's to set.
+//!
+//! What the guarantees rest on is set by [`crate::kafka::consumer`] and [`crate::kafka::producer`], after this, so that it wins.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::statistics::Statistics;
+
+use crate::config::secret::{self, SecretError};
+use crate::config::{KafkaConfig, SaslConfig, TlsConfig};
+
+/// Which side of the pipeline a client is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Reads.
+    Consumer,
+    /// Writes.
+    Producer,
+}
+
+/// How long one question about topics or groups may take.
+pub const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The configuration of a client, without what belongs to source or transaction. Errors: a secret that cannot be read.
+pub fn client_config(kafka: &KafkaConfig, role: Role) -> Result<ClientConfig, SecretError> {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &kafka.bootstrap_servers)
+        .set("client.id", "pressline")
+        // Without it a half-open connection is noticed only by a request's time-out.
+        .set("socket.keepalive.enable", "true")
+        // Client metrics for the broker (KIP-714) take a lock for each record polled, and ours tell more.
+        .set("enable.metrics.push", "false")
+        // Fetch responses may exceed fetch.max.bytes by one batch; a large record must not kill the connection.
+        .set("receive.message.max.bytes", "200000000");
+    security(&mut config, kafka)?;
+    let own = match role {
+        Role::Consumer => &kafka.consumer,
+        Role::Producer => &kafka.producer,
+    };
+    for (name, value) in kafka.properties.0.iter().chain(&own.0) {
+        config.set(name, value);
+    }
+    Ok(config)
+}
+
+fn security(config: &mut ClientConfig, kafka: &KafkaConfig) -> Result<(), SecretError> {
+    let protocol = match (&kafka.tls, &kafka.sasl) {
+        (None, None) => "plaintext",
+        (Some(_), None) => "ssl",
+        (_, Some(sasl)) if sasl.plaintext => "sasl_plaintext",
+        (_, Some(_)) => "sasl_ssl",
+    };
+    config.set("security.protocol", protocol);
+    if let Some(tls) = &kafka.tls {
+        set_tls(config, tls)?;
+    }
+    if let Some(sasl) = &kafka.sasl {
+        set_sasl(config, sasl)?;
+    }
+    Ok(())
+}
+
+fn set_tls(config: &mut ClientConfig, tls: &TlsConfig) -> Result<(), SecretError> {
+    let files =
+        [("ssl.ca.location", &tls.ca), ("ssl.certificate.location", &tls.certificate), ("ssl.key.location", &tls.key)];
+    for (name, file) in files {
+        if let Some(file) = file {
+            config.set(name, file.relative().to_string_lossy());
+        }
+    }
+    let file = tls.key_password_file.as_ref().map(|f| f.relative());
+    if let Some(passphrase) = secret::read(secret::TLS_KEY_PASSWORD, file.as_deref())? {
+        config.set("ssl.key.password", passphrase.expose());
+    }
+    Ok(())
+}
+
+fn set_sasl(config: &mut ClientConfig, sasl: &SaslConfig) -> Result<(), SecretError> {
+    config.set("sasl.mechanism", sasl.mechanism.name()).set("sasl.username", &sasl.username);
+    let file = sasl.password_file.as_ref().map(|f| f.relative());
+    if let Some(password) = secret::read(secret::SASL_PASSWORD, file.as_deref())? {
+        config.set("sasl.password", password.expose());
+    }
+    Ok(())
+}
+
+/// A property librdkafka does not take: its name and why. The value is not repeated.
+pub fn invalid_property(config: &ClientConfig) -> Option<(String, String)> {
+    match config.create_native_config() {
+        Err(KafkaError::ClientConfig(_, reason, name, value)) => {
+            let reason = if value.is_empty() { reason } else { reason.replace(&value, "…") };
+            Some((name, reason))
+        }
+        Err(other) => Some((String::new(), other.to_string())),
+        Ok(_) => None,
+    }
+}
+
+/// Whether a consumer is in touch with a broker. The connection to the group's coordinator tells only of a member that sends
+/// heartbeats over it: one that joins has a single request there, which waits for minutes for an answer that was lost.
+pub fn in_touch(statistics: &Statistics) -> bool {
+    let heartbeats = statistics.cgrp.as_ref().is_some_and(|group| group.join_state == "steady");
+    statistics.brokers.values().any(|broker| broker.state == "UP" && (heartbeats || broker.source != "logical"))
+}
+
+/// What a client's topic looks like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicLayout {
+    /// Partition numbers, ascending.
+    pub partitions: Vec<i32>,
+}
+
+/// Partitions of a topic; `Ok(None)` if the cluster does not know it. Blocks for at most `timeout`.
+pub fn topic_layout<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<Option<TopicLayout>, KafkaError> {
+    let metadata = client.fetch_metadata(Some(topic), timeout)?;
+    let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else { return Ok(None) };
+    if let Some(error) = found.error() {
+        return match RDKafkaErrorCode::from(error) {
+            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => Ok(None),
+            other => Err(KafkaError::MetadataFetch(other)),
+        };
+    }
+    let mut partitions: Vec<i32> = found.partitions().iter().map(|p| p.id()).collect();
+    if partitions.is_empty() {
+        return Ok(None);
+    }
+    partitions.sort_unstable();
+    Ok(Some(TopicLayout { partitions }))
+}
+
+/// librdkafka's log line as ours. What it calls an error is mostly a broken connection that it fixes by itself, so
+/// errors become warnings: the worker says it when there is something to do.
+pub fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error
+        | RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", fac, "{message}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(target: "librdkafka", fac, "{message}"),
+        RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", fac, "{message}"),
+    }
+}
+
+/// Context of a client that is made to ask one thing. It keeps what librdkafka complains about, since of a wrong password
+/// or certificate the question itself only says that it timed out.
+#[derive(Default)]
+pub struct Probe {
+    complaint: Mutex<Option<String>>,
+}
+
+impl ClientContext for Probe {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        log(level, fac, message);
+    }
+
+    fn stats(&self, _: Statistics) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(client = "probe", %error, reason, "librdkafka reports an error");
+        let code = error.rdkafka_error_code();
+        // That all brokers are down is the consequence; the cause came before it.
+        if code != Some(RDKafkaErrorCode::AllBrokersDown)
+            && let Ok(mut complaint) = self.complaint.lock()
+        {
+            *complaint = Some(format!("{reason}{}", cure(code, reason)));
+        }
+    }
+}
+
+impl ConsumerContext for Probe {}
+
+fn cure(code: Option<RDKafkaErrorCode>, reason: &str) -> &'static str {
+    match code {
+        Some(RDKafkaErrorCode::Authentication) => {
+            "; set kafka.sasl (mechanism, username and its password: kafka.sasl.password_file or \
+             PRESSLINE__KAFKA__SASL__PASSWORD) to what the broker takes"
+        }
+        _ if code == Some(RDKafkaErrorCode::SSL) || reason.contains("SSL") => {
+            "; set kafka.tls (ca, certificate, key) to files that fit the broker"
+        }
+        _ => "",
+    }
+}
+
+/// What librdkafka has complained about to a probe, and what to do.
+pub fn complaint(probe: &BaseConsumer<Probe>) -> Option<String> {
+    // Its complaints wait in a queue until somebody polls. An error ends a poll early, so more than one.
+    for _ in 0..10 {
+        let _ = probe.poll(Duration::from_millis(10));
+    }
+    probe.context().complaint.lock().ok().and_then(|complaint| complaint.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::statistics::{Broker, ConsumerGroup};
+
+    use super::*;
+
+    #[test]
+    fn a_member_that_waits_for_its_join_is_not_in_touch_by_that() {
+        let statistics = |broker: &str, coordinator: &str, join_state: &str| {
+            let broker = Broker { source: "learned".into(), state: broker.into(), ..Broker::default() };
+            let coordinator = Broker { source: "logical".into(), state: coordinator.into(), ..Broker::default() };
+            let group = ConsumerGroup { join_state: join_state.into(), ..ConsumerGroup::default() };
+            let brokers = [("1".to_string(), broker), ("GroupCoordinator".to_string(), coordinator)].into();
+            Statistics { brokers, cgrp: Some(group), ..Statistics::default() }
+        };
+        assert!(in_touch(&statistics("UP", "UP", "steady")));
+        assert!(in_touch(&statistics("UP", "CONNECT", "wait-join")));
+        assert!(in_touch(&statistics("INIT", "UP", "steady")), "a member that stands by needs no other connection");
+        assert!(!in_touch(&statistics("APIVERSION_QUERY", "UP", "wait-join")));
+        assert!(!in_touch(&statistics("CONNECT", "CONNECT", "steady")));
+    }
+}

@@ -1,0 +1,67 @@
+//! A bounded run from the source's side: what is noted with offsets, when it is over, and what is not fetched any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rdkafka::consumer::Consumer;
+
+use super::committed::{committed, note};
+use super::position::{assignment, layout};
+use super::{Source, SourceError};
+use crate::kafka::coordinator::{Coordinator, NextOffset, OffsetNote, Partition};
+use crate::kafka::replay_range::{Bounds, Tally};
+
+impl Source {
+    /// The transaction with these offsets is committed: its records' outcomes are final.
+    pub fn settled(&self, next: &BTreeMap<Partition, NextOffset>, outcomes: &BTreeMap<Partition, Tally>) {
+        let Some(bounds) = &self.consumer.context().bounds else { return };
+        for (&partition, &position) in next {
+            bounds.settled(partition, position, outcomes.get(&partition).copied().unwrap_or_default());
+        }
+    }
+
+    /// Whether the run ends by itself and accounts for its records.
+    pub fn is_bounded(&self) -> bool {
+        self.consumer.context().bounds.is_some()
+    }
+
+    /// What is noted with an offset once records with these outcomes lie before it.
+    pub(super) fn note_after(&self, partition: Partition, outcome: Tally) -> OffsetNote {
+        let context = self.consumer.context();
+        match &context.bounds {
+            Some(bounds) => bounds.note(partition, outcome, note(context)),
+            None => note(context),
+        }
+    }
+
+    /// Whether a bounded run is over: our partitions are at their ends, and those of other workers too, as the group has them.
+    /// What is through is not fetched any more.
+    pub fn is_through(&self, coordinator: &Coordinator) -> Result<bool, SourceError> {
+        let Some(bounds) = &self.consumer.context().bounds else { return Ok(false) };
+        self.rest(coordinator, bounds);
+        if !coordinator.is_through() {
+            return Ok(false);
+        }
+        let committed = committed(&self.consumer, &self.topic, &layout(&self.consumer, &self.topic)?)?;
+        let through = |(partition, end): (&Partition, &NextOffset)| {
+            committed.get(partition).is_some_and(|offset| offset.next >= *end)
+        };
+        Ok(bounds.ends().iter().all(through))
+    }
+
+    /// Pauses partitions that are through; once after each rebalance, since that throws away what was fetched.
+    fn rest(&self, coordinator: &Coordinator, bounds: &Bounds) {
+        let Ok(mut at_rest) = self.at_rest.lock() else { return };
+        if at_rest.0 != coordinator.epoch() {
+            *at_rest = (coordinator.epoch(), BTreeSet::new());
+        }
+        for (&partition, &position) in coordinator.positions() {
+            if !bounds.is_through(partition, position) || !at_rest.1.insert(partition) {
+                continue;
+            }
+            if let Err(error) = self.consumer.pause(&assignment(&self.topic, &BTreeMap::from([(partition, position)])))
+            {
+                tracing::debug!(topic = %self.topic, partition, %error, "a partition that is through is read on");
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The group's committed offsets: read, doubted where the coordinator's word would duplicate events, and written.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::KafkaResult;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::position::{another_topic, transient, watermarks};
+use super::{Keeper, SourceContext, SourceError};
+use crate::config::StartPolicy;
+use crate::kafka::client::{METADATA_TIMEOUT, TopicLayout};
+use crate::kafka::consumer::committed_watermark::WentBack;
+use crate::kafka::coordinator::{CommittedOffset, NextOffset, OffsetNote, Partition};
+use crate::kafka::topic_id;
+use crate::kafka::topic_id::TopicId;
+
+/// How long committed offsets may stay unreadable at an assignment: longer than a dead predecessor's transaction, whose
+/// offsets are unstable (KIP-447) until it is ended.
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long "no offset" is doubted before it is believed where nothing else tells that this is a first start. Kafka 4.1.0,
+/// started again after kill -9 on a busy machine with a long `__consumer_offsets`, answered so without an error for up to two
+/// seconds, for groups whose commits it had acknowledged, before it had loaded them.
+const ABSENCE_CONFIRMED: Duration = Duration::from_secs(3);
+
+/// The group's offsets. That one is missing is believed at once only where the output tells whether this is the first start,
+/// or where there is nothing to read; elsewhere it must stay so for [`ABSENCE_CONFIRMED`].
+pub(super) fn believed(
+    context: &SourceContext,
+    consumer: &BaseConsumer<SourceContext>,
+    layout: &TopicLayout,
+    partitions: &[Partition],
+) -> Result<BTreeMap<Partition, CommittedOffset>, SourceError> {
+    let begun = Instant::now();
+    loop {
+        let offsets = known_committed(context, consumer, layout)?;
+        let output_tells = match &context.keeper {
+            Keeper::Group { policy, .. } => *policy == StartPolicy::Auto && offsets.is_empty(),
+            Keeper::Sink(positions) => positions.knows_first_start(),
+        };
+        let mut missing = partitions.iter().filter(|partition| !offsets.contains_key(partition));
+        if output_tells || begun.elapsed() >= ABSENCE_CONFIRMED || crate::testing::mutant::is("absence_believed") {
+            return Ok(offsets);
+        }
+        let readable = missing.try_fold(false, |found, &partition| {
+            let (low, high) = watermarks(consumer, &context.topic, partition)?;
+            Ok(found || low < high)
+        })?;
+        if !readable {
+            return Ok(offsets);
+        }
+        context.pause()?;
+    }
+}
+
+/// The group's offsets, none of them lower than what this process has committed: waits for a coordinator that has not loaded all.
+pub(super) fn known_committed(
+    context: &SourceContext,
+    consumer: &BaseConsumer<SourceContext>,
+    layout: &TopicLayout,
+) -> Result<BTreeMap<Partition, CommittedOffset>, SourceError> {
+    let deadline = Instant::now() + COMMITTED_TIMEOUT;
+    let mut told = false;
+    loop {
+        let offsets = committed(consumer, &context.topic, layout)?;
+        let topic_id = context.topic_id.as_ref().map(TopicId::as_str);
+        let Some(back) = context.floor.went_back(topic_id, &offsets) else { return Ok(offsets) };
+        if crate::testing::mutant::is("floor_ignored") {
+            return Ok(offsets);
+        }
+        // Kafka deletes offsets together with their topic.
+        if let Some(known) = &context.topic_id
+            && let Ok(Some(current)) = topic_id::topic_id(consumer.client(), &context.topic, METADATA_TIMEOUT)
+            && current != *known
+        {
+            return Err(another_topic(context, back.partition, known.as_str(), &current));
+        }
+        if Instant::now() >= deadline {
+            return Err(went_back(context, back));
+        }
+        if !told {
+            told = true;
+            let WentBack { partition, found, known } = back;
+            tracing::warn!(topic = %context.topic, partition, found, known, "the group's offset went back; asking again");
+        }
+        context.pause()?;
+    }
+}
+
+fn went_back(context: &SourceContext, back: WentBack) -> SourceError {
+    let WentBack { partition, found, known } = back;
+    let found = found.map_or_else(|| "is gone".to_string(), |found| format!("is {found}"));
+    SourceError::Refused(format!(
+        "topic {}, partition {partition}: the group's committed offset {found}, but this process has committed {known}, and \
+         nobody has set it back: the broker that coordinates the group has lost offsets (an election of a replica that was \
+         behind, a lost disk; or somebody deleted them). To begin there could write events twice. Look at __consumer_offsets \
+         in the brokers' logs; to go on where we were, for each such partition ({}): {}",
+        context.topic,
+        context.advice.show(),
+        context.advice.set(partition, known)
+    ))
+}
+
+/// The group's offsets of all partitions. Waits for offsets that belong to a transaction that is not ended yet.
+pub(crate) fn committed<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    layout: &TopicLayout,
+) -> Result<BTreeMap<Partition, CommittedOffset>, SourceError> {
+    let deadline = Instant::now() + COMMITTED_TIMEOUT;
+    loop {
+        let mut list = TopicPartitionList::new();
+        for &partition in &layout.partitions {
+            list.add_partition(topic, partition);
+        }
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
+        let error = match consumer.committed_offsets(list, left) {
+            Ok(list) => {
+                refuse_newer_notes(topic, &list)?;
+                match read_committed_list(&list) {
+                    Ok(offsets) => return Ok(offsets),
+                    Err(error) => error,
+                }
+            }
+            Err(error) => error,
+        };
+        if Instant::now() >= deadline {
+            // librdkafka does not say that the right is missing: it looks for the coordinator until the time is over.
+            return Err(SourceError::Transient(format!(
+                "topic {topic}: the group's committed offsets cannot be read: {error}; grant this user Read on the group, \
+                 or see to the broker that coordinates it"
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// A note of a newer version may hold what our positions rest on, such as a range that is being written.
+fn refuse_newer_notes(topic: &str, list: &TopicPartitionList) -> Result<(), SourceError> {
+    for element in list.elements() {
+        if let Some(version) = OffsetNote::newer_version(element.metadata()) {
+            return Err(SourceError::Refused(format!(
+                "topic {topic}, partition {}: the group's offset was committed by a newer pressline, with a note of version \
+                 {version}; this one reads version {}. Start the newer one, which reads both",
+                element.partition(),
+                OffsetNote::VERSION
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn read_committed_list(list: &TopicPartitionList) -> KafkaResult<BTreeMap<Partition, CommittedOffset>> {
+    let mut offsets = BTreeMap::new();
+    for element in list.elements() {
+        element.error()?;
+        if let Offset::Offset(next) = element.offset() {
+            offsets.insert(element.partition(), CommittedOffset { next, note: OffsetNote::parse(element.metadata()) });
+        }
+    }
+    Ok(offsets)
+}
+
+pub(crate) fn commit<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    list: &TopicPartitionList,
+) -> Result<(), SourceError> {
+    consumer
+        .commit(list, CommitMode::Sync)
+        .map_err(|error| transient(&error, "the group's offsets cannot be committed"))
+}
+
+pub(super) fn note(context: &SourceContext) -> OffsetNote {
+    OffsetNote {
+        topic_id: context.topic_id.as_ref().map(|id| id.as_str().to_string()),
+        partitions: context.first_partitions.lock().ok().and_then(|slot| *slot),
+        ..OffsetNote::default()
+    }
+}
+
+/// Offsets, each with the note of its partition.
+pub(crate) fn offsets_with_notes(
+    topic: &str,
+    offsets: &BTreeMap<Partition, NextOffset>,
+    note: impl Fn(Partition) -> OffsetNote,
+) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (&partition, &offset) in offsets {
+        let mut element = list.add_partition(topic, partition);
+        let _ = element.set_offset(Offset::Offset(offset));
+        element.set_metadata(note(partition).to_text());
+    }
+    list
+}

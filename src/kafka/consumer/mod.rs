@@ -1,0 +1,489 @@
+//! The consumer: one worker's share of the ingress topic, read in batches.
+//!
+//! The callbacks change no state of the worker: they decide start positions ([`position`]) and send [`GroupEvent`]s,
+//! which the worker applies to its [`Coordinator`].
+
+mod batch;
+mod bounded;
+pub(crate) mod committed;
+mod committed_watermark;
+mod leave;
+mod membership;
+#[cfg(feature = "mutants")]
+mod mutants;
+mod open;
+mod pause;
+pub(crate) mod position;
+mod position_store;
+mod same_topic;
+mod sink_offsets;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+
+use crate::command::offsets::Advice;
+use crate::kafka::client;
+use crate::kafka::client::METADATA_TIMEOUT;
+use crate::kafka::coordinator::{Coordinator, NextOffset, Partition, Take};
+use crate::kafka::replay_range::{Bounds, Tally};
+use crate::kafka::topic_id::TopicId;
+pub use batch::{Batch, BatchLimits, Intake, Trigger};
+use committed::{commit, known_committed, offsets_with_notes};
+pub use committed_watermark::Floor;
+use membership::Membership;
+pub use open::SourceOptions;
+use position::{assignment, in_range, layout, no_offsets, starts, transient, watermarks};
+pub use position_store::{Assigned, Assignment, Keeper, SinkPositions};
+pub use sink_offsets::SinkStep;
+
+/// `session.timeout.ms`: above [`crate::kafka::producer::TRANSACTION_TIMEOUT`].
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a rebalance may hold us up when we leave: others hear of it with their next heartbeat.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Why the source cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// Going on would lose or duplicate events: a person must decide.
+    #[error("{0}")]
+    Refused(String),
+    /// It may pass by itself: make a new consumer after a while.
+    #[error("{0}")]
+    Transient(String),
+}
+
+/// What the group coordinator did to us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum GroupEvent {
+    Assigned(BTreeMap<Partition, NextOffset>),
+    Revoked { partitions: Vec<Partition>, lost: bool },
+    Failed(SourceError),
+}
+
+/// State shared with librdkafka's callbacks.
+struct SourceContext {
+    topic: String,
+    keeper: Keeper,
+    advice: Advice,
+    floor: Arc<Floor>,
+    stop: Arc<AtomicBool>,
+    /// Of a run that ends by itself.
+    bounds: Option<Arc<Bounds>>,
+    /// Id of the ingress topic when the worker started.
+    topic_id: Option<TopicId>,
+    events: Mutex<Vec<GroupEvent>>,
+    /// Set after an event was pushed: asked after every record, where the lock would cost.
+    has_events: AtomicBool,
+    statistics: Mutex<Option<Box<Statistics>>>,
+    /// Partitions at the group's first start, as noted with its offsets.
+    first_partitions: Mutex<Option<i32>>,
+    /// How often each partition's position was set by hand, as noted with its offset.
+    resets: Mutex<BTreeMap<Partition, u32>>,
+    closing: AtomicBool,
+    /// The record that the mutant `position_left` polled and left.
+    #[cfg(feature = "mutants")]
+    left: Mutex<Option<(Partition, NextOffset)>>,
+    /// Partitions that went away in the midst of a batch, which the mutant `old_epoch_accepted` ends all the same.
+    #[cfg(feature = "mutants")]
+    late: Mutex<Vec<Vec<Partition>>>,
+}
+
+impl SourceContext {
+    /// Waits before offsets are asked for again. Error: the worker is to stop.
+    fn pause(&self) -> Result<(), SourceError> {
+        if self.stop.load(Ordering::Acquire) {
+            return Err(SourceError::Transient(format!("topic {}: stopped while offsets were waited for", self.topic)));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        Ok(())
+    }
+
+    fn send(&self, event: GroupEvent) {
+        if let Ok(mut events) = self.events.lock() {
+            events.push(event);
+        }
+        self.has_events.store(true, Ordering::Release);
+    }
+}
+
+impl ClientContext for SourceContext {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        client::log(level, fac, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        if let Ok(mut slot) = self.statistics.lock() {
+            *slot = Some(Box::new(statistics));
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(client = "consumer", %error, reason, "librdkafka reports an error");
+    }
+}
+
+impl ConsumerContext for SourceContext {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let partitions: Vec<Partition> = list.elements().iter().map(|e| e.partition()).collect();
+        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            let starts = if self.closing.load(Ordering::Acquire) || partitions.is_empty() {
+                Ok(BTreeMap::new())
+            } else {
+                starts(self, consumer, &partitions)
+            };
+            let (assignment, event) = match starts {
+                Ok(starts) if starts.len() == partitions.len() => {
+                    (assignment(&self.topic, &starts), GroupEvent::Assigned(starts))
+                }
+                // While we leave, and where we must: taken as offered, to be given back at once. librdkafka gives back
+                // what it offered, and that fails and keeps us in the group unless just that was taken.
+                Ok(_) => (list.clone(), GroupEvent::Assigned(BTreeMap::new())),
+                Err(error) => (list.clone(), GroupEvent::Failed(error)),
+            };
+            let result =
+                if cooperative { consumer.incremental_assign(&assignment) } else { consumer.assign(&assignment) };
+            match result {
+                Ok(()) => self.send(event),
+                Err(error) => {
+                    self.send(GroupEvent::Failed(SourceError::Transient(format!("cannot take partitions: {error}"))))
+                }
+            }
+        } else {
+            let lost = consumer.assignment_lost();
+            // librdkafka keeps a pause over a rebalance: given again, a partition that was paused while we waited would stand
+            // still without a word.
+            if let Err(error) = consumer.resume(list) {
+                tracing::debug!(topic = %self.topic, %error, "revoked partitions cannot be resumed");
+            }
+            let result = if cooperative { consumer.incremental_unassign(list) } else { consumer.unassign() };
+            if let Err(error) = result {
+                tracing::warn!(%error, "cannot give partitions back");
+            }
+            self.send(GroupEvent::Revoked { partitions, lost });
+        }
+    }
+}
+
+/// One worker's consumer.
+pub struct Source {
+    consumer: BaseConsumer<SourceContext>,
+    topic: String,
+    group: String,
+    is_static: bool,
+    /// Partitions of a bounded run that are through and not fetched any more, and the rebalance since when.
+    at_rest: Mutex<(u64, BTreeSet<Partition>)>,
+    /// What was polled last was dropped: see [`Source::stay_in_group`].
+    astray: AtomicBool,
+    /// See [`Self::in_touch`].
+    in_touch: AtomicBool,
+    membership: Mutex<Membership>,
+    /// When the topic was asked last whether it is still the same.
+    topic_asked: Mutex<Instant>,
+    /// When a batch came last.
+    heard: Mutex<Instant>,
+}
+
+impl Source {
+    /// Reads into `batch` until one of its limits is reached; `None` if nothing came within `patience`. Rebalances that
+    /// happen meanwhile are applied to `coordinator`, and records of partitions that went away are dropped.
+    pub fn poll_batch<'s>(
+        &'s self,
+        coordinator: &mut Coordinator,
+        limits: BatchLimits,
+        patience: Duration,
+        batch: &mut impl Intake<'s>,
+    ) -> Result<Option<Trigger>, SourceError> {
+        #[cfg(feature = "mutants")]
+        self.take_up();
+        let pace = self.consumer.context().bounds.as_deref().and_then(Bounds::pace);
+        let turn = match pace.map(|pace| pace.turn(batch.len(), patience)) {
+            Some(None) => return Ok(None),
+            turn => turn.flatten(),
+        };
+        self.come_back(coordinator, batch)?;
+        let mut deadline = Instant::now() + patience;
+        let trigger = loop {
+            if limits.reached(batch) || turn.as_ref().is_some_and(|turn| turn.is_over(batch.len())) {
+                break Trigger::Records;
+            }
+            if batch.bytes() >= limits.bytes {
+                break Trigger::Bytes;
+            }
+            // Most polls find a record that is already here: the clock is asked only when none is.
+            let mut polled = self.consumer.poll(Duration::ZERO);
+            if polled.is_none() {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if !left.is_zero() {
+                    polled = self.consumer.poll(left);
+                }
+                if polled.is_none() && Instant::now() >= deadline {
+                    self.apply_events(coordinator, batch)?;
+                    break Trigger::Time;
+                }
+            }
+            self.apply_events(coordinator, batch)?;
+            match polled {
+                None => {}
+                Some(Err(KafkaError::PartitionEOF(partition))) => coordinator.drained(partition),
+                Some(Err(error)) => self.judge(&error, coordinator)?,
+                Some(Ok(record)) if coordinator.take(record.partition(), record.offset()) == Take::Taken => {
+                    if batch.is_empty() {
+                        deadline = Instant::now() + limits.wait;
+                    }
+                    batch.take(record);
+                }
+                Some(Ok(_)) => {}
+            }
+        };
+        #[cfg(feature = "mutants")]
+        if crate::testing::mutant::is("position_left") && !batch.is_empty() {
+            self.leave_one();
+        }
+        if let Some(turn) = turn {
+            turn.end(batch.len());
+        }
+        // A bounded run may end with offsets that are no records.
+        Ok((!batch.is_empty() || coordinator.has_batch()).then_some(trigger))
+    }
+
+    fn apply_events<'s>(
+        &'s self,
+        coordinator: &mut Coordinator,
+        batch: &mut impl Intake<'s>,
+    ) -> Result<(), SourceError> {
+        #[cfg(feature = "mutants")]
+        if batch.is_empty() {
+            self.revoke_at_last(coordinator);
+        }
+        let context = self.consumer.context();
+        // Looked at before it is written to: this is asked for each record, and a locked write would cost 5 ns.
+        if !context.has_events.load(Ordering::Acquire) || !context.has_events.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let events = context.events.lock().map(|mut events| std::mem::take(&mut *events)).unwrap_or_default();
+        for event in events {
+            match event {
+                GroupEvent::Assigned(starts) => {
+                    coordinator.assigned(&starts);
+                    // A cooperative rebalance that changes nothing assigns nothing.
+                    if !starts.is_empty() {
+                        tracing::info!(topic = %self.topic, group = %self.group, starts = ?starts, "partitions assigned");
+                    }
+                }
+                GroupEvent::Revoked { partitions, lost } => {
+                    if batch.is_empty() || !crate::testing::mutant::is("old_epoch_accepted") {
+                        coordinator.revoked(&partitions);
+                        batch.forget(&partitions);
+                    } else {
+                        #[cfg(feature = "mutants")]
+                        self.revoke_late(&partitions);
+                    }
+                    tracing::info!(topic = %self.topic, group = %self.group, ?partitions, lost, "partitions revoked");
+                }
+                GroupEvent::Failed(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the sink for the positions of our partitions again, and moves the consumer there.
+    pub fn rewind_sink(&self, coordinator: &Coordinator) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
+        let partitions: Vec<Partition> = coordinator.positions().keys().copied().collect();
+        if partitions.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let targets = starts(self.consumer.context(), &self.consumer, &partitions)?;
+        self.go_to(&targets)?;
+        Ok(targets)
+    }
+
+    /// What an error from poll means.
+    fn judge(&self, error: &KafkaError, coordinator: &Coordinator) -> Result<(), SourceError> {
+        let topic = &self.topic;
+        match error {
+            KafkaError::MessageConsumptionFatal(code) => Err(SourceError::Transient(format!(
+                "the consumer of {topic} cannot go on: {code}. If this repeats, another process has the same `instance`"
+            ))),
+            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                Err(self.lost_position(coordinator))
+            }
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownTopicId,
+            ) => {
+                self.same_topic()?;
+                Err(SourceError::Transient(format!("topic {topic} does not exist: create it")))
+            }
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed,
+            ) => Err(transient(error, &format!("topic {topic} cannot be read as group {}", self.group))),
+            KafkaError::MessageConsumption(RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::InvalidMessage) => {
+                Err(SourceError::Refused(format!(
+                    "topic {topic}: a record batch is damaged (its checksum is wrong); positions are {:?}. Nothing was \
+                     skipped; see the broker's log, restore the segment, or go on behind it: {}",
+                    coordinator.positions(),
+                    self.consumer.context().advice.set("N", "OFFSET")
+                )))
+            }
+            // Broken connections and the like: librdkafka fixes them, heartbeats tell when it could not.
+            other => {
+                tracing::debug!(%topic, error = %other, "the consumer reports an error");
+                Ok(())
+            }
+        }
+    }
+
+    /// The broker does not have the offset we stand at: say which, and whether it is still the same topic.
+    fn lost_position(&self, coordinator: &Coordinator) -> SourceError {
+        if let Err(error) = self.same_topic() {
+            return error;
+        }
+        let bounds = self.consumer.context().bounds.as_ref();
+        for (&partition, &offset) in coordinator.positions() {
+            if bounds.is_some_and(|bounds| bounds.is_through(partition, offset)) {
+                continue;
+            }
+            match watermarks(&self.consumer, &self.topic, partition) {
+                Ok((low, high)) => {
+                    if let Err(error) = in_range(self.consumer.context(), partition, offset, low, high) {
+                        return error;
+                    }
+                }
+                Err(error) => return error,
+            }
+        }
+        SourceError::Transient(format!("topic {}: a position was not there for a moment", self.topic))
+    }
+
+    /// Group metadata for a transaction; take it when the transaction begins.
+    pub fn group_metadata(&self) -> Result<ConsumerGroupMetadata, SourceError> {
+        self.consumer.group_metadata().ok_or_else(|| SourceError::Transient("the consumer is in no group".to_string()))
+    }
+
+    /// Offsets as they go into a transaction, with our note; in a bounded run also with what becomes of the records before
+    /// them.
+    pub fn offsets(
+        &self,
+        next: &BTreeMap<Partition, NextOffset>,
+        outcomes: &BTreeMap<Partition, Tally>,
+    ) -> TopicPartitionList {
+        #[cfg(feature = "mutants")]
+        if crate::testing::mutant::is("position_left") {
+            return offsets_with_notes(&self.topic, &self.positions_of(next), |_| {
+                committed::note(self.consumer.context())
+            });
+        }
+        let outcome = |partition| outcomes.get(&partition).copied().unwrap_or_default();
+        offsets_with_notes(&self.topic, next, |partition| self.note_after(partition, outcome(partition)))
+    }
+
+    /// Commits offsets outside a transaction (at least once), synchronously.
+    pub fn commit(&self, list: &TopicPartitionList) -> Result<(), SourceError> {
+        commit(&self.consumer, list)
+    }
+
+    /// How often the partition's position was set by hand.
+    pub fn resets(&self, partition: Partition) -> u32 {
+        self.consumer
+            .context()
+            .resets
+            .lock()
+            .ok()
+            .and_then(|resets| resets.get(&partition).copied())
+            .unwrap_or_default()
+    }
+
+    /// Id of the topic, as it was at the start.
+    pub fn topic_id(&self) -> Option<&str> {
+        self.consumer.context().topic_id.as_ref().map(TopicId::as_str)
+    }
+
+    /// Reads the committed offsets of our partitions and moves the consumer there.
+    pub fn rewind(&self, coordinator: &Coordinator) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
+        let layout = layout(&self.consumer, &self.topic)?;
+        let committed = known_committed(self.consumer.context(), &self.consumer, &layout)?;
+        let mut targets = BTreeMap::new();
+        for &partition in coordinator.positions().keys() {
+            let Some(offset) = committed.get(&partition) else { return Err(no_offsets(self.consumer.context())) };
+            position::begin_run(self.consumer.context(), partition, offset.next, Some(offset))?;
+            targets.insert(partition, offset.next);
+        }
+        if crate::testing::mutant::is("rewind_from_memory") {
+            targets = coordinator.positions().clone();
+        }
+        if targets.is_empty() {
+            return Ok(targets);
+        }
+        self.seek(&targets)?;
+        Ok(targets)
+    }
+
+    fn seek(&self, targets: &BTreeMap<Partition, NextOffset>) -> Result<(), SourceError> {
+        let moved = self
+            .consumer
+            .seek_partitions(assignment(&self.topic, targets), METADATA_TIMEOUT)
+            .map_err(|error| transient(&error, "cannot rewind"))?;
+        for element in moved.elements() {
+            element.error().map_err(|error| {
+                transient(&error, &format!("topic {}, partition {}: cannot rewind", self.topic, element.partition()))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The newest statistics of librdkafka, once.
+    pub fn take_statistics(&self) -> Option<Box<Statistics>> {
+        let statistics = self.consumer.context().statistics.lock().ok().and_then(|mut slot| slot.take())?;
+        self.in_touch.store(client::in_touch(&statistics), Ordering::Relaxed);
+        if let Ok(mut membership) = self.membership.lock()
+            && let Some(outside) = membership.observe(&statistics, Instant::now())
+        {
+            self.consumer.context().send(GroupEvent::Failed(SourceError::Transient(format!(
+                "topic {}: the consumer has not asked to join group {} for {} s, though a broker can be reached; a new one is made",
+                self.topic,
+                self.group,
+                outside.as_secs()
+            ))));
+        }
+        Some(statistics)
+    }
+
+    /// Whether a broker could be reached by the statistics that were taken last.
+    pub fn in_touch(&self) -> bool {
+        self.in_touch.load(Ordering::Relaxed)
+    }
+
+    /// Name of the topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Leaves the group and closes, in at most `timeout`; a consumer that hangs is left to the end of the process.
+    pub fn close(self, timeout: Duration) {
+        self.consumer.context().closing.store(true, Ordering::Release);
+        let (done, closed) = std::sync::mpsc::channel();
+        let spawned = std::thread::Builder::new().name("pressline-close".into()).spawn(move || {
+            if !self.is_static {
+                leave::leave(&self.consumer, LEAVE_TIMEOUT);
+            }
+            drop(self.consumer);
+            let _ = done.send(());
+        });
+        if spawned.is_ok() && closed.recv_timeout(timeout).is_err() {
+            tracing::warn!(topic = %self.topic, "the consumer did not close in time");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Making a worker's consumer: what it reads and as whom, and the properties its guarantees rest on.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use super::{Floor, Keeper, SESSION_TIMEOUT, Source, SourceContext, SourceError};
+use crate::command::offsets::Advice;
+use crate::config::KafkaConfig;
+use crate::kafka::client;
+use crate::kafka::client::{METADATA_TIMEOUT, Probe, Role};
+use crate::kafka::replay_range::Bounds;
+use crate::kafka::topic_id;
+use crate::kafka::topic_id::{TopicId, TopicIdError};
+use crate::runtime::background::retire;
+
+/// What a worker reads and as whom.
+pub struct SourceOptions<'a> {
+    /// Brokers.
+    pub kafka: &'a KafkaConfig,
+    /// Topic.
+    pub topic: &'a str,
+    /// Consumer group.
+    pub group: String,
+    /// Name of a static member (KIP-345).
+    pub member: Option<String>,
+    /// Whether the topic's id is asked and noted.
+    pub topic_ids: bool,
+    /// Kibibytes that librdkafka may prefetch.
+    pub fetch_kb: u64,
+    /// Who keeps the positions.
+    pub keeper: Keeper,
+    /// Names the commands that settle what is refused.
+    pub advice: Advice,
+    /// What this process knows to be committed.
+    pub floor: Arc<Floor>,
+    /// Set when the worker is to stop: nothing is waited for then.
+    pub stop: Arc<AtomicBool>,
+    /// Reads only what lies within; `None`: without end.
+    pub bounds: Option<Arc<Bounds>>,
+}
+
+impl Source {
+    /// Makes the consumer and joins the group.
+    pub fn open(options: SourceOptions<'_>) -> Result<Self, SourceError> {
+        let client = consumer_config(&options)?;
+        let topic = options.topic.to_string();
+        let context = SourceContext {
+            topic: topic.clone(),
+            keeper: options.keeper,
+            advice: options.advice,
+            floor: options.floor,
+            stop: options.stop,
+            bounds: options.bounds,
+            topic_id: if options.topic_ids { current_topic_id(&client, &topic)? } else { None },
+            events: Mutex::default(),
+            has_events: AtomicBool::new(false),
+            statistics: Mutex::default(),
+            first_partitions: Mutex::default(),
+            resets: Mutex::default(),
+            closing: AtomicBool::new(false),
+            #[cfg(feature = "mutants")]
+            left: Mutex::default(),
+            #[cfg(feature = "mutants")]
+            late: Mutex::default(),
+        };
+        let consumer = BaseConsumer::from_config_and_context(&client, context)
+            .map_err(|error| SourceError::Refused(format!("cannot make a consumer: {error}")))?;
+        consumer
+            .subscribe(&[&topic])
+            .map_err(|error| SourceError::Refused(format!("cannot subscribe to {topic}: {error}")))?;
+        let is_static = options.member.is_some();
+        Ok(Self {
+            consumer,
+            topic,
+            group: options.group,
+            is_static,
+            at_rest: Mutex::default(),
+            astray: AtomicBool::new(false),
+            in_touch: AtomicBool::new(true),
+            membership: Mutex::default(),
+            topic_asked: Mutex::new(Instant::now()),
+            heard: Mutex::new(Instant::now()),
+        })
+    }
+}
+
+/// The topic's id, asked by a client of its own, since the consumer may not ask before it has joined.
+fn current_topic_id(client: &ClientConfig, topic: &str) -> Result<Option<TopicId>, SourceError> {
+    let mut client = client.clone();
+    // Without a group there is nothing to leave when it is dropped.
+    client.remove("group.id");
+    client.remove("group.instance.id");
+    let probe = BaseConsumer::from_config_and_context(&client, Probe::default())
+        .map_err(|error| SourceError::Refused(format!("cannot make a consumer: {error}")))?;
+    let current = match topic_id::topic_id(probe.client(), topic, METADATA_TIMEOUT) {
+        Ok(id) => Ok(id),
+        Err(TopicIdError::NoSuchTopic) => {
+            Err(SourceError::Transient(format!("topic {topic} does not exist: create it (pressline topics create)")))
+        }
+        Err(error @ (TopicIdError::NoAnswer(_) | TopicIdError::NotAllowed)) => {
+            let cause = client::complaint(&probe).map(|complaint| format!("; {complaint}")).unwrap_or_default();
+            Err(SourceError::Transient(format!("topic {topic}: {error}{cause}")))
+        }
+    };
+    retire(probe);
+    current
+}
+
+fn consumer_config(options: &SourceOptions<'_>) -> Result<ClientConfig, SourceError> {
+    let kafka = options.kafka;
+    let mut client =
+        client::client_config(kafka, Role::Consumer).map_err(|error| SourceError::Refused(error.to_string()))?;
+    let defaults = [
+        ("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string()),
+        // A member hears of a rebalance with its next heartbeat: partitions stand still for as long as this.
+        ("heartbeat.interval.ms", "500".to_string()),
+        ("partition.assignment.strategy", "cooperative-sticky".to_string()),
+        // The default of a second would starve a worker each time its small queue was full.
+        ("fetch.queue.backoff.ms", "10".to_string()),
+        ("statistics.interval.ms", "5000".to_string()),
+        ("reconnect.backoff.max.ms", "2000".to_string()),
+    ];
+    for (name, value) in defaults {
+        if !kafka.consumer.0.contains_key(name) && !kafka.properties.0.contains_key(name) {
+            client.set(name, value);
+        }
+    }
+    client
+        .set("group.id", &options.group)
+        .set("group.protocol", "classic")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("isolation.level", "read_committed")
+        .set("check.crcs", "true")
+        .set("auto.offset.reset", "error")
+        .set("queued.max.messages.kbytes", options.fetch_kb.to_string());
+    if options.bounds.is_some() {
+        // Only so is it told that a partition ends with offsets that are no records.
+        client.set("enable.partition.eof", "true");
+    }
+    if crate::testing::mutant::is("auto_commit") {
+        client
+            .set("enable.auto.commit", "true")
+            .set("enable.auto.offset.store", "true")
+            .set("auto.commit.interval.ms", "500");
+    }
+    if let Some(member) = &options.member {
+        client.set("group.instance.id", member);
+    }
+    Ok(client)
+}

@@ -1,0 +1,314 @@
+//! Start positions: where each partition begins when it is assigned, and where the worker goes back to, always from the
+//! group's committed offsets and what was noted with them ([`decide_start`] has the rules).
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::committed::{believed, commit, known_committed, note, offsets_with_notes};
+use super::{Assigned, Assignment, Keeper, SinkPositions, SourceContext, SourceError};
+use crate::command::offsets::Part;
+use crate::config::StartPolicy;
+use crate::kafka::client;
+use crate::kafka::client::{METADATA_TIMEOUT, TopicLayout};
+use crate::kafka::coordinator::{CommittedOffset, NextOffset, Partition, Start, decide_start};
+use crate::kafka::topic_id::TopicId;
+
+/// How long a missing offset is asked for again before a start is refused for it.
+const MISSING_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) fn assignment(topic: &str, starts: &BTreeMap<Partition, NextOffset>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (&partition, &offset) in starts {
+        // Cannot fail: the element was just added and the offset is a plain number.
+        let _ = list.add_partition_offset(topic, partition, Offset::Offset(offset));
+    }
+    list
+}
+
+/// Decides where each partition begins: from the group's offsets, or by asking the sink. A refusal because an offset is
+/// missing is looked into for [`MISSING_TIMEOUT`].
+pub(super) fn starts(
+    context: &SourceContext,
+    consumer: &BaseConsumer<SourceContext>,
+    partitions: &[Partition],
+) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
+    let deadline = Instant::now() + MISSING_TIMEOUT;
+    loop {
+        let layout = layout(consumer, &context.topic)?;
+        let committed = believed(context, consumer, &layout, partitions)?;
+        let missing = partitions.iter().any(|partition| !committed.contains_key(partition));
+        let starts = match &context.keeper {
+            Keeper::Group { policy, output_topic } => {
+                group_starts(context, consumer, partitions, &layout, committed, *policy, output_topic)
+            }
+            Keeper::Sink(positions) => {
+                sink_starts(context, consumer, partitions, &layout, committed, positions.as_ref())
+            }
+        };
+        if !missing || Instant::now() >= deadline || !matches!(starts, Err(SourceError::Refused(_))) {
+            return starts;
+        }
+        context.pause()?;
+    }
+}
+
+/// See [`decide_start`]. A partition that had no offset gets one committed at once, so that from then on "no offset
+/// anywhere" means that they were lost.
+fn group_starts(
+    context: &SourceContext,
+    consumer: &BaseConsumer<SourceContext>,
+    partitions: &[Partition],
+    layout: &TopicLayout,
+    mut committed: BTreeMap<Partition, CommittedOffset>,
+    policy: StartPolicy,
+    output_topic: &str,
+) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
+    let mut output_empty = true;
+    if committed.is_empty() && policy == StartPolicy::Auto {
+        output_empty = is_empty(consumer, output_topic)?;
+        if !output_empty {
+            // Another instance may have made its first start between our two questions.
+            committed = known_committed(context, consumer, layout)?;
+        }
+    }
+    check_topic_id(context, &committed)?;
+    note_first_partitions(context, &committed, layout);
+    let mut starts = BTreeMap::new();
+    let mut initial = BTreeMap::new();
+    for &partition in partitions {
+        let start = decide_start(partition, &committed, policy, output_empty);
+        let (low, high) = watermarks(consumer, &context.topic, partition)?;
+        let offset = match start {
+            Start::At(offset) if is_through(context, partition, offset) => offset.max(low),
+            Start::At(offset) => in_range(context, partition, offset, low, high)?,
+            Start::Beginning => low,
+            Start::End => high,
+            Start::Refuse => return Err(no_offsets(context)),
+        };
+        begin_run(context, partition, offset, committed.get(&partition))?;
+        starts.insert(partition, offset);
+        if !matches!(start, Start::At(_)) {
+            tracing::info!(topic = %context.topic, partition, offset, "first start of this partition");
+            initial.insert(partition, offset);
+        }
+    }
+    if !initial.is_empty() {
+        let list = offsets_with_notes(&context.topic, &initial, |_| note(context));
+        commit(consumer, &list)?;
+        for (&partition, &offset) in &initial {
+            context.floor.raise(partition, offset, &note(context));
+        }
+    }
+    Ok(starts)
+}
+
+fn sink_starts(
+    context: &SourceContext,
+    consumer: &BaseConsumer<SourceContext>,
+    partitions: &[Partition],
+    layout: &TopicLayout,
+    mut committed: BTreeMap<Partition, CommittedOffset>,
+    positions: &dyn SinkPositions,
+) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
+    check_topic_id(context, &committed)?;
+    let first_partitions = note_first_partitions(context, &committed, layout);
+    note_resets(context, &committed);
+    let mut assigned = Vec::with_capacity(partitions.len());
+    for &partition in partitions {
+        let range = watermarks(consumer, &context.topic, partition)?;
+        assigned.push(Assigned { partition, committed: committed.remove(&partition), range });
+    }
+    let topic_id = context.topic_id.as_ref().map(TopicId::as_str);
+    let mut starts = positions.claim(&Assignment { topic_id, first_partitions, partitions: &assigned })?;
+    let mut initial = BTreeMap::new();
+    for found in &assigned {
+        let Some(start) = starts.get_mut(&found.partition) else { continue };
+        begin_run(context, found.partition, *start, found.committed.as_ref())?;
+        if is_through(context, found.partition, *start) {
+            *start = (*start).max(found.range.0);
+            continue;
+        }
+        let offset = *start;
+        // The topic has grown since its end was read: another owner may have loaded further meanwhile.
+        let high = if offset > found.range.1 {
+            watermarks(consumer, &context.topic, found.partition)?.1
+        } else {
+            found.range.1
+        };
+        in_range(context, found.partition, offset, found.range.0, high)?;
+        if found.committed.is_none() {
+            tracing::info!(topic = %context.topic, partition = found.partition, offset, "first start of this partition");
+            initial.insert(found.partition, offset);
+        }
+    }
+    if !initial.is_empty() {
+        commit(consumer, &offsets_with_notes(&context.topic, &initial, |_| note(context)))?;
+    }
+    Ok(starts)
+}
+
+/// Takes over the account of a bounded run where a partition begins.
+pub(super) fn begin_run(
+    context: &SourceContext,
+    partition: Partition,
+    start: NextOffset,
+    committed: Option<&CommittedOffset>,
+) -> Result<(), SourceError> {
+    let (Some(bounds), Some(committed)) = (&context.bounds, committed) else { return Ok(()) };
+    bounds.begin(partition, start, committed).map_err(|what| {
+        let anew = context.advice.set_all("beginning");
+        SourceError::Refused(format!("topic {}, {what}: somebody else has moved it; see {anew}", context.topic))
+    })
+}
+
+/// Whether a bounded run has nothing left to read of the partition: then retention may have taken what is there.
+fn is_through(context: &SourceContext, partition: Partition, offset: NextOffset) -> bool {
+    context.bounds.as_ref().is_some_and(|bounds| bounds.is_through(partition, offset))
+}
+
+fn note_first_partitions(
+    context: &SourceContext,
+    committed: &BTreeMap<Partition, CommittedOffset>,
+    layout: &TopicLayout,
+) -> i32 {
+    let noted = committed.values().find_map(|c| c.note.partitions);
+    let first = noted.unwrap_or_else(|| i32::try_from(layout.partitions.len()).unwrap_or(i32::MAX));
+    if let Ok(mut slot) = context.first_partitions.lock() {
+        *slot = Some(first);
+    }
+    first
+}
+
+fn note_resets(context: &SourceContext, committed: &BTreeMap<Partition, CommittedOffset>) {
+    if let Ok(mut resets) = context.resets.lock() {
+        *resets = committed.iter().map(|(partition, offset)| (*partition, offset.note.resets)).collect();
+    }
+}
+
+pub(super) fn no_offsets(context: &SourceContext) -> SourceError {
+    let output_topic = match &context.keeper {
+        Keeper::Group { output_topic, .. } => output_topic.as_str(),
+        Keeper::Sink(_) => "",
+    };
+    SourceError::Refused(format!(
+        "topic {}: the consumer group has no committed offsets, but output topic {} is not empty. They have expired or \
+         were deleted (Kafka deletes them together with a topic, so it may also have been made again), or the output is \
+         somebody else's; beginning now could write events twice. Decide where to go on: {} relays from then on, `--to \
+         beginning` all there is, `--to end` only what comes from now on; source.start = \"beginning\" or \"end\" says the \
+         same in the configuration",
+        context.topic,
+        output_topic,
+        context.advice.set_all("2026-01-31T12:00:00Z")
+    ))
+}
+
+pub(super) fn in_range(
+    context: &SourceContext,
+    partition: Partition,
+    offset: NextOffset,
+    low: i64,
+    high: i64,
+) -> Result<NextOffset, SourceError> {
+    let (topic, advice) = (&context.topic, &context.advice);
+    if offset < low {
+        return Err(SourceError::Refused(format!(
+            "topic {topic}, partition {partition}: offsets {offset} to {} were deleted by retention before they were {}. To \
+             go on without them: {}",
+            low - 1,
+            advice.part.done(),
+            advice.set(partition, low)
+        )));
+    }
+    if offset > high {
+        return Err(SourceError::Refused(format!(
+            "topic {topic}, partition {partition}: the position {offset} lies past the topic's end {high}: the topic was \
+             made anew or cut off. Find out what happened ({}), then set where to go on: {}",
+            advice.show(),
+            advice.set(partition, "OFFSET")
+        )));
+    }
+    Ok(offset)
+}
+
+fn check_topic_id(
+    context: &SourceContext,
+    committed: &BTreeMap<Partition, CommittedOffset>,
+) -> Result<(), SourceError> {
+    let Some(current) = &context.topic_id else { return Ok(()) };
+    for (partition, offset) in committed {
+        if let Some(noted) = &offset.note.topic_id
+            && noted != current.as_str()
+        {
+            return Err(another_topic(context, *partition, noted, current));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn another_topic(
+    context: &SourceContext,
+    partition: Partition,
+    noted: &str,
+    current: &TopicId,
+) -> SourceError {
+    let (topic, advice) = (&context.topic, &context.advice);
+    // In ClickHouse the old topic's rows have the same coordinates as the new one's will have.
+    let table = match advice.part {
+        Part::Clickhouse => ", into another or an emptied table,",
+        Part::Relay | Part::Postgres => "",
+    };
+    SourceError::Refused(format!(
+        "topic {topic} was deleted and made again: the position of partition {partition} belongs to topic id {noted}, the \
+         topic there now has id {current}. Its records are others, so the old positions mean nothing. To take the new \
+         topic from its beginning{table}: {}",
+        advice.set_all("beginning")
+    ))
+}
+
+pub(crate) fn layout<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<TopicLayout, SourceError> {
+    match client::topic_layout(consumer.client(), topic, METADATA_TIMEOUT) {
+        Ok(Some(layout)) => Ok(layout),
+        Ok(None) => {
+            Err(SourceError::Transient(format!("topic {topic} does not exist: create it (pressline topics create)")))
+        }
+        Err(error) => Err(transient(&error, &format!("topic {topic}: no metadata"))),
+    }
+}
+
+pub(crate) fn watermarks<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: Partition,
+) -> Result<(i64, i64), SourceError> {
+    consumer
+        .fetch_watermarks(topic, partition, METADATA_TIMEOUT)
+        .map_err(|error| transient(&error, &format!("topic {topic}, partition {partition}: no watermarks")))
+}
+
+/// Whether nothing was ever written to the topic. One that does not exist is empty.
+fn is_empty(consumer: &BaseConsumer<SourceContext>, topic: &str) -> Result<bool, SourceError> {
+    let layout = client::topic_layout(consumer.client(), topic, METADATA_TIMEOUT)
+        .map_err(|error| transient(&error, &format!("topic {topic}: no metadata")))?;
+    for partition in layout.map(|l| l.partitions).unwrap_or_default() {
+        if watermarks(consumer, topic, partition)?.1 > 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// With the right that is missing, where one is.
+pub(super) fn transient(error: &KafkaError, what: &str) -> SourceError {
+    let cure = match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+            "; grant this user Read on a topic that is read, Write on one that is written"
+        }
+        Some(RDKafkaErrorCode::GroupAuthorizationFailed) => "; grant this user Read on the group",
+        _ => "",
+    };
+    SourceError::Transient(format!("{what}: {error}{cure}"))
+}

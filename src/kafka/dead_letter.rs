@@ -1,0 +1,198 @@
+//! Why a record is refused, in words that hold none of its values.
+
+use std::fmt;
+
+use rdkafka::message::{Header, OwnedHeaders};
+
+/// What the headers of a dead letter are called.
+pub mod header {
+    /// [`Reason::code`](super::Reason::code), or the code of a sink's refusal.
+    pub const REASON: &str = "pressline.reason";
+    /// The field or column it is about; empty where it is the whole record.
+    pub const FIELD: &str = "pressline.field";
+    /// The reason in words.
+    pub const MESSAGE: &str = "pressline.message";
+    /// The topic that the record stands in.
+    pub const TOPIC: &str = "pressline.topic";
+    /// The partition that the record stands in.
+    pub const PARTITION: &str = "pressline.partition";
+    /// The record's offset.
+    pub const OFFSET: &str = "pressline.offset";
+    /// The sink that refused the row.
+    pub const SINK: &str = "pressline.sink";
+
+    /// Those of the relay's letters.
+    pub const OF_RELAY: [&str; 6] = [REASON, FIELD, MESSAGE, TOPIC, PARTITION, OFFSET];
+
+    /// Those of a sink's letters.
+    pub const OF_SINK: [&str; 7] = [REASON, FIELD, MESSAGE, TOPIC, PARTITION, OFFSET, SINK];
+}
+
+/// A dead letter's headers, in this order; `names` are [`header::OF_RELAY`] or [`header::OF_SINK`].
+pub fn headers<const N: usize>(names: [&str; N], values: [&str; N]) -> OwnedHeaders {
+    let headers = OwnedHeaders::new_with_capacity(N);
+    let pairs = names.into_iter().zip(values);
+    pairs.fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
+}
+
+/// Why a record cannot be relayed. The record goes to the dead-letter topic with [`Reason::code`] in a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// Longer than the pipeline's limit.
+    TooLarge,
+    /// The value is null (a tombstone).
+    NullValue,
+    /// The value is not UTF-8 text.
+    NotUtf8,
+    /// The value is not one JSON document.
+    NotJson,
+    /// Arrays and objects are nested deeper than the limit.
+    TooDeep,
+    /// A known field is there twice.
+    DuplicateKey,
+    /// A field that must be there is missing.
+    MissingField,
+    /// A field, or the whole document, has another JSON type than expected.
+    WrongType,
+    /// `session_id` is not a UUID.
+    BadUuid,
+    /// `timestamp` is no plausible time.
+    ImplausibleTimestamp,
+    /// `action` is not on the pipeline's allow list.
+    UnknownAction,
+    /// `ip` is not an address.
+    BadIp,
+}
+
+impl Reason {
+    /// Every reason, roughly in the order of the tests (see [`crate::pipeline::press::decode`]).
+    pub const ALL: [Reason; 12] = [
+        Reason::TooLarge,
+        Reason::NullValue,
+        Reason::NotUtf8,
+        Reason::NotJson,
+        Reason::TooDeep,
+        Reason::DuplicateKey,
+        Reason::MissingField,
+        Reason::WrongType,
+        Reason::BadUuid,
+        Reason::ImplausibleTimestamp,
+        Reason::UnknownAction,
+        Reason::BadIp,
+    ];
+
+    /// Stable snake_case name, for the dead letter's header and the metric's label.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Reason::TooLarge => "too_large",
+            Reason::NullValue => "null_value",
+            Reason::NotUtf8 => "not_utf8",
+            Reason::NotJson => "not_json",
+            Reason::TooDeep => "too_deep",
+            Reason::DuplicateKey => "duplicate_key",
+            Reason::MissingField => "missing_field",
+            Reason::WrongType => "wrong_type",
+            Reason::BadUuid => "bad_uuid",
+            Reason::ImplausibleTimestamp => "implausible_timestamp",
+            Reason::UnknownAction => "unknown_action",
+            Reason::BadIp => "bad_ip",
+        }
+    }
+
+    const fn sentence(self) -> &'static str {
+        match self {
+            Reason::TooLarge => "the record is larger than the limit: raise max_record_bytes, or send smaller records",
+            Reason::NullValue => {
+                "the value is null where a JSON object was expected: the ingress topic takes no tombstones"
+            }
+            Reason::NotUtf8 => "the value is not UTF-8 text: send JSON in UTF-8",
+            Reason::NotJson => "the value is not one well-formed JSON document: send one JSON object a record",
+            Reason::TooDeep => "arrays and objects are nested deeper than the limit: send a flat JSON object",
+            Reason::DuplicateKey => {
+                "the field is there twice: send it once, since readers differ in which one they take"
+            }
+            Reason::MissingField => "the field is missing: send session_id, timestamp and action in every record",
+            Reason::WrongType => "the JSON type is not the expected one: send the type that the documentation gives",
+            Reason::BadUuid => "not a UUID: send 36 characters of hyphenated hexadecimal text",
+            Reason::ImplausibleTimestamp => {
+                "not a plausible time: send microseconds since 1970 as an integer, or ISO 8601 text with a UTC offset, \
+                 between 2000 and one day ahead"
+            }
+            Reason::UnknownAction => "the action is not on the pipeline's list: add it to `actions`, or fix the sender",
+            Reason::BadIp => "not an IPv4 or IPv6 address: send its text without zone, port or prefix, or null",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.sentence())
+    }
+}
+
+/// One refused record: why, and which field. Never a value: all text in it is pressline's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// Why it is refused.
+    pub reason: Reason,
+    /// The field it is about; empty where it is the whole record.
+    pub field: &'static str,
+    /// What was found, such as `looks like seconds`; empty where the reason says it all.
+    pub detail: &'static str,
+}
+
+impl Reject {
+    /// The whole record is refused.
+    pub const fn record(reason: Reason) -> Self {
+        Self { reason, field: "", detail: "" }
+    }
+
+    /// The record is refused for one field.
+    pub const fn field(reason: Reason, field: &'static str, detail: &'static str) -> Self {
+        Self { reason, field, detail }
+    }
+}
+
+impl fmt::Display for Reject {
+    /// `timestamp: not a plausible time: ... (looks like seconds)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        write!(f, "{}", self.reason)?;
+        if !self.detail.is_empty() {
+            write!(f, " ({})", self.detail)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Reject {}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct_snake_case() {
+        let codes: HashSet<&str> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+        assert_eq!(codes.len(), Reason::ALL.len());
+        assert!(
+            codes.iter().all(|code| code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'))
+        );
+    }
+
+    #[test]
+    fn a_reject_reads_as_field_sentence_detail() {
+        let reject = Reject::field(Reason::ImplausibleTimestamp, "timestamp", "looks like seconds");
+        assert_eq!(
+            reject.to_string(),
+            "timestamp: not a plausible time: send microseconds since 1970 as an integer, or ISO 8601 text with a UTC \
+             offset, between 2000 and one day ahead (looks like seconds)"
+        );
+        assert_eq!(Reject::record(Reason::NotUtf8).to_string(), "the value is not UTF-8 text: send JSON in UTF-8");
+    }
+}

@@ -1,0 +1,11 @@
+//! Kafka: clients, the consumer, the producer and its transactions, and the state machine that decides about positions.
+
+pub mod advice;
+pub mod circuit_breaker;
+pub mod client;
+pub mod consumer;
+pub mod coordinator;
+pub mod dead_letter;
+pub mod producer;
+pub mod replay_range;
+pub mod topic_id;

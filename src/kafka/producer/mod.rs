@@ -1,0 +1,464 @@
+//! The producer and its transactions.
+//!
+//! A [`Transaction`] is begun from a [`Writer`], and committed or dropped. Dropped, failed or doubtful ones spend the
+//! writer: it must be [reopened](Writer::reopen), which makes a new producer with the same transactional id, whose
+//! InitProducerId ends on the broker what the old one left open. There is no call to abort.
+//!
+//! Why so strict: librdkafka retries an EndTxn that is late, silently, and the late one can commit the *next*
+//! transaction. So a writer that saw a request time out or a connection break while a transaction was open is not used
+//! for another one, even when the commit was reported as done.
+
+mod error;
+mod send;
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+pub use self::error::{Cause, TransactionError};
+use self::error::{
+    Fenced, classify, init_error, is_fencing, names_fencing, no_producer, offsets_not_taken, retriable, undelivered,
+};
+use crate::config::{Delivery, KafkaConfig};
+use crate::kafka::client;
+use crate::kafka::client::Role;
+use crate::kafka::producer::send::Outlet;
+use crate::runtime::background::retire;
+
+/// `transaction.timeout.ms`: below the consumer's session time-out, so that what a dead worker left open is ended
+/// before its partitions are read by another.
+pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(20);
+/// `message.timeout.ms`: below the transaction's, so that a message fails before its transaction does.
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(15);
+/// `socket.timeout.ms` of the producer: below both, so that a lost request is seen in time.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// `linger.ms`: a commit sends what is gathered without this wait. Until then only full batches go out: with short waits
+/// librdkafka's thread looks for ripe ones all the time and makes small ones. Two small batches under way at once are a
+/// danger, too: where a partition has just been made, the broker may refuse the first and take the second, which librdkafka
+/// believes to mean that the first is there as well.
+pub const LINGER: Duration = Duration::from_secs(1);
+
+/// For so long an InitProducerId that was not answered may still come to the broker. When it does, after the one that was sent
+/// in its stead, the broker takes it for another process's: it knows them by their transactional id alone. As long as a
+/// system goes on sending what is left in a closed connection, and more.
+const LATE_INIT: Duration = Duration::from_secs(300);
+
+/// A call into librdkafka gets at least so long.
+const SHORTEST_CALL: Duration = Duration::from_millis(100);
+/// How long one call to deliver everything may take; between them errors are looked at.
+const FLUSH: Duration = Duration::from_millis(20);
+/// How much longer than its time-out a call may take before its thread is left behind.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// One record to write.
+pub struct OutputRecord<'a> {
+    /// Topic.
+    pub topic: &'a str,
+    /// Key; the partition follows from it.
+    pub key: Option<&'a [u8]>,
+    /// Value; `None` for a dead letter without payload.
+    pub value: Option<&'a [u8]>,
+    /// Milliseconds since the epoch.
+    pub timestamp_ms: Option<i64>,
+    /// Headers, if any.
+    pub headers: Option<OwnedHeaders>,
+}
+
+/// What librdkafka's threads report about the producer.
+#[derive(Default)]
+struct Signs {
+    /// A request timed out or a connection broke since the transaction began.
+    doubtful: AtomicBool,
+    /// Messages that could not be delivered since then.
+    undelivered: AtomicU64,
+    /// Why, of the first of them.
+    reason: Mutex<Option<KafkaError>>,
+}
+
+struct WriterContext {
+    signs: Arc<Signs>,
+}
+
+impl ClientContext for WriterContext {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        // librdkafka retries timed-out and broken requests by itself; its log lines are where that is seen at once.
+        if matches!(fac, "REQTMOUT" | "FAIL" | "ERROR" | "TXNERR") {
+            self.signs.doubtful.store(true, Ordering::Release);
+        }
+        crate::kafka::client::log(level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.signs.doubtful.store(true, Ordering::Release);
+        tracing::debug!(client = "producer", %error, reason, "librdkafka reports an error");
+    }
+}
+
+impl ProducerContext for WriterContext {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, _opaque: ()) {
+        if let Err((error, _)) = result {
+            // Only the first one names the cause: those after it are purged because of it.
+            if self.signs.undelivered.fetch_add(1, Ordering::AcqRel) == 0
+                && let Ok(mut reason) = self.signs.reason.lock()
+            {
+                *reason = Some(error.clone());
+            }
+        }
+    }
+}
+
+/// A worker's producer, which can be made anew.
+pub struct Writer {
+    config: ClientConfig,
+    delivery: Delivery,
+    transactional_id: String,
+    /// `transaction.timeout.ms` as it is set.
+    timeout: Duration,
+    signs: Arc<Signs>,
+    outlet: Option<Outlet<WriterContext>>,
+    /// A transaction was aborted, and no new producer has ended it yet.
+    left_open: bool,
+    /// When an InitProducerId may have been left behind on its way.
+    late_init: Cell<Option<Instant>>,
+}
+
+impl Writer {
+    /// Prepares the producer of a worker; nothing is sent before [`Self::reopen`]. `transactional_id` is used for
+    /// [`Delivery::ExactlyOnce`] only.
+    pub fn new(
+        kafka: &KafkaConfig,
+        delivery: Delivery,
+        mut transactional_id: String,
+    ) -> Result<Self, TransactionError> {
+        let mut client = client::client_config(kafka, Role::Producer)
+            .map_err(|e| TransactionError::Fatal { message: e.to_string() })?;
+        defaults(&mut client, &kafka.producer.0, &kafka.properties.0);
+        if crate::testing::mutant::is("random_transactional_id") {
+            transactional_id = format!("{transactional_id}.{}", std::process::id());
+        }
+        client
+            .set("partitioner", "murmur2_random")
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            // Success needs no report: a transaction commits only if everything was delivered, and the drain in
+            // at-least-once counts failures.
+            .set("delivery.report.only.error", "true");
+        if delivery == Delivery::ExactlyOnce {
+            client.set("transactional.id", &transactional_id);
+        }
+        let timeout = client
+            .get("transaction.timeout.ms")
+            .and_then(|ms| ms.parse().ok())
+            .map_or(TRANSACTION_TIMEOUT, Duration::from_millis);
+        Ok(Self {
+            config: client,
+            delivery,
+            transactional_id,
+            timeout,
+            signs: Arc::default(),
+            outlet: None,
+            left_open: false,
+            late_init: Cell::default(),
+        })
+    }
+
+    /// The id under which the broker knows this worker's transactions.
+    pub fn transactional_id(&self) -> &str {
+        &self.transactional_id
+    }
+
+    /// Makes a new producer in place of the old one and, for transactions, ends what that left open. Blocks for at
+    /// most `timeout`; on an error the writer stays unopened and the call may be repeated.
+    pub fn reopen(&mut self, timeout: Duration) -> Result<(), TransactionError> {
+        self.close();
+        self.signs = Arc::default();
+        let context = WriterContext { signs: Arc::clone(&self.signs) };
+        let producer = BaseProducer::from_config_and_context(&self.config, context)
+            .map_err(|e| TransactionError::Fatal { message: format!("cannot make a producer: {e}") })?;
+        if self.delivery == Delivery::ExactlyOnce
+            && let Err(error) = producer.init_transactions(timeout)
+        {
+            retire(producer);
+            self.late_init.set(Some(Instant::now()));
+            return Err(init_error(&error, &self.transactional_id));
+        }
+        let outlet = self.outlet.insert(Outlet::new(producer));
+        // The log lines of requests that were late.
+        outlet.serve();
+        if self.signs.doubtful.load(Ordering::Acquire) {
+            self.late_init.set(Some(Instant::now()));
+        }
+        self.left_open = false;
+        Ok(())
+    }
+
+    /// Whether a transaction can begin.
+    pub fn is_open(&self) -> bool {
+        self.outlet.is_some()
+    }
+
+    /// Lets the producer go. What it left open is ended by the next [`Self::reopen`] or the broker's time-out.
+    pub fn close(&mut self) {
+        if let Some(outlet) = self.outlet.take() {
+            retire(outlet.into_producer());
+        }
+    }
+
+    /// Lets the producer go for good, in at most `timeout`. What a transaction that was aborted has left open is ended
+    /// first, by a new producer: readers of the output would wait for it until `transaction.timeout.ms` is over. Not to be
+    /// called after [`TransactionError::Fenced`]: it would fence the one that has taken over.
+    pub fn finish(&mut self, timeout: Duration) {
+        if self.left_open
+            && let Err(error) = self.reopen(timeout)
+        {
+            let (id, wait) = (&self.transactional_id, self.timeout.as_secs());
+            tracing::warn!("transaction of {id} is left to the broker, which ends it within {wait} s: {error}");
+        }
+        self.close();
+    }
+
+    /// Begins a transaction (or, at-least-once, a batch to be acknowledged).
+    pub fn begin(&mut self) -> Result<Transaction<'_>, TransactionError> {
+        self.signs.doubtful.store(false, Ordering::Release);
+        self.signs.undelivered.store(0, Ordering::Release);
+        let Some(outlet) = self.outlet.as_ref() else { return Err(no_producer()) };
+        if self.delivery == Delivery::ExactlyOnce
+            && let Err(error) = outlet.producer().begin_transaction()
+        {
+            let error = self.classify(&error, Duration::ZERO);
+            self.close();
+            return Err(error);
+        }
+        Ok(Transaction { writer: self, began: Instant::now(), committed: false })
+    }
+
+    fn classify(&self, error: &KafkaError, age: Duration) -> TransactionError {
+        let fenced = (self.is_fenced() || names_fencing(error)).then(|| match age >= self.timeout {
+            true => Fenced::ForTime,
+            false if self.had_late_init() => Fenced::ByOurselves,
+            false => Fenced::ByAnother,
+        });
+        classify(error, fenced, &self.transactional_id)
+    }
+
+    /// Whether an InitProducerId of our own may have fenced us. Once: a second time it was another process.
+    fn had_late_init(&self) -> bool {
+        self.late_init.take().is_some_and(|since| since.elapsed() < LATE_INIT)
+    }
+
+    /// Whether librdkafka has noted that another producer took over. Which call hears of it first is a matter of luck:
+    /// the others then fail for what follows from it, such as messages that were not delivered.
+    fn is_fenced(&self) -> bool {
+        let fatal = self.outlet.as_ref().and_then(|outlet| outlet.producer().client().fatal_error());
+        fatal.is_some_and(|(code, _)| is_fencing(code))
+    }
+}
+
+/// What may be overridden: sensible values first, the user's own after them.
+fn defaults(client: &mut ClientConfig, own: &crate::config::PropertyMap, both: &crate::config::PropertyMap) {
+    let ms = |d: Duration| d.as_millis().to_string();
+    let values = [
+        ("transaction.timeout.ms", ms(TRANSACTION_TIMEOUT)),
+        ("message.timeout.ms", ms(MESSAGE_TIMEOUT)),
+        ("socket.timeout.ms", ms(REQUEST_TIMEOUT)),
+        ("compression.type", "lz4".to_string()),
+        ("linger.ms", ms(LINGER)),
+        ("batch.num.messages", "10000".to_string()),
+        ("queue.buffering.max.messages", "200000".to_string()),
+        ("reconnect.backoff.max.ms", "2000".to_string()),
+        // The first requests of a transaction are refused while the broker ends the one before it, a matter of milliseconds.
+        ("retry.backoff.ms", "10".to_string()),
+    ];
+    for (name, value) in values {
+        if !own.contains_key(name) && !both.contains_key(name) {
+            client.set(name, value);
+        }
+    }
+}
+
+/// An open transaction. Dropping it without [`Self::commit`] spends the writer.
+#[must_use = "a transaction that is dropped is aborted"]
+pub struct Transaction<'w> {
+    writer: &'w mut Writer,
+    began: Instant,
+    committed: bool,
+}
+
+impl Transaction<'_> {
+    /// Hands a record to the producer. Waits while the producer's queue is full, up to the transaction's time-out.
+    pub fn send(&mut self, mut record: OutputRecord<'_>) -> Result<(), TransactionError> {
+        loop {
+            let outlet = self.writer.outlet.as_mut().ok_or_else(no_producer)?;
+            match outlet.send(&mut record) {
+                Ok(()) => return Ok(()),
+                Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => {
+                    if self.began.elapsed() > self.writer.timeout {
+                        return Err(TransactionError::Recover {
+                            cause: Cause::Delivery,
+                            message: "the producer's queue stayed full".into(),
+                        });
+                    }
+                    outlet.producer().poll(Duration::from_millis(1));
+                }
+                Err(error) => return Err(self.classify(&error)),
+            }
+        }
+    }
+
+    /// Commits output and offsets together and waits until the broker has confirmed it.
+    ///
+    /// `group` must have been taken when the transaction began: if the group has moved on since, the broker refuses
+    /// the offsets. At-least-once waits for the output only; the caller commits the offsets after it.
+    pub fn commit(
+        mut self,
+        offsets: &TopicPartitionList,
+        group: ConsumerGroupMetadata,
+    ) -> Result<Committed, TransactionError> {
+        let offsets_too = self.writer.delivery == Delivery::ExactlyOnce && !crate::testing::mutant::is("auto_commit");
+        // Side by side: both wait for the broker.
+        let sending = if offsets_too { Some(self.send_offsets(offsets, group)?) } else { None };
+        self.drain()?;
+        if let Some(sending) = sending {
+            self.offsets_taken(&sending)?;
+            crate::testing::fail_point::hit("after_send_offsets");
+        }
+        crate::testing::fail_point::hit("before_commit");
+        crate::testing::fail_point::soon("during_end_txn");
+        if self.writer.delivery == Delivery::ExactlyOnce {
+            self.end()?;
+        }
+        crate::testing::fail_point::hit("after_commit");
+        self.committed = true;
+        // Serve the error events that came in meanwhile, then judge.
+        if let Ok(outlet) = self.outlet() {
+            outlet.serve();
+        }
+        if self.writer.signs.doubtful.load(Ordering::Acquire) && !crate::testing::mutant::is("keep_producer") {
+            self.writer.close();
+            return Ok(Committed { reopen: true });
+        }
+        Ok(Committed { reopen: false })
+    }
+
+    /// Waits until everything is acknowledged, without offsets: for output that is not part of a transaction.
+    pub fn deliver(mut self) -> Result<(), TransactionError> {
+        self.drain()?;
+        self.committed = true;
+        Ok(())
+    }
+
+    fn outlet(&self) -> Result<&Outlet<WriterContext>, TransactionError> {
+        self.writer.outlet.as_ref().ok_or_else(no_producer)
+    }
+
+    /// Begins to send the offsets. On a thread of its own, which is left behind when it is late: librdkafka waits for the
+    /// group's coordinator without end when the broker falls silent
+    /// (<https://github.com/confluentinc/librdkafka/issues/5456>), whatever the time-out.
+    fn send_offsets(
+        &self,
+        offsets: &TopicPartitionList,
+        group: ConsumerGroupMetadata,
+    ) -> Result<Receiver<Result<(), KafkaError>>, TransactionError> {
+        let (producer, offsets, left) = (Arc::clone(self.outlet()?.producer()), offsets.clone(), self.time_left());
+        let (done, sending) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("pressline-offsets".into()).spawn(move || {
+            let call = |timeout| producer.send_offsets_to_transaction(&offsets, &group, timeout);
+            // Nobody listens any more when it was late.
+            let _ = done.send(repeat(left, call));
+        });
+        match thread {
+            Ok(_) => Ok(sending),
+            Err(error) => Err(offsets_not_taken(&format!("no thread ({error})"))),
+        }
+    }
+
+    /// Waits until the group's coordinator has taken the offsets.
+    fn offsets_taken(&self, sending: &Receiver<Result<(), KafkaError>>) -> Result<(), TransactionError> {
+        match sending.recv_timeout(self.time_left() + GRACE) {
+            Ok(result) => result.map_err(|error| self.classify(&error)),
+            Err(_) => Err(offsets_not_taken("no answer within the transaction's time-out")),
+        }
+    }
+
+    /// Until the transaction's time-out, and never nothing.
+    fn time_left(&self) -> Duration {
+        self.writer.timeout.saturating_sub(self.began.elapsed()).max(SHORTEST_CALL)
+    }
+
+    fn end(&self) -> Result<(), TransactionError> {
+        let producer = self.outlet()?.producer();
+        repeat(self.time_left(), |timeout| producer.commit_transaction(timeout)).map_err(|error| self.classify(&error))
+    }
+
+    /// Waits until everything is delivered. What is still gathered to full batches is sent at once, not when it has lingered.
+    fn drain(&self) -> Result<(), TransactionError> {
+        let outlet = self.outlet()?;
+        while !outlet.flush(FLUSH) {
+            if self.began.elapsed() > self.writer.timeout {
+                return Err(TransactionError::Recover {
+                    cause: Cause::Delivery,
+                    message: "messages were not delivered in time".into(),
+                });
+            }
+            // Failed messages are there as long as their report waits.
+            outlet.serve();
+        }
+        outlet.serve();
+        if self.writer.signs.undelivered.load(Ordering::Acquire) > 0 {
+            let reason = self.writer.signs.reason.lock().ok().and_then(|mut reason| reason.take());
+            let undelivered =
+                TransactionError::Recover { cause: Cause::Delivery, message: undelivered(reason.as_ref()) };
+            let fenced = self.writer.is_fenced();
+            return Err(if fenced { self.classify(&KafkaError::Flush(RDKafkaErrorCode::Fenced)) } else { undelivered });
+        }
+        Ok(())
+    }
+
+    fn classify(&self, error: &KafkaError) -> TransactionError {
+        self.writer.classify(error, self.began.elapsed())
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if !self.committed {
+            self.writer.left_open = self.writer.delivery == Delivery::ExactlyOnce;
+            self.writer.close();
+        }
+    }
+}
+
+/// What a commit leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Committed {
+    /// The writer saw a time-out or a broken connection: it was closed and must be reopened before the next
+    /// transaction. Positions are known all the same, since this transaction did commit.
+    pub reopen: bool,
+}
+
+/// Retriable errors: the same call with the same arguments, until the time is over.
+fn repeat(limit: Duration, call: impl Fn(Duration) -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+    let began = Instant::now();
+    loop {
+        match call(limit.saturating_sub(began.elapsed()).max(SHORTEST_CALL)) {
+            Err(error) if retriable(&error) && began.elapsed() < limit => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            result => return result,
+        }
+    }
+}

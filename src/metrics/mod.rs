@@ -1,0 +1,387 @@
+//! Every metric of pressline: its name, type, labels and help text, in one place. Unit and the question that each answers:
+//! docs/metrics.md.
+//!
+//! Workers count locally and emit once per batch. Labels are bounded: pipelines and partitions come from the
+//! configuration and the topic, reasons and outcomes from enums.
+
+mod chain;
+mod delays;
+mod lag;
+mod page;
+mod sink;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ::metrics::{
+    Counter, Gauge, Histogram, Label, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use rdkafka::statistics::Statistics;
+
+use crate::kafka::consumer::Trigger;
+use crate::kafka::coordinator::{NextOffset, Partition};
+use crate::kafka::dead_letter::Reason;
+use crate::kafka::producer::Cause;
+use crate::pipeline::press::enrich::LookupOutcome;
+use crate::place::CacheStats;
+
+pub use chain::{ChainMetrics, GeocoderMetrics};
+use delays::Delays;
+use lag::LagGauges;
+pub use lag::Progress;
+use page::describe;
+pub use page::render;
+pub use sink::SinkMetrics;
+
+/// Upper bounds, in seconds, of the delay and duration histograms.
+const SECONDS: [f64; 14] = [0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0, 10.0, 60.0, 600.0];
+
+/// Kind of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Buckets.
+    Histogram,
+}
+
+/// One metric: name, kind, labels, the question it answers.
+pub struct Metric {
+    /// Name, by Prometheus' conventions.
+    pub name: &'static str,
+    /// Kind.
+    pub kind: Kind,
+    /// Labels, comma separated.
+    pub labels: &'static str,
+    /// Help text.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $name:literal, $kind:ident, $labels:literal, $help:literal;)*) => {
+        $(const $constant: &str = $name;)*
+        /// All metrics.
+        pub const ALL: &[Metric] = &[$(Metric { name: $name, kind: Kind::$kind, labels: $labels, help: $help }),*];
+    };
+}
+
+metrics! {
+    RECORDS_IN = "pressline_records_in_total", Counter, "pipeline", "Records taken from the ingress topic and settled: the sum of written, filtered and dead";
+    RECORDS_WRITTEN = "pressline_records_written_total", Counter, "pipeline", "Records written to the output topic";
+    RECORDS_FILTERED = "pressline_records_filtered_total", Counter, "pipeline", "Records left out on purpose";
+    RECORDS_DEAD = "pressline_records_dead_total", Counter, "pipeline,reason", "Records sent to the dead-letter topic, by reason";
+    BYTES_IN = "pressline_bytes_in_total", Counter, "pipeline", "Bytes of ingress values";
+    BYTES_OUT = "pressline_bytes_out_total", Counter, "pipeline", "Bytes of output values";
+    UNKNOWN_FIELDS = "pressline_unknown_fields_total", Counter, "pipeline", "Fields of ingress records that are not known and were ignored";
+    BATCHES = "pressline_batches_total", Counter, "pipeline,trigger", "Batches, by the limit that ended them";
+    COMMITTED = "pressline_transactions_committed_total", Counter, "pipeline", "Transactions committed";
+    ABORTED = "pressline_transactions_aborted_total", Counter, "pipeline,cause", "Transactions aborted, by cause";
+    RECOVERIES = "pressline_recoveries_total", Counter, "pipeline", "Times a worker made a new producer and went back to the committed offsets";
+    TRANSACTION_SECONDS = "pressline_transaction_seconds", Histogram, "pipeline", "From the begin of a transaction to its confirmed commit";
+    WORK_SECONDS = "pressline_work_seconds", Histogram, "pipeline", "The worker's own part of a batch: decode, place, encode, hand over; no broker is waited for";
+    DELAY_SECONDS = "pressline_delay_seconds", Histogram, "pipeline", "From a record's timestamp to the confirmed commit of its output";
+    LAG_RECORDS = "pressline_lag_records", Gauge, "pipeline,partition", "Records of the ingress topic not relayed yet";
+    LAG_SECONDS = "pressline_lag_seconds", Gauge, "pipeline,partition", "Age of the last relayed record while there is lag, else 0";
+    ASSIGNED = "pressline_assigned_partitions", Gauge, "pipeline,worker", "Partitions this worker reads";
+    REBALANCES = "pressline_rebalances_total", Counter, "pipeline", "Changes of the partitions assigned to this process";
+    LOOKUPS = "pressline_place_lookups_total", Counter, "pipeline,outcome", "Place lookups by outcome";
+    CACHE_ENTRIES = "pressline_place_cache_entries", Gauge, "pipeline", "Places in the cache of ready-made fragments";
+    CACHE_EVICTIONS = "pressline_place_cache_evictions_total", Counter, "pipeline", "Places dropped from the cache to make room for others";
+    PLACE_PARTS = "pressline_place_parts_total", Counter, "pipeline,part,step", "Parts of places made ready, once a record of the database and not once an event, by the step that gave them";
+    GEOCODER_LOOKUPS = "pressline_geocoder_lookups_total", Counter, "geocoder,entry", "Places looked for among the geocoder's answers, by what was there";
+    GEOCODER_REQUESTS = "pressline_geocoder_requests_total", Counter, "geocoder,answer", "Requests to the geocoder, by how they ended";
+    GEOCODER_WAITING = "pressline_geocoder_waiting_places", Gauge, "geocoder", "Places that wait to be asked about";
+    GEOCODER_ENTRIES = "pressline_geocoder_cache_entries", Gauge, "geocoder", "Answers and misses kept";
+    GEOCODER_EVICTIONS = "pressline_geocoder_cache_evictions_total", Counter, "geocoder", "Answers and misses dropped to make room for others";
+    GEOCODER_OPEN = "pressline_geocoder_circuit_open", Gauge, "geocoder", "1 while the geocoder fails again and again and is only probed, else 0";
+    MMDB_BUILD = "pressline_mmdb_build_timestamp_seconds", Gauge, "pipeline,file", "When the GeoIP database was built, Unix time";
+    MMDB_STALE = "pressline_mmdb_stale", Gauge, "pipeline,file", "1 while the GeoIP database is older than place.max_age_days, else 0";
+    MMDB_RELOADS = "pressline_mmdb_reloads_total", Counter, "file,result", "GeoIP databases read again while running, by what came of it";
+    READY = "pressline_pipeline_ready", Gauge, "pipeline", "1 while the pipeline has what it needs, else 0";
+    RESTARTS = "pressline_worker_restarts_total", Counter, "pipeline", "Workers started again after an error";
+    SINK_ROWS = "pressline_sink_rows_total", Counter, "pipeline,sink", "Rows written to the table, with their positions";
+    SINK_FOUND = "pressline_sink_rows_found_total", Counter, "pipeline,sink", "Rows that a recovery found in the table already and did not write again";
+    SINK_DEAD = "pressline_sink_rows_dead_total", Counter, "pipeline,sink,reason", "Rows that could not be written and went to the dead-letter topic, by reason";
+    SINK_BYTES = "pressline_sink_bytes_total", Counter, "pipeline,sink", "Bytes sent to the database, before compression";
+    SINK_BATCHES = "pressline_sink_batches_total", Counter, "pipeline,sink,trigger", "Batches written, by the limit that ended them";
+    SINK_RETRIES = "pressline_sink_retries_total", Counter, "pipeline,sink,class", "Batches aborted and read again, by class of error";
+    SINK_WRITE_SECONDS = "pressline_sink_write_seconds", Histogram, "pipeline,sink", "From the begin of a batch's write to its position's confirmed move";
+    SINK_LAG_RECORDS = "pressline_sink_lag_records", Gauge, "pipeline,sink,partition", "Records of the topic not loaded yet";
+    SINK_LAG_SECONDS = "pressline_sink_lag_seconds", Gauge, "pipeline,sink,partition", "Age of the last loaded record while there is lag, else 0";
+    SINK_ASSIGNED = "pressline_sink_assigned_partitions", Gauge, "pipeline,sink,worker", "Partitions this worker loads";
+    SINK_PENDING_AGE = "pressline_sink_pending_age_seconds", Gauge, "pipeline,sink,partition", "How long it has not been known whether a range of offsets was written, else 0";
+    KAFKA_QUEUE = "pressline_librdkafka_queued_records", Gauge, "pipeline,worker", "Records prefetched and waiting";
+    KAFKA_QUEUE_BYTES = "pressline_librdkafka_queued_bytes", Gauge, "pipeline,worker", "Bytes of them";
+    KAFKA_RX = "pressline_librdkafka_received_bytes", Gauge, "pipeline,worker", "Bytes received from brokers since the consumer was made";
+    KAFKA_RTT = "pressline_librdkafka_broker_rtt_seconds", Gauge, "pipeline,worker", "Slowest broker's 99th percentile of round trips";
+    PROCESS_MEMORY = "process_resident_memory_bytes", Gauge, "", "Resident memory of the process";
+    PROCESS_CPU = "process_cpu_seconds_total", Counter, "", "User and system time of the process";
+    PROCESS_START = "process_start_time_seconds", Gauge, "", "When the process started, Unix time";
+    BUILD = "pressline_build_info", Gauge, "version", "Always 1; the version is in the label";
+}
+
+/// Installs the recorder and says what each metric is. Errors: one is installed already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
+        .install_recorder()?;
+    for metric in ALL {
+        match metric.kind {
+            Kind::Counter => describe_counter!(metric.name, metric.help),
+            Kind::Gauge => describe_gauge!(metric.name, metric.help),
+            Kind::Histogram => describe_histogram!(metric.name, metric.help),
+        }
+    }
+    gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!(PROCESS_START).set(unix_seconds(SystemTime::now()));
+    Ok(handle)
+}
+
+/// Moves recorded values from the histograms' buffers into buckets, for ever, so that they do not pile up unscraped.
+pub async fn upkeep(handle: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        handle.run_upkeep();
+    }
+}
+
+/// Seconds since 1970.
+pub fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+}
+
+/// What one settled batch adds. Filled without touching shared state.
+#[derive(Debug, Default)]
+pub struct BatchCounts {
+    /// Records written.
+    pub written: u64,
+    /// Records dead, by position in [`Reason::ALL`].
+    pub dead: [u64; Reason::ALL.len()],
+    /// Bytes of ingress values.
+    pub bytes_in: u64,
+    /// Bytes of output values.
+    pub bytes_out: u64,
+    /// Unknown fields.
+    pub unknown_fields: u64,
+    /// Lookups, by position in [`LookupOutcome::ALL`].
+    pub lookups: [u64; LookupOutcome::ALL.len()],
+    /// The worker's own part.
+    pub work: Duration,
+    /// Ingress timestamps in ms, for the delay.
+    pub timestamps_ms: Vec<i64>,
+}
+
+impl BatchCounts {
+    /// Empties it, keeping its memory.
+    pub fn clear(&mut self) {
+        let mut timestamps = std::mem::take(&mut self.timestamps_ms);
+        timestamps.clear();
+        *self = Self { timestamps_ms: timestamps, ..Self::default() };
+    }
+
+    /// Counts a dead letter.
+    pub fn add_dead(&mut self, reason: Reason) {
+        if let Some(count) = position(&Reason::ALL, &reason).and_then(|i| self.dead.get_mut(i)) {
+            *count += 1;
+        }
+    }
+
+    /// Counts a lookup.
+    pub fn add_lookup(&mut self, outcome: LookupOutcome) {
+        if let Some(count) = position(&LookupOutcome::ALL, &outcome).and_then(|i| self.lookups.get_mut(i)) {
+            *count += 1;
+        }
+    }
+
+    /// All dead letters.
+    pub fn dead_total(&self) -> u64 {
+        self.dead.iter().sum()
+    }
+}
+
+fn position<T: PartialEq>(all: &[T], one: &T) -> Option<usize> {
+    all.iter().position(|candidate| candidate == one)
+}
+
+/// A worker's handles: made once, so that emitting is a few atomic additions.
+pub struct WorkerMetrics {
+    pipeline: String,
+    worker: String,
+    records_in: Counter,
+    written: Counter,
+    dead: Vec<Counter>,
+    bytes_in: Counter,
+    bytes_out: Counter,
+    unknown_fields: Counter,
+    batches: Vec<Counter>,
+    committed: Counter,
+    aborted: Vec<Counter>,
+    recoveries: Counter,
+    transaction_seconds: Histogram,
+    work_seconds: Histogram,
+    delays: Arc<Delays>,
+    lookups: Vec<Counter>,
+    rebalances: Counter,
+    assigned: Gauge,
+    cache_entries: Gauge,
+    cache_evictions: Counter,
+    lag: LagGauges,
+}
+
+impl WorkerMetrics {
+    /// Handles of one worker. Counters that may stay at 0 are there from the start, so that rates work.
+    pub fn new(pipeline: &str, slot: usize) -> Self {
+        let p = || vec![Label::new("pipeline", pipeline.to_string())];
+        let with = |name: &'static str, key: &'static str, value: &'static str| {
+            let mut labels = p();
+            labels.push(Label::new(key, value));
+            counter!(name, labels)
+        };
+        // Made so that it shows: nothing filters yet, and the sum of outcomes must be complete.
+        counter!(RECORDS_FILTERED, p()).increment(0);
+        let worker = slot.to_string();
+        Self {
+            records_in: counter!(RECORDS_IN, p()),
+            written: counter!(RECORDS_WRITTEN, p()),
+            dead: Reason::ALL.iter().map(|r| with(RECORDS_DEAD, "reason", r.code())).collect(),
+            bytes_in: counter!(BYTES_IN, p()),
+            bytes_out: counter!(BYTES_OUT, p()),
+            unknown_fields: counter!(UNKNOWN_FIELDS, p()),
+            batches: Trigger::ALL.iter().map(|t| with(BATCHES, "trigger", t.label())).collect(),
+            committed: counter!(COMMITTED, p()),
+            aborted: Cause::ALL.iter().map(|c| with(ABORTED, "cause", c.label())).collect(),
+            recoveries: counter!(RECOVERIES, p()),
+            transaction_seconds: histogram!(TRANSACTION_SECONDS, p()),
+            work_seconds: histogram!(WORK_SECONDS, p()),
+            delays: Delays::of(pipeline),
+            lookups: LookupOutcome::ALL.iter().map(|o| with(LOOKUPS, "outcome", o.label())).collect(),
+            rebalances: counter!(REBALANCES, p()),
+            assigned: gauge!(ASSIGNED, "pipeline" => pipeline.to_string(), "worker" => worker.clone()),
+            cache_entries: gauge!(CACHE_ENTRIES, p()),
+            cache_evictions: counter!(CACHE_EVICTIONS, p()),
+            lag: LagGauges::new(LAG_RECORDS, LAG_SECONDS, p()),
+            pipeline: pipeline.to_string(),
+            worker,
+        }
+    }
+
+    /// A batch was committed: only now do its records count, so inputs and outcomes always agree.
+    pub fn settled(&self, counts: &BatchCounts, trigger: Trigger, took: Duration) {
+        let dead = counts.dead_total();
+        self.records_in.increment(counts.written + dead);
+        self.written.increment(counts.written);
+        increment_all(&self.dead, &counts.dead);
+        increment_all(&self.lookups, &counts.lookups);
+        self.bytes_in.increment(counts.bytes_in);
+        self.bytes_out.increment(counts.bytes_out);
+        self.unknown_fields.increment(counts.unknown_fields);
+        if let Some(counter) = position(&Trigger::ALL, &trigger).and_then(|i| self.batches.get(i)) {
+            counter.increment(1);
+        }
+        self.committed.increment(1);
+        self.transaction_seconds.record(took);
+        self.work_seconds.record(counts.work);
+        self.delays.record((unix_seconds(SystemTime::now()) * 1000.0) as i64, &counts.timestamps_ms);
+    }
+
+    /// A transaction was aborted.
+    pub fn aborted(&self, cause: Cause) {
+        if let Some(counter) = position(&Cause::ALL, &cause).and_then(|i| self.aborted.get(i)) {
+            counter.increment(1);
+        }
+    }
+
+    /// The worker went back to the committed offsets.
+    pub fn recovered(&self) {
+        self.recoveries.increment(1);
+    }
+
+    /// Partitions changed.
+    pub fn rebalanced(&mut self, positions: &BTreeMap<Partition, NextOffset>) {
+        self.rebalances.increment(1);
+        self.assigned.set(positions.len() as f64);
+        self.lag.keep(positions);
+    }
+
+    /// How the cache of places stands.
+    pub fn cache(&self, stats: &CacheStats) {
+        self.cache_entries.set(stats.entries as f64);
+        self.cache_evictions.absolute(stats.evictions);
+    }
+
+    /// librdkafka's figures that matter, and from them the lag.
+    pub fn statistics(&mut self, statistics: &Statistics, topic: &str, progress: &Progress<'_>) {
+        let labels = || vec![Label::new("pipeline", self.pipeline.clone()), Label::new("worker", self.worker.clone())];
+        gauge!(KAFKA_RX, labels()).set(statistics.rx_bytes as f64);
+        let rtt = statistics.brokers.values().filter_map(|b| b.rtt.as_ref()).map(|w| w.p99).max().unwrap_or(0);
+        gauge!(KAFKA_RTT, labels()).set(rtt as f64 / 1e6);
+        let Some(topic) = statistics.topics.get(topic) else { return };
+        let queued = |of: fn(&rdkafka::statistics::Partition) -> f64| topic.partitions.values().map(of).sum::<f64>();
+        gauge!(KAFKA_QUEUE, labels()).set(queued(|p| p.fetchq_cnt as f64));
+        gauge!(KAFKA_QUEUE_BYTES, labels()).set(queued(|p| p.fetchq_size as f64));
+        self.lag.show(topic, progress);
+    }
+}
+
+fn increment_all(counters: &[Counter], counts: &[u64]) {
+    for (counter, count) in counters.iter().zip(counts).filter(|(_, count)| **count > 0) {
+        counter.increment(*count);
+    }
+}
+
+/// Whether the pipeline has what it needs.
+pub fn ready(pipeline: &str, ready: bool) {
+    // There from the start, so that the first restart is seen as a step.
+    counter!(RESTARTS, "pipeline" => pipeline.to_string()).increment(0);
+    gauge!(READY, "pipeline" => pipeline.to_string()).set(f64::from(u8::from(ready)));
+}
+
+/// A worker is started again.
+pub fn restarted(pipeline: &str) {
+    counter!(RESTARTS, "pipeline" => pipeline.to_string()).increment(1);
+}
+
+/// When a GeoIP database was built.
+pub fn mmdb_build(pipeline: &str, file: &str, epoch: u64) {
+    gauge!(MMDB_BUILD, "pipeline" => pipeline.to_string(), "file" => file.to_string()).set(epoch as f64);
+}
+
+/// Whether a GeoIP database is too old.
+pub fn mmdb_stale(pipeline: &str, file: &str, stale: bool) {
+    let labels = [("pipeline", pipeline.to_string()), ("file", file.to_string())];
+    gauge!(MMDB_STALE, &labels).set(f64::from(u8::from(stale)));
+}
+
+/// What came of reading a GeoIP database again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// It is in use.
+    Taken,
+    /// It cannot be used; the one before stays.
+    Refused,
+}
+
+impl Reload {
+    /// Both.
+    pub const ALL: [Reload; 2] = [Self::Taken, Self::Refused];
+
+    /// Label of the metric.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// A GeoIP database was read again; `None` only makes the series, so that the first reload is seen as a step.
+pub fn mmdb_reload(file: &str, result: Option<Reload>) {
+    for one in Reload::ALL {
+        let count = u64::from(result == Some(one));
+        counter!(MMDB_RELOADS, "file" => file.to_string(), "result" => one.label()).increment(count);
+    }
+}

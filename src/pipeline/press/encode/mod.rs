@@ -1,0 +1,207 @@
+//! From a press and its place to Avro bytes in Confluent's wire format: byte 0, the schema id (four bytes, big endian),
+//! the datum.
+//!
+//! A plan is compiled once per writer schema; per record it copies a few ready-made pieces into the output. The place is
+//! one of them: its fields stand side by side in the schema, so their bytes are one *fragment*, made once per record of
+//! the GeoIP database. The address is not among the inputs: [`Encoder::encode`] takes a [`PressBody`] and a fragment, and
+//! neither can hold one.
+
+mod compile;
+#[cfg(test)]
+mod tests;
+
+use apache_avro::Schema;
+
+use crate::config::finding::Finding;
+use crate::pipeline::press::event::{Actions, PressBody};
+use crate::place::Place;
+
+/// Bytes in front of the datum.
+pub const HEADER_BYTES: usize = 5;
+
+/// Writes records of one writer schema; shared by workers.
+pub struct Encoder {
+    header: [u8; HEADER_BYTES],
+    steps: Vec<Step>,
+    fragment: Vec<FragmentStep>,
+    /// What is written for each action of the allow list.
+    actions: Vec<Box<[u8]>>,
+    /// Each field of the schema, and where what is written for it comes from.
+    origins: Vec<(String, Origin)>,
+}
+
+/// Where the value of an output field comes from. That of an address is not among them: the address itself has no way into
+/// the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This field of the event.
+    Event(&'static str),
+    /// The place that was looked up by the address.
+    Lookup,
+    /// The schema's default.
+    Constant,
+}
+
+/// What is written for one field of the schema.
+enum Step {
+    SessionId,
+    TimestampMicros,
+    TimestampMillis,
+    Cohort(Branches),
+    Action,
+    /// All place fields, and the constants between them.
+    Fragment,
+    /// A field that is not ours: its default.
+    Constant(Box<[u8]>),
+}
+
+/// What is written for one field within the fragment; without [`Branches`] the field is a plain string.
+enum FragmentStep {
+    Text(fn(&Place) -> &str, Option<Branches>),
+    Degrees(fn(&Place) -> Option<f64>, Branches),
+    Kilometres(fn(&Place) -> Option<i32>, Branches),
+    Constant(Box<[u8]>),
+}
+
+impl Step {
+    fn origin(&self) -> Origin {
+        match self {
+            Step::SessionId => Origin::Event("session_id"),
+            Step::TimestampMicros | Step::TimestampMillis => Origin::Event("timestamp"),
+            Step::Cohort(_) => Origin::Event("cohort"),
+            Step::Action => Origin::Event("action"),
+            Step::Fragment => Origin::Lookup,
+            Step::Constant(_) => Origin::Constant,
+        }
+    }
+}
+
+/// Index bytes of a union of null and one more type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Branches {
+    null: u8,
+    value: u8,
+}
+
+impl Encoder {
+    /// Compiles the plan for a writer schema that the registry knows as `schema_id`.
+    ///
+    /// The schema is a record. Its fields `session_id` (string), `timestamp` (long) and `action` (string or enum) must be
+    /// there; `cohort` and the place fields may be left out, and then less is written. Every other field needs a default,
+    /// which is what is written for it. `place_of_schema` says in the findings where the schema stands.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the schema, each finding naming the field, its type, the types expected and the cure.
+    pub fn compile(
+        schema: &Schema,
+        schema_id: u32,
+        actions: &Actions,
+        place_of_schema: &str,
+    ) -> Result<Encoder, Vec<Finding>> {
+        compile::compile(schema, schema_id, actions, place_of_schema)
+    }
+
+    /// Each field of the schema in its order, with where its value comes from: read off the plan by which records are
+    /// written.
+    pub fn origins(&self) -> &[(String, Origin)] {
+        &self.origins
+    }
+
+    /// The bytes of the fields of a place, for [`Encoder::encode`]. Good for this encoder only. Of a nullable string, empty
+    /// text is written as null.
+    pub fn place_fragment(&self, place: &Place) -> Box<[u8]> {
+        let mut out = Vec::new();
+        for step in &self.fragment {
+            step.write(place, &mut out);
+        }
+        out.into_boxed_slice()
+    }
+
+    /// Appends header and datum to `out`, which is not cleared. Allocates only where `out` must grow.
+    ///
+    /// # Panics
+    /// If the action is of another allow list than the one the encoder was compiled with.
+    pub fn encode(&self, press: &PressBody, fragment: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.header);
+        for step in &self.steps {
+            match step {
+                Step::SessionId => put_text(press.session_id.as_bytes(), out),
+                Step::TimestampMicros => put_long(press.timestamp_us, out),
+                Step::TimestampMillis => put_long(press.timestamp_us.div_euclid(1000), out),
+                Step::Cohort(branches) => match press.cohort {
+                    None => out.push(branches.null),
+                    Some(cohort) => {
+                        out.push(branches.value);
+                        put_long(i64::from(cohort), out);
+                    }
+                },
+                Step::Action => out.extend_from_slice(&self.actions[usize::from(press.action.0)]),
+                Step::Fragment => out.extend_from_slice(fragment),
+                Step::Constant(bytes) => out.extend_from_slice(bytes),
+            }
+        }
+    }
+}
+
+impl FragmentStep {
+    fn origin(&self) -> Origin {
+        match self {
+            FragmentStep::Text(..) | FragmentStep::Degrees(..) | FragmentStep::Kilometres(..) => Origin::Lookup,
+            FragmentStep::Constant(_) => Origin::Constant,
+        }
+    }
+
+    fn write(&self, place: &Place, out: &mut Vec<u8>) {
+        match self {
+            FragmentStep::Text(text, None) => put_text(text(place).as_bytes(), out),
+            FragmentStep::Text(text, Some(branches)) => {
+                let text = Some(text(place)).filter(|text| !text.is_empty());
+                branches.put(text, out, |text, out| put_text(text.as_bytes(), out));
+            }
+            FragmentStep::Degrees(degrees, branches) => {
+                branches.put(degrees(place), out, |degrees, out| out.extend_from_slice(&degrees.to_le_bytes()));
+            }
+            FragmentStep::Kilometres(kilometres, branches) => {
+                branches.put(kilometres(place), out, |kilometres, out| put_long(i64::from(kilometres), out));
+            }
+            FragmentStep::Constant(bytes) => out.extend_from_slice(bytes),
+        }
+    }
+}
+
+impl Branches {
+    fn put<T>(self, value: Option<T>, out: &mut Vec<u8>, put: impl FnOnce(T, &mut Vec<u8>)) {
+        match value {
+            None => out.push(self.null),
+            Some(value) => {
+                out.push(self.value);
+                put(value, out);
+            }
+        }
+    }
+}
+
+/// Avro's int and long alike: zigzag, then seven bits a byte, lowest first.
+fn put_long(number: i64, out: &mut Vec<u8>) {
+    let mut rest = ((number << 1) ^ (number >> 63)).cast_unsigned();
+    let mut bytes = [0; 10];
+    let mut length = 0;
+    for byte in &mut bytes {
+        // Seven bits are left of the number.
+        *byte = (rest & 0x7f) as u8;
+        rest >>= 7;
+        length += 1;
+        if rest == 0 {
+            break;
+        }
+        *byte |= 0x80;
+    }
+    out.extend_from_slice(&bytes[..length]);
+}
+
+/// Avro's string and bytes alike: the length, then the bytes.
+fn put_text(text: &[u8], out: &mut Vec<u8>) {
+    // No slice is longer than isize::MAX.
+    put_long(text.len() as i64, out);
+    out.extend_from_slice(text);
+}

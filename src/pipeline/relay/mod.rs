@@ -1,0 +1,405 @@
+//! The relay's loop: a batch of presses is read, decoded, enriched, encoded and committed as one transaction with its
+//! offsets and dead letters; whatever goes wrong inside one has the same cure, in `Worker::recover`.
+
+#[cfg(feature = "mutants")]
+mod leak;
+mod stages;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rdkafka::message::Message;
+
+use self::stages::{Stages, timestamp_ms};
+use crate::command::offsets::{Advice, Part};
+use crate::config::{Delivery, MemoryShare, PipelineConfig};
+use crate::kafka::circuit_breaker::{Brake, Tripped};
+use crate::kafka::consumer::{Batch, Floor, Keeper, Source, SourceError, SourceOptions, Trigger};
+use crate::kafka::coordinator::{Coordinator, OpenTransaction, Partition, Phase};
+use crate::kafka::dead_letter::Reject;
+use crate::kafka::producer::{Cause, Committed, OutputRecord, TransactionError, Writer};
+use crate::kafka::replay_range::Bounds;
+use crate::metrics::{Progress, WorkerMetrics};
+use crate::pipeline::press::decode::{Decoder, Limits};
+use crate::pipeline::press::encode::Encoder;
+use crate::pipeline::press::enrich::{Caches, Enricher};
+use crate::pipeline::press::event::Actions;
+use crate::place::{Chain, Stock};
+use crate::runtime::status::Status;
+use crate::runtime::supervise::{Pause, WorkerError, sleep_unless};
+
+/// How long a poll waits for the first record before the worker looks after other things.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long one attempt to make a producer may take.
+const INIT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Pause before a batch is sent again whose messages were not delivered twice: what is wrong with it may stay so.
+const UNDELIVERED_PAUSE: Duration = Duration::from_millis(500);
+/// How long a worker that ends may take to end its transaction.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What all workers of a pipeline share: made once, before the first worker starts.
+pub struct Shared {
+    /// Configuration.
+    pub config: PipelineConfig,
+    /// Allow list of actions.
+    pub actions: Arc<Actions>,
+    /// Plan of the output's schema.
+    pub encoder: Arc<Encoder>,
+    /// GeoIP databases.
+    pub places: Arc<Stock>,
+    /// Steps of the place lookup behind them.
+    pub chain: Arc<Chain>,
+    /// Ready-made fragments.
+    pub caches: Arc<Caches>,
+    /// Set while output records are to be tagged since a database is stale.
+    pub tag_stale: Arc<AtomicBool>,
+    /// What each worker may hold.
+    pub memory: MemoryShare,
+    /// What this process knows to be committed.
+    pub floor: Arc<Floor>,
+    /// Relays only what lies within; `None`: without end.
+    pub bounds: Option<Arc<Bounds>>,
+    /// Set when the pipeline is to stop.
+    pub stop: Arc<AtomicBool>,
+    /// What `/readyz` tells.
+    pub status: Arc<Status>,
+}
+
+/// One worker: a consumer, a producer and what happens in between.
+pub struct Worker {
+    slot: usize,
+    shared: Arc<Shared>,
+    source: Source,
+    writer: Writer,
+    coordinator: Coordinator,
+    stages: Stages,
+    metrics: WorkerMetrics,
+    /// Timestamp of the last relayed record of each partition, for the lag in seconds.
+    last_timestamp_ms: BTreeMap<Partition, i64>,
+    epoch_shown: u64,
+    /// Batches in a row whose messages were not delivered.
+    undelivered: u32,
+}
+
+impl Worker {
+    /// Connects a worker. `metrics` outlives restarts.
+    pub fn open(shared: Arc<Shared>, slot: usize) -> Result<Self, WorkerError> {
+        let config = &shared.config;
+        let source = Source::open(SourceOptions {
+            kafka: &config.kafka,
+            topic: &config.source.topic,
+            group: config.group(),
+            member: config.source.static_membership.then(|| format!("{}.{slot}", config.instance)),
+            topic_ids: config.source.topic_ids,
+            fetch_kb: shared.memory.fetch_kb,
+            keeper: Keeper::Group { policy: config.source.start, output_topic: config.output.topic.clone() },
+            advice: Advice::new(&config.name, Part::Relay),
+            floor: Arc::clone(&shared.floor),
+            stop: Arc::clone(&shared.stop),
+            bounds: shared.bounds.clone(),
+        })?;
+        let writer = Writer::new(&config.kafka, config.delivery, config.transactional_id(slot)).map_err(refused)?;
+        let limits = Limits { max_record_bytes: config.source.max_record_bytes, max_depth: config.source.max_depth };
+        let decoder = Decoder::new(limits, Arc::clone(&shared.actions));
+        let (caches, encoder) = (Arc::clone(&shared.caches), Arc::clone(&shared.encoder));
+        let enricher = Enricher::following(shared.places.subscribe(), caches, encoder, config.place.coarsening())
+            .with_chain(Arc::clone(&shared.chain));
+        let brake = Brake::new(config.dead_letter.max_dead_share, config.dead_letter.window);
+        let stages = Stages::new(decoder, enricher, Arc::clone(&shared.encoder), brake);
+        Ok(Self {
+            slot,
+            metrics: WorkerMetrics::new(&config.name, slot),
+            source,
+            writer,
+            coordinator: Bounds::coordinator(shared.bounds.as_deref()),
+            stages,
+            shared,
+            last_timestamp_ms: BTreeMap::new(),
+            epoch_shown: 0,
+            undelivered: 0,
+        })
+    }
+
+    /// Relays until the pipeline stops, or a bounded run is over. Errors: see [`WorkerError`]; nothing is half done then.
+    pub fn run(&mut self) -> Result<(), WorkerError> {
+        // Before the first poll, so that what a predecessor left open is ended before its offsets are asked for.
+        self.reopen()?;
+        while !self.stopping() {
+            self.shared.status.worker_turned(self.slot);
+            if self.coordinator.phase() != Phase::Ready || !self.writer.is_open() {
+                self.recover()?;
+                continue;
+            }
+            if self.source.is_through(&self.coordinator)? {
+                return Ok(());
+            }
+            let turned = Instant::now();
+            self.stages.enricher.refresh();
+            self.stages.refreshed += turned.elapsed();
+            self.stages.tagged = self.shared.config.place.build_header || self.shared.tag_stale.load(Ordering::Relaxed);
+            let limits = self.shared.config.batch.limits().within(self.shared.memory);
+            let mut batch = Batch::default();
+            let polled = self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut batch)?;
+            if let Some(trigger) = polled {
+                self.source.same_topic_after_silence()?;
+                let given_up = relay_batch(
+                    &self.shared.config,
+                    &self.source,
+                    &mut self.writer,
+                    &mut self.coordinator,
+                    &mut self.stages,
+                    &self.metrics,
+                    &mut self.last_timestamp_ms,
+                    &batch,
+                    trigger,
+                )?;
+                self.undelivered = if given_up == Some(Cause::Delivery) { self.undelivered + 1 } else { 0 };
+            }
+            self.observe()?;
+        }
+        Ok(())
+    }
+
+    /// Ends what is open, unless the worker was `fenced`, and leaves the group.
+    pub fn close(mut self, fenced: bool, timeout: Duration) {
+        if fenced {
+            self.writer.close();
+        } else {
+            self.writer.finish(FINISH_TIMEOUT);
+        }
+        self.source.close(timeout);
+    }
+
+    fn stopping(&self) -> bool {
+        self.shared.stop.load(Ordering::Acquire)
+    }
+
+    /// The one way out of every failed or doubtful transaction: a new producer (whose InitProducerId ends what was
+    /// open), then the committed offsets. Only the producer is replaced where positions are known.
+    fn recover(&mut self) -> Result<(), WorkerError> {
+        self.metrics.recovered();
+        self.recovering();
+        if self.undelivered > 1 {
+            sleep_unless(UNDELIVERED_PAUSE, &self.shared.stop);
+        }
+        self.reopen()?;
+        if self.coordinator.phase() != Phase::Lost {
+            return Ok(());
+        }
+        self.recovering();
+        let mut pause = Pause::default();
+        while !self.stopping() {
+            match self.source.rewind(&self.coordinator) {
+                Ok(committed) => {
+                    let missing = self.coordinator.rewound(&committed);
+                    if missing.is_empty() {
+                        self.shared.status.worker_ready(self.slot);
+                        return Ok(());
+                    }
+                }
+                Err(error @ SourceError::Refused(_)) => return Err(error.into()),
+                Err(SourceError::Transient(message)) => self.wait(&mut pause, &message),
+            }
+        }
+        Ok(())
+    }
+
+    /// Not ready from now on: with a broker that keeps silent each step of a recovery may block for long.
+    fn recovering(&self) {
+        self.shared
+            .status
+            .worker_waits(self.slot, "recovering: a new producer and the committed offsets are waited for");
+    }
+
+    /// A new producer, for as long as it takes.
+    fn reopen(&mut self) -> Result<(), WorkerError> {
+        let mut pause = Pause::default();
+        while !self.stopping() {
+            match self.writer.reopen(INIT_TIMEOUT) {
+                Ok(()) => {
+                    self.shared.status.worker_ready(self.slot);
+                    return Ok(());
+                }
+                Err(TransactionError::Recover { message, .. }) => self.wait(&mut pause, &message),
+                Err(error @ TransactionError::Fenced { .. }) => return Err(WorkerError::Fenced(error.to_string())),
+                Err(error @ TransactionError::Fatal { .. }) => return Err(refused(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self, pause: &mut Pause, message: &str) {
+        let config = &self.shared.config;
+        let length = pause.longer();
+        self.shared.status.worker_waits(self.slot, message);
+        tracing::warn!(
+            pipeline = %config.name, worker = self.slot, retry_in_ms = length.as_millis(),
+            "{message}; brokers: {}", config.kafka.bootstrap_servers
+        );
+        sleep_unless(length, &self.shared.stop);
+    }
+
+    /// Metrics and the slow checks, between batches.
+    fn observe(&mut self) -> Result<(), WorkerError> {
+        if self.coordinator.epoch() != self.epoch_shown {
+            self.epoch_shown = self.coordinator.epoch();
+            self.metrics.rebalanced(self.coordinator.positions());
+            let positions = self.coordinator.positions();
+            self.last_timestamp_ms.retain(|partition, _| positions.contains_key(partition));
+        }
+        if let Some(statistics) = self.source.take_statistics() {
+            let positions = self.coordinator.positions();
+            let settled = self.coordinator.phase() == Phase::Ready;
+            let progress = Progress { positions, last_timestamp_ms: &self.last_timestamp_ms, settled };
+            self.metrics.statistics(&statistics, self.source.topic(), &progress);
+            self.metrics.cache(&self.stages.enricher.cache_stats());
+            if self.source.in_touch() {
+                self.shared.status.worker_ready(self.slot);
+            } else {
+                self.shared.status.worker_waits(self.slot, "no broker can be reached");
+            }
+        }
+        Ok(self.source.same_topic_still()?)
+    }
+}
+
+fn refused(error: TransactionError) -> WorkerError {
+    WorkerError::Refused(error.to_string())
+}
+
+/// One batch, one transaction; why it was aborted, if it was.
+#[allow(clippy::too_many_arguments)] // The worker's parts, apart, because the batch borrows one of them.
+fn relay_batch(
+    config: &PipelineConfig,
+    source: &Source,
+    writer: &mut Writer,
+    coordinator: &mut Coordinator,
+    stages: &mut Stages,
+    metrics: &WorkerMetrics,
+    last_timestamp_ms: &mut BTreeMap<Partition, i64>,
+    batch: &Batch<'_>,
+    trigger: Trigger,
+) -> Result<Option<Cause>, WorkerError> {
+    let Some(open) = coordinator.begin() else { return Ok(None) };
+    let began = Instant::now();
+    match write_and_commit(config, source, writer, coordinator, stages, batch, &open) {
+        Ok(Committed { .. }) => {
+            source.acknowledged(open.offsets());
+            source.settled(open.offsets(), &stages.tallies);
+            coordinator.committed(open);
+            let now_us = now_us();
+            // Records of a partition mostly come in long runs, of which the last one tells.
+            for run in batch.records.chunk_by(|one, next| one.partition() == next.partition()) {
+                if let Some((record, ms)) = run.last().and_then(|last| Some((last, timestamp_ms(last, now_us)?))) {
+                    last_timestamp_ms.insert(record.partition(), ms);
+                }
+            }
+            stages.brake.settled(&stages.outcomes);
+            metrics.settled(&stages.counts, trigger, began.elapsed());
+            Ok(None)
+        }
+        Err(failure) => {
+            coordinator.given_up(open);
+            give_up(config, metrics, failure).map(Some)
+        }
+    }
+}
+
+/// Why a batch was aborted.
+enum Failure {
+    Transaction(TransactionError),
+    Source(SourceError),
+    Rebalanced,
+    Braked(Tripped, Reject),
+}
+
+impl From<TransactionError> for Failure {
+    fn from(error: TransactionError) -> Self {
+        Self::Transaction(error)
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
+fn write_and_commit(
+    config: &PipelineConfig,
+    source: &Source,
+    writer: &mut Writer,
+    coordinator: &Coordinator,
+    stages: &mut Stages,
+    batch: &Batch<'_>,
+    open: &OpenTransaction,
+) -> Result<Committed, Failure> {
+    let group = source.group_metadata()?;
+    let mut transaction = writer.begin()?;
+    stages.clear();
+    stages.counts.bytes_in = batch.bytes as u64;
+    let began = Instant::now();
+    let send = |output: OutputRecord<'_>| transaction.send(output);
+    let last_reject = stages.relay(&batch.records, now_us(), config, source.is_bounded(), send)?;
+    stages.counts.work = std::mem::take(&mut stages.refreshed) + began.elapsed();
+    if let (Err(tripped), Some(reject)) = (stages.brake.check(&stages.outcomes), last_reject) {
+        return Err(Failure::Braked(tripped, reject));
+    }
+    crate::testing::fail_point::hit("after_produce");
+    #[cfg(feature = "mutants")]
+    let group = if crate::testing::mutant::is("poll_inside") {
+        source.poll_inside();
+        source.group_metadata()?
+    } else {
+        group
+    };
+    if !coordinator.may_commit(open) {
+        return Err(Failure::Rebalanced);
+    }
+    let offsets = source.offsets(open.offsets(), &stages.tallies);
+    #[cfg(feature = "mutants")]
+    let offsets = leak::into_offsets(&batch.records, offsets);
+    let committed = transaction.commit(&offsets, group)?;
+    if config.delivery == Delivery::AtLeastOnce {
+        source.commit(&offsets)?;
+    }
+    Ok(committed)
+}
+
+/// What a given-up batch means for the worker.
+fn give_up(config: &PipelineConfig, metrics: &WorkerMetrics, failure: Failure) -> Result<Cause, WorkerError> {
+    let pipeline = &config.name;
+    match failure {
+        Failure::Transaction(TransactionError::Recover { cause, message }) => {
+            metrics.aborted(cause);
+            tracing::warn!(%pipeline, %cause, "transaction aborted, re-reading its records: {message}");
+            Ok(cause)
+        }
+        Failure::Transaction(error @ TransactionError::Fenced { .. }) => Err(WorkerError::Fenced(error.to_string())),
+        Failure::Transaction(error @ TransactionError::Fatal { .. }) => Err(refused(error)),
+        Failure::Source(error) => {
+            metrics.aborted(Cause::Transport);
+            Err(error.into())
+        }
+        Failure::Rebalanced => {
+            metrics.aborted(Cause::Rebalance);
+            tracing::info!(%pipeline, "transaction aborted after a rebalance, re-reading its records");
+            Ok(Cause::Rebalance)
+        }
+        Failure::Braked(tripped, reject) => {
+            metrics.aborted(Cause::Brake);
+            Err(WorkerError::Refused(format!(
+                "circuit breaker: {} of the last {} records of topic {} are dead letters, more than dead_letter.max_dead_share = {}. \
+                 The last one: {reject}. Nothing is lost: the batch was not committed and is read again at the next \
+                 start. Fix the sender or the pipeline's settings, or raise max_dead_share",
+                tripped.dead, tripped.window, config.source.topic, config.dead_letter.max_dead_share
+            )))
+        }
+    }
+}
+
+fn now_us() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_micros()).ok()).unwrap_or(0)
+}

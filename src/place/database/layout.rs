@@ -1,0 +1,102 @@
+//! The two ways mmdb files of places lay out a record.
+//!
+//! MaxMind's is nested (`country.iso_code`, `city.names.en`, `location.latitude`), and files from db-ip.com use it too; the
+//! flat one has `country_code`, `state1`, `state2`, `city`, `postcode`, `latitude`, `longitude`, `timezone` side by side.
+
+use std::ops::ControlFlow;
+
+use super::record::{Damage, Value};
+use crate::place::Place;
+use crate::place::database::Layout;
+
+/// Recognises a record's layout; none if it is neither (or has nothing in it to tell).
+pub(crate) fn recognise(record: &Value<'_>) -> Result<Option<Layout>, Damage> {
+    if matches!(record.get("country_code")?, Value::Text(_)) {
+        return Ok(Some(Layout::Flat));
+    }
+    for key in ["country", "registered_country", "city", "location"] {
+        if matches!(record.get(key)?, Value::Map(_)) {
+            return Ok(Some(Layout::Nested));
+        }
+    }
+    Ok(None)
+}
+
+/// The names of a record's fields, for saying what was found instead of a place.
+pub(crate) fn fields(record: &Value<'_>) -> Vec<String> {
+    let mut names = Vec::new();
+    if let Value::Map(map) = record {
+        // A record that cannot be read to its end has been refused before; its first names are enough here.
+        let _ = map.each_entry(|name, _| {
+            names.push(name.chars().filter(|c| !c.is_control()).take(40).collect());
+            if names.len() < 8 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+    }
+    names
+}
+
+/// The place as the record has it, nothing completed.
+pub(crate) fn place(record: &Value<'_>, layout: Layout) -> Result<Place, Damage> {
+    match layout {
+        Layout::Flat => flat(record),
+        Layout::Nested => nested(record),
+    }
+}
+
+fn flat(record: &Value<'_>) -> Result<Place, Damage> {
+    let country_code = country_code(&record.get("country_code")?);
+    if country_code == "--" {
+        return Ok(Place::unknown());
+    }
+    Ok(Place {
+        country_code,
+        subdivision_name: record.get("state1")?.text().to_owned(),
+        city_name: record.get("city")?.text().to_owned(),
+        latitude: degrees(&record.get("latitude")?, 90.0),
+        longitude: degrees(&record.get("longitude")?, 180.0),
+        time_zone: some_text(&record.get("timezone")?),
+        ..Place::unknown()
+    })
+}
+
+/// `registered_country` says who holds the network, not where it is: never used.
+fn nested(record: &Value<'_>) -> Result<Place, Damage> {
+    let country = record.get("country")?;
+    let subdivision = record.get("subdivisions")?.first()?;
+    let location = record.get("location")?;
+    Ok(Place {
+        country_name: english_name(&country)?,
+        country_code: country_code(&country.get("iso_code")?),
+        subdivision_name: english_name(&subdivision)?,
+        subdivision_code: subdivision.get("iso_code")?.text().to_owned(),
+        city_name: english_name(&record.get("city")?)?,
+        latitude: degrees(&location.get("latitude")?, 90.0),
+        longitude: degrees(&location.get("longitude")?, 180.0),
+        accuracy_km: kilometres(&location.get("accuracy_radius")?),
+        time_zone: some_text(&location.get("time_zone")?),
+    })
+}
+
+fn english_name(part: &Value<'_>) -> Result<String, Damage> {
+    Ok(part.get("names")?.get("en")?.text().to_owned())
+}
+
+/// Two letters in capitals; "--" for anything else and for ZZ, which DB-IP writes for addresses nobody uses.
+fn country_code(value: &Value<'_>) -> String {
+    let code = value.text().to_ascii_uppercase();
+    let is_code = code.len() == 2 && code.bytes().all(|b| b.is_ascii_uppercase()) && code != "ZZ";
+    if is_code { code } else { "--".to_owned() }
+}
+
+/// Degrees within ±`most`; NaN and all else is none.
+fn degrees(value: &Value<'_>, most: f64) -> Option<f64> {
+    value.number().filter(|degrees| (-most..=most).contains(degrees))
+}
+
+fn kilometres(value: &Value<'_>) -> Option<i32> {
+    value.number().filter(|km| (0.0..=40_000.0).contains(km)).map(|km| km as i32)
+}
+
+fn some_text(value: &Value<'_>) -> Option<String> {
+    Some(value.text()).filter(|text| !text.is_empty()).map(str::to_owned)
+}

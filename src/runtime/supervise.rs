@@ -1,0 +1,195 @@
+//! Looks after worker threads: one that fails for a passing reason is started again, one that must stop takes its
+//! team along, and no team ever stops another.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::kafka::consumer::SourceError;
+use crate::metrics;
+use crate::runtime::status::Status;
+
+/// Shortest and longest pause before a worker is started again.
+const RESTART_PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// Longest pause between attempts to recover.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Why a worker ended.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// A person must decide; the team stops.
+    #[error("{0}")]
+    Refused(String),
+    /// Another process uses our transactional id.
+    #[error("{0}")]
+    Fenced(String),
+    /// May pass by itself: the worker is started again after a pause.
+    #[error("{0}")]
+    Transient(String),
+}
+
+impl From<SourceError> for WorkerError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Refused(message) => Self::Refused(message),
+            SourceError::Transient(message) => Self::Transient(message),
+        }
+    }
+}
+
+/// How a team ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// It was told to.
+    Stopped,
+    /// It refuses to go on.
+    Refused(String),
+    /// Another process uses its transactional id.
+    Fenced(String),
+}
+
+/// The workers of one relay or sink.
+pub struct Team {
+    /// Name in logs and metrics.
+    pub name: String,
+    /// How many.
+    pub workers: usize,
+    /// What `/readyz` tells.
+    pub status: Arc<Status>,
+    /// Set when they are to stop.
+    pub stop_workers: Arc<AtomicBool>,
+}
+
+/// Runs `run_once` on a thread for each worker, again after errors that may pass, until `stop` says so or one must stop.
+pub async fn supervise<F>(team: Team, mut stop: watch::Receiver<bool>, run_once: F) -> Ending
+where
+    F: Fn(usize) -> Result<(), WorkerError> + Send + Sync + 'static,
+{
+    let (team, run_once) = (Arc::new(team), Arc::new(run_once));
+    for slot in 0..team.workers {
+        team.status.worker_waits(slot, "starting");
+    }
+    let (ended, mut endings) = mpsc::unbounded_channel();
+    let threads: Vec<_> = (0..team.workers)
+        .map(|slot| spawn_worker(Arc::clone(&team), Arc::clone(&run_once), slot, ended.clone()))
+        .collect();
+    drop(ended);
+    team.status.set("start", "");
+    let mut ending = Ending::Stopped;
+    let mut left = team.workers;
+    while left > 0 {
+        tokio::select! {
+            Some(end) = endings.recv() => {
+                left -= 1;
+                if let Some(end) = end {
+                    team.status.set("stopped", &reason(&end));
+                    ending = end;
+                    // The others would only go on with a part of the partitions, unnoticed.
+                    team.stop_workers.store(true, Ordering::Release);
+                }
+            }
+            _ = stop.wait_for(|stop| *stop), if !team.stop_workers.load(Ordering::Acquire) => {
+                team.stop_workers.store(true, Ordering::Release);
+            }
+            else => break,
+        }
+    }
+    for thread in threads.into_iter().flatten() {
+        // They have reported, so this does not block; a panic was caught inside.
+        let _ = thread.join();
+    }
+    tracing::info!(pipeline = %team.name, "pipeline ended");
+    ending
+}
+
+fn reason(ending: &Ending) -> String {
+    match ending {
+        Ending::Stopped => "stopped".into(),
+        Ending::Refused(message) | Ending::Fenced(message) => message.clone(),
+    }
+}
+
+type Report = mpsc::UnboundedSender<Option<Ending>>;
+
+fn spawn_worker<F>(team: Arc<Team>, run_once: Arc<F>, slot: usize, ended: Report) -> Option<std::thread::JoinHandle<()>>
+where
+    F: Fn(usize) -> Result<(), WorkerError> + Send + Sync + 'static,
+{
+    let name = format!("pressline-{slot}");
+    let report = ended.clone();
+    let spawned = std::thread::Builder::new().name(name).spawn(move || {
+        let _ = report.send(keep_running(&team, run_once.as_ref(), slot));
+    });
+    match spawned {
+        Ok(thread) => Some(thread),
+        Err(error) => {
+            let _ = ended.send(Some(Ending::Refused(format!("cannot start worker {slot}: {error}"))));
+            None
+        }
+    }
+}
+
+/// Runs a worker, again after errors that may pass, until it is told to stop (`None`) or must.
+fn keep_running(team: &Team, run_once: &dyn Fn(usize) -> Result<(), WorkerError>, slot: usize) -> Option<Ending> {
+    let mut pause = RESTART_PAUSES.0;
+    loop {
+        let began = std::time::Instant::now();
+        // A panic is a defect, but one worker's must not end the process.
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| run_once(slot))).unwrap_or_else(|_| {
+            Err(WorkerError::Transient("a defect in pressline ended the worker (see above)".into()))
+        });
+        if team.stop_workers.load(Ordering::Acquire) {
+            return None;
+        }
+        match result {
+            Ok(()) => return None,
+            Err(WorkerError::Refused(message)) => return Some(Ending::Refused(message)),
+            Err(WorkerError::Fenced(message)) => return Some(Ending::Fenced(message)),
+            Err(WorkerError::Transient(message)) => {
+                if began.elapsed() > Duration::from_secs(60) {
+                    pause = RESTART_PAUSES.0;
+                }
+                team.status.worker_waits(slot, &message);
+                metrics::restarted(&team.name);
+                tracing::warn!(
+                    pipeline = %team.name, worker = slot, retry_in_ms = pause.as_millis(), "{message}"
+                );
+                sleep_unless(pause, &team.stop_workers);
+                pause = (pause * 2).min(RESTART_PAUSES.1);
+            }
+        }
+    }
+}
+
+/// Growing pauses with jitter, so that many workers do not come back at once.
+pub struct Pause {
+    length: Duration,
+}
+
+impl Default for Pause {
+    /// The first pause is half a second.
+    fn default() -> Self {
+        Self { length: Duration::from_millis(250) }
+    }
+}
+
+impl Pause {
+    /// The next length, up to ten seconds.
+    pub fn longer(&mut self) -> Duration {
+        self.length = (self.length * 2).min(LONGEST_PAUSE);
+        // The clock's low digits are random enough to spread processes out.
+        let jitter = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.subsec_nanos() % 500);
+        self.length * (750 + jitter) / 1000
+    }
+}
+
+/// Sleeps, but not past the stop.
+pub fn sleep_unless(length: Duration, stop: &AtomicBool) {
+    let end = Instant::now() + length;
+    while !stop.load(Ordering::Acquire) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(50).min(end.saturating_duration_since(Instant::now())));
+    }
+}

@@ -1,0 +1,223 @@
+//! Rows on their way from the topic to a database: their Avro bytes side by side in one buffer, in the order they were
+//! polled, which within a partition is the order of their offsets.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use rdkafka::message::{BorrowedMessage, Message};
+
+use super::{Refusal, Why};
+use crate::kafka::consumer::Intake;
+use crate::kafka::coordinator::Partition;
+
+/// Where a record comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Its partition.
+    pub partition: Partition,
+    /// Its offset.
+    pub offset: i64,
+    /// Its timestamp, milliseconds since 1970.
+    pub timestamp_ms: Option<i64>,
+}
+
+/// One record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its partition.
+    pub partition: Partition,
+    /// Its offset.
+    pub offset: i64,
+    /// Its timestamp, milliseconds since 1970.
+    pub timestamp_ms: Option<i64>,
+    /// Id of its schema.
+    pub schema_id: u32,
+    /// Where its datum lies in the buffer.
+    at: (u32, u32),
+}
+
+/// Offsets of one partition: from `start`, which is where the load stood before the batch, up to but not including
+/// `end`. Offsets between them may be missing: compaction and transaction markers leave gaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// First offset.
+    pub start: i64,
+    /// After the last.
+    pub end: i64,
+}
+
+/// Records that are written together.
+#[derive(Debug, Default)]
+pub struct Batch {
+    datums: Vec<u8>,
+    rows: Vec<Row>,
+    spans: BTreeMap<Partition, Span>,
+    refused: Vec<(Origin, Refusal)>,
+    /// Records of each partition.
+    taken: BTreeMap<Partition, usize>,
+    /// The most of them.
+    fullest: usize,
+    /// When the first record came.
+    since: Option<Instant>,
+}
+
+impl Row {
+    /// Where it comes from.
+    pub fn origin(&self) -> Origin {
+        Origin { partition: self.partition, offset: self.offset, timestamp_ms: self.timestamp_ms }
+    }
+}
+
+impl Batch {
+    /// Adds a record's datum (the value after the wire format's five bytes).
+    pub fn push(&mut self, partition: Partition, offset: i64, timestamp_ms: Option<i64>, schema_id: u32, datum: &[u8]) {
+        let start = offset_in_buffer(self.datums.len());
+        self.datums.extend_from_slice(datum);
+        let at = (start, offset_in_buffer(self.datums.len()));
+        self.rows.push(Row { partition, offset, timestamp_ms, schema_id, at });
+    }
+
+    /// The batch moves the partition from `start` to `end`.
+    pub fn cover(&mut self, partition: Partition, start: i64, end: i64) {
+        self.spans.entry(partition).and_modify(|span| span.end = end).or_insert(Span { start, end });
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// A row's datum.
+    #[inline]
+    pub fn datum(&self, row: &Row) -> &[u8] {
+        self.datums.get(row.at.0 as usize..row.at.1 as usize).unwrap_or_default()
+    }
+
+    /// What it covers of each partition.
+    pub fn spans(&self) -> &BTreeMap<Partition, Span> {
+        &self.spans
+    }
+
+    /// Records that are no rows, and why.
+    pub fn refused(&self) -> &[(Origin, Refusal)] {
+        &self.refused
+    }
+
+    /// The rows of a schema are none after all.
+    pub fn refuse_schema(&mut self, schema_id: u32, why: &Why) {
+        let refused = &mut self.refused;
+        self.rows.retain(|row| {
+            if row.schema_id == schema_id {
+                refused.push((row.origin(), Refusal::row(why.clone())));
+            }
+            row.schema_id != schema_id
+        });
+    }
+
+    /// Ids of the rows' schemas, each once.
+    pub fn schema_ids(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> = Vec::new();
+        for row in &self.rows {
+            // Mostly the same as that of the row before.
+            if ids.last() != Some(&row.schema_id) && !ids.contains(&row.schema_id) {
+                ids.push(row.schema_id);
+            }
+        }
+        ids
+    }
+
+    /// When the first record came.
+    pub fn since(&self) -> Option<Instant> {
+        self.since
+    }
+
+    fn count(&mut self, partition: Partition) {
+        if self.fullest == 0 {
+            self.since = Some(Instant::now());
+        }
+        let taken = self.taken.entry(partition).or_default();
+        *taken += 1;
+        self.fullest = self.fullest.max(*taken);
+    }
+
+    /// Empties it, keeping its memory.
+    pub fn clear(&mut self) {
+        self.datums.clear();
+        self.rows.clear();
+        self.spans.clear();
+        self.refused.clear();
+        self.taken.clear();
+        self.fullest = 0;
+        self.since = None;
+    }
+}
+
+impl<'s> Intake<'s> for Batch {
+    fn take(&mut self, record: BorrowedMessage<'s>) {
+        let origin = Origin {
+            partition: record.partition(),
+            offset: record.offset(),
+            timestamp_ms: record.timestamp().to_millis(),
+        };
+        match record.payload() {
+            // Confluent's wire format: a byte 0, the schema's id, the datum.
+            Some([0, a, b, c, d, datum @ ..]) => {
+                let schema_id = u32::from_be_bytes([*a, *b, *c, *d]);
+                self.push(origin.partition, origin.offset, origin.timestamp_ms, schema_id, datum);
+            }
+            Some(_) => self.refused.push((origin, Refusal::row(Why::NotWireFormat))),
+            None => self.refused.push((origin, Refusal::row(Why::NullValue))),
+        }
+        self.count(origin.partition);
+    }
+
+    fn forget(&mut self, partitions: &[Partition]) {
+        self.rows.retain(|row| !partitions.contains(&row.partition));
+        self.refused.retain(|(origin, _)| !partitions.contains(&origin.partition));
+        self.taken.retain(|partition, _| !partitions.contains(partition));
+        self.fullest = self.taken.values().copied().max().unwrap_or_default();
+    }
+
+    fn len(&self) -> usize {
+        self.rows.len() + self.refused.len()
+    }
+
+    fn fullest(&self) -> usize {
+        self.fullest
+    }
+
+    fn bytes(&self) -> usize {
+        self.datums.len()
+    }
+}
+
+/// A batch is far below 4 GiB: `max_bytes` is checked at start.
+fn offset_in_buffer(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::kafka::consumer::BatchLimits;
+
+    #[test]
+    fn a_batch_is_full_by_all_rows_or_by_those_of_one_partition() {
+        let mut batch = Batch::default();
+        for (offset, partition) in [0, 0, 0, 1, 1].into_iter().enumerate() {
+            batch.push(partition, offset as i64, None, 1, b"datum");
+            batch.count(partition);
+        }
+        let reached = |batch: &Batch, records, by_partition| {
+            BatchLimits { records, by_partition, bytes: 1, wait: Duration::ZERO }.reached(batch)
+        };
+        assert!(reached(&batch, 5, false) && !reached(&batch, 6, false));
+        assert!(reached(&batch, 3, true) && !reached(&batch, 4, true));
+        batch.forget(&[0]);
+        assert!(reached(&batch, 2, true) && !reached(&batch, 3, true), "what went away counts no more");
+        batch.clear();
+        assert!(!reached(&batch, 1, true) && !reached(&batch, 1, false));
+    }
+}

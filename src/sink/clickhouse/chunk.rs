@@ -1,0 +1,146 @@
+//! A batch's rows cut into what one insert can take: by partition, by range, by columns, and around bad rows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::{Batch, Origin, Refusal, Row, Span};
+use super::recovery::Recovery;
+use crate::kafka::coordinator::Partition;
+use crate::sink::clickhouse::Plan;
+
+/// Rows of one partition that go into one insert.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    pub(crate) partition: Partition,
+    pub(crate) span: Span,
+    /// Indexes in the batch.
+    pub(crate) rows: Vec<usize>,
+    /// The server said that its only row is bad.
+    pub(crate) accused: bool,
+}
+
+impl Piece {
+    /// The rows.
+    pub(crate) fn rows<'b>(&self, batch: &'b Batch) -> impl Iterator<Item = &'b Row> {
+        self.rows.iter().filter_map(|index| batch.rows().get(*index))
+    }
+
+    /// The record lies in the piece's range.
+    pub(crate) fn covers(&self, origin: &Origin) -> bool {
+        origin.partition == self.partition && (self.span.start..self.span.end).contains(&origin.offset)
+    }
+
+    /// The place in the piece of the block's row with this number: what is in the table already, and letters, are not in the
+    /// block.
+    pub(crate) fn place_of(
+        &self,
+        batch: &Batch,
+        present: &BTreeSet<i64>,
+        letters: &[(Origin, Refusal)],
+        row: usize,
+    ) -> Option<usize> {
+        let dead: BTreeSet<i64> = letters.iter().map(|(origin, _)| origin.offset).collect();
+        let is_sent = |row: &Row| !present.contains(&row.offset) && !dead.contains(&row.offset);
+        let mut sent = (0..self.rows.len()).filter(|place| batch.rows().get(self.rows[*place]).is_some_and(is_sent));
+        sent.nth(row)
+    }
+
+    /// Its parts in their order: what is before the bad row, it alone, and what is behind it; else two halves.
+    pub(crate) fn cut(self, batch: &Batch, bad: Option<usize>) -> Vec<Self> {
+        let Self { partition, span, rows, .. } = self;
+        let cuts = match bad {
+            Some(place) => vec![place, place + 1],
+            None => vec![rows.len() / 2],
+        };
+        let mut parts: Vec<Self> = Vec::new();
+        let mut from = 0;
+        let mut start = span.start;
+        for to in cuts.into_iter().chain([rows.len()]) {
+            if to <= from {
+                continue;
+            }
+            let next = rows.get(to).and_then(|index| batch.rows().get(*index)).map_or(span.end, |row| row.offset);
+            let accused = bad == Some(from);
+            parts.push(Self { partition, span: Span { start, end: next }, rows: rows[from..to].to_vec(), accused });
+            (from, start) = (to, next);
+        }
+        parts
+    }
+}
+
+/// The partition's rows, cut where one insert cannot take them together: at the end of a range that was begun before, and
+/// where records of another schema fill other columns.
+pub(crate) fn pieces(
+    batch: &Batch,
+    (partition, span): (Partition, Span),
+    recovery: Option<&Recovery>,
+    plans: &BTreeMap<u32, Plan>,
+) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut start = span.start;
+    let mut rows: Vec<usize> = Vec::new();
+    let mut layout = None;
+    let cut = recovery.map(|recovery| recovery.end).filter(|end| (span.start + 1..span.end).contains(end));
+    let mut cut_due = cut;
+    for (index, row) in batch.rows().iter().enumerate().filter(|(_, row)| row.partition == partition) {
+        let of_row = plans.get(&row.schema_id).map(Plan::layout);
+        let at_cut = cut_due.filter(|end| row.offset >= *end);
+        let other_columns = layout.is_some() && of_row.is_some() && layout != of_row;
+        if let Some(end) = at_cut.or((other_columns && !rows.is_empty()).then_some(row.offset)) {
+            let span = Span { start, end };
+            pieces.push(Piece { partition, span, rows: std::mem::take(&mut rows), accused: false });
+            start = end;
+            cut_due = cut_due.filter(|due| *due > end);
+        }
+        layout = of_row.or(layout);
+        rows.push(index);
+    }
+    // Behind the begun range there is no row, but what is none: its token must stay what it was.
+    if let Some(end) = cut_due {
+        pieces.push(Piece { partition, span: Span { start, end }, rows: std::mem::take(&mut rows), accused: false });
+        start = end;
+    }
+    pieces.push(Piece { partition, span: Span { start, end: span.end }, rows, accused: false });
+    pieces
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::super::Why;
+    use super::*;
+
+    #[test]
+    fn a_begun_range_is_a_piece_of_its_own_also_without_a_row_behind_it() {
+        let mut batch = Batch::default();
+        (0..5).for_each(|n| batch.push(0, n, None, 1, b""));
+        let begun = Recovery { end: 5, ..Recovery::default() };
+        let spans = |end| {
+            let pieces = pieces(&batch, (0, Span { start: 0, end }), Some(&begun), &BTreeMap::new()).into_iter();
+            pieces.map(|piece| (piece.span.start, piece.span.end, piece.rows.len())).collect::<Vec<_>>()
+        };
+        assert_eq!(spans(5), [(0, 5, 5)]);
+        assert_eq!(spans(8), [(0, 5, 5), (5, 8, 0)]);
+        batch.push(0, 9, None, 1, b"");
+        let whole = pieces(&batch, (0, Span { start: 0, end: 10 }), Some(&begun), &BTreeMap::new());
+        assert_eq!(whole.iter().map(|piece| piece.rows.len()).collect::<Vec<_>>(), [5, 1]);
+    }
+
+    #[test]
+    fn parts_cover_the_span_and_hold_each_row_once() {
+        let mut batch = Batch::default();
+        // Offsets with gaps, as transactions leave them.
+        (0..5).for_each(|n| batch.push(0, 10 + 3 * n, None, 1, b""));
+        let piece = || Piece { partition: 0, span: Span { start: 8, end: 30 }, rows: (0..5).collect(), accused: false };
+        let parts = |bad| {
+            let parts = piece().cut(&batch, bad).into_iter();
+            parts.map(|part| (part.span.start, part.span.end, part.rows, part.accused)).collect::<Vec<_>>()
+        };
+        assert_eq!(parts(None), [(8, 16, vec![0, 1], false), (16, 30, vec![2, 3, 4], false)]);
+        assert_eq!(parts(Some(2)), [(8, 16, vec![0, 1], false), (16, 19, vec![2], true), (19, 30, vec![3, 4], false)]);
+        assert_eq!(parts(Some(0)), [(8, 13, vec![0], true), (13, 30, vec![1, 2, 3, 4], false)]);
+        let letters = [(batch.rows()[1].origin(), Refusal::row(Why::UnknownSchema))];
+        let place = |row| piece().place_of(&batch, &BTreeSet::from([16]), &letters, row);
+        assert_eq!([place(0), place(1), place(2), place(3)], [Some(0), Some(3), Some(4), None]);
+        assert_eq!(parts(Some(4)), [(8, 22, vec![0, 1, 2, 3], false), (22, 30, vec![4], true)]);
+    }
+}

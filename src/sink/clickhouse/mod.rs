@@ -1,0 +1,31 @@
+//! ClickHouse: the target table, the plan from Avro into its columns, Native blocks, and the HTTP that carries them.
+//!
+//! ```text
+//! Table::describe ─► Plan::compile ─► Block::push … ─► Block::native ─► Client::begin_insert ─► send ─► finish
+//! ```
+
+pub mod chunk;
+pub mod positions;
+pub mod recovery;
+pub mod sink;
+
+mod block;
+mod client;
+mod ddl;
+mod error;
+mod grants;
+mod insert;
+mod plan;
+mod table;
+mod type_map;
+mod types;
+
+pub use block::{Block, Coordinates, Layout};
+pub use client::Client;
+pub use ddl::create_table;
+pub use error::{ChError, Class};
+pub use grants::{Grant, needed, statements};
+pub use insert::Insert;
+pub use plan::Plan;
+pub use table::{COORDINATES, DefaultKind, Table, TableColumn};
+pub use types::{Type, literal, quoted};

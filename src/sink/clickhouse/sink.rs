@@ -1,0 +1,496 @@
+//! The ClickHouse sink: each partition's rows as one insert, between two commits of the group's offset.
+//!
+//! The first commit stands at the range's start and names the range that is about to be written, the second one at its end.
+//! Whoever finds a named range waits until its insert has ended on the server, reads from the table which of its offsets are
+//! there, and writes only the others: what is in the table decides. They go with the same deduplication token, so that the
+//! first insert, should it still arrive, is dropped as a duplicate; and since the first one may have arrived in between, in
+//! which case ours was dropped, the table is read once more, and what is missing then goes with the next token. An insert that the
+//! server refuses may leave rows behind, too: while its parts are written, the notes also say up to where.
+//!
+//! One insert is on its way at a time; while the server works on it, the next partition's rows are encoded.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::avro::Shape;
+use crate::config::finding::{Severity, sentences};
+use crate::config::sink::ClickHouseDelivery;
+use crate::kafka::consumer::{SinkStep, Source, SourceError};
+use crate::kafka::coordinator::{NextOffset, Partition, Pending};
+use crate::kafka::replay_range::{Overlap, Tally};
+use crate::runtime::supervise::WorkerError;
+use crate::sink::clickhouse;
+use crate::sink::clickhouse::chunk::Piece;
+pub use crate::sink::clickhouse::positions::Target;
+use crate::sink::clickhouse::recovery::Recovery;
+use crate::sink::clickhouse::{Block, ChError, Client, Insert, Layout, Plan, Table};
+use crate::sink::worker::worker_error;
+use crate::sink::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Row, Sink, Span, Why, Written, make_table};
+
+/// Where findings say that a setting stands.
+pub const SECTION: &str = "sink.clickhouse";
+
+/// One worker's way into the table.
+pub(crate) struct ClickHouseSink {
+    target: Target,
+    client: Client,
+    table: Option<Table>,
+    shapes: BTreeMap<u32, Shape>,
+    plans: BTreeMap<u32, Plan>,
+    block: Option<Block>,
+    /// Whether the server's word on which row it refuses has held in this batch.
+    trusts_hints: bool,
+    /// Buffers of bodies that were sent.
+    spare: Vec<Vec<u8>>,
+}
+
+/// A piece whose rows are encoded.
+struct Filled {
+    piece: Piece,
+    recovery: Recovery,
+    /// `None`: it has no row to insert.
+    body: Option<Body>,
+    /// Records in its range.
+    total: usize,
+    /// Those of them that are no rows, and why.
+    letters: Vec<(Origin, Refusal)>,
+    /// Rows that are in the table already.
+    found: u64,
+}
+
+/// One block in ClickHouse's Native format.
+struct Body {
+    native: Vec<u8>,
+    layout: Arc<Layout>,
+}
+
+/// What of one partition is to be written: the first piece, encoded, and those after it, the last one first.
+struct Lane {
+    partition: Partition,
+    first: Option<Filled>,
+    open: Vec<Piece>,
+}
+
+/// The partitions of a batch that are still to come, and the next of them once it was looked at.
+struct Ahead {
+    spans: VecDeque<(Partition, Span)>,
+    lane: Option<Result<Lane, LoadError>>,
+}
+
+impl ClickHouseSink {
+    pub(crate) fn connect(target: Target) -> Result<Self, WorkerError> {
+        let runtime = target.runtime.clone();
+        let opened = runtime.block_on(async {
+            let client = Client::open(&target.config).await?;
+            let table = target.read_table(&client).await?;
+            Ok((client, table))
+        });
+        let (client, table) = opened.map_err(|error: ChError| worker_error(load_error(&error)))?;
+        let (shapes, plans) = (BTreeMap::new(), BTreeMap::new());
+        let sink = Self { target, client, table, shapes, plans, block: None, trusts_hints: true, spare: Vec::new() };
+        sink.judge().map_err(WorkerError::Refused)?;
+        Ok(sink)
+    }
+
+    /// Refuses a table that cannot keep what is promised.
+    fn judge(&self) -> Result<(), String> {
+        let Some(table) = &self.table else { return Ok(()) };
+        let findings = table.refusals(self.target.config.delivery);
+        if findings.iter().any(|finding| finding.severity == Severity::Error) {
+            return Err(sentences(&findings));
+        }
+        for finding in findings {
+            tracing::warn!(pipeline = %self.target.pipeline, sink = "clickhouse", "{finding}");
+        }
+        Ok(())
+    }
+
+    /// Plans for these schemas, against the table as it was read last.
+    async fn compile(&mut self, ids: &[u32]) -> Result<(), LoadError> {
+        let columns = Columns::new(&self.target.config.columns, SECTION);
+        for id in ids {
+            let Some(shape) = self.shapes.get(id).filter(|_| !self.plans.contains_key(id)) else { continue };
+            if self.table.is_none() {
+                self.table = Some(self.create(shape).await?);
+                self.judge().map_err(LoadError::Refused)?;
+            }
+            let Some(table) = &self.table else { continue };
+            let plan = Plan::compile(shape, table, &columns, &self.target.topic).map_err(|findings| {
+                let place = table.place();
+                LoadError::Refused(format!("records of schema {id} do not fit {place}:\n{}", sentences(&findings)))
+            })?;
+            for warning in columns.strangers(shape, &table.place()).iter().chain(plan.warnings()) {
+                tracing::warn!(pipeline = %self.target.pipeline, sink = "clickhouse", schema_id = id, "{warning}");
+            }
+            self.plans.insert(*id, plan);
+        }
+        Ok(())
+    }
+
+    /// Reads the table; whether it is another than before, for which plans are made anew.
+    async fn is_altered(&mut self) -> Result<bool, LoadError> {
+        let read = self.target.read_table(&self.client).await.map_err(|error| load_error(&error))?;
+        let is_altered = read != self.table;
+        if is_altered {
+            self.table = read;
+            self.plans.clear();
+            self.block = None;
+        }
+        Ok(is_altered)
+    }
+
+    /// The table that is not there: made where that is allowed, else told how.
+    async fn create(&self, shape: &Shape) -> Result<Table, LoadError> {
+        if let Some(table) = self.target.read_table(&self.client).await.map_err(|error| load_error(&error))? {
+            return Ok(table);
+        }
+        let config = &self.target.config;
+        let (database, name) = (&config.database, &config.table);
+        let ddl =
+            clickhouse::create_table(shape, config).map_err(|findings| LoadError::Refused(sentences(&findings)))?;
+        let place = format!("ClickHouse {}", self.client.address());
+        if !config.auto_create {
+            return Err(LoadError::Refused(format!(
+                "{place}: there is no table {database}.{name}; {}",
+                make_table(SECTION, &ddl)
+            )));
+        }
+        self.client.execute(&ddl).await.map_err(|error| load_error(&error))?;
+        tracing::info!(pipeline = %self.target.pipeline, sink = "clickhouse", "table made:\n{ddl}");
+        let made = self.target.read_table(&self.client).await.map_err(|error| load_error(&error))?;
+        made.ok_or_else(|| LoadError::Refused(format!("{place}: the table is not there after it was made")))
+    }
+
+    async fn write_batch(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
+        self.compile(&batch.schema_ids()).await?;
+        let mut written = Written::default();
+        self.trusts_hints = true;
+        let mut ahead =
+            Ahead { spans: batch.spans().iter().map(|(partition, span)| (*partition, *span)).collect(), lane: None };
+        self.look_ahead(batch, &mut ahead).await;
+        while let Some(lane) = ahead.lane.take() {
+            let Lane { partition, mut first, mut open } = lane?;
+            while let Some(filled) = first.take().or_else(|| open.pop().map(|piece| self.fill(batch, piece))) {
+                desk.turn();
+                match self.write_piece(batch, filled, desk, &mut written, &mut ahead).await? {
+                    Outcome::Settled => {}
+                    Outcome::Cut(piece, bad) => open.extend(piece.cut(batch, bad).into_iter().rev()),
+                    Outcome::Again(piece) => open.push(piece),
+                }
+            }
+            self.target.settled(partition, batch.spans().get(&partition).map_or(0, |span| span.end));
+            self.look_ahead(batch, &mut ahead).await;
+        }
+        Ok(written)
+    }
+
+    /// Makes the next partition's first piece ready, unless that is done. Its error waits: what is on its way goes first.
+    async fn look_ahead(&mut self, batch: &Batch, ahead: &mut Ahead) {
+        if ahead.lane.is_none()
+            && let Some((partition, span)) = ahead.spans.pop_front()
+        {
+            ahead.lane = Some(self.lane(batch, partition, span).await);
+        }
+    }
+
+    async fn lane(&mut self, batch: &Batch, partition: Partition, span: Span) -> Result<Lane, LoadError> {
+        self.ask_first(partition, span).await?;
+        let recovery = self.target.recovery_of(partition);
+        let mut open = crate::sink::clickhouse::chunk::pieces(batch, (partition, span), recovery.as_ref(), &self.plans);
+        // The last is popped first: rows keep their order, and the position moves piece by piece.
+        open.reverse();
+        let first = open.pop().map(|piece| self.fill(batch, piece));
+        Ok(Lane { partition, first, open })
+    }
+
+    /// Where rows may be in the table already, it says which: only the others are written.
+    async fn ask_first(&self, partition: Partition, span: Span) -> Result<(), LoadError> {
+        if self.target.overlap != Overlap::Ask || self.target.config.delivery != ClickHouseDelivery::ExactlyOnce {
+            return Ok(());
+        }
+        let present = self.present(partition, span).await?;
+        let mut recovery =
+            self.target.recovery_of(partition).unwrap_or_else(|| Recovery { end: span.end, ..Recovery::default() });
+        recovery.present.extend(present);
+        self.target.remember(partition, Some(recovery));
+        Ok(())
+    }
+
+    /// One insert between its two commits. Rows that cannot be encoded are dead letters; what the server refuses for its data
+    /// is cut where it says, else in halves, until the bad rows stand alone.
+    async fn write_piece(
+        &mut self,
+        batch: &Batch,
+        filled: Filled,
+        desk: &mut Desk<'_>,
+        written: &mut Written,
+        ahead: &mut Ahead,
+    ) -> Result<Outcome, LoadError> {
+        let Filled { piece, recovery, body, total, mut letters, mut found } = filled;
+        let (partition, span) = (piece.partition, piece.span);
+        let outcome = |letters: &[(Origin, Refusal)]| Tally::of(total, letters.len());
+        let mut bytes = 0;
+        if let Some(body) = body {
+            bytes = body.native.len() as u64;
+            let (pending, begun) = (recovery.pending(span.end), recovery.begun_behind(span.end));
+            let begins = SinkStep::Begins { pending, then: outcome(&letters), begun };
+            let insert = self.begin(&body, partition, span, pending, begins, desk.source).await?;
+            match self.insert(insert, body, batch, ahead).await? {
+                Ok(()) if recovery.verify && self.lacks_rows(batch, &piece, &letters, &recovery).await? => {
+                    return Ok(Outcome::Again(piece));
+                }
+                Ok(()) => self.trusts_hints &= !piece.accused,
+                Err(error) if self.view_may_have_failed() => return Err(self.cannot_tell(&error)),
+                Err(error) if piece.rows.len() > 1 => {
+                    tracing::debug!(partition, rows = piece.rows.len(), %error, "searching an insert for bad rows");
+                    let hint = error.row.filter(|_| self.trusts_hints);
+                    let bad = hint.and_then(|row| piece.place_of(batch, &recovery.present, &letters, row));
+                    self.look_again(&piece, recovery).await?;
+                    return Ok(Outcome::Cut(piece, bad));
+                }
+                Err(error) => {
+                    let present = self.present(partition, span).await?;
+                    let code = error.code.map_or_else(String::new, |code| code.to_string());
+                    match piece.rows(batch).next().map(Row::origin) {
+                        // A view refused it, and it is in the table all the same.
+                        Some(origin) if present.contains(&origin.offset) => found += 1,
+                        origin => letters.extend(origin.map(|origin| (origin, Refusal::row(Why::Database(code))))),
+                    }
+                }
+            }
+        }
+        desk.letters.settle(total, &letters)?;
+        let wrote = SinkStep::Wrote { done: outcome(&letters), begun: recovery.begun_behind(span.end) };
+        self.commit(desk.source, partition, span.end, wrote)?;
+        written.rows += (total - letters.len()) as u64 - found;
+        written.found += found;
+        written.bytes += bytes;
+        Ok(Outcome::Settled)
+    }
+
+    /// Encodes the piece's rows that are not in the table.
+    fn fill(&mut self, batch: &Batch, piece: Piece) -> Filled {
+        let recovery = self.target.recovery_of(piece.partition).unwrap_or_default();
+        let refused = batch.refused().iter().filter(|(origin, _)| piece.covers(origin));
+        let mut letters: Vec<(Origin, Refusal)> = refused.cloned().collect();
+        let total = piece.rows.len() + letters.len();
+        let mut found = 0;
+        if let Some(block) = &mut self.block {
+            block.clear();
+        }
+        for row in piece.rows(batch) {
+            if recovery.present.contains(&row.offset) {
+                found += 1;
+                continue;
+            }
+            let Some(plan) = self.plans.get(&row.schema_id) else {
+                letters.push((row.origin(), Refusal::row(Why::UnknownSchema)));
+                continue;
+            };
+            if !self.block.as_ref().is_some_and(|block| block.takes(plan)) {
+                self.block = Some(plan.block());
+            }
+            let Some(block) = &mut self.block else { continue };
+            if let Err(refusal) = block.push(plan, batch.datum(row), row.partition, row.offset) {
+                letters.push((row.origin(), refusal));
+            }
+        }
+        let body = self.block.as_ref().filter(|block| block.rows() > 0).map(|block| {
+            let mut native = self.spare.pop().unwrap_or_default();
+            block.native(&mut native);
+            Body { native, layout: Arc::clone(block.layout()) }
+        });
+        Filled { piece, recovery, body, total, letters, found }
+    }
+
+    /// The request is begun, the range is named, the body is yet to be sent: so the server's time-out for a body runs while we
+    /// stand still between the two, and drops what a zombie would send late.
+    async fn begin(
+        &self,
+        body: &Body,
+        partition: Partition,
+        span: Span,
+        pending: Pending,
+        begins: SinkStep,
+        source: &Source,
+    ) -> Result<Insert, LoadError> {
+        let Some(table) = &self.table else { return Err(LoadError::Refused("rows are ready for no table".into())) };
+        let token = self.target.token(source.topic_id(), partition, span, pending.attempt, source.resets(partition));
+        let begun = self.client.begin_insert(table, &body.layout, &token).await;
+        let insert = begun.map_err(|error| load_error(&error))?;
+        if crate::testing::mutant::is("offsets_before_rows") {
+            self.commit(source, partition, span.end, SinkStep::Wrote { done: Tally::default(), begun: None })?;
+        } else {
+            self.commit(source, partition, span.start, begins)?;
+        }
+        crate::testing::fail_point::hit("ch_after_pending");
+        Ok(insert)
+    }
+
+    /// Sends the body and waits for the answer; meanwhile the next partition's rows are encoded. Inner error: refused for its
+    /// data.
+    async fn insert(
+        &mut self,
+        mut insert: Insert,
+        body: Body,
+        batch: &Batch,
+        ahead: &mut Ahead,
+    ) -> Result<Result<(), ChError>, LoadError> {
+        let sending = self.target.runtime.spawn(async move {
+            let sent = match insert.send(&body.native).await {
+                Ok(()) => insert.finish().await,
+                Err(error) => Err(error),
+            };
+            (sent, body.native)
+        });
+        self.look_ahead(batch, ahead).await;
+        let (sent, mut native) = sending.await.map_err(|error| {
+            let message = format!("an insert ended without an answer: {error}");
+            LoadError::Again { class: Class::Unknown, message }
+        })?;
+        native.clear();
+        self.spare.push(native);
+        match sent {
+            Ok(()) => Ok(Ok(())),
+            Err(error) if error.class == clickhouse::Class::Data => Ok(Err(error)),
+            Err(error) => Err(load_error(&error)),
+        }
+    }
+
+    /// After an insert whose token may have been used before: whether rows of the piece are not in the table. Then the first
+    /// insert has won, with fewer rows than ours; the others go with another token.
+    async fn lacks_rows(
+        &self,
+        batch: &Batch,
+        piece: &Piece,
+        letters: &[(Origin, Refusal)],
+        recovery: &Recovery,
+    ) -> Result<bool, LoadError> {
+        let present = self.present(piece.partition, piece.span).await?;
+        let dead = |row: &Row| letters.iter().any(|(origin, _)| *origin == row.origin());
+        let lacks = piece.rows(batch).any(|row| !present.contains(&row.offset) && !dead(row));
+        if lacks {
+            self.target.remember(piece.partition, Some(recovery.clone().next_attempt(present)));
+        }
+        Ok(lacks)
+    }
+
+    /// Before parts of a piece are written, the table is asked: a materialized view that failed leaves rows behind.
+    async fn look_again(&self, piece: &Piece, recovery: Recovery) -> Result<(), LoadError> {
+        let present = self.present(piece.partition, piece.span).await?;
+        let known = match self.target.config.delivery {
+            ClickHouseDelivery::ExactlyOnce => recovery.refused(piece.span.end, present),
+            ClickHouseDelivery::Deduplicated => recovery.next_attempt(present),
+        };
+        self.target.remember(piece.partition, Some(known));
+        Ok(())
+    }
+
+    /// Which of these offsets are in the table, where it can tell.
+    async fn present(&self, partition: Partition, span: Span) -> Result<BTreeSet<i64>, LoadError> {
+        let is_told = self.target.config.delivery == ClickHouseDelivery::ExactlyOnce;
+        let Some(table) = self.table.as_ref().filter(|_| is_told) else { return Ok(BTreeSet::new()) };
+        let read = self.client.offsets_present(table, &self.target.topic, partition, span.start, span.end);
+        Ok(read.await.map_err(|error| load_error(&error))?.into_iter().collect())
+    }
+
+    /// An insert that fails in a view leaves its rows in the table, which without the three columns does not tell.
+    fn view_may_have_failed(&self) -> bool {
+        let has_views = self.table.as_ref().is_some_and(|table| !table.views.is_empty());
+        has_views && self.target.config.delivery == ClickHouseDelivery::Deduplicated
+    }
+
+    fn cannot_tell(&self, error: &ChError) -> LoadError {
+        LoadError::Refused(format!(
+            "{error}. But materialized views read this table, and one that fails leaves the rows in it: with delivery = \"deduplicated\" \
+             nobody can tell whether they are there, so bad rows are not searched for. Fix what the row, the constraint or the view \
+             has wrong and start again: the same insert is tried once more; or use delivery = \"exactly_once\""
+        ))
+    }
+
+    fn commit(&self, source: &Source, partition: Partition, next: NextOffset, step: SinkStep) -> Result<(), LoadError> {
+        let committed = source.commit_for_sink(partition, next, step);
+        match step {
+            // A commit whose answer was lost may have named the range all the same.
+            SinkStep::Begins { pending, .. } => self.target.note_pending(partition, Some(pending.end)),
+            SinkStep::Wrote { .. } if committed.is_ok() => self.target.note_pending(partition, None),
+            SinkStep::Wrote { .. } => {}
+        }
+        committed.map_err(|error| match error {
+            SourceError::Refused(message) => LoadError::Refused(message),
+            SourceError::Transient(message) => LoadError::Again { class: Class::Moved, message },
+        })
+    }
+}
+
+/// What became of a piece.
+enum Outcome {
+    /// Written or dead, its position moved.
+    Settled,
+    /// To be tried again in parts: around the row at this place, which the server says is bad, else in halves.
+    Cut(Piece, Option<usize>),
+    /// To be tried again as it is.
+    Again(Piece),
+}
+
+impl Sink for ClickHouseSink {
+    fn short(&self, ends: &BTreeMap<Partition, NextOffset>) -> Vec<Partition> {
+        let begun = |partition: &Partition| self.target.recovery_of(*partition).map(|recovery| recovery.end);
+        let is_short =
+            |(partition, end): &(&Partition, &NextOffset)| begun(partition).is_some_and(|begun| **end < begun);
+        ends.iter().filter(is_short).map(|(partition, _)| *partition).collect()
+    }
+
+    fn pending(&self) -> Option<BTreeMap<Partition, Instant>> {
+        let pending = self.target.pending.lock().ok()?;
+        Some(pending.iter().map(|(partition, (_, since))| (*partition, *since)).collect())
+    }
+
+    fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError> {
+        self.shapes.insert(schema_id, shape.clone());
+        let runtime = self.target.runtime.clone();
+        let learnt = match runtime.block_on(self.compile(&[schema_id])) {
+            // The table may have been altered for this very schema since it was read.
+            Err(error @ LoadError::Refused(_)) => match runtime.block_on(self.is_altered()) {
+                Ok(true) => {
+                    self.judge().map_err(LoadError::Refused).and_then(|()| runtime.block_on(self.compile(&[schema_id])))
+                }
+                Ok(false) => Err(error),
+                unread => unread.map(drop),
+            },
+            learnt => learnt,
+        };
+        if learnt.is_err() {
+            self.shapes.remove(&schema_id);
+        }
+        learnt
+    }
+
+    fn write(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
+        let runtime = self.target.runtime.clone();
+        let written = runtime.block_on(self.write_batch(batch, desk));
+        let Err(error @ (LoadError::Refused(_) | LoadError::Misfit(_))) = written else { return written };
+        // An error of the schema may only say that the table was altered: then the batch is tried again with new plans.
+        match runtime.block_on(self.is_altered()) {
+            Ok(true) => {
+                self.judge().map_err(LoadError::Refused)?;
+                let message = format!("the table was altered; new plans are made: {error}");
+                Err(LoadError::Again { class: Class::Moved, message })
+            }
+            _ => Err(error),
+        }
+    }
+}
+
+fn load_error(error: &ChError) -> LoadError {
+    let class = match error.class {
+        clickhouse::Class::Transient => Class::Transient,
+        clickhouse::Class::Authentication => Class::Authentication,
+        clickhouse::Class::Resource => Class::Resource,
+        clickhouse::Class::Unknown => Class::Unknown,
+        clickhouse::Class::Schema => return LoadError::Misfit(error.to_string()),
+        clickhouse::Class::Data | clickhouse::Class::Configuration => return LoadError::Refused(error.to_string()),
+    };
+    LoadError::Again { class, message: error.to_string() }
+}

@@ -1,0 +1,139 @@
+//! Which field goes into which column, the part that all kinds of tables share.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use crate::avro::{Field, Shape};
+use crate::config::finding::Finding;
+use crate::config::sink::ColumnsConfig;
+
+/// A field's way into its column, for people (`pressline check --online`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlanLine {
+    /// Field; empty for a column that no field fills.
+    pub field: String,
+    /// Its Avro type.
+    pub avro_type: String,
+    /// Column; empty for a field that is dropped.
+    pub column: String,
+    /// The column's type, as the database writes it.
+    pub column_type: String,
+    /// What happens on the way, such as `microseconds, exact` or `left to its default`.
+    pub conversion: String,
+}
+
+impl PlanLine {
+    /// Of a field, a column, or both; the column by its name and type.
+    pub fn new(field: Option<&Field>, column: Option<(&str, &str)>, conversion: impl Into<String>) -> Self {
+        let (column, column_type) = column.unwrap_or_default();
+        Self {
+            field: field.map(|field| field.name.clone()).unwrap_or_default(),
+            avro_type: field.map(|field| field.shape.to_string()).unwrap_or_default(),
+            column: column.into(),
+            column_type: column_type.into(),
+            conversion: conversion.into(),
+        }
+    }
+}
+
+/// What to do about a table that is not there.
+pub fn make_table(section: &str, ddl: &str) -> String {
+    format!("make it, for example so, or set {section}.auto_create = true:\n{ddl};")
+}
+
+/// What becomes of one field of the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Conversion<'a> {
+    /// It goes into the column of this name, which the table has.
+    Column(&'a str),
+    /// It is dropped, as the configuration says.
+    Ignored,
+    /// It has no column of its own, which is a finding.
+    Nowhere,
+}
+
+/// The rules by which fields find columns.
+pub struct Columns<'a> {
+    config: &'a ColumnsConfig,
+    /// What findings name: `sink.postgres`.
+    section: &'a str,
+}
+
+impl<'a> Columns<'a> {
+    /// Rules of the sink whose configuration stands in `section`.
+    pub fn new(config: &'a ColumnsConfig, section: &'a str) -> Self {
+        Self { config, section }
+    }
+
+    /// Whether the field's conversion may lose something.
+    pub fn may_lose(&self, field: &str) -> bool {
+        self.config.lossy.iter().any(|name| name == field)
+    }
+
+    /// The fields of the record, in their order, each with what becomes of it, and findings: the schema is no record; fields
+    /// without a column; two fields for one column. `missing` gives the statement that adds the column to the table, or `None`
+    /// where the table has it.
+    pub fn assign<'f>(
+        &self,
+        shape: &'f Shape,
+        table: &str,
+        missing: impl Fn(&Field, &str) -> Option<String>,
+    ) -> (Vec<(&'f Field, Conversion<'f>)>, Vec<Finding>)
+    where
+        'a: 'f,
+    {
+        let Shape::Record(fields) = shape else {
+            let what = format!("the schema is {shape}, not a record");
+            return (Vec::new(), vec![Finding::error(table, "", what, "load a topic whose values are records")]);
+        };
+        let mut findings = Vec::new();
+        let mut assigned = Vec::new();
+        let mut taken = BTreeSet::new();
+        for field in fields {
+            let column = self.config.rename.get(&field.name).unwrap_or(&field.name).as_str();
+            if self.config.ignore.contains(&field.name) {
+                assigned.push((field, Conversion::Ignored));
+            } else if let Some(statement) = missing(field, column) {
+                findings.push(self.without_column(field, column, table, &statement));
+                assigned.push((field, Conversion::Nowhere));
+            } else if !taken.insert(column) {
+                let what = format!("two fields go into column {column}");
+                findings.push(Finding::error(table, &field.name, what, self.rename_cure(&field.name)));
+                assigned.push((field, Conversion::Nowhere));
+            } else {
+                assigned.push((field, Conversion::Column(column)));
+            }
+        }
+        (assigned, findings)
+    }
+
+    /// Names in the configuration that no field of the record has: mistyped, or left over.
+    pub fn strangers(&self, shape: &Shape, table: &str) -> Vec<Finding> {
+        let Shape::Record(fields) = shape else { return Vec::new() };
+        let named = self.config.rename.keys().chain(&self.config.ignore).chain(&self.config.lossy);
+        let unknown = named.filter(|name| !fields.iter().any(|field| field.name == **name));
+        let finding = |name: &String| {
+            let what = format!("{}.columns names a field that the schema does not have", self.section);
+            Finding::warning(table, name, what, "remove it, or fix its spelling")
+        };
+        unknown.map(finding).collect()
+    }
+
+    fn without_column(&self, field: &Field, column: &str, table: &str, statement: &str) -> Finding {
+        Finding::error(
+            table,
+            &field.name,
+            format!("the table has no column {column} for field {} ({})", field.name, field.shape),
+            format!(
+                "{statement}; or {}.columns.rename = {{ {} = \"another_column\" }}; or drop the field on purpose with \
+                 {}.columns.ignore = [\"{}\"]",
+                self.section, field.name, self.section, field.name
+            ),
+        )
+    }
+
+    fn rename_cure(&self, field: &str) -> String {
+        format!("give each its own: {}.columns.rename = {{ {field} = \"another_column\" }}", self.section)
+    }
+}

@@ -1,0 +1,131 @@
+//! Dead letters of a sink: acknowledged before its position moves, so at least once; their key tells duplicates.
+
+use std::time::Duration;
+
+use super::{Class, LoadError, Origin, Refusal};
+use crate::config::sink::{LoadConfig, SinkConsumerConfig};
+use crate::config::{Delivery, REPLAYS};
+use crate::kafka::circuit_breaker::Brake;
+use crate::kafka::dead_letter;
+use crate::kafka::dead_letter::header;
+use crate::kafka::producer::{OutputRecord, TransactionError, Writer};
+
+/// Rows the brake looks back on.
+pub(super) const WINDOW: usize = 10_000;
+/// How long a producer may take to be made.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// One worker's dead letters.
+pub struct DeadLetters {
+    sink: &'static str,
+    /// Who writes the letters: the sink, or the replay.
+    author: String,
+    source_topic: String,
+    topic: String,
+    writer: Writer,
+    brake: Brake,
+    max_share: f64,
+    /// Of the batch that is being written: dead or not, row by row.
+    outcomes: Vec<bool>,
+    /// Its dead letters, by [`super::Why::code`].
+    counts: Vec<(&'static str, u64)>,
+}
+
+impl DeadLetters {
+    /// Prepares the producer; it is made when the first letter is written.
+    pub fn new(config: &LoadConfig, sink: &'static str, consumer: &SinkConsumerConfig) -> Result<Self, String> {
+        let writer = Writer::new(&config.kafka, Delivery::AtLeastOnce, String::new()).map_err(|e| e.to_string())?;
+        Ok(Self {
+            sink,
+            author: if config.name.starts_with(REPLAYS) { config.name.clone() } else { sink.to_string() },
+            source_topic: config.topic().to_string(),
+            topic: config.dead_topic(consumer),
+            writer,
+            brake: Brake::new(consumer.max_dead_share, WINDOW),
+            max_share: consumer.max_dead_share,
+            outcomes: Vec::new(),
+            counts: Vec::new(),
+        })
+    }
+
+    /// Writes the refused rows of `rows` to the dead-letter topic and waits until the broker has them. Errors: the brake,
+    /// which stops the sink before anything is written; a broker that does not take them.
+    pub fn settle(&mut self, rows: usize, refused: &[(Origin, Refusal)]) -> Result<(), LoadError> {
+        let before = self.outcomes.len();
+        self.outcomes.resize(before + rows.saturating_sub(refused.len()), false);
+        self.outcomes.resize(before + rows.max(refused.len()), true);
+        if let (Err(tripped), Some((origin, refusal))) = (self.brake.check(&self.outcomes), refused.last()) {
+            return Err(LoadError::Refused(format!(
+                "circuit breaker: {} of the last {} rows of topic {} cannot be written to the table, more than max_dead_share = {}. \
+                 The last one, at partition {} offset {}: {refusal}. This looks like a matter of schema. Nothing is lost: \
+                 the batch was not written and is read again at the next start. Fix the table or the pipeline's settings, \
+                 or raise sink.{}.consumer.max_dead_share",
+                tripped.dead,
+                tripped.window,
+                self.source_topic,
+                self.max_share,
+                origin.partition,
+                origin.offset,
+                self.sink
+            )));
+        }
+        if !refused.is_empty() {
+            self.write(refused).map_err(|error| LoadError::Again {
+                class: Class::Transient,
+                message: format!("dead letters cannot be written to topic {}: {error}", self.topic),
+            })?;
+            refused.iter().for_each(|(_, refusal)| self.count(refusal.why.code()));
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, refused: &[(Origin, Refusal)]) -> Result<(), TransactionError> {
+        if !self.writer.is_open() {
+            self.writer.reopen(OPEN_TIMEOUT)?;
+        }
+        let mut transaction = self.writer.begin()?;
+        for (origin, refusal) in refused {
+            let (partition, offset) = (origin.partition.to_string(), origin.offset.to_string());
+            let key = format!("{}/{partition}/{offset}/{}", self.source_topic, self.author);
+            transaction.send(OutputRecord {
+                topic: &self.topic,
+                key: Some(key.as_bytes()),
+                value: None,
+                timestamp_ms: origin.timestamp_ms,
+                headers: Some(dead_letter::headers(
+                    header::OF_SINK,
+                    [
+                        refusal.why.code(),
+                        &refusal.column,
+                        &refusal.to_string(),
+                        &self.source_topic,
+                        &partition,
+                        &offset,
+                        &self.author,
+                    ],
+                )),
+            })?;
+        }
+        transaction.deliver()
+    }
+
+    fn count(&mut self, code: &'static str) {
+        match self.counts.iter_mut().find(|(known, _)| *known == code) {
+            Some((_, count)) => *count += 1,
+            None => self.counts.push((code, 1)),
+        }
+    }
+
+    /// The batch was written: only now do its letters count. Gives how many there were, by reason.
+    pub fn confirm(&mut self) -> Vec<(&'static str, u64)> {
+        self.brake.settled(&self.outcomes);
+        self.outcomes.clear();
+        std::mem::take(&mut self.counts)
+    }
+
+    /// The batch was aborted: its records come again.
+    pub fn forget(&mut self) {
+        self.outcomes.clear();
+        self.counts.clear();
+    }
+}

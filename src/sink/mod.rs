@@ -1,0 +1,30 @@
+//! The load: from the Avro topic into a database, each record once.
+//!
+//! ```text
+//! source ─► batch ─► sink: Avro bytes ─► columns ─► database, with the position
+//!             │        │
+//!             └────────┴─► dead letters
+//! ```
+//!
+//! [`worker`] is the loop; a [`Sink`] is one kind of database, which keeps the positions too.
+
+pub mod clickhouse;
+pub mod postgres;
+
+mod batch;
+mod columns;
+mod dead_letters;
+mod refusal;
+mod schemas;
+mod sink;
+mod start;
+mod wait;
+pub mod worker;
+
+pub use batch::{Batch, Origin, Row, Span};
+pub use columns::{Columns, Conversion, PlanLine, make_table};
+pub use dead_letters::DeadLetters;
+pub use refusal::{Refusal, Why};
+pub use sink::{Class, Desk, Doubt, LoadError, Sink, Written};
+pub use start::{Kind, run};
+use wait::wait_for;

@@ -1,0 +1,330 @@
+//! Rows into tables: one transaction a batch, binary COPY, and the search for bad rows.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use tokio_postgres::Statement;
+
+use super::catalogue::Table;
+use super::connection::Connection;
+use super::error::{Class, PgError};
+use super::plan::Plan;
+pub use super::stream::Refused;
+use super::stream::Stream;
+use crate::sink::{Batch, Refusal, Why};
+use crate::testing::fail_point;
+
+/// A connection that writes.
+pub struct Writer {
+    connection: Connection,
+    /// Prepared COPY statements by their text.
+    statements: HashMap<String, Statement>,
+    /// A transaction was dropped without an end.
+    in_doubt: bool,
+    /// What of the next transaction is under way, see [`Writer::start`].
+    started: Option<Result<Stream, PgError>>,
+}
+
+/// A database transaction for one batch. Rolled back when dropped: at the latest when the next one begins.
+#[must_use = "a transaction that is not committed is rolled back"]
+pub struct Transaction<'w> {
+    writer: &'w mut Writer,
+    finished: bool,
+    /// COPY statements that were run.
+    copies: usize,
+    /// One is under way.
+    copying: bool,
+}
+
+impl Writer {
+    /// Writes over a connection.
+    pub fn new(connection: Connection) -> Self {
+        Self { connection, statements: HashMap::new(), in_doubt: false, started: None }
+    }
+
+    /// The connection, between transactions.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Begins a transaction. Errors: the server's.
+    pub async fn begin(&mut self) -> Result<Transaction<'_>, PgError> {
+        if self.started.is_none() {
+            self.begin_statement().await?;
+        }
+        Ok(Transaction { writer: self, finished: false, copies: 0, copying: false })
+    }
+
+    async fn begin_statement(&mut self) -> Result<(), PgError> {
+        if self.in_doubt {
+            self.connection.run("ROLLBACK").await?;
+        }
+        self.in_doubt = true;
+        self.connection.run(BEGIN).await
+    }
+
+    /// Begins the transaction of a batch that still grows, and copies the rows that it has: the server works on them while more
+    /// are read. Can be called again when there are more. Ends with the rows of the first one's schema. What goes wrong is told
+    /// by [`Transaction::copy`].
+    pub async fn start(&mut self, batch: &Batch, plan: &Plan) {
+        if matches!(self.started, Some(Err(_))) {
+            return;
+        }
+        let started = match self.started.take() {
+            Some(stream) => stream,
+            None => self.open(plan).await,
+        };
+        self.started = Some(match started {
+            Ok(stream) if stream.is_start_of(batch) && stream.takes(plan) => self.push(stream, batch, plan).await,
+            other => other,
+        });
+    }
+
+    async fn open(&mut self, plan: &Plan) -> Result<Stream, PgError> {
+        self.begin_statement().await?;
+        let statement = self.statement(plan.copy_statement()).await?;
+        Stream::open(&self.connection, &statement, plan, 0).await
+    }
+
+    async fn push(&self, mut stream: Stream, batch: &Batch, plan: &Plan) -> Result<Stream, PgError> {
+        let schema_id = batch.rows().first().map(|row| row.schema_id);
+        let end = batch.rows().iter().take_while(|row| Some(row.schema_id) == schema_id).count();
+        stream.push(&self.connection, plan, batch, end).await.map(|()| stream)
+    }
+
+    /// Whether nothing was started, or what was started are this batch's first rows. Otherwise the connection cannot go on.
+    pub fn suits(&self, batch: &Batch) -> bool {
+        match &self.started {
+            None => true,
+            Some(Ok(stream)) => stream.is_start_of(batch),
+            // Told by the first statement, if there is one.
+            Some(Err(_)) => !batch.rows().is_empty(),
+        }
+    }
+
+    /// Whether a transaction is under way for a batch that still grows.
+    pub fn has_started(&self) -> bool {
+        self.started.is_some()
+    }
+
+    async fn statement(&mut self, sql: &str) -> Result<Statement, PgError> {
+        if let Some(statement) = self.statements.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.connection.within(self.connection.client().prepare(sql)).await?;
+        self.statements.insert(sql.to_string(), statement.clone());
+        Ok(statement)
+    }
+}
+
+/// Said aloud, since a role's settings could say otherwise; deferred constraints would fail at COMMIT, where it is too
+/// late to look for the row.
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET CONSTRAINTS ALL IMMEDIATE";
+
+/// Rows of a batch with one schema after another.
+fn runs(batch: &Batch) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for chunk in batch.rows().chunk_by(|a, b| a.schema_id == b.schema_id) {
+        let start = runs.last().map_or(0, |run| run.end);
+        runs.push(start..start + chunk.len());
+    }
+    runs
+}
+
+impl<'w> Transaction<'w> {
+    /// Writes the batch's rows in their order, each by the plan of its schema. Rows that cannot be encoded, and those that
+    /// the server refuses for their data, are returned; all others are written. To find the latter, the batch is halved
+    /// under savepoints until they stand alone, at most 2 log2(n) + 2 statements for each of n rows' bad ones; `turn` is called
+    /// before each.
+    ///
+    /// Errors: the server's. [`Class::Schema`] where the table is not what the plans were compiled for (read it again and
+    /// compile anew), or more than `most_refused` rows are refused. The transaction cannot go on after an error; after one
+    /// with `connection_lost`, neither can the connection.
+    pub async fn copy<'p>(
+        &mut self,
+        batch: &Batch,
+        plan_of: impl Fn(u32) -> Option<&'p Plan>,
+        most_refused: usize,
+        turn: &mut dyn FnMut(),
+    ) -> Result<Refused, PgError> {
+        let mut refused = Refused::new();
+        let mut first = None;
+        for run in runs(batch) {
+            match self.attempt(batch, run, &plan_of, &mut refused).await {
+                Ok(()) => {}
+                Err(error) if error.class == Class::Data && !error.connection_lost => {
+                    first = Some(error);
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(error) = first {
+            self.writer.connection.run("ROLLBACK").await?;
+            self.writer.connection.run(BEGIN).await?;
+            self.lock_and_check_tables(batch, &plan_of).await?;
+            self.writer.connection.run("SAVEPOINT pressline").await?;
+            tracing::debug!(rows = batch.rows().len(), %error, "searching a batch for bad rows");
+            for run in runs(batch) {
+                self.halve(batch, run, &plan_of, most_refused, &mut refused, turn).await?;
+            }
+            tracing::debug!(refused = refused.len(), "searched");
+        }
+        self.within_limit(&refused, most_refused, None)?;
+        fail_point::hit("pg_after_copy");
+        Ok(refused)
+    }
+
+    /// COPY statements that were run so far.
+    pub fn copies(&self) -> usize {
+        self.copies
+    }
+
+    /// Ends the transaction without writing.
+    pub async fn rollback(mut self) -> Result<(), PgError> {
+        self.writer.connection.run("ROLLBACK").await?;
+        self.finish();
+        Ok(())
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.writer.connection
+    }
+
+    /// The server has ended the transaction.
+    pub(super) fn finish(&mut self) {
+        self.finished = true;
+        self.writer.in_doubt = false;
+    }
+
+    /// What looks like bad data may be a table that was altered: then the rows are sound. It is locked first, as a COPY does,
+    /// but outside of any savepoint: else it could be altered between two statements of the search, which would take every
+    /// sound row for a bad one.
+    async fn lock_and_check_tables<'p>(
+        &mut self,
+        batch: &Batch,
+        plan_of: &impl Fn(u32) -> Option<&'p Plan>,
+    ) -> Result<(), PgError> {
+        let mut seen: Option<Option<Table>> = None;
+        for run in runs(batch) {
+            let Some(plan) = batch.rows().get(run.start).and_then(|row| plan_of(row.schema_id)) else { continue };
+            if seen.is_none() {
+                // By a COPY of nothing: LOCK TABLE asks for a grant on the whole table, where one on columns is enough.
+                self.copy_range(plan, batch, run.start..run.start, &mut Refused::new()).await?;
+                seen = Some(Table::read(&self.writer.connection, &plan.table().name).await?);
+            }
+            if seen.as_ref().and_then(Option::as_ref) != Some(&**plan.table()) {
+                let what = format!("table {} was altered", plan.table().title());
+                return Err(self.writer.connection.error(Class::Schema, what));
+            }
+        }
+        Ok(())
+    }
+
+    async fn halve<'p>(
+        &mut self,
+        batch: &Batch,
+        run: Range<usize>,
+        plan_of: &impl Fn(u32) -> Option<&'p Plan>,
+        most_refused: usize,
+        refused: &mut Refused,
+        turn: &mut dyn FnMut(),
+    ) -> Result<(), PgError> {
+        let mut open = vec![run];
+        while let Some(range) = open.pop() {
+            turn();
+            let after = match self.attempt(batch, range.clone(), plan_of, refused).await {
+                Ok(()) => "RELEASE pressline; SAVEPOINT pressline",
+                Err(error) if error.class == Class::Data && !error.connection_lost => {
+                    if range.len() == 1 {
+                        refused.insert(range.start, error.refusal());
+                        self.within_limit(refused, most_refused, Some(&error))?;
+                    } else {
+                        // The left half is popped first: rows keep their order.
+                        let middle = range.start + range.len() / 2;
+                        open.push(middle..range.end);
+                        open.push(range.start..middle);
+                    }
+                    "ROLLBACK TO pressline"
+                }
+                Err(error) => return Err(error),
+            };
+            self.writer.connection.run(after).await?;
+        }
+        Ok(())
+    }
+
+    fn within_limit(&self, refused: &Refused, most: usize, last: Option<&PgError>) -> Result<(), PgError> {
+        if refused.len() <= most {
+            return Ok(());
+        }
+        let reason = match (last, refused.values().next_back()) {
+            (Some(error), _) => error.to_string(),
+            (None, Some(refusal)) => refusal.to_string(),
+            (None, None) => String::new(),
+        };
+        let what = format!("more than {most} rows of one batch are refused, the last because: {reason}");
+        Err(self.writer.connection.error(Class::Schema, what))
+    }
+
+    /// One COPY of rows that share a schema.
+    async fn attempt<'p>(
+        &mut self,
+        batch: &Batch,
+        range: Range<usize>,
+        plan_of: &impl Fn(u32) -> Option<&'p Plan>,
+        refused: &mut Refused,
+    ) -> Result<(), PgError> {
+        let Some(plan) = batch.rows().get(range.start).and_then(|row| plan_of(row.schema_id)) else {
+            refused.extend(range.map(|index| (index, Refusal::row(Why::UnknownSchema))));
+            return Ok(());
+        };
+        self.copy_range(plan, batch, range, refused).await
+    }
+
+    async fn copy_range(
+        &mut self,
+        plan: &Plan,
+        batch: &Batch,
+        range: Range<usize>,
+        refused: &mut Refused,
+    ) -> Result<(), PgError> {
+        self.copies += 1;
+        let started = if range.start == 0 { self.writer.started.take() } else { None };
+        let started = started.transpose()?;
+        self.copying = true;
+        let mut stream = match started {
+            Some(stream) if stream.is_start_of(batch) && stream.takes(plan) => stream,
+            Some(_) => {
+                self.writer.connection.give_up();
+                let error = self.writer.connection.error(Class::Transient, "a COPY of other rows was under way");
+                return Err(PgError { connection_lost: true, ..error });
+            }
+            None => {
+                let statement = self.writer.statement(plan.copy_statement()).await?;
+                Stream::open(&self.writer.connection, &statement, plan, range.start).await?
+            }
+        };
+        let connection = &self.writer.connection;
+        let written = match stream.push(connection, plan, batch, range.end).await {
+            Ok(()) => stream.finish(connection).await,
+            Err(error) => Err(error),
+        };
+        self.copying = false;
+        refused.extend(written?);
+        Ok(())
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        // A rollback needs the server's answer, which cannot be awaited here: the next `begin` asks for it.
+        if !self.finished {
+            self.writer.in_doubt = true;
+        }
+        // Given up in the midst of a COPY: what the server still answers could be taken for the next one's.
+        if self.copying {
+            self.writer.connection.give_up();
+        }
+    }
+}

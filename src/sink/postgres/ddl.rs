@@ -1,0 +1,69 @@
+//! `auto_create`: the table that a schema asks for.
+
+use super::connection::Connection;
+use super::convert::{natural, unwrap_null};
+use super::encode::Null;
+use super::error::PgError;
+use super::name::{TableName, quote_name};
+use crate::avro::{Field, Shape};
+use crate::config::finding::Finding;
+use crate::sink::{Columns, Conversion};
+
+/// `CREATE TABLE` for the record, fields renamed and left out as the configuration says; columns take null where the
+/// field does. Types, besides the obvious: uuid; timestamptz from timestamps, timestamp from local ones, bigint (the raw
+/// number) where they have nanoseconds; numeric(p, s); arrays of simple types; jsonb from records, maps and other unions;
+/// text from enums. Errors: the schema is no record, two fields for one column.
+pub fn create_table_sql(shape: &Shape, name: &TableName, columns: &Columns<'_>) -> Result<String, Vec<Finding>> {
+    let mut lines = Vec::new();
+    let (assigned, findings) = columns.assign(shape, &name.to_string(), |_, _| None);
+    if !findings.is_empty() {
+        return Err(findings);
+    }
+    for (field, conversion) in assigned {
+        let Conversion::Column(column) = conversion else { continue };
+        let (inner, null) = unwrap_null(&field.shape);
+        let takes_null = null != Null::Never || matches!(inner, Shape::Null) || takes_null(inner);
+        let not_null = if takes_null { "" } else { " NOT NULL" };
+        lines.push(format!("    {} {}{not_null}", quote_name(column), column_type(inner)));
+    }
+    Ok(format!("CREATE TABLE IF NOT EXISTS {name} (\n{}\n)", lines.join(",\n")))
+}
+
+/// Adds the column of a field to a table. It takes null, whatever the field does: rows that are there have no value of it.
+pub fn add_column_sql(table: &TableName, field: &Field, column: &str) -> String {
+    let (inner, _) = unwrap_null(&field.shape);
+    format!("ALTER TABLE {table} ADD COLUMN {} {}", quote_name(column), column_type(inner))
+}
+
+/// A union with null among several types is written as JSON's null.
+fn takes_null(shape: &Shape) -> bool {
+    matches!(shape, Shape::Union(branches) if branches.contains(&Shape::Null))
+}
+
+fn column_type(shape: &Shape) -> String {
+    match shape {
+        // Beyond 1,000 digits a numeric cannot be declared.
+        Shape::Decimal { precision, scale, .. } if *precision <= 1_000 => format!("numeric({precision}, {scale})"),
+        Shape::Array(items) => {
+            let (item, _) = unwrap_null(items);
+            match natural(item) {
+                "jsonb" => "jsonb".into(),
+                _ => format!("{}[]", column_type(item)),
+            }
+        }
+        other => natural(other).into(),
+    }
+}
+
+/// Makes the table. Errors: the server's; without the right to, the sentence holds the statement.
+pub async fn create_table(connection: &Connection, sql: &str) -> Result<(), PgError> {
+    match connection.run(sql).await {
+        // Another worker made it at the same time.
+        Err(error) if error.is("23505") || error.is("42P07") => Ok(()),
+        Err(error) if error.is("42501") => {
+            let what = format!("the user may not create the table; let its owner run:\n{sql}");
+            Err(PgError { what, ..error })
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,35 @@
+//! PostgreSQL: rows by binary COPY, positions beside them, both in one transaction.
+//!
+//! In the order of their use: [`Connection`] reads the [`Table`] from the catalogue; a [`Plan`] is compiled from a schema
+//! and the table; [`Offsets`] tells where to begin; then, batch after batch, [`Writer::begin`], [`Transaction::copy`],
+//! [`Transaction::commit`], which compares the positions, sets them and commits in one message. [`Writer::start`] begins
+//! before that, while the batch is still being read.
+
+pub mod sink;
+
+mod catalogue;
+mod connection;
+mod convert;
+mod copy;
+mod ddl;
+mod encode;
+mod error;
+mod name;
+mod numeric;
+mod offsets;
+mod password;
+mod plan;
+mod rights;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+pub use catalogue::{Column, ColumnType, Filled, Kind, Table};
+pub use connection::{Connection, place};
+pub use copy::{Refused, Transaction, Writer};
+pub use ddl::{create_table, create_table_sql};
+pub use error::{Class, PgError};
+pub use name::{TableName, quote_name, quote_text};
+pub use offsets::{Advance, ClaimError, CommitError, Offsets, Position, Settled, Stored};
+pub use plan::Plan;

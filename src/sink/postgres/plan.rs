@@ -1,0 +1,296 @@
+//! The plan: from one schema's datums to one table's rows, compiled once, then walked for each row.
+
+use std::sync::Arc;
+
+use super::catalogue::{Column, ColumnType, Filled, Kind, Table};
+use super::convert::{self, Cure, NoWay};
+use super::ddl::add_column_sql;
+use super::encode::{Null, Slot};
+use super::name::quote_name;
+use crate::avro::{Cursor, Field, Shape};
+use crate::config::finding::{Finding, Severity};
+use crate::sink::{Columns, Conversion, PlanLine, Refusal};
+
+/// One step along the record.
+#[derive(Debug)]
+enum Step {
+    /// The field goes into a column.
+    Write(Arc<str>, Slot),
+    /// The field is dropped.
+    Skip(Shape),
+}
+
+/// How datums of one schema become rows of one table.
+#[derive(Debug)]
+pub struct Plan {
+    table: Arc<Table>,
+    steps: Vec<Step>,
+    /// Number of columns, as it begins each row.
+    header: [u8; 2],
+    copy: String,
+    lines: Vec<PlanLine>,
+    warnings: Vec<Finding>,
+}
+
+/// What a schema and a table make together, whether or not they fit.
+struct Draft {
+    steps: Vec<Step>,
+    filled: Vec<Arc<str>>,
+    lines: Vec<PlanLine>,
+    findings: Vec<Finding>,
+}
+
+impl Draft {
+    fn of(shape: &Shape, table: &Table, columns: &Columns<'_>) -> Self {
+        let title = table.title();
+        let mut draft =
+            Self { steps: Vec::new(), filled: Vec::new(), lines: Vec::new(), findings: about_table(table, &title) };
+        let (assigned, more) = columns.assign(shape, &title, |field, column| match table.column(column) {
+            Some(_) => None,
+            None => Some(add_column_sql(&table.name, field, column)),
+        });
+        draft.findings.extend(more);
+        for (field, conversion) in assigned {
+            match conversion {
+                Conversion::Column(name) => {
+                    if let Some(column) = table.column(name) {
+                        draft.assign(field, column, table, columns, &title);
+                    }
+                }
+                Conversion::Ignored => {
+                    draft.steps.push(Step::Skip(field.shape.clone()));
+                    draft.lines.push(PlanLine::new(Some(field), None, "dropped, as columns.ignore says"));
+                }
+                Conversion::Nowhere => draft.lines.push(PlanLine::new(Some(field), None, "no column")),
+            }
+        }
+        for column in table.columns.iter().filter(|column| !draft.filled.contains(&column.name)) {
+            let note = left_out(column, table, &title).unwrap_or_else(|finding| {
+                draft.findings.push(*finding);
+                "no field, and the column demands a value"
+            });
+            draft.lines.push(PlanLine::new(None, Some((&column.name, &column.type_text)), note));
+        }
+        draft
+    }
+
+    fn assign(&mut self, field: &Field, column: &Column, table: &Table, columns: &Columns<'_>, title: &str) {
+        self.filled.push(Arc::clone(&column.name));
+        let note = match step(field, column, table, columns, title) {
+            Ok((slot, note)) => {
+                self.steps.push(Step::Write(Arc::clone(&column.name), slot));
+                note
+            }
+            Err(finding) => {
+                self.findings.push(*finding);
+                "does not fit".into()
+            }
+        };
+        self.lines.push(PlanLine::new(Some(field), Some((&column.name, &column.type_text)), note));
+    }
+}
+
+impl Plan {
+    /// Compiles a plan. Errors: everything that does not fit, all at once, each with its cure.
+    pub fn compile(shape: &Shape, table: &Arc<Table>, columns: &Columns<'_>) -> Result<Self, Vec<Finding>> {
+        let draft = Draft::of(shape, table, columns);
+        if draft.findings.iter().any(|finding| finding.severity == Severity::Error) {
+            return Err(draft.findings);
+        }
+        let names: Vec<String> = draft.filled.iter().map(|name| quote_name(name)).collect();
+        Ok(Self {
+            copy: format!("COPY {} ({}) FROM STDIN (FORMAT binary)", table.name, names.join(", ")),
+            // A table has at most 1,600 columns.
+            header: (draft.filled.len() as i16).to_be_bytes(),
+            table: Arc::clone(table),
+            steps: draft.steps,
+            lines: draft.lines,
+            warnings: draft.findings,
+        })
+    }
+
+    /// Each field and each column for people, with everything that does not fit: what [`Plan::compile`] would find.
+    pub fn examine(shape: &Shape, table: &Table, columns: &Columns<'_>) -> (Vec<PlanLine>, Vec<Finding>) {
+        let draft = Draft::of(shape, table, columns);
+        (draft.lines, draft.findings)
+    }
+
+    /// Appends a datum's row in the form of binary COPY. Errors: a value that its column cannot hold; then `out` is as
+    /// it was.
+    pub fn encode_row(&self, datum: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let start = out.len();
+        let written = self.write_row(datum, out);
+        if written.is_err() {
+            out.truncate(start);
+        }
+        written
+    }
+
+    fn write_row(&self, datum: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+        out.extend_from_slice(&self.header);
+        let mut cursor = Cursor::new(datum);
+        for step in &self.steps {
+            match step {
+                Step::Write(column, slot) => {
+                    slot.write(&mut cursor, out).map_err(|why| Refusal::column(column, why))?;
+                }
+                Step::Skip(shape) => cursor.skip(shape).map_err(Refusal::row)?,
+            }
+        }
+        cursor.finish().map_err(Refusal::row)
+    }
+
+    /// The statement that the rows are for.
+    pub fn copy_statement(&self) -> &str {
+        &self.copy
+    }
+
+    /// The table that it was compiled for.
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// Each field and each column, for people.
+    pub fn lines(&self) -> &[PlanLine] {
+        &self.lines
+    }
+
+    /// What does not stop the load but is worth a look.
+    pub fn warnings(&self) -> &[Finding] {
+        &self.warnings
+    }
+}
+
+fn about_table(table: &Table, title: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Kind::Other(kind) = table.kind {
+        findings.push(Finding::error(
+            title,
+            "",
+            format!("it is {kind}, expected a table: rows and positions have to be committed together"),
+            "name the table itself in sink.postgres.table",
+        ));
+    }
+    if table.row_security {
+        findings.push(Finding::error(
+            title,
+            "",
+            "row-level security applies to the user, and PostgreSQL allows no COPY then",
+            "let the table's owner load it, or ALTER ROLE the user BYPASSRLS",
+        ));
+    }
+    if !table.may_insert() {
+        findings.push(Finding::error(
+            title,
+            "",
+            "the user may not insert into the table",
+            format!("GRANT INSERT ON {} TO the user", table.name),
+        ));
+    }
+    if table.unlogged {
+        findings.push(Finding::warning(
+            title,
+            "",
+            "the table is UNLOGGED: a crash of the server empties it while the positions stay, so rows would be lost",
+            format!("ALTER TABLE {} SET LOGGED", table.name),
+        ));
+    }
+    findings
+}
+
+fn step(
+    field: &Field,
+    column: &Column,
+    table: &Table,
+    columns: &Columns<'_>,
+    title: &str,
+) -> Result<(Slot, String), Box<Finding>> {
+    let subject = format!("column {} ({}) from field {} ({})", column.name, column.type_text, field.name, field.shape);
+    let refuse = |what: &str, cure: String| Err(Box::new(Finding::error(title, &subject, what, cure)));
+    match column.filled {
+        Filled::Generated => return refuse("the column is generated and takes no value", leave_out(field)),
+        Filled::IdentityAlways => {
+            let cure = format!(
+                "{}; or ALTER TABLE {} ALTER {} SET GENERATED BY DEFAULT",
+                leave_out(field),
+                table.name,
+                quote_name(&column.name)
+            );
+            return refuse("the column is an identity that is generated always and takes no value", cure);
+        }
+        _ => {}
+    }
+    if !column.may_insert && table.may_insert() {
+        return refuse("the user may not insert into it", format!("GRANT INSERT ON {} TO the user", table.name));
+    }
+    let (shape, null) = convert::unwrap_null(&field.shape);
+    let way = match convert::find(shape, &column.kind) {
+        Ok(way) => way,
+        Err(NoWay { why, cure }) => return refuse(&why, in_words(cure, field, column, table)),
+    };
+    if let Some(loss) = way.loss
+        && !columns.may_lose(&field.name)
+    {
+        return refuse(
+            &format!("the column would lose {loss}"),
+            format!("{}; or allow it: columns.lossy = [\"{}\"]", alter(table, column, wide_enough(shape)), field.name),
+        );
+    }
+    let mut note = way.note;
+    if null != Null::Never && column.not_null {
+        note.push_str("; null is refused, row by row");
+    }
+    Ok((Slot { null, takes_null: !column.not_null, write: way.write }, note))
+}
+
+fn leave_out(field: &Field) -> String {
+    format!("leave the field out: columns.ignore = [\"{}\"]; or rename it to another column", field.name)
+}
+
+fn in_words(cure: Cure, field: &Field, column: &Column, table: &Table) -> String {
+    match cure {
+        Cure::Alter(to) => format!("{}; or {}", alter(table, column, to), leave_out(field)),
+        Cure::Other(words) => words.replace("{type}", &column.type_text),
+    }
+}
+
+fn alter(table: &Table, column: &Column, to: &str) -> String {
+    let name = quote_name(&column.name);
+    // Types without a cast between them need to be told how; rows that are there may not be convertible at all.
+    let using = match column.kind {
+        ColumnType::Float4
+        | ColumnType::Int4
+        | ColumnType::Int2
+        | ColumnType::Numeric(_)
+        | ColumnType::Timestamp(_) => "",
+        _ => " (with USING, where rows are there already)",
+    };
+    format!("ALTER TABLE {} ALTER {name} TYPE {to}{using}", table.name)
+}
+
+/// The type that keeps all of the field.
+fn wide_enough(shape: &Shape) -> &'static str {
+    match shape {
+        Shape::Long => "numeric",
+        other => convert::natural(other),
+    }
+}
+
+fn left_out(column: &Column, table: &Table, title: &str) -> Result<&'static str, Box<Finding>> {
+    match column.filled {
+        Filled::Default => Ok("no field: left to its default"),
+        Filled::Generated => Ok("no field: generated"),
+        Filled::IdentityAlways | Filled::IdentityByDefault => Ok("no field: identity"),
+        Filled::No if !column.not_null => Ok("no field: null"),
+        Filled::No => Err(Box::new(Finding::error(
+            title,
+            format!("column {} ({})", column.name, column.type_text),
+            "no field fills it, and it takes no null and has no default",
+            format!(
+                "give a field that name (columns.rename), or ALTER TABLE {} ALTER {} DROP NOT NULL (or SET DEFAULT ...)",
+                table.name,
+                quote_name(&column.name)
+            ),
+        ))),
+    }
+}

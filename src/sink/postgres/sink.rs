@@ -1,0 +1,383 @@
+//! The PostgreSQL sink: rows and positions in one database transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use crate::avro::Shape;
+use crate::command::offsets::{Advice, Part};
+use crate::config::finding::sentences;
+use crate::config::sink::{LoadConfig, PostgresConfig};
+use crate::kafka::consumer::{Assignment, SinkPositions, SinkStep, Source, SourceError};
+use crate::kafka::coordinator::{NextOffset, Partition, Pending};
+use crate::kafka::replay_range::Tally;
+use crate::runtime::supervise::WorkerError;
+use crate::sink::dead_letters::WINDOW;
+use crate::sink::postgres;
+use crate::sink::postgres::{
+    Advance, ClaimError, CommitError, Connection, Offsets, PgError, Plan, Table, TableName, Writer,
+};
+use crate::sink::worker::{MakeSink, worker_error};
+use crate::sink::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Sink, Span, Written, make_table, wait_for};
+
+/// Where findings say that a setting stands.
+pub const SECTION: &str = "sink.postgres";
+/// `batch.max_wait_ms` where it is not set.
+pub const DEFAULT_WAIT_MS: u64 = 200;
+
+/// What a worker's sink and the positions are made from.
+#[derive(Clone)]
+pub struct Target {
+    config: PostgresConfig,
+    pipeline: String,
+    topic: String,
+    runtime: Handle,
+}
+
+impl Target {
+    /// Of a pipeline's configuration; `None` if it has no such sink.
+    pub fn of(config: &LoadConfig, runtime: &Handle) -> Option<Self> {
+        let postgres = config.sink.postgres.clone()?;
+        let (pipeline, topic) = (config.name.clone(), config.topic().to_string());
+        Some(Self { config: postgres, pipeline, topic, runtime: runtime.clone() })
+    }
+
+    /// Makes the sinks of workers.
+    pub fn maker(self) -> Box<MakeSink> {
+        Box::new(move || Ok(Box::new(PostgresSink::connect(self.clone())?) as Box<dyn Sink>))
+    }
+
+    async fn connect(&self) -> Result<Connection, PgError> {
+        Connection::open(&self.config, &self.pipeline).await
+    }
+
+    fn offsets(&self, topic_id: Option<&str>) -> Result<Offsets, String> {
+        let table = &self.config.offsets_table;
+        Offsets::new(table, &self.pipeline, &self.topic, topic_id.unwrap_or_default())
+            .map_err(|what| format!("{SECTION}.offsets_table: {what}"))
+    }
+
+    async fn claim_rows(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
+        let offsets = self.offsets(assignment.topic_id).map_err(SourceError::Refused)?;
+        let connection = self.connect().await.map_err(|error| source_error(&error))?;
+        offsets.ensure_table(&connection).await.map_err(|error| source_error(&error))?;
+        let known = offsets.positions(&connection).await.map_err(claim_error)?;
+        let mut first = BTreeMap::new();
+        for assigned in assignment.partitions {
+            if let (None, Some(committed)) = (known.get(&assigned.partition), &assigned.committed) {
+                return Err(self.row_is_gone(assigned.partition, committed.next));
+            }
+            first.insert(assigned.partition, assignment.first_offset(assigned, self.config.consumer.start));
+        }
+        let claimed = offsets.claim(&connection, &first).await.map_err(claim_error)?;
+        Ok(claimed.into_iter().map(|(partition, position)| (partition, position.next_offset)).collect())
+    }
+
+    fn row_is_gone(&self, partition: Partition, committed: NextOffset) -> SourceError {
+        let Self { config, pipeline, topic, .. } = self;
+        SourceError::Refused(format!(
+            "{}: table {} has no position of pipeline {pipeline}, topic {topic}, partition {partition}, although the consumer \
+             group has loaded it up to {committed}: the row was deleted, or this is another database. Beginning anew could \
+             write rows twice. Find out which rows are in table {}, then set where to go on: {}",
+            postgres::place(config),
+            config.offsets_table,
+            config.table,
+            Advice::new(pipeline, Part::Postgres).set(partition, committed)
+        ))
+    }
+}
+
+impl SinkPositions for Target {
+    fn claim(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
+        wait_for(&self.runtime, self.claim_rows(assignment))
+    }
+
+    fn knows_first_start(&self) -> bool {
+        true
+    }
+}
+
+fn source_error(error: &PgError) -> SourceError {
+    match error.class {
+        postgres::Class::Schema | postgres::Class::Data => SourceError::Refused(error.to_string()),
+        _ => SourceError::Transient(error.to_string()),
+    }
+}
+
+fn claim_error(error: ClaimError) -> SourceError {
+    match error {
+        ClaimError::Database(error) => source_error(&error),
+        other => SourceError::Refused(other.to_string()),
+    }
+}
+
+/// One worker's way into the table.
+struct PostgresSink {
+    target: Target,
+    table_name: TableName,
+    writer: Option<Writer>,
+    /// As it was read last; `None` while it is not there.
+    table: Option<Arc<Table>>,
+    shapes: BTreeMap<u32, Shape>,
+    plans: BTreeMap<u32, Plan>,
+    /// Of the last batch that was committed.
+    outcomes: BTreeMap<Partition, Tally>,
+}
+
+impl PostgresSink {
+    fn connect(target: Target) -> Result<Self, WorkerError> {
+        let table_name = TableName::parse(&target.config.table)
+            .map_err(|what| WorkerError::Refused(format!("{SECTION}.table: {what}")))?;
+        let runtime = target.runtime.clone();
+        let (shapes, plans, outcomes) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut sink = Self { target, table_name, writer: None, table: None, shapes, plans, outcomes };
+        runtime.block_on(sink.reconnect()).map_err(|error| worker_error(load_error(&error)))?;
+        Ok(sink)
+    }
+
+    /// A new connection where there is none, and a fresh look at the table: it may have been altered meanwhile.
+    async fn reconnect(&mut self) -> Result<(), PgError> {
+        if self.writer.as_ref().is_some_and(|writer| !writer.connection().is_closed()) {
+            return Ok(());
+        }
+        let connection = self.target.connect().await?;
+        self.read_table(&connection).await?;
+        self.writer = Some(Writer::new(connection));
+        Ok(())
+    }
+
+    async fn read_table(&mut self, connection: &Connection) -> Result<(), PgError> {
+        let read = Table::read(connection, &self.table_name).await?.map(Arc::new);
+        if read != self.table {
+            self.table = read;
+            self.plans.clear();
+        }
+        Ok(())
+    }
+
+    /// Plans for these schemas, against the table as it was read last.
+    async fn compile(&mut self, ids: &[u32]) -> Result<(), LoadError> {
+        self.reconnect().await.map_err(|error| load_error(&error))?;
+        let columns = Columns::new(&self.target.config.columns, SECTION);
+        for id in ids {
+            let Some(shape) = self.shapes.get(id).filter(|_| !self.plans.contains_key(id)) else { continue };
+            if self.table.is_none() {
+                self.table = Some(self.create(shape).await?);
+            }
+            let Some(table) = &self.table else { continue };
+            let plan = Plan::compile(shape, table, &columns).map_err(|findings| {
+                LoadError::Refused(format!(
+                    "records of schema {id} do not fit table {}:\n{}",
+                    table.title(),
+                    sentences(&findings)
+                ))
+            })?;
+            for warning in columns.strangers(shape, &table.title()).iter().chain(plan.warnings()) {
+                tracing::warn!(pipeline = %self.target.pipeline, sink = "postgres", schema_id = id, "{warning}");
+            }
+            self.plans.insert(*id, plan);
+        }
+        Ok(())
+    }
+
+    /// The table that is not there: made where that is allowed, else told how.
+    async fn create(&self, shape: &Shape) -> Result<Arc<Table>, LoadError> {
+        let columns = Columns::new(&self.target.config.columns, SECTION);
+        let ddl = postgres::create_table_sql(shape, &self.table_name, &columns)
+            .map_err(|findings| LoadError::Refused(sentences(&findings)))?;
+        let place = postgres::place(&self.target.config);
+        if !self.target.config.auto_create {
+            return Err(LoadError::Refused(format!(
+                "{place}: there is no table {}; {}",
+                self.table_name,
+                make_table(SECTION, &ddl)
+            )));
+        }
+        let Some(writer) = &self.writer else { return Err(no_connection()) };
+        postgres::create_table(writer.connection(), &ddl).await.map_err(|error| load_error(&error))?;
+        tracing::info!(pipeline = %self.target.pipeline, sink = "postgres", table = %self.table_name, "table made:\n{ddl}");
+        let made = Table::read(writer.connection(), &self.table_name).await.map_err(|error| load_error(&error))?;
+        made.map(Arc::new)
+            .ok_or_else(|| LoadError::Refused(format!("{place}: the table is not there after it was made")))
+    }
+
+    async fn write_batch(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
+        // Partitions may have gone, and their rows with them.
+        if self.writer.as_ref().is_some_and(|writer| !writer.suits(batch)) {
+            tracing::debug!(pipeline = %self.target.pipeline, "rows went away whose COPY was under way: connecting anew");
+            self.writer = None;
+        }
+        self.compile(&batch.schema_ids()).await?;
+        let offsets = self.target.offsets(desk.source.topic_id()).map_err(LoadError::Refused)?;
+        let advances: Vec<Advance> = batch
+            .spans()
+            .iter()
+            .map(|(&partition, span)| Advance { partition, start: span.start, end: span.end })
+            .collect();
+        // More bad rows than this trip the brake anyway: the search for them ends there.
+        let most = (self.target.config.consumer.max_dead_share * batch.rows().len().max(WINDOW) as f64) as usize;
+        let Some(writer) = &mut self.writer else { return Err(no_connection()) };
+        let plans = &self.plans;
+        let mut transaction = writer.begin().await.map_err(|error| load_error(&error))?;
+        #[cfg(feature = "mutants")]
+        let advances = transaction.positions_first(&offsets, advances).await.map_err(|error| load_error(&error))?;
+        let copied = transaction.copy(batch, |id| plans.get(&id), most, &mut || desk.turn()).await;
+        let refused = copied.map_err(|error| load_error(&error))?;
+        let rows = batch.rows();
+        let mut letters: Vec<(Origin, Refusal)> = batch.refused().to_vec();
+        letters.extend(refused.into_iter().filter_map(|(index, refusal)| Some((rows.get(index)?.origin(), refusal))));
+        desk.letters.settle(rows.len() + batch.refused().len(), &letters)?;
+        let outcomes = outcomes(batch, &letters);
+        if desk.source.is_bounded() {
+            // Which of two accounts holds after a crash is told by the position, which the transaction moves.
+            show(desk.source, batch, &outcomes, true)?;
+        }
+        transaction.commit(&offsets, &advances).await.map_err(|error| commit_error(&error))?;
+        self.outcomes = outcomes;
+        let written = rows.len() + batch.refused().len() - letters.len();
+        Ok(Written { rows: written as u64, bytes: crate::kafka::consumer::Intake::bytes(batch) as u64, found: 0 })
+    }
+
+    /// An error of the schema may only say that the table was altered: then the batch is tried again with new plans. Errors:
+    /// the database cannot be asked now.
+    async fn is_altered(&mut self) -> Result<bool, LoadError> {
+        let before = self.table.clone();
+        // The connection may be of no use after a COPY that failed at its start.
+        self.writer = None;
+        self.reconnect().await.map_err(|error| load_error(&error))?;
+        Ok(before != self.table)
+    }
+}
+
+impl Sink for PostgresSink {
+    fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError> {
+        self.shapes.insert(schema_id, shape.clone());
+        let runtime = self.target.runtime.clone();
+        let learnt = match runtime.block_on(self.compile(&[schema_id])) {
+            // The table may have been altered for this very schema since it was read.
+            Err(error @ LoadError::Refused(_)) => match runtime.block_on(self.is_altered()) {
+                Ok(true) => runtime.block_on(self.compile(&[schema_id])),
+                Ok(false) => Err(error),
+                unread => unread.map(drop),
+            },
+            learnt => learnt,
+        };
+        if learnt.is_err() {
+            self.shapes.remove(&schema_id);
+        }
+        learnt
+    }
+
+    fn starts_early(&self) -> bool {
+        // A COPY that begins while its batch is read is one statement all that time, and may not come near the time-out of one.
+        let config = &self.target.config;
+        let reading = config.batch.max_wait_ms.unwrap_or(DEFAULT_WAIT_MS);
+        // The mutant commits before the first row.
+        reading <= config.statement_timeout_ms / 4 && !crate::testing::mutant::is("positions_before_rows")
+    }
+
+    fn start(&mut self, batch: &Batch) {
+        let plan = batch.rows().first().and_then(|row| self.plans.get(&row.schema_id));
+        let (Some(writer), Some(plan)) = (&mut self.writer, plan) else { return };
+        self.target.runtime.block_on(writer.start(batch, plan));
+    }
+
+    fn leave(&mut self) {
+        if self.writer.as_ref().is_some_and(Writer::has_started) {
+            self.writer = None;
+        }
+    }
+
+    fn write(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
+        let runtime = self.target.runtime.clone();
+        let result = runtime.block_on(self.write_batch(batch, desk));
+        match result {
+            Ok(written) => {
+                // Positions are in the table; the group's offsets only show others how far we are, and keep the account of a
+                // bounded run.
+                if desk.source.is_bounded() {
+                    show(desk.source, batch, &self.outcomes, false)?;
+                } else {
+                    desk.source.show_progress(batch.spans().iter().map(|(&partition, span)| (partition, span.end)));
+                }
+                Ok(written)
+            }
+            Err(error @ (LoadError::Refused(_) | LoadError::Misfit(_))) => {
+                if runtime.block_on(self.is_altered())? {
+                    let message = format!("table {} was altered; new plans are made: {error}", self.table_name);
+                    return Err(LoadError::Again { class: Class::Moved, message });
+                }
+                Err(error)
+            }
+            Err(error) => {
+                if matches!(
+                    error,
+                    LoadError::Again { class: Class::Transient | Class::Unknown | Class::Authentication, .. }
+                ) {
+                    self.writer = None;
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// What becomes of the batch's records, by partition.
+fn outcomes(batch: &Batch, letters: &[(Origin, Refusal)]) -> BTreeMap<Partition, Tally> {
+    let mut outcomes: BTreeMap<Partition, Tally> = BTreeMap::new();
+    let dead = letters.iter().map(|(origin, _)| origin.partition);
+    let all = batch.rows().iter().map(|row| row.partition).chain(batch.refused().iter().map(|(o, _)| o.partition));
+    for partition in dead {
+        outcomes.entry(partition).or_default().dead += 1;
+    }
+    for partition in all {
+        outcomes.entry(partition).or_default().read += 1;
+    }
+    for tally in outcomes.values_mut() {
+        tally.written = tally.read.saturating_sub(tally.dead);
+    }
+    outcomes
+}
+
+/// Commits each partition's offset to the group with the account of a bounded run: before the transaction as what it is about
+/// to do (`begun`), after it as done.
+fn show(source: &Source, batch: &Batch, outcomes: &BTreeMap<Partition, Tally>, begun: bool) -> Result<(), LoadError> {
+    for (&partition, &Span { start, end }) in batch.spans() {
+        let outcome = outcomes.get(&partition).copied().unwrap_or_default();
+        let (next, step) = match begun {
+            true => (start, SinkStep::Begins { pending: Pending { end, attempt: 1 }, then: outcome, begun: None }),
+            false => (end, SinkStep::Wrote { done: outcome, begun: None }),
+        };
+        source.commit_for_sink(partition, next, step).map_err(|error| match error {
+            SourceError::Refused(message) => LoadError::Refused(message),
+            SourceError::Transient(message) => LoadError::Again { class: Class::Moved, message },
+        })?;
+    }
+    Ok(())
+}
+
+fn no_connection() -> LoadError {
+    LoadError::Again { class: Class::Transient, message: "PostgreSQL: no connection".into() }
+}
+
+fn load_error(error: &PgError) -> LoadError {
+    let class = match error.class {
+        postgres::Class::Transient => Class::Transient,
+        postgres::Class::Authentication => Class::Authentication,
+        postgres::Class::Resource => Class::Resource,
+        postgres::Class::Data => return LoadError::Refused(error.to_string()),
+        postgres::Class::Schema => return LoadError::Misfit(error.to_string()),
+    };
+    LoadError::Again { class, message: error.to_string() }
+}
+
+fn commit_error(error: &CommitError) -> LoadError {
+    match error {
+        CommitError::Missed => LoadError::Again { class: Class::Moved, message: error.to_string() },
+        // The position that the recovery reads is the answer; it may be the old one while the old connection still
+        // commits, and then the next batch waits for its lock and misses.
+        CommitError::Unknown(_) => LoadError::Again { class: Class::Unknown, message: error.to_string() },
+        CommitError::Failed(error) => load_error(error),
+    }
+}

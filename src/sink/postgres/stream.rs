@@ -1,0 +1,118 @@
+//! A binary COPY under way: a batch's rows go in as they come, and the server works on them meanwhile.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures_util::SinkExt;
+use tokio_postgres::{CopyInSink, Statement};
+
+use super::connection::Connection;
+use super::error::{Class, PgError};
+use super::plan::Plan;
+use crate::sink::{Batch, Refusal, Row};
+
+/// Bytes that are encoded before they are handed to the connection, which sends them while the next are encoded: large
+/// enough that a hand-over costs nothing beside the encoding, small enough to stay in the processor's cache.
+const CHUNK: usize = 256 << 10;
+/// Room for the row that fills a chunk.
+const SLACK: usize = 16 << 10;
+/// How a binary COPY begins: signature, flags, length of the header's extension.
+const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// How it ends: a row of -1 columns.
+const TRAILER: &[u8] = &(-1i16).to_be_bytes();
+
+/// The rows of a batch that cannot be written, by their index in it.
+pub type Refused = BTreeMap<usize, Refusal>;
+
+/// One COPY statement. Dropped before [`Stream::finish`], the connection is of no use any more: what the server still answers
+/// could be taken for the next statement's.
+pub(super) struct Stream {
+    sink: Pin<Box<CopyInSink<Bytes>>>,
+    chunk: Vec<u8>,
+    /// The statement's text, by which its columns are known.
+    copies_into: String,
+    /// Index in the batch of the next row.
+    next: usize,
+    last: Option<Row>,
+    refused: Refused,
+}
+
+impl Stream {
+    /// Begins the COPY of rows from this index on. Errors: the server's; the connection is closed.
+    pub(super) async fn open(
+        connection: &Connection,
+        statement: &Statement,
+        plan: &Plan,
+        next: usize,
+    ) -> Result<Self, PgError> {
+        let sink = match connection.within(connection.client().copy_in::<_, Bytes>(statement)).await {
+            Ok(sink) => Box::pin(sink),
+            // tokio-postgres has sent two Syncs then, and would take the second's answer for the next request's: the
+            // connection must not be used again.
+            Err(error) => {
+                connection.give_up();
+                let class = if error.class == Class::Data { Class::Schema } else { error.class };
+                return Err(PgError { connection_lost: true, class, ..error });
+            }
+        };
+        let mut chunk = Vec::with_capacity(CHUNK + SLACK);
+        chunk.extend_from_slice(HEADER);
+        let copies_into = plan.copy_statement().to_string();
+        Ok(Self { sink, chunk, copies_into, next, last: None, refused: Refused::new() })
+    }
+
+    /// Whether what went in are this batch's rows before the next one. Their last is where it was: so none of them was taken
+    /// out of the batch, and none came before them.
+    pub(super) fn is_start_of(&self, batch: &Batch) -> bool {
+        if crate::testing::mutant::is("started_rows_kept") {
+            return true;
+        }
+        let before = self.next.checked_sub(1).and_then(|index| batch.rows().get(index));
+        before == self.last.as_ref()
+    }
+
+    /// Whether rows of the plan go in.
+    pub(super) fn takes(&self, plan: &Plan) -> bool {
+        self.copies_into == plan.copy_statement()
+    }
+
+    /// Puts the batch's rows in from the next one on, up to but not including `end`. Rows that cannot be encoded are refused.
+    pub(super) async fn push(
+        &mut self,
+        connection: &Connection,
+        plan: &Plan,
+        batch: &Batch,
+        end: usize,
+    ) -> Result<(), PgError> {
+        let rows = batch.rows().get(self.next..end).unwrap_or_default();
+        let sending = async {
+            for (index, row) in (self.next..).zip(rows) {
+                if let Err(refusal) = plan.encode_row(batch.datum(row), &mut self.chunk) {
+                    self.refused.insert(index, refusal);
+                }
+                if self.chunk.len() >= CHUNK {
+                    let full = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK + SLACK));
+                    self.sink.send(Bytes::from(full)).await?;
+                }
+            }
+            Ok(())
+        };
+        connection.within(sending).await?;
+        self.next += rows.len();
+        self.last = rows.last().copied().or(self.last);
+        Ok(())
+    }
+
+    /// Ends the statement; the rows that were refused. Errors: the server's word on the rows.
+    pub(super) async fn finish(self, connection: &Connection) -> Result<Refused, PgError> {
+        let Self { mut sink, mut chunk, refused, .. } = self;
+        let sending = async {
+            chunk.extend_from_slice(TRAILER);
+            sink.send(Bytes::from(chunk)).await?;
+            sink.as_mut().finish().await
+        };
+        connection.within(sending).await?;
+        Ok(refused)
+    }
+}

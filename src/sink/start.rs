@@ -1,0 +1,183 @@
+//! Starts a sink: everything that can be wrong before the first row, then its workers.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::worker::{MakeSink, Shared, Worker};
+use crate::avro::registry::Registry;
+use crate::command::offsets::Part;
+use crate::config::MemoryShare;
+use crate::config::sink::{LoadConfig, SinkBatchConfig, SinkConsumerConfig};
+use crate::kafka::consumer::{BatchLimits, SinkPositions};
+use crate::kafka::replay_range::{Bounds, Overlap};
+use crate::pipeline::start::CLOSE_TIMEOUT;
+use crate::runtime::status::Status;
+use crate::runtime::supervise::{Ending, Team, WorkerError, supervise};
+use crate::sink::clickhouse::sink as clickhouse;
+use crate::sink::postgres::sink as postgres;
+
+/// A kind of database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// PostgreSQL.
+    Postgres,
+    /// ClickHouse.
+    ClickHouse,
+}
+
+impl Kind {
+    /// Its name in configuration, ids and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::ClickHouse => "clickhouse",
+        }
+    }
+
+    /// Its part of the pipeline.
+    pub fn part(self) -> Part {
+        match self {
+            Self::Postgres => Part::Postgres,
+            Self::ClickHouse => Part::Clickhouse,
+        }
+    }
+
+    /// The sinks that a pipeline has.
+    pub fn of(config: &LoadConfig) -> Vec<Self> {
+        let postgres = config.sink.postgres.as_ref().map(|_| Self::Postgres);
+        let clickhouse = config.sink.clickhouse.as_ref().map(|_| Self::ClickHouse);
+        postgres.into_iter().chain(clickhouse).collect()
+    }
+
+    /// Its workers.
+    pub fn workers(self, config: &LoadConfig) -> usize {
+        self.consumer(config).map_or(0, |consumer| consumer.workers)
+    }
+
+    /// How it reads the topic; `None` where the pipeline has no such sink.
+    pub fn consumer(self, config: &LoadConfig) -> Option<&SinkConsumerConfig> {
+        match self {
+            Self::Postgres => config.sink.postgres.as_ref().map(|sink| &sink.consumer),
+            Self::ClickHouse => config.sink.clickhouse.as_ref().map(|sink| &sink.consumer),
+        }
+    }
+}
+
+/// What is particular to a kind of database.
+struct Parts {
+    consumer: SinkConsumerConfig,
+    limits: BatchLimits,
+    positions: Arc<dyn SinkPositions>,
+    make_sink: Box<MakeSink>,
+}
+
+/// Runs one sink of a pipeline until it is told to stop or must. `memory` is what each worker may hold. With `bounds` it ends
+/// by itself.
+pub async fn run(
+    config: LoadConfig,
+    kind: Kind,
+    memory: MemoryShare,
+    bounds: Option<Arc<Bounds>>,
+    status: Arc<Status>,
+    stop: watch::Receiver<bool>,
+) -> Ending {
+    let stop_workers = Arc::new(AtomicBool::new(false));
+    let prepared = prepare(config, kind, memory, bounds, &status, &stop_workers);
+    let shared = match prepared {
+        Ok(shared) => Arc::new(shared),
+        Err(message) => {
+            status.set("start", &message);
+            return Ending::Refused(message);
+        }
+    };
+    let (name, consumer) = (status.name().to_string(), &shared.consumer);
+    tracing::info!(
+        pipeline = %shared.config.name, sink = kind.name(), from = %shared.config.topic(),
+        group = %shared.config.group(kind.name(), consumer), workers = consumer.workers, "loading"
+    );
+    let team = Team { name, workers: consumer.workers, status, stop_workers };
+    supervise(team, stop, move |slot| run_once(&shared, slot)).await
+}
+
+fn run_once(shared: &Arc<Shared>, slot: usize) -> Result<(), WorkerError> {
+    let mut worker = Worker::open(Arc::clone(shared), slot)?;
+    let result = worker.run();
+    worker.close(CLOSE_TIMEOUT);
+    result
+}
+
+fn prepare(
+    config: LoadConfig,
+    kind: Kind,
+    memory: MemoryShare,
+    bounds: Option<Arc<Bounds>>,
+    status: &Arc<Status>,
+    stop: &Arc<AtomicBool>,
+) -> Result<Shared, String> {
+    let registry = Arc::new(Registry::new(&config.registry).map_err(|e| e.to_string())?);
+    let runtime = Handle::current();
+    let parts = match kind {
+        Kind::Postgres => postgres_parts(&config, &runtime)?,
+        Kind::ClickHouse => {
+            clickhouse_parts(&config, &runtime, bounds.as_deref().map_or(Overlap::None, Bounds::overlap))?
+        }
+    };
+    Ok(Shared {
+        sink: kind.name(),
+        part: kind.part(),
+        consumer: parts.consumer,
+        limits: parts.limits.within(memory),
+        positions: parts.positions,
+        make_sink: parts.make_sink,
+        registry,
+        runtime,
+        memory,
+        floor: Arc::default(),
+        bounds,
+        stop: Arc::clone(stop),
+        status: Arc::clone(status),
+        config,
+    })
+}
+
+fn limits(batch: &SinkBatchConfig, default_wait_ms: u64) -> BatchLimits {
+    BatchLimits {
+        records: batch.max_rows,
+        by_partition: false,
+        bytes: batch.max_bytes,
+        wait: Duration::from_millis(batch.max_wait_ms.unwrap_or(default_wait_ms)),
+    }
+}
+
+fn no_sink(kind: Kind) -> String {
+    format!("sink.{}: not configured", kind.name())
+}
+
+fn postgres_parts(config: &LoadConfig, runtime: &Handle) -> Result<Parts, String> {
+    let missing = || no_sink(Kind::Postgres);
+    let sink = config.sink.postgres.as_ref().ok_or_else(missing)?;
+    let target = postgres::Target::of(config, runtime).ok_or_else(missing)?;
+    Ok(Parts {
+        consumer: sink.consumer.clone(),
+        limits: limits(&sink.batch, postgres::DEFAULT_WAIT_MS),
+        positions: Arc::new(target.clone()),
+        make_sink: target.maker(),
+    })
+}
+
+fn clickhouse_parts(config: &LoadConfig, runtime: &Handle, overlap: Overlap) -> Result<Parts, String> {
+    let missing = || no_sink(Kind::ClickHouse);
+    let sink = config.sink.clickhouse.as_ref().ok_or_else(missing)?;
+    let target = clickhouse::Target::of(config, runtime, overlap).ok_or_else(missing)?;
+    Ok(Parts {
+        consumer: sink.consumer.clone(),
+        // Each partition's rows are an insert of their own.
+        limits: BatchLimits { by_partition: true, ..limits(&sink.batch, 1_000) },
+        positions: Arc::new(target.clone()),
+        make_sink: target.maker(),
+    })
+}

@@ -1,0 +1,376 @@
+//! The load's loop: a batch of records is read and written with its positions; whatever goes wrong has the same cure, to
+//! ask the sink where it stands and read again from there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+use super::schemas::{Schema, Schemas};
+use super::{Batch, Class, DeadLetters, Desk, Doubt, LoadError, Sink, Why};
+use crate::avro::registry::Registry;
+use crate::command::offsets::{Advice, Part};
+use crate::config::MemoryShare;
+use crate::config::sink::{LoadConfig, SinkConsumerConfig};
+use crate::kafka::consumer::{
+    BatchLimits, Floor, Intake, Keeper, SinkPositions, Source, SourceError, SourceOptions, Trigger,
+};
+use crate::kafka::coordinator::{Coordinator, NextOffset, Partition, Phase};
+use crate::kafka::replay_range::Bounds;
+use crate::metrics::{Progress, SinkMetrics};
+use crate::runtime::status::Status;
+use crate::runtime::supervise::{Pause, WorkerError};
+
+/// How long a poll waits for the first record before the worker looks after other things.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a begun range is waited for while nothing more of it comes, at first and at most: a fetch from tiered storage takes its
+/// time, and the other partitions stand still meanwhile.
+const RANGE_PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
+/// Parts in which a long batch is read, for sinks that start early.
+const PARTS: usize = 10;
+
+/// Makes a sink for a worker. Errors: as those of a worker.
+pub type MakeSink = dyn Fn() -> Result<Box<dyn Sink>, WorkerError> + Send + Sync;
+
+/// What all workers of a sink share.
+pub struct Shared {
+    /// Configuration of the pipeline's sinks.
+    pub config: LoadConfig,
+    /// `postgres` or `clickhouse`.
+    pub sink: &'static str,
+    /// The same, for the commands that messages name.
+    pub part: Part,
+    /// How this sink reads.
+    pub consumer: SinkConsumerConfig,
+    /// Limits of a batch.
+    pub limits: BatchLimits,
+    /// Where positions are asked for at an assignment.
+    pub positions: Arc<dyn SinkPositions>,
+    /// Makes each worker's sink.
+    pub make_sink: Box<MakeSink>,
+    /// Asked for schemas.
+    pub registry: Arc<Registry>,
+    /// Runs what is asynchronous.
+    pub runtime: Handle,
+    /// What each worker may hold.
+    pub memory: MemoryShare,
+    /// What this process knows to be committed.
+    pub floor: Arc<Floor>,
+    /// Loads only what lies within; `None`: without end.
+    pub bounds: Option<Arc<Bounds>>,
+    /// Set when the sink is to stop.
+    pub stop: Arc<AtomicBool>,
+    /// What `/readyz` tells.
+    pub status: Arc<Status>,
+}
+
+/// One worker: a consumer, a sink and what happens in between.
+pub struct Worker {
+    slot: usize,
+    shared: Arc<Shared>,
+    source: Source,
+    sink: Box<dyn Sink>,
+    letters: DeadLetters,
+    schemas: Schemas,
+    coordinator: Coordinator,
+    batch: Batch,
+    /// What the sink has taken for the start of the batch.
+    starting: Duration,
+    pause: Pause,
+    doubt: Doubt,
+    metrics: SinkMetrics,
+    /// Timestamp of the last loaded record of each partition, for the lag in seconds.
+    last_timestamp_ms: BTreeMap<Partition, i64>,
+    epoch_shown: u64,
+    /// Partitions of which a begun range waits for its last records, and how long each time.
+    awaited: (Vec<Partition>, Duration),
+}
+
+impl Worker {
+    /// Connects a worker: the database first, so that one that cannot write takes no partitions.
+    pub fn open(shared: Arc<Shared>, slot: usize) -> Result<Self, WorkerError> {
+        let (config, consumer) = (&shared.config, &shared.consumer);
+        let mut sink = (shared.make_sink)()?;
+        let mut schemas = Schemas::new(Arc::clone(&shared.registry), shared.runtime.clone());
+        learn_latest(&mut schemas, sink.as_mut(), &config.subject())?;
+        let letters = DeadLetters::new(config, shared.sink, consumer).map_err(WorkerError::Refused)?;
+        let source = Source::open(SourceOptions {
+            kafka: &config.kafka,
+            topic: config.topic(),
+            group: config.group(shared.sink, consumer),
+            member: consumer.static_membership.then(|| format!("{}.{}.{slot}", config.instance, shared.sink)),
+            topic_ids: true,
+            fetch_kb: shared.memory.fetch_kb,
+            keeper: Keeper::Sink(Arc::clone(&shared.positions)),
+            advice: Advice::new(&config.name, shared.part),
+            floor: Arc::clone(&shared.floor),
+            stop: Arc::clone(&shared.stop),
+            bounds: shared.bounds.clone(),
+        })?;
+        Ok(Self {
+            slot,
+            source,
+            sink,
+            letters,
+            schemas,
+            coordinator: Bounds::coordinator(shared.bounds.as_deref()),
+            batch: Batch::default(),
+            starting: Duration::ZERO,
+            pause: Pause::default(),
+            doubt: Doubt::default(),
+            metrics: SinkMetrics::new(&config.name, shared.sink, slot),
+            last_timestamp_ms: BTreeMap::new(),
+            epoch_shown: 0,
+            awaited: (Vec::new(), RANGE_PATIENCE.0),
+            shared,
+        })
+    }
+
+    /// Loads until the sink stops, or a bounded run is over. Errors: see [`WorkerError`]; the positions tell then what is to be read again.
+    pub fn run(&mut self) -> Result<(), WorkerError> {
+        self.shared.status.worker_ready(self.slot);
+        while !self.shared.stop.load(Ordering::Acquire) {
+            self.shared.status.worker_turned(self.slot);
+            if self.coordinator.phase() == Phase::Lost {
+                self.recover()?;
+                continue;
+            }
+            if self.source.is_through(&self.coordinator)? {
+                return Ok(());
+            }
+            self.batch.clear();
+            if let Some(trigger) = self.read()? {
+                self.source.same_topic_after_silence()?;
+                self.fill_up()?;
+                self.load_batch(trigger)?;
+            }
+            self.sink.leave();
+            self.observe()?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the group.
+    pub fn close(self, timeout: Duration) {
+        self.source.close(timeout);
+    }
+
+    /// Reads a batch. Of a long one the sink gets what is here from time to time, so that its database works on that while the
+    /// rest is read.
+    fn read(&mut self) -> Result<Option<Trigger>, WorkerError> {
+        let limits = self.shared.limits;
+        self.starting = Duration::ZERO;
+        // A pace counts the records of each call.
+        let has_pace = self.shared.bounds.as_ref().is_some_and(|bounds| bounds.pace().is_some());
+        if has_pace || !self.sink.starts_early() {
+            return Ok(self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut self.batch)?);
+        }
+        let (part, mut patience) = (limits.records.div_ceil(PARTS), PATIENCE);
+        loop {
+            let until = BatchLimits { records: (self.batch.len() + part).min(limits.records), ..limits };
+            let trigger = self.source.poll_batch(&mut self.coordinator, until, patience, &mut self.batch)?;
+            if trigger != Some(Trigger::Records) || self.batch.len() >= limits.records {
+                return Ok(trigger);
+            }
+            let began = Instant::now();
+            self.sink.start(&self.batch);
+            self.starting += began.elapsed();
+            // Without what the sink took: where its database is slow, batches would be short.
+            let reading = self.batch.since().map_or(Duration::ZERO, |since| since.elapsed());
+            patience = limits.wait.saturating_sub(reading.saturating_sub(self.starting));
+        }
+    }
+
+    /// Reads ranges to their ends that must be written again as a whole, and meanwhile nothing else: so the batch grows by no
+    /// more than these. Of which no more comes for a while, that is put back, and the other partitions go on.
+    fn fill_up(&mut self) -> Result<(), WorkerError> {
+        let mut short = self.sink.short(self.coordinator.batch_ends());
+        if short.is_empty() {
+            self.awaited = (Vec::new(), RANGE_PATIENCE.0);
+            return Ok(());
+        }
+        self.source.read_only(&short);
+        let mut came = Instant::now();
+        while !short.is_empty() && !self.shared.stop.load(Ordering::Acquire) {
+            self.shared.status.worker_turned(self.slot);
+            let limits = self.shared.limits;
+            let (records, bytes) = (self.batch.len() + limits.records, self.batch.bytes() + limits.bytes);
+            let before: Vec<_> = short.iter().map(|one| self.coordinator.batch_ends().get(one).copied()).collect();
+            let limits = BatchLimits { records, bytes, ..limits };
+            self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut self.batch)?;
+            let after = short.iter().map(|one| self.coordinator.batch_ends().get(one).copied());
+            if !after.eq(before) {
+                came = Instant::now();
+            }
+            short = self.sink.short(self.coordinator.batch_ends());
+            if came.elapsed() > self.awaited.1 {
+                self.awaits(&short);
+                break;
+            }
+        }
+        self.coordinator.put_back(&short);
+        self.batch.forget(&short);
+        Ok(self.source.read_all_on(&self.coordinator)?)
+    }
+
+    /// Says, once, that ranges have to wait, and has more patience the next time.
+    fn awaits(&mut self, partitions: &[Partition]) {
+        let (known, patience) = &mut self.awaited;
+        *patience = (*patience * 2).min(RANGE_PATIENCE.1);
+        if known == partitions {
+            return;
+        }
+        *known = partitions.to_vec();
+        let (pipeline, sink, topic) = (&self.shared.config.name, self.shared.sink, self.source.topic());
+        tracing::warn!(
+            %pipeline, sink, topic, ?partitions,
+            "of a range that was begun and must be written again as a whole, the last records do not come: it waits for them"
+        );
+    }
+
+    /// One batch, written with its positions or aborted.
+    fn load_batch(&mut self, trigger: Trigger) -> Result<(), WorkerError> {
+        let starts: BTreeMap<Partition, NextOffset> = self.coordinator.positions().clone();
+        let Some(open) = self.coordinator.begin() else { return Ok(()) };
+        for (&partition, &end) in open.offsets() {
+            self.batch.cover(partition, starts.get(&partition).copied().unwrap_or(end), end);
+        }
+        let began = Instant::now();
+        let written = learn(&mut self.schemas, self.sink.as_mut(), &mut self.batch).and_then(|()| {
+            let tell = || self.shared.status.worker_turned(self.slot);
+            let mut desk = Desk::new(&self.source, &mut self.letters, &tell);
+            self.sink.write(&self.batch, &mut desk)
+        });
+        match written {
+            Ok(written) => {
+                self.coordinator.committed(open);
+                self.pause = Pause::default();
+                self.doubt.none();
+                for row in self.batch.rows() {
+                    if let Some(ms) = row.timestamp_ms {
+                        self.last_timestamp_ms.insert(row.partition, ms);
+                    }
+                }
+                let spent = self.starting + began.elapsed();
+                self.metrics.written(&written, &self.letters.confirm(), trigger, spent);
+                Ok(())
+            }
+            Err(error) => {
+                self.coordinator.given_up(open);
+                self.letters.forget();
+                // What was started holds a lock on the table, also through a pause.
+                self.sink.leave();
+                self.give_up(error)
+            }
+        }
+    }
+
+    fn give_up(&mut self, error: LoadError) -> Result<(), WorkerError> {
+        let error = self.doubt.judge(error);
+        let LoadError::Again { class, message } = error else { return Err(WorkerError::Refused(error.to_string())) };
+        self.metrics.retried(class);
+        match class {
+            // Nothing to wait for: the sink itself has the answer.
+            Class::Moved | Class::Unknown => {
+                let (pipeline, sink) = (&self.shared.config.name, self.shared.sink);
+                tracing::warn!(%pipeline, sink, "batch aborted, re-reading offsets: {message}");
+                Ok(())
+            }
+            Class::Transient | Class::Resource | Class::Authentication => self.wait(&message),
+        }
+    }
+
+    /// Asks the sink where it stands, for as long as it takes, and reads again from there.
+    fn recover(&mut self) -> Result<(), WorkerError> {
+        while !self.shared.stop.load(Ordering::Acquire) {
+            match self.source.rewind_sink(&self.coordinator) {
+                Ok(positions) => {
+                    if self.coordinator.rewound(&positions).is_empty() {
+                        self.shared.status.worker_ready(self.slot);
+                        return Ok(());
+                    }
+                }
+                Err(error @ SourceError::Refused(_)) => return Err(error.into()),
+                Err(SourceError::Transient(message)) => self.wait(&message)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits, in the group and without reading: memory stays flat and nobody else is held up.
+    fn wait(&mut self, message: &str) -> Result<(), WorkerError> {
+        let length = self.pause.longer();
+        self.shared.status.worker_waits(self.slot, message);
+        let (pipeline, sink) = (&self.shared.config.name, self.shared.sink);
+        tracing::warn!(%pipeline, sink, worker = self.slot, retry_in_ms = length.as_millis(), "{message}");
+        let end = Instant::now() + length;
+        while !self.shared.stop.load(Ordering::Acquire) && Instant::now() < end {
+            self.source.wait_in_group(&mut self.coordinator, Duration::from_millis(200))?;
+            self.show_figures();
+        }
+        Ok(())
+    }
+
+    /// Metrics and the slow checks, between batches.
+    fn observe(&mut self) -> Result<(), WorkerError> {
+        match self.show_figures() {
+            Some(true) => self.shared.status.worker_ready(self.slot),
+            Some(false) => self.shared.status.worker_waits(self.slot, "no broker can be reached"),
+            None => {}
+        }
+        Ok(self.source.same_topic_still()?)
+    }
+
+    /// Shows partitions, pending ranges and lag, also while the sink waits; whether a broker can be reached, when there is news.
+    fn show_figures(&mut self) -> Option<bool> {
+        let positions = self.coordinator.positions();
+        if self.coordinator.epoch() != self.epoch_shown {
+            self.epoch_shown = self.coordinator.epoch();
+            self.metrics.rebalanced(positions);
+            self.last_timestamp_ms.retain(|partition, _| positions.contains_key(partition));
+        }
+        if let Some(since) = self.sink.pending() {
+            self.metrics.pending(&since, positions);
+        }
+        let statistics = self.source.take_statistics()?;
+        let settled = self.coordinator.phase() == Phase::Ready;
+        let progress = Progress { positions, last_timestamp_ms: &self.last_timestamp_ms, settled };
+        self.metrics.statistics(&statistics, self.source.topic(), &progress);
+        Some(self.source.in_touch())
+    }
+}
+
+/// Has the sink prepare for the subject's newest schema, so that a table that does not fit is told of before the first row.
+/// A registry that does not answer, or does not know the subject yet, is no reason to wait.
+fn learn_latest(schemas: &mut Schemas, sink: &mut dyn Sink, subject: &str) -> Result<(), WorkerError> {
+    let Some((id, shape)) = schemas.latest(subject).map_err(worker_error)? else { return Ok(()) };
+    sink.learn(id, &shape).map_err(worker_error)?;
+    schemas.learnt(id);
+    Ok(())
+}
+
+pub(super) fn worker_error(error: LoadError) -> WorkerError {
+    match error {
+        LoadError::Refused(message) | LoadError::Misfit(message) => WorkerError::Refused(message),
+        LoadError::Again { message, .. } => WorkerError::Transient(message),
+    }
+}
+
+/// Has the sink prepare for schemas that the batch brings for the first time.
+fn learn(schemas: &mut Schemas, sink: &mut dyn Sink, batch: &mut Batch) -> Result<(), LoadError> {
+    // All are asked for before any is waited for, so that several of which the registry has none take no longer than one.
+    let found: Vec<_> = batch.schema_ids().into_iter().map(|id| (id, schemas.get(id))).collect();
+    for (id, schema) in found {
+        match schema? {
+            Schema::Known => {}
+            Schema::New(shape) => {
+                sink.learn(id, &shape)?;
+                schemas.learnt(id);
+            }
+            Schema::Missing => batch.refuse_schema(id, &Why::UnknownSchema),
+        }
+    }
+    Ok(())
+}
