@@ -133,7 +133,7 @@ fn main() -> ExitCode {
     crash::leave_nothing();
     allocator::give_back_large_blocks();
     match Cli::parse().command {
-        Command::Run(args) => daemon::run(&args.sources()),
+        Command::Run(args) => daemon::run(&args.sources(), check::contradictions),
         Command::Check(args) => {
             let wanted =
                 check::Wanted { online: args.online, json: args.json, data_flow: args.data_flow, ddl: args.ddl };

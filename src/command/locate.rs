@@ -18,7 +18,8 @@ use crate::command::places::{Databases, PlacesError, print};
 use crate::config::PlaceConfig;
 use crate::pipeline::press::event::ClientIp;
 use crate::place::{
-    Chain, Coarsening, FragmentCache, Gazetteer, Geocoder, Lookup, Place, PlaceError, PlaceKey, Places, chain,
+    Chain, Coarsening, FragmentCache, Gazetteer, GazetteerFiles, Geocoder, Lookup, Place, PlaceError, PlaceKey, Places,
+    chain,
 };
 
 /// `pressline locate`.
@@ -141,10 +142,10 @@ enum Answer {
 /// Shows the answers; false where something was no address. Errors: see [`PlacesError`].
 pub fn run(args: &LocateArgs) -> Result<bool, PlacesError> {
     let settings = args.databases.settings()?;
-    let coarsening = settings.coarsening();
+    let coarsening = Coarsening::from(&settings);
     let paths = settings.paths();
     let places = if coarsening.min_addresses > 0 { Places::open_counted(&paths)? } else { Places::open(&paths)? };
-    let gazetteer = settings.gazetteer.files().map(|files| Gazetteer::open(&files));
+    let gazetteer = GazetteerFiles::named(&settings.gazetteer).map(|files| Gazetteer::open(&files));
     let gazetteer = gazetteer.transpose().map_err(|error| PlacesError::Gazetteer(error.to_string()))?;
     let (geocoder, _runtime) = args.geocoder(&settings)?.unzip();
     let chain = Chain::uncounted(gazetteer.map(Arc::new), geocoder);

@@ -13,8 +13,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::command::generate::events::{Events, Unreadable};
-use crate::config::connection::{Connected, Connection, ConnectionError};
 use crate::kafka::client::{METADATA_TIMEOUT, Role, topic_layout};
+use crate::kafka::connection::{Connected, Connection, ConnectionError};
 use crate::runtime::terminal::counted;
 
 /// How long what is queued may take to be acknowledged at the end.

@@ -19,7 +19,7 @@ use crate::pipeline::press::decode::{Decoder, Limits};
 use crate::pipeline::press::encode::{Encoder, HEADER_BYTES};
 use crate::pipeline::press::enrich::{Enricher, LookupOutcome};
 use crate::pipeline::press::event::{Actions, Press};
-use crate::place::{Chain, FragmentCache, Gazetteer, Places};
+use crate::place::{Chain, Coarsening, FragmentCache, Gazetteer, GazetteerFiles, Places};
 use crate::runtime::terminal::counted;
 
 /// `pressline try`.
@@ -113,10 +113,10 @@ impl Trial {
         let Shape::Record(fields) = shape else {
             return Err(PlacesError::Which("output.schema: expected a record".into()));
         };
-        let coarsening = config.place.coarsening();
+        let coarsening = Coarsening::from(&config.place);
         let paths = config.place.paths();
         let places = if coarsening.min_addresses > 0 { Places::open_counted(&paths)? } else { Places::open(&paths)? };
-        let gazetteer = config.place.gazetteer.files().map(|files| Gazetteer::open(&files));
+        let gazetteer = GazetteerFiles::named(&config.place.gazetteer).map(|files| Gazetteer::open(&files));
         let gazetteer = gazetteer.transpose().map_err(|error| PlacesError::Gazetteer(error.to_string()))?;
         let chain = Chain::uncounted(gazetteer.map(Arc::new), None);
         let cache = Arc::new(FragmentCache::new(1_000));

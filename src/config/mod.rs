@@ -7,7 +7,6 @@
 //! Layers, later ones win: `pressline.toml` (shared by all pipelines), the pipeline's own file, environment
 //! variables `PRESSLINE__SECTION__KEY`, `--set section.key=value`. See [`load`].
 
-pub mod connection;
 pub mod finding;
 
 pub mod load;
@@ -21,7 +20,6 @@ pub(crate) mod validate;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use figment::value::magic::RelativePathBuf;
 use serde::{Deserialize, Serialize};
@@ -435,18 +433,6 @@ pub const REPLAYS: &str = "replay.";
 
 fn or_default(set: &str, default: impl FnOnce() -> String) -> String {
     if set.is_empty() { default() } else { set.to_string() }
-}
-
-impl BatchConfig {
-    /// The same for the source.
-    pub fn limits(&self) -> crate::kafka::consumer::BatchLimits {
-        crate::kafka::consumer::BatchLimits {
-            records: self.max_records,
-            by_partition: false,
-            bytes: self.max_bytes,
-            wait: Duration::from_millis(self.max_wait_ms),
-        }
-    }
 }
 
 /// Values of a property table after flattening: `fetch.min.bytes` → text.

@@ -6,8 +6,6 @@ use std::time::Duration;
 use figment::value::magic::RelativePathBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::place::{Coarsening, GazetteerFiles};
-
 /// `[place]`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -79,12 +77,6 @@ impl PlaceConfig {
         self.files.iter().map(RelativePathBuf::relative).collect()
     }
 
-    /// How exactly places are told.
-    pub fn coarsening(&self) -> Coarsening {
-        let round_coordinates = Some(self.round_coordinates).filter(|degrees| *degrees > 0.0);
-        Coarsening { min_addresses: self.min_addresses, round_coordinates }
-    }
-
     /// Pause between looks at the files, unless they are read again at SIGHUP only.
     pub fn poll(&self) -> Option<Duration> {
         Some(Duration::from_secs(self.poll_seconds)).filter(|pause| !pause.is_zero())
@@ -101,19 +93,6 @@ pub struct GazetteerConfig {
     pub subdivisions: Option<RelativePathBuf>,
     /// `countryInfo.txt`.
     pub countries: Option<RelativePathBuf>,
-}
-
-impl GazetteerConfig {
-    /// The files as paths from here; none where none is named.
-    pub fn files(&self) -> Option<GazetteerFiles> {
-        let path = |file: &Option<RelativePathBuf>| file.as_ref().map(RelativePathBuf::relative);
-        let files = GazetteerFiles {
-            cities: path(&self.cities),
-            subdivisions: path(&self.subdivisions),
-            countries: path(&self.countries),
-        };
-        (files != GazetteerFiles::default()).then_some(files)
-    }
 }
 
 /// `[place.geocoder]`: a server with Nominatim's `/search`. It is told names of countries, subdivisions and cities, never

@@ -16,7 +16,6 @@ use tokio::task::JoinSet;
 use tracing_log::AsLog;
 use tracing_subscriber::EnvFilter;
 
-use crate::command::check;
 use crate::config::finding::Finding;
 use crate::config::load::{Loaded, Sources};
 use crate::config::sink::LoadConfig;
@@ -36,8 +35,13 @@ const STOP_WITHIN: Duration = Duration::from_secs(8);
 /// Exit code when another process uses the same transactional id.
 const FENCED: u8 = 3;
 
+/// What `pressline check` finds in one pipeline without any file or server, and what must not run.
+pub type Contradictions = fn(&Path, &PipelineConfig) -> Vec<Finding>;
+
 /// Runs every pipeline that can be run, until all have ended or a signal comes.
-pub fn run(sources: &Sources) -> ExitCode {
+///
+/// `contradictions` gives what in a pipeline's settings must not run.
+pub fn run(sources: &Sources, contradictions: Contradictions) -> ExitCode {
     let loaded = match crate::config::load::load(sources) {
         Ok(loaded) => loaded,
         Err(findings) => return refuse(&findings),
@@ -47,7 +51,7 @@ pub fn run(sources: &Sources) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let code = match runtime() {
-        Ok(runtime) => runtime.block_on(run_loaded(loaded)),
+        Ok(runtime) => runtime.block_on(run_loaded(loaded, contradictions)),
         Err(message) => {
             eprintln!("error: {message}");
             1
@@ -95,12 +99,12 @@ pub fn init_log(config: &LogConfig) -> Result<(), String> {
     tracing_log::LogTracer::builder().with_max_level(most).init().map_err(|error| error.to_string())
 }
 
-async fn run_loaded(loaded: Loaded) -> u8 {
+async fn run_loaded(loaded: Loaded, contradictions: Contradictions) -> u8 {
     let Loaded { process, pipelines, loads } = loaded;
     let mut broken = Vec::new();
     let mut relays = Vec::new();
     for (file, pipeline) in pipelines {
-        let pipeline = pipeline.and_then(|config| match check::contradictions(&file, &config) {
+        let pipeline = pipeline.and_then(|config| match contradictions(&file, &config) {
             none if none.is_empty() => Ok(config),
             findings => Err(findings),
         });

@@ -3,9 +3,11 @@
 pub mod advice;
 pub mod circuit_breaker;
 pub mod client;
+pub mod connection;
 pub mod consumer;
 pub mod coordinator;
 pub mod dead_letter;
+pub mod lag;
 pub mod producer;
 pub mod replay_range;
 pub mod topic_id;

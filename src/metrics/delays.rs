@@ -13,7 +13,7 @@ static PIPELINES: Mutex<BTreeMap<String, Arc<Delays>>> = Mutex::new(BTreeMap::ne
 
 /// One pipeline's delays.
 #[derive(Default)]
-pub(super) struct Delays {
+pub struct Delays {
     /// How many, by the first of [`SECONDS`] that is not below them; the last are above all.
     buckets: [AtomicU64; SECONDS.len() + 1],
     /// Milliseconds in all; below 0 where clocks differ.
@@ -22,13 +22,13 @@ pub(super) struct Delays {
 
 impl Delays {
     /// Those of a pipeline, shared by its workers.
-    pub(super) fn of(pipeline: &str) -> Arc<Delays> {
+    pub fn of(pipeline: &str) -> Arc<Delays> {
         let mut pipelines = PIPELINES.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(pipelines.entry(pipeline.to_owned()).or_default())
     }
 
     /// Adds the time from each of these until `now_ms`.
-    pub(super) fn record(&self, now_ms: i64, timestamps_ms: &[i64]) {
+    pub fn record(&self, now_ms: i64, timestamps_ms: &[i64]) {
         let bounds_ms = SECONDS.map(|seconds| (seconds * 1000.0) as i64);
         let (mut counts, mut sum) = ([0u64; SECONDS.len() + 1], 0i64);
         for timestamp in timestamps_ms {
@@ -60,7 +60,7 @@ impl Delays {
 }
 
 /// Adds every pipeline's to the page.
-pub(super) fn render(page: &mut String) {
+pub fn render(page: &mut String) {
     let pipelines = PIPELINES.lock().unwrap_or_else(PoisonError::into_inner);
     if pipelines.is_empty() {
         return;

@@ -9,7 +9,7 @@ use super::{ALL, Kind, PROCESS_CPU, PROCESS_MEMORY, delays};
 
 /// The value of a gauge whose series ends: the recorder cannot forget one that it was told of, so the page leaves it out
 /// until it has a number again.
-pub(super) const ENDED: f64 = f64::NAN;
+pub const ENDED: f64 = f64::NAN;
 
 /// Every series in Prometheus' text format, with memory and CPU time of the process as they are now.
 pub fn render(handle: &PrometheusHandle) -> String {

@@ -23,12 +23,10 @@ use crate::place::reload;
 use crate::place::reload::Follower;
 use crate::place::{Chain, Gazetteer, GazetteerFiles, Geocoder, Stock};
 use crate::runtime::status::Status;
-use crate::runtime::supervise::{Ending, Team, WorkerError, supervise};
+use crate::runtime::supervise::{CLOSE_TIMEOUT, Ending, Team, WorkerError, supervise};
 
 /// Places kept as ready-made fragments: all that a busy day sees, in a few MB.
 const CACHED_PLACES: usize = 100_000;
-/// How long a worker may take to leave its group.
-pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Sets of GeoIP databases that are open: pipelines with the same files share them, at tens of megabytes each.
 #[derive(Default)]
@@ -213,7 +211,7 @@ async fn read_materials(config: &PipelineConfig, library: &Library, status: &Sta
 
 /// The steps of the place lookup behind the databases.
 async fn open_chain(config: &PipelineConfig, library: &Library) -> Result<Chain, String> {
-    let gazetteer = match config.place.gazetteer.files() {
+    let gazetteer = match GazetteerFiles::named(&config.place.gazetteer) {
         Some(files) => Some(library.gazetteer(files).await?),
         None => None,
     };

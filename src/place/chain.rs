@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::gazetteer::Level;
 use super::{FragmentCache, Gazetteer, Geocoder, Place, PlaceKey};
-use crate::metrics::ChainMetrics;
+use crate::place::metrics::ChainMetrics;
 
 /// What can fill in a part of a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -2,6 +2,7 @@
 //! coordinates may be rounded.
 
 use super::{Place, PlaceError, PlaceKey, Places};
+use crate::config::PlaceConfig;
 
 /// How exactly a place may be told. The default tells what the database has.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -11,6 +12,13 @@ pub struct Coarsening {
     pub min_addresses: u64,
     /// Degrees that latitude and longitude are rounded to; none: as they are.
     pub round_coordinates: Option<f64>,
+}
+
+impl From<&PlaceConfig> for Coarsening {
+    fn from(config: &PlaceConfig) -> Self {
+        let round_coordinates = Some(config.round_coordinates).filter(|degrees| *degrees > 0.0);
+        Self { min_addresses: config.min_addresses, round_coordinates }
+    }
 }
 
 impl Coarsening {

@@ -15,6 +15,7 @@ mod gazetteer;
 mod geocoder;
 mod granularity;
 mod iso3166;
+mod metrics;
 mod report;
 
 use std::net::{IpAddr, Ipv4Addr};

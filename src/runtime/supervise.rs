@@ -8,7 +8,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, watch};
 
-use crate::kafka::consumer::SourceError;
 use crate::metrics;
 use crate::runtime::status::Status;
 
@@ -16,6 +15,9 @@ use crate::runtime::status::Status;
 const RESTART_PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// Longest pause between attempts to recover.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How long a worker may take to leave its group.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Why a worker ended.
 #[derive(Debug, thiserror::Error)]
@@ -29,15 +31,6 @@ pub enum WorkerError {
     /// May pass by itself: the worker is started again after a pause.
     #[error("{0}")]
     Transient(String),
-}
-
-impl From<SourceError> for WorkerError {
-    fn from(error: SourceError) -> Self {
-        match error {
-            SourceError::Refused(message) => Self::Refused(message),
-            SourceError::Transient(message) => Self::Transient(message),
-        }
-    }
 }
 
 /// How a team ended.

@@ -14,6 +14,7 @@ pub mod postgres;
 mod batch;
 mod columns;
 mod dead_letters;
+mod metrics;
 mod refusal;
 mod schemas;
 mod sink;

@@ -9,13 +9,13 @@ use tokio::sync::watch;
 
 use super::worker::{MakeSink, Shared, Worker};
 use crate::avro::registry::Registry;
-use crate::command::offsets::Part;
 use crate::config::MemoryShare;
 use crate::config::sink::{LoadConfig, SinkBatchConfig, SinkConsumerConfig};
+use crate::kafka::advice::Part;
 use crate::kafka::consumer::{BatchLimits, SinkPositions};
 use crate::kafka::replay_range::{Bounds, Overlap};
-use crate::pipeline::start::CLOSE_TIMEOUT;
 use crate::runtime::status::Status;
+use crate::runtime::supervise::CLOSE_TIMEOUT;
 use crate::runtime::supervise::{Ending, Team, WorkerError, supervise};
 use crate::sink::clickhouse::sink as clickhouse;
 use crate::sink::postgres::sink as postgres;

@@ -11,17 +11,18 @@ use tokio::runtime::Handle;
 use super::schemas::{Schema, Schemas};
 use super::{Batch, Class, DeadLetters, Desk, Doubt, LoadError, Sink, Why};
 use crate::avro::registry::Registry;
-use crate::command::offsets::{Advice, Part};
 use crate::config::MemoryShare;
 use crate::config::sink::{LoadConfig, SinkConsumerConfig};
+use crate::kafka::advice::{Advice, Part};
 use crate::kafka::consumer::{
     BatchLimits, Floor, Intake, Keeper, SinkPositions, Source, SourceError, SourceOptions, Trigger,
 };
 use crate::kafka::coordinator::{Coordinator, NextOffset, Partition, Phase};
+use crate::kafka::lag::Progress;
 use crate::kafka::replay_range::Bounds;
-use crate::metrics::{Progress, SinkMetrics};
 use crate::runtime::status::Status;
 use crate::runtime::supervise::{Pause, WorkerError};
+use crate::sink::metrics::SinkMetrics;
 
 /// How long a poll waits for the first record before the worker looks after other things.
 const PATIENCE: Duration = Duration::from_millis(500);

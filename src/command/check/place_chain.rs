@@ -13,7 +13,7 @@ const PUBLIC_SERVER: (&str, f64) = ("nominatim.openstreetmap.org", 1.0);
 
 /// Checks gazetteer and geocoder of a pipeline; asks nobody.
 pub fn check(subject: &Subject<'_>, report: &mut Report) {
-    if let Some(files) = subject.config.place.gazetteer.files() {
+    if let Some(files) = GazetteerFiles::named(&subject.config.place.gazetteer) {
         gazetteer(subject, &files, report);
     }
     if let Some(config) = &subject.config.place.geocoder {

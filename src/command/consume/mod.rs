@@ -14,7 +14,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 
 use crate::avro::registry::{Registry, RegistryError};
-use crate::config::connection::{Connection, ConnectionError};
+use crate::kafka::connection::{Connection, ConnectionError};
 use decode::{Decoder, FromRegistry, Schemas};
 use text::Style;
 

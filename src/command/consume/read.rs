@@ -9,8 +9,8 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{ConsumeArgs, ConsumeError, LAST, Start};
-use crate::config::connection::Connected;
 use crate::kafka::client::{METADATA_TIMEOUT, Role, topic_layout};
+use crate::kafka::connection::Connected;
 
 /// How long one poll waits, and so how late a signal is noticed at most.
 const POLL: Duration = Duration::from_millis(200);

@@ -20,7 +20,7 @@ pub use malformed::Malformed;
 pub use presses::{Kind, Made, Presses, Recipe};
 pub use send::Summary;
 
-use crate::config::connection::{Connection, ConnectionError};
+use crate::kafka::connection::{Connection, ConnectionError};
 
 /// Events per second where neither a rate nor a count is given.
 const GENTLE_RATE: f64 = 100.0;

@@ -17,8 +17,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::{GenerateError, Kind, Made, Pace, Presses};
-use crate::config::connection::Connected;
 use crate::kafka::client::Role;
+use crate::kafka::connection::Connected;
 use crate::runtime::terminal::{Bar, counted};
 
 /// How often progress is told on a terminal.

@@ -9,8 +9,8 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::{GenerateArgs, GenerateError};
-use crate::config::connection::Connected;
 use crate::kafka::client::{METADATA_TIMEOUT, Role, TopicLayout, topic_layout};
+use crate::kafka::connection::Connected;
 use crate::runtime::terminal::counted;
 
 /// A topic that was made is not known to every broker at once.

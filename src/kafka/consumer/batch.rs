@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rdkafka::message::{BorrowedMessage, Message};
 
-use crate::config::MemoryShare;
+use crate::config::{BatchConfig, MemoryShare};
 use crate::kafka::coordinator::Partition;
 
 /// Where polled records go: the relay keeps them in librdkafka's memory, the load copies their bytes.
@@ -38,6 +38,17 @@ pub struct BatchLimits {
     pub bytes: usize,
     /// From the first record on.
     pub wait: Duration,
+}
+
+impl From<&BatchConfig> for BatchLimits {
+    fn from(config: &BatchConfig) -> Self {
+        Self {
+            records: config.max_records,
+            by_partition: false,
+            bytes: config.max_bytes,
+            wait: Duration::from_millis(config.max_wait_ms),
+        }
+    }
 }
 
 impl BatchLimits {

@@ -32,12 +32,13 @@ use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::command::offsets::Advice;
+use crate::kafka::advice::Advice;
 use crate::kafka::client;
 use crate::kafka::client::METADATA_TIMEOUT;
 use crate::kafka::coordinator::{Coordinator, NextOffset, Partition, Take};
 use crate::kafka::replay_range::{Bounds, Tally};
 use crate::kafka::topic_id::TopicId;
+use crate::runtime::supervise::WorkerError;
 pub use batch::{Batch, BatchLimits, Intake, Trigger};
 use committed::{commit, known_committed, offsets_with_notes};
 pub use committed_watermark::Floor;
@@ -61,6 +62,15 @@ pub enum SourceError {
     /// It may pass by itself: make a new consumer after a while.
     #[error("{0}")]
     Transient(String),
+}
+
+impl From<SourceError> for WorkerError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Refused(message) => Self::Refused(message),
+            SourceError::Transient(message) => Self::Transient(message),
+        }
+    }
 }
 
 /// What the group coordinator did to us.

@@ -8,8 +8,8 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::{Floor, Keeper, SESSION_TIMEOUT, Source, SourceContext, SourceError};
-use crate::command::offsets::Advice;
 use crate::config::KafkaConfig;
+use crate::kafka::advice::Advice;
 use crate::kafka::client;
 use crate::kafka::client::{METADATA_TIMEOUT, Probe, Role};
 use crate::kafka::replay_range::Bounds;

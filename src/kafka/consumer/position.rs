@@ -10,8 +10,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::committed::{believed, commit, known_committed, note, offsets_with_notes};
 use super::{Assigned, Assignment, Keeper, SinkPositions, SourceContext, SourceError};
-use crate::command::offsets::Part;
 use crate::config::StartPolicy;
+use crate::kafka::advice::Part;
 use crate::kafka::client;
 use crate::kafka::client::{METADATA_TIMEOUT, TopicLayout};
 use crate::kafka::coordinator::{CommittedOffset, NextOffset, Partition, Start, decide_start};

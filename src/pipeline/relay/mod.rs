@@ -3,6 +3,7 @@
 
 #[cfg(feature = "mutants")]
 mod leak;
+pub mod metrics;
 mod stages;
 
 use std::collections::BTreeMap;
@@ -13,20 +14,21 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rdkafka::message::Message;
 
 use self::stages::{Stages, timestamp_ms};
-use crate::command::offsets::{Advice, Part};
 use crate::config::{Delivery, MemoryShare, PipelineConfig};
+use crate::kafka::advice::{Advice, Part};
 use crate::kafka::circuit_breaker::{Brake, Tripped};
-use crate::kafka::consumer::{Batch, Floor, Keeper, Source, SourceError, SourceOptions, Trigger};
+use crate::kafka::consumer::{Batch, BatchLimits, Floor, Keeper, Source, SourceError, SourceOptions, Trigger};
 use crate::kafka::coordinator::{Coordinator, OpenTransaction, Partition, Phase};
 use crate::kafka::dead_letter::Reject;
+use crate::kafka::lag::Progress;
 use crate::kafka::producer::{Cause, Committed, OutputRecord, TransactionError, Writer};
 use crate::kafka::replay_range::Bounds;
-use crate::metrics::{Progress, WorkerMetrics};
 use crate::pipeline::press::decode::{Decoder, Limits};
 use crate::pipeline::press::encode::Encoder;
 use crate::pipeline::press::enrich::{Caches, Enricher};
 use crate::pipeline::press::event::Actions;
-use crate::place::{Chain, Stock};
+use crate::pipeline::relay::metrics::WorkerMetrics;
+use crate::place::{Chain, Coarsening, Stock};
 use crate::runtime::status::Status;
 use crate::runtime::supervise::{Pause, WorkerError, sleep_unless};
 
@@ -104,7 +106,7 @@ impl Worker {
         let limits = Limits { max_record_bytes: config.source.max_record_bytes, max_depth: config.source.max_depth };
         let decoder = Decoder::new(limits, Arc::clone(&shared.actions));
         let (caches, encoder) = (Arc::clone(&shared.caches), Arc::clone(&shared.encoder));
-        let enricher = Enricher::following(shared.places.subscribe(), caches, encoder, config.place.coarsening())
+        let enricher = Enricher::following(shared.places.subscribe(), caches, encoder, Coarsening::from(&config.place))
             .with_chain(Arc::clone(&shared.chain));
         let brake = Brake::new(config.dead_letter.max_dead_share, config.dead_letter.window);
         let stages = Stages::new(decoder, enricher, Arc::clone(&shared.encoder), brake);
@@ -139,7 +141,7 @@ impl Worker {
             self.stages.enricher.refresh();
             self.stages.refreshed += turned.elapsed();
             self.stages.tagged = self.shared.config.place.build_header || self.shared.tag_stale.load(Ordering::Relaxed);
-            let limits = self.shared.config.batch.limits().within(self.shared.memory);
+            let limits = BatchLimits::from(&self.shared.config.batch).within(self.shared.memory);
             let mut batch = Batch::default();
             let polled = self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut batch)?;
             if let Some(trigger) = polled {

@@ -20,11 +20,11 @@ use crate::kafka::dead_letter;
 use crate::kafka::dead_letter::{Reject, header};
 use crate::kafka::producer::{OutputRecord, TransactionError};
 use crate::kafka::replay_range::Tally;
-use crate::metrics::BatchCounts;
 use crate::pipeline::press::decode::Decoder;
 use crate::pipeline::press::encode::Encoder;
 use crate::pipeline::press::enrich::{BUILD_HEADER, Enricher};
 use crate::pipeline::press::event::{ClientIp, Press, PressBody};
+use crate::pipeline::relay::metrics::BatchCounts;
 use crate::place::Lookup;
 
 /// Records that go through a stage together: few enough that what is known of them stays in the processor's inner cache.

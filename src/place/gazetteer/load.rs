@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use figment::value::magic::RelativePathBuf;
+
 use super::super::iso3166::fold;
 use super::table::{Column, GazetteerError, Row, each_row};
 use super::{ALTERNATE, Area, City, Country, Gazetteer, NO_ZONE, NONE, Seat, area, keys_of_subdivision, name_hash};
+use crate::config::GazetteerConfig;
 
 /// Cities that are taken; cities500.txt has 235,000.
 const MOST_CITIES: usize = 2_000_000;
@@ -50,6 +53,19 @@ pub struct GazetteerFiles {
     pub subdivisions: Option<PathBuf>,
     /// `countryInfo.txt`.
     pub countries: Option<PathBuf>,
+}
+
+impl GazetteerFiles {
+    /// The configured files as paths from here; none where none is named.
+    pub fn named(config: &GazetteerConfig) -> Option<Self> {
+        let path = |file: &Option<RelativePathBuf>| file.as_ref().map(RelativePathBuf::relative);
+        let files = Self {
+            cities: path(&config.cities),
+            subdivisions: path(&config.subdivisions),
+            countries: path(&config.countries),
+        };
+        (files != Self::default()).then_some(files)
+    }
 }
 
 impl Gazetteer {

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{FragmentCache, Place, PlaceKey};
 use crate::config::GeocoderConfig;
-use crate::metrics::GeocoderMetrics;
+use crate::place::metrics::GeocoderMetrics;
 
 pub use answer::Answer;
 use answer::Point;

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use tokio::runtime::Handle;
 
-use crate::command::offsets::{Advice, Part};
 use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig};
+use crate::kafka::advice::{Advice, Part};
 use crate::kafka::consumer::{Assigned, Assignment, SinkPositions, SourceError};
 use crate::kafka::coordinator::{NextOffset, OffsetNote, Partition, Pending};
 use crate::kafka::replay_range::Overlap;

@@ -8,7 +8,7 @@ use super::connection::Connection;
 use super::copy::Transaction;
 use super::error::{Class, PgError};
 use super::name::{TableName, quote_name, quote_text};
-use crate::command::offsets::{Advice, Part};
+use crate::kafka::advice::{Advice, Part};
 use crate::kafka::coordinator::Partition;
 use crate::testing::fail_point;
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::avro::Shape;
-use crate::command::offsets::{Advice, Part};
 use crate::config::finding::sentences;
 use crate::config::sink::{LoadConfig, PostgresConfig};
+use crate::kafka::advice::{Advice, Part};
 use crate::kafka::consumer::{Assignment, SinkPositions, SinkStep, Source, SourceError};
 use crate::kafka::coordinator::{NextOffset, Partition, Pending};
 use crate::kafka::replay_range::Tally;

@@ -6,9 +6,8 @@ use std::time::SystemTime;
 use ::metrics::{Gauge, Label, gauge};
 use rdkafka::statistics::{Partition as Reader, Topic};
 
-use super::page::ENDED;
-use super::unix_seconds;
 use crate::kafka::coordinator::{NextOffset, Partition};
+use crate::metrics::{ENDED, unix_seconds};
 
 /// How far a worker is.
 pub struct Progress<'a> {
@@ -21,7 +20,7 @@ pub struct Progress<'a> {
 }
 
 /// The lag gauges of one worker.
-pub(super) struct LagGauges {
+pub struct LagGauges {
     records: &'static str,
     seconds: &'static str,
     labels: Vec<Label>,
@@ -31,12 +30,12 @@ pub(super) struct LagGauges {
 
 impl LagGauges {
     /// Names of the two metrics, and the labels that all partitions share.
-    pub(super) fn new(records: &'static str, seconds: &'static str, labels: Vec<Label>) -> Self {
+    pub fn new(records: &'static str, seconds: &'static str, labels: Vec<Label>) -> Self {
         Self { records, seconds, labels, shown: BTreeMap::new() }
     }
 
     /// Partitions changed: the new owner shows the lag of those that went; ours would stand still at its last value.
-    pub(super) fn keep(&mut self, positions: &BTreeMap<Partition, NextOffset>) {
+    pub fn keep(&mut self, positions: &BTreeMap<Partition, NextOffset>) {
         self.shown.retain(|partition, (records, seconds)| {
             let ours = positions.contains_key(partition);
             if !ours {
@@ -48,7 +47,7 @@ impl LagGauges {
     }
 
     /// Shows of each partition the records not settled yet, and the age in seconds of the last one that is, 0 where all are.
-    pub(super) fn show(&mut self, topic: &Topic, progress: &Progress<'_>) {
+    pub fn show(&mut self, topic: &Topic, progress: &Progress<'_>) {
         let now_ms = unix_seconds(SystemTime::now()) * 1000.0;
         for (partition, position) in progress.positions {
             let reader = topic.partitions.get(partition);

@@ -2,7 +2,7 @@
 
 use ::metrics::{Counter, Gauge, Label, counter, gauge};
 
-use super::{
+use crate::metrics::{
     GEOCODER_ENTRIES, GEOCODER_EVICTIONS, GEOCODER_LOOKUPS, GEOCODER_OPEN, GEOCODER_REQUESTS, GEOCODER_WAITING,
     PLACE_PARTS,
 };

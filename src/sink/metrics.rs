@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use ::metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
 use rdkafka::statistics::Statistics;
 
-use super::{
-    Progress, SINK_ASSIGNED, SINK_BATCHES, SINK_BYTES, SINK_DEAD, SINK_FOUND, SINK_LAG_RECORDS, SINK_LAG_SECONDS,
-    SINK_PENDING_AGE, SINK_RETRIES, SINK_ROWS, SINK_WRITE_SECONDS, lag::LagGauges, page::ENDED, position,
-};
 use crate::kafka::consumer::Trigger;
 use crate::kafka::coordinator::{NextOffset, Partition};
+use crate::kafka::lag::{LagGauges, Progress};
+use crate::metrics::{
+    ENDED, SINK_ASSIGNED, SINK_BATCHES, SINK_BYTES, SINK_DEAD, SINK_FOUND, SINK_LAG_RECORDS, SINK_LAG_SECONDS,
+    SINK_PENDING_AGE, SINK_RETRIES, SINK_ROWS, SINK_WRITE_SECONDS, position,
+};
 use crate::sink::{Class, Why, Written};
 
 /// Handles of one worker of a sink.
