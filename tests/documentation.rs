@@ -23,9 +23,10 @@ use pressline::place::Answer;
 use pressline::place::chain::{Step, Steps};
 use serde_json::Value;
 
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "README.md",
     "CHANGELOG.md",
+    "docs/architecture.md",
     "docs/configuration.md",
     "docs/guarantees.md",
     "docs/metrics.md",
