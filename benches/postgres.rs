@@ -11,7 +11,7 @@ use divan::{Bencher, counter::ItemsCount};
 use pressline::avro::Shape;
 use pressline::config::sink::ColumnsConfig;
 use pressline::sink::Columns;
-use pressline::sink::postgres::{Column, ColumnType, Filled, Kind, Plan, Table, TableName};
+use pressline::sink::postgres::{Beside, Column, ColumnType, Defaults, Filled, Kind, Plan, Table, TableName};
 
 /// Rows a sample, different ones.
 const ROWS: usize = 10_000;
@@ -32,6 +32,8 @@ fn plan(columns: Vec<Column>) -> Plan {
         kind: Kind::Table,
         row_security: false,
         unlogged: false,
+        beside: Beside::default(),
+        defaults: Defaults::new(),
         columns,
     };
     let config = ColumnsConfig::default();

@@ -131,11 +131,12 @@ fn quoted(value: impl std::fmt::Display, out: &mut Vec<u8>) {
     out.extend_from_slice(format!("\"{value}\"").as_bytes());
 }
 
-/// JSON has no NaN and no infinities: as text.
+/// JSON has no NaN and no infinities: as the texts that PostgreSQL, Java and JavaScript write and read.
 fn number(value: f64, out: &mut Vec<u8>) {
     match serde_json::Number::from_f64(value) {
         Some(number) => display(number, out),
-        None => quoted(value, out),
+        None if value.is_nan() => quoted("NaN", out),
+        None => quoted(if value > 0.0 { "Infinity" } else { "-Infinity" }, out),
     }
 }
 

@@ -74,6 +74,20 @@ fn json_of(shape: &Shape, bytes: &[u8]) -> Result<String, DatumError> {
 }
 
 #[test]
+fn numbers_that_json_lacks_are_the_texts_that_databases_read() {
+    for (value, text) in [
+        (f64::INFINITY, "\"Infinity\""),
+        (f64::NEG_INFINITY, "\"-Infinity\""),
+        (f64::NAN, "\"NaN\""),
+        (-f64::NAN, "\"NaN\""),
+        (-0.0, "-0.0"),
+    ] {
+        assert_eq!(json_of(&Shape::Double, &value.to_le_bytes()), Ok(text.into()));
+        assert_eq!(json_of(&Shape::Float, &(value as f32).to_le_bytes()), Ok(text.into()));
+    }
+}
+
+#[test]
 fn a_datum_of_every_type_is_json() {
     let shape = Shape::parse(EVERYTHING).unwrap();
     let bytes = datum(everything(-3, "\u{1f600}\"", vec![None, Some("a".into())]));

@@ -19,10 +19,19 @@ pub const EARLIEST_US: i64 = 946_684_800 * SECOND_US;
 /// A detail without the text: whether only the offset is missing, only the time of day, or it is no ISO 8601 at all.
 pub fn parse(text: &str) -> Result<i64, &'static str> {
     match text.parse::<Timestamp>() {
+        // jiff takes offsets of up to 25 hours.
+        Ok(_) if offset_hours(text) > 23 => Err("a UTC offset of 24 hours or more"),
         // Nanoseconds since year -9999 fit i64 once divided.
         Ok(timestamp) => i64::try_from(timestamp.as_nanosecond().div_euclid(1000)).map_err(|_| "out of range"),
         Err(_) => Err(fault(text)),
     }
+}
+
+/// The hours of the UTC offset of a text that is an ISO 8601 time; 0 for `Z`.
+fn offset_hours(text: &str) -> u32 {
+    let time = text.find(['T', 't', ' ']).and_then(|at| text.get(at..)).unwrap_or_default();
+    let hours = time.find(['+', '-']).and_then(|at| time.get(at + 1..at + 3));
+    hours.and_then(|hours| hours.parse().ok()).unwrap_or(0)
 }
 
 fn fault(text: &str) -> &'static str {
@@ -113,6 +122,9 @@ mod tests {
             ("now", "text that is not ISO 8601"),
             ("21.11.2026 12:00 Z", "text that is not ISO 8601"),
             ("2026-11-21T12:00:00+25:00:00:00", "text that is not ISO 8601"),
+            ("2026-11-21T12:00:00+24:00", "a UTC offset of 24 hours or more"),
+            ("2026-11-21T12:00:00.5-2400", "a UTC offset of 24 hours or more"),
+            ("2026-11-21 12:00:00+25:59:59", "a UTC offset of 24 hours or more"),
             ("2026-11-21T25:00:00Z", "text that is not ISO 8601"),
             ("2026-11-21T12:00:00Z\0", "text that is not ISO 8601"),
             ("Sat, 21 Nov 2026 12:00:00 +0000", "text that is not ISO 8601"),

@@ -52,7 +52,13 @@ pub fn read(variable: &str, file: Option<&Path>) -> Result<Option<Secret>, Secre
         return Ok(Some(Secret(value)));
     }
     let Some(path) = file else { return Ok(None) };
-    let text = std::fs::read_to_string(path).map_err(|source| SecretError::Unreadable { path: path.into(), source })?;
+    let unreadable = |source| SecretError::Unreadable { path: path.into(), source };
+    // Secrets are read again at each connection, which a pipe would not stand.
+    if path.exists() && !path.is_file() {
+        let what = if path.is_dir() { "it is a folder" } else { "it is no plain file" };
+        return Err(unreadable(std::io::Error::new(std::io::ErrorKind::InvalidInput, what)));
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() {
         return Err(SecretError::Empty(path.into()));

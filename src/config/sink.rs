@@ -65,6 +65,8 @@ pub struct ColumnsConfig {
     pub ignore: Vec<String>,
     /// Fields whose conversion may lose something (fractions of a second, the zone's absence): named one by one.
     pub lossy: Vec<String>,
+    /// Fields whose null becomes the column's DEFAULT.
+    pub null_as_default: Vec<String>,
 }
 
 /// How rows are written.

@@ -198,9 +198,13 @@ fn postgres_keys(config: &PostgresConfig, complain: &mut Complain<'_>) {
         ("sink.postgres.ca", &config.ca),
         ("sink.postgres.certificate", &config.certificate),
         ("sink.postgres.key", &config.key),
-        ("sink.postgres.password_file", &config.password_file),
     ];
     files_are_there(&files, complain);
+    let password = config.password_file.as_ref();
+    secret_is_readable("sink.postgres.password_file", secret::POSTGRES_PASSWORD, password, complain);
+    if let Some((what, cure)) = host_fault(&config.host) {
+        complain("sink.postgres.host", what, cure);
+    }
 }
 
 fn clickhouse_keys(config: &ClickHouseConfig, complain: &mut Complain<'_>) {
@@ -211,8 +215,34 @@ fn clickhouse_keys(config: &ClickHouseConfig, complain: &mut Complain<'_>) {
             complain(key, "empty, or with a NUL character", "set it");
         }
     }
-    let files = [("sink.clickhouse.ca", &config.ca), ("sink.clickhouse.password_file", &config.password_file)];
-    files_are_there(&files, complain);
+    if !config.columns.null_as_default.is_empty() {
+        let what = "not known to the ClickHouse sink";
+        complain("sink.clickhouse.columns.null_as_default", what, "let the column be Nullable, or remove it");
+    }
+    files_are_there(&[("sink.clickhouse.ca", &config.ca)], complain);
+    let password = config.password_file.as_ref();
+    secret_is_readable("sink.clickhouse.password_file", secret::CLICKHOUSE_PASSWORD, password, complain);
+}
+
+/// What is wrong with a host, and what to do about it: forms that libpq and other clients take in its place.
+fn host_fault(host: &str) -> Option<(&'static str, &'static str)> {
+    let is_address = host.parse::<std::net::IpAddr>().is_ok();
+    if host.contains("://") {
+        Some(("a URL, expected a host name or address", "set host, port, database and user one by one"))
+    } else if host.contains(',') {
+        Some((
+            "several hosts, of which pressline connects to none",
+            "name the one that takes writes, or a name or proxy that leads to it",
+        ))
+    } else if host.starts_with('[') {
+        Some(("an address in brackets", "write it without brackets, and the port in sink.postgres.port"))
+    } else if host.contains(char::is_whitespace) {
+        Some(("a host name with blanks in it", "write the host's name or address alone"))
+    } else if host.contains(':') && !host.starts_with('/') && !is_address && !host.contains('%') {
+        Some(("a host with a port", "write the port in sink.postgres.port"))
+    } else {
+        None
+    }
 }
 
 fn geocoder_keys(config: &GeocoderConfig, complain: &mut Complain<'_>) {
@@ -254,11 +284,25 @@ fn geocoder_keys(config: &GeocoderConfig, complain: &mut Complain<'_>) {
 
 fn files_are_there(files: &[(&str, &Option<RelativePathBuf>)], complain: &mut Complain<'_>) {
     for (key, file) in files {
-        if let Some(file) = file
-            && !file.relative().is_file()
-        {
-            complain(key, &format!("no such file: {}", file.relative().display()), "name an existing file");
+        let Some(path) = file.as_ref().map(RelativePathBuf::relative) else { continue };
+        if !path.is_file() {
+            let what = if path.exists() { "is no file" } else { "does not exist" };
+            complain(key, &format!("{} {what}", path.display()), "name an existing file");
+        } else if let Err(error) = std::fs::File::open(&path) {
+            complain(key, &format!("cannot read {}: {error}", path.display()), readable_cure());
         }
+    }
+}
+
+fn readable_cure() -> &'static str {
+    "name a file that the user who runs pressline may read"
+}
+
+/// A secret that may be left out: what is named must be there.
+fn secret_is_readable(key: &str, variable: &str, file: Option<&RelativePathBuf>, complain: &mut Complain<'_>) {
+    if let Err(error) = secret::read(variable, file.map(RelativePathBuf::relative).as_deref()) {
+        let cure = format!("{}, with one line in it, or set the environment variable {variable}", readable_cure());
+        complain(key, &error.to_string(), &cure);
     }
 }
 
@@ -301,13 +345,11 @@ fn tls_and_sasl(kafka: &KafkaConfig, complain: &mut Complain<'_>) {
         if tls.certificate.is_some() != tls.key.is_some() {
             complain("kafka.tls", "a client certificate needs both `certificate` and `key`", "set both or neither");
         }
-        let files = [
-            ("kafka.tls.ca", &tls.ca),
-            ("kafka.tls.certificate", &tls.certificate),
-            ("kafka.tls.key", &tls.key),
-            ("kafka.tls.key_password_file", &tls.key_password_file),
-        ];
+        let files =
+            [("kafka.tls.ca", &tls.ca), ("kafka.tls.certificate", &tls.certificate), ("kafka.tls.key", &tls.key)];
         files_are_there(&files, complain);
+        let passphrase = tls.key_password_file.as_ref();
+        secret_is_readable("kafka.tls.key_password_file", secret::TLS_KEY_PASSWORD, passphrase, complain);
     }
     if let Some(sasl) = &kafka.sasl {
         secret_is_there("kafka.sasl.password_file", secret::SASL_PASSWORD, sasl.password_file.as_ref(), complain);

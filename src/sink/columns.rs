@@ -53,6 +53,32 @@ pub enum Conversion<'a> {
     Nowhere,
 }
 
+/// Why a field has no column in the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// There is none of that name; the statement that adds it.
+    Column(String),
+    /// There is one whose name differs in case only.
+    OtherCase(String),
+    /// The database can have none of that name; why.
+    Name(String),
+}
+
+impl Missing {
+    /// Looks for a name that differs in case only, else gives the statement.
+    pub fn among<'n>(
+        mut names: impl Iterator<Item = &'n str>,
+        column: &str,
+        statement: impl FnOnce() -> String,
+    ) -> Self {
+        let wanted = column.to_lowercase();
+        match names.find(|name| name.to_lowercase() == wanted) {
+            Some(other) => Self::OtherCase(other.into()),
+            None => Self::Column(statement()),
+        }
+    }
+}
+
 /// The rules by which fields find columns.
 pub struct Columns<'a> {
     config: &'a ColumnsConfig,
@@ -71,14 +97,24 @@ impl<'a> Columns<'a> {
         self.config.lossy.iter().any(|name| name == field)
     }
 
+    /// Whether the field's null becomes the column's default.
+    pub fn null_is_default(&self, field: &str) -> bool {
+        self.config.null_as_default.iter().any(|name| name == field)
+    }
+
+    /// Columns whose default takes the place of null.
+    pub fn with_defaults(&self) -> Vec<&'a str> {
+        let column = |field: &'a String| self.config.rename.get(field).unwrap_or(field).as_str();
+        self.config.null_as_default.iter().map(column).collect()
+    }
+
     /// The fields of the record, in their order, each with what becomes of it, and findings: the schema is no record; fields
-    /// without a column; two fields for one column. `missing` gives the statement that adds the column to the table, or `None`
-    /// where the table has it.
+    /// without a column; two fields for one column. `missing` tells why the table lacks the column, or `None` where it has it.
     pub fn assign<'f>(
         &self,
         shape: &'f Shape,
         table: &str,
-        missing: impl Fn(&Field, &str) -> Option<String>,
+        missing: impl Fn(&Field, &str) -> Option<Missing>,
     ) -> (Vec<(&'f Field, Conversion<'f>)>, Vec<Finding>)
     where
         'a: 'f,
@@ -94,8 +130,8 @@ impl<'a> Columns<'a> {
             let column = self.config.rename.get(&field.name).unwrap_or(&field.name).as_str();
             if self.config.ignore.contains(&field.name) {
                 assigned.push((field, Conversion::Ignored));
-            } else if let Some(statement) = missing(field, column) {
-                findings.push(self.without_column(field, column, table, &statement));
+            } else if let Some(missing) = missing(field, column) {
+                findings.push(self.without_column(field, column, table, &missing));
                 assigned.push((field, Conversion::Nowhere));
             } else if !taken.insert(column) {
                 let what = format!("two fields go into column {column}");
@@ -111,7 +147,8 @@ impl<'a> Columns<'a> {
     /// Names in the configuration that no field of the record has: mistyped, or left over.
     pub fn strangers(&self, shape: &Shape, table: &str) -> Vec<Finding> {
         let Shape::Record(fields) = shape else { return Vec::new() };
-        let named = self.config.rename.keys().chain(&self.config.ignore).chain(&self.config.lossy);
+        let ColumnsConfig { rename, ignore, lossy, null_as_default } = self.config;
+        let named = rename.keys().chain(ignore).chain(lossy).chain(null_as_default);
         let unknown = named.filter(|name| !fields.iter().any(|field| field.name == **name));
         let finding = |name: &String| {
             let what = format!("{}.columns names a field that the schema does not have", self.section);
@@ -120,17 +157,20 @@ impl<'a> Columns<'a> {
         unknown.map(finding).collect()
     }
 
-    fn without_column(&self, field: &Field, column: &str, table: &str, statement: &str) -> Finding {
-        Finding::error(
-            table,
-            &field.name,
-            format!("the table has no column {column} for field {} ({})", field.name, field.shape),
-            format!(
-                "{statement}; or {}.columns.rename = {{ {} = \"another_column\" }}; or drop the field on purpose with \
-                 {}.columns.ignore = [\"{}\"]",
-                self.section, field.name, self.section, field.name
+    fn without_column(&self, field: &Field, column: &str, table: &str, missing: &Missing) -> Finding {
+        let (section, name) = (self.section, &field.name);
+        let none = format!("the table has no column {column} for field {name} ({})", field.shape);
+        let ignore = format!("drop the field on purpose with {section}.columns.ignore = [\"{name}\"]");
+        let rename = |to: &str| format!("{section}.columns.rename = {{ {name} = \"{to}\" }}");
+        let (what, cure) = match missing {
+            Missing::Column(statement) => (none, format!("{statement}; or {}; or {ignore}", rename("another_column"))),
+            Missing::OtherCase(other) => (
+                format!("{none}; there is {other}, and names keep their case"),
+                format!("{}; or {ignore}", rename(other)),
             ),
-        )
+            Missing::Name(why) => (why.clone(), format!("{}; or {ignore}", rename("shorter_name"))),
+        };
+        Finding::error(table, name, what, cure)
     }
 
     fn rename_cure(&self, field: &str) -> String {

@@ -10,8 +10,8 @@ use crate::kafka::consumer::Trigger;
 use crate::kafka::coordinator::{NextOffset, Partition};
 use crate::kafka::lag::{LagGauges, Progress};
 use crate::metrics::{
-    ENDED, SINK_ASSIGNED, SINK_BATCHES, SINK_BYTES, SINK_DEAD, SINK_FOUND, SINK_LAG_RECORDS, SINK_LAG_SECONDS,
-    SINK_PENDING_AGE, SINK_RETRIES, SINK_ROWS, SINK_WRITE_SECONDS, position,
+    ENDED, SINK_ASSIGNED, SINK_BATCHES, SINK_BYTES, SINK_DEAD, SINK_DROPPED, SINK_FOUND, SINK_LAG_RECORDS,
+    SINK_LAG_SECONDS, SINK_PENDING_AGE, SINK_RETRIES, SINK_ROWS, SINK_WRITE_SECONDS, position,
 };
 use crate::sink::{Class, Why, Written};
 
@@ -21,6 +21,7 @@ pub struct SinkMetrics {
     sink: &'static str,
     rows: Counter,
     found: Counter,
+    dropped: Counter,
     bytes: Counter,
     batches: Vec<Counter>,
     retries: Vec<Counter>,
@@ -48,6 +49,7 @@ impl SinkMetrics {
         Self {
             rows: counter!(SINK_ROWS, labels()),
             found: counter!(SINK_FOUND, labels()),
+            dropped: counter!(SINK_DROPPED, labels()),
             bytes: counter!(SINK_BYTES, labels()),
             batches: Trigger::ALL.iter().map(|t| with(SINK_BATCHES, "trigger", t.label())).collect(),
             retries: Class::ALL.iter().map(|c| with(SINK_RETRIES, "class", c.label())).collect(),
@@ -68,6 +70,7 @@ impl SinkMetrics {
     pub fn written(&self, written: &Written, dead: &[(&'static str, u64)], trigger: Trigger, took: Duration) {
         self.rows.increment(written.rows);
         self.found.increment(written.found);
+        self.dropped.increment(written.dropped);
         self.bytes.increment(written.bytes);
         for (code, count) in dead {
             let mut labels = self.labels();

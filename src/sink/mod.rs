@@ -23,7 +23,7 @@ mod wait;
 pub mod worker;
 
 pub use batch::{Batch, Origin, Row, Span};
-pub use columns::{Columns, Conversion, PlanLine, make_table};
+pub use columns::{Columns, Conversion, Missing, PlanLine, make_table};
 pub use dead_letters::DeadLetters;
 pub use refusal::{Refusal, Why};
 pub use sink::{Class, Desk, Doubt, LoadError, Sink, Written};

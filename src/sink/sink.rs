@@ -129,6 +129,8 @@ pub struct Written {
     pub bytes: u64,
     /// Rows that were in the table already, found by a recovery.
     pub found: u64,
+    /// Rows that the database took and dropped, as a trigger of the table told it to.
+    pub dropped: u64,
 }
 
 /// A database that rows are loaded into. It belongs to one worker; calls may block for as long as the database's

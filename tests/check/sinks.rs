@@ -68,6 +68,50 @@ async fn findings_in_a_sinks_tables_are_told_once_and_offline() {
 }
 
 #[tokio::test]
+async fn password_files_that_hold_no_password_are_told_offline() {
+    for (sink, rest) in
+        [("postgres", "user = \"loader\"\ndatabase = \"d\""), ("clickhouse", "url = \"http://127.0.0.1:8123\"")]
+    {
+        for (file, what) in [
+            ("empty", "empty is empty, expected one line with the secret"),
+            ("folder", "cannot read folder: it is a folder"),
+            ("missing", "cannot read missing: No such file"),
+        ] {
+            let house = House::new().sink(&format!("[sink.{sink}]\n{rest}\ntable = \"t\"\npassword_file = \"{file}\""));
+            std::fs::write(house.path("empty"), "\n").unwrap();
+            std::fs::create_dir(house.path("folder")).unwrap();
+            let text = house.read().await;
+            has(&text, &format!("sink.{sink}.password_file: {what}"));
+            has(&text, "that the user who runs pressline may read");
+            has(&text, "1 error, 0 warnings");
+        }
+    }
+}
+
+#[tokio::test]
+async fn hosts_that_only_libpq_takes_are_told_offline() {
+    for (host, what) in [
+        ("db1,db2", "several hosts"),
+        ("[::1]", "an address in brackets"),
+        ("[::1]:5432", "an address in brackets"),
+        ("postgres://db1/d", "a URL, expected a host name or address"),
+        ("db1:5432", "a host with a port"),
+        ("db1 db2", "a host name with blanks in it"),
+    ] {
+        let house = House::new()
+            .sink(&format!("[sink.postgres]\nhost = \"{host}\"\nuser = \"loader\"\ntable = \"t\"\ndatabase = \"d\""));
+        let text = house.read().await;
+        has(&text, &format!("sink.postgres.host: {what}"));
+        has(&text, "1 error, 0 warnings");
+    }
+    for host in ["::1", "fe80::1%eth0", "db-1.example", "127.0.0.1", "/run/postgresql"] {
+        let house = House::new()
+            .sink(&format!("[sink.postgres]\nhost = \"{host}\"\nuser = \"loader\"\ntable = \"t\"\ndatabase = \"d\""));
+        has(&house.read().await, "0 errors, 0 warnings");
+    }
+}
+
+#[tokio::test]
 async fn databases_that_are_not_there() {
     let house = House::new().sink(
         "[sink.postgres]\nport = 1\nuser = \"loader\"\ntable = \"t\"\ndatabase = \"d\"\n\

@@ -96,12 +96,12 @@ impl Load {
 
     /// The value of the record with this number.
     pub fn value(&self, number: i64) -> Vec<u8> {
-        let schema = Schema::parse_str(SCHEMA).unwrap();
+        static PARSED: std::sync::LazyLock<Schema> = std::sync::LazyLock::new(|| Schema::parse_str(SCHEMA).unwrap());
         let fields = vec![
             ("n".to_string(), Value::Long(number)),
             ("t".to_string(), Value::TimestampMicros(FIRST_US + number * 60_000_000)),
         ];
-        let datum = GenericDatumWriter::builder(&schema).build().unwrap();
+        let datum = GenericDatumWriter::builder(&PARSED).build().unwrap();
         let datum = datum.write_value_to_vec(Value::Record(fields)).unwrap();
         [&[0][..], &self.schema_id.to_be_bytes(), &datum].concat()
     }

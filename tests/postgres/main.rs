@@ -20,6 +20,7 @@ mod relay;
 mod auto_create;
 mod independent;
 mod offsets;
+mod pooler;
 mod positions;
 mod presses;
 mod reconcile;

@@ -18,23 +18,34 @@ pub fn stage(test: &str) -> Option<(Database, Load)> {
 
 /// The same with these columns, and `more` of `[sink.postgres]`.
 pub fn stage_with(test: &str, columns: &str, more: &str) -> Option<(Database, Load)> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let server = runtime.block_on(server(test))?;
-    let database = Database { runtime, server };
+    let database = Database::new(test)?;
     database.sql(&format!("CREATE TABLE SCHEMA.t ({columns})"));
     let load = load(test, "postgres", |_| database.tables(more))?;
     Some((database, load))
 }
 
 impl Database {
+    /// The test's empty schema, or `None`, said aloud, where there is no server.
+    pub fn new(test: &str) -> Option<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let server = runtime.block_on(server(test))?;
+        Some(Self { runtime, server })
+    }
+
+    /// Its name.
+    pub fn schema(&self) -> &str {
+        &self.server.schema
+    }
+
     /// The sink's tables of a pipeline's file.
     fn tables(&self, more: &str) -> String {
         let address = std::env::var("PRESSLINE_TEST_POSTGRES").unwrap();
         let (host, port) = address.rsplit_once(':').unwrap();
         let user = std::env::var("PRESSLINE_TEST_POSTGRES_USER").unwrap_or_else(|_| "postgres".into());
+        let user = if more.contains("user =") { String::new() } else { format!("user = \"{user}\"\n") };
         let database = std::env::var("PRESSLINE_TEST_POSTGRES_DATABASE").unwrap_or_else(|_| "postgres".into());
         format!(
-            "[sink.postgres]\nhost = \"{host}\"\nport = {port}\nuser = \"{user}\"\ndatabase = \"{database}\"\npassword_file = \
+            "[sink.postgres]\nhost = \"{host}\"\nport = {port}\n{user}database = \"{database}\"\npassword_file = \
              \"../password\"\ntable = \"{0}.t\"\noffsets_table = \"{0}.positions\"\n{more}\n[sink.postgres.consumer]\nmax_dead_share \
              = 0.5\n",
             self.server.schema

@@ -6,8 +6,9 @@ use apache_avro::types::Value;
 use pressline::config::sink::ColumnsConfig;
 use pressline::sink::postgres::{Advance, Connection, Offsets, Writer};
 
+use crate::cluster::await_that;
 use crate::loads::rights;
-use crate::offsets::stage;
+use crate::offsets::{stage, stage_with};
 use crate::support::{Server, batch, datum, record, server};
 
 const ROLE: &str = "pressline_least";
@@ -86,4 +87,35 @@ async fn the_documented_grants_are_enough_and_none_is_too_many() {
 fn the_documented_grants_on_kafka_are_enough_and_none_is_too_many() {
     let Some((database, load)) = stage("pg_kafka_least") else { return };
     rights::each_is_needed(&load, || database.value("SELECT count(*) FROM SCHEMA.t").parse().unwrap());
+}
+
+#[test]
+fn a_password_that_was_renewed_is_read_again_after_it_was_refused() {
+    let user = "user = \"pressline_renewed\"";
+    let Some((database, load)) = stage_with("renewed", "n bigint NOT NULL, t timestamptz NOT NULL", user) else {
+        return;
+    };
+    database.sql("DROP ROLE IF EXISTS pressline_renewed");
+    database.sql("CREATE ROLE pressline_renewed LOGIN SUPERUSER PASSWORD 'first'");
+    // Wrong from the start: it waits, and goes on by itself.
+    load.write("password", "not yet");
+    load.send(0, 0..10);
+    let mut run = load.run();
+    run.await_log("the server refuses the password");
+    load.write("password", "first");
+    load.await_loaded(&mut run);
+
+    database.sql("ALTER ROLE pressline_renewed PASSWORD 'second'");
+    database.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pressline_renewed'");
+    let before = run.log().len();
+    load.send(0, 10..20);
+    await_that("the old password is refused", || {
+        run.still_runs();
+        run.log()[before..].contains("the server refuses the password")
+    });
+    load.write("password", "second");
+    load.await_loaded(&mut run);
+    assert_eq!(run.stop(), 0);
+    assert_eq!(database.value("SELECT count(*) || ' ' || count(DISTINCT n) FROM SCHEMA.t"), "20 20");
+    database.sql("REASSIGN OWNED BY pressline_renewed TO CURRENT_USER; DROP ROLE pressline_renewed");
 }

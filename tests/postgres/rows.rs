@@ -288,3 +288,109 @@ async fn triggers_texts_and_values_stay_with_the_server() {
     assert_eq!(refused[&2].to_string(), "the database refuses the row (code P0001)");
     assert_eq!(numbers(&server).await, [0, 1, 3]);
 }
+
+#[tokio::test]
+async fn rows_that_a_trigger_drops_are_counted() {
+    let Some(server) = server("dropped").await else { return };
+    let plan = table(&server, ", CONSTRAINT not_seven CHECK (number <> 7)").await;
+    server
+        .sql(&format!(
+            "CREATE FUNCTION {0}.odd() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF NEW.number % 2 = 0 THEN RETURN NULL; END \
+             IF; RETURN NEW; END'; CREATE TRIGGER odd BEFORE INSERT ON {0}.t FOR EACH ROW EXECUTE FUNCTION {0}.odd()",
+            server.schema
+        ))
+        .await;
+    let mut writer = server.writer().await;
+    for (numbers, dropped, refused) in [(0..5, 3, vec![]), (5..10, 2, vec![2])] {
+        let mut transaction = writer.begin().await.unwrap();
+        let rows = numbers.map(row).collect::<Vec<_>>();
+        let found = transaction.copy(&batch(&rows), |_| Some(&plan), 10, &mut || {}).await.unwrap();
+        assert_eq!((transaction.dropped(), found.into_keys().collect::<Vec<_>>()), (dropped, refused));
+        transaction.commit(&nowhere(), &[]).await.unwrap();
+    }
+    assert_eq!(numbers(&server).await, [1, 3, 5, 9]);
+}
+
+#[tokio::test]
+async fn an_identity_that_is_generated_always_takes_the_records_value() {
+    let Some(server) = server("identity").await else { return };
+    server.sql(&format!("CREATE TABLE {}.t (number bigint GENERATED ALWAYS AS IDENTITY)", server.schema)).await;
+    let schema = record(&[("number", "\"long\"")]);
+    let plan = server.plan("t", &schema, &ColumnsConfig::default()).await.unwrap();
+    let mut writer = server.writer().await;
+    let mut transaction = writer.begin().await.unwrap();
+    let rows = [41, 17].map(|number| datum(&schema, vec![("number", Value::Long(number))]));
+    assert!(transaction.copy(&batch(&rows), |_| Some(&plan), 0, &mut || {}).await.unwrap().is_empty());
+    transaction.commit(&nowhere(), &[]).await.unwrap();
+    assert_eq!(server.value(&format!("SELECT string_agg(number::text, ' ') FROM {}.t", server.schema)).await, "41 17");
+}
+
+#[tokio::test]
+async fn a_union_of_numbers_goes_into_one_column() {
+    let Some(server) = server("union_numbers").await else { return };
+    server.sql(&format!("CREATE TABLE {}.t (n bigint)", server.schema)).await;
+    let schema = record(&[("n", r#"["int","null","long"]"#)]);
+    let plan = server.plan("t", &schema, &ColumnsConfig::default()).await.unwrap();
+    let mut writer = server.writer().await;
+    let mut transaction = writer.begin().await.unwrap();
+    let branches = [(0, Value::Int(-7)), (1, Value::Null), (2, Value::Long(1 << 40))];
+    let rows = branches.map(|(branch, value)| datum(&schema, vec![("n", Value::Union(branch, Box::new(value)))]));
+    assert!(transaction.copy(&batch(&rows), |_| Some(&plan), 0, &mut || {}).await.unwrap().is_empty());
+    transaction.commit(&nowhere(), &[]).await.unwrap();
+    let all = format!("SELECT string_agg(coalesce(n::text, 'null'), ' ') FROM {}.t", server.schema);
+    assert_eq!(server.value(&all).await, "-7 null 1099511627776");
+}
+
+#[tokio::test]
+async fn null_becomes_the_default_where_that_is_asked_for() {
+    let Some(server) = server("defaults").await else { return };
+    server
+        .sql(&format!(
+            "CREATE TYPE {0}.mood AS ENUM ('sad', 'ok'); CREATE TABLE {0}.t (kind text NOT NULL DEFAULT 'none', n numeric(5,2) \
+             DEFAULT 2 + 3, j jsonb NOT NULL DEFAULT '{{}}', tags text[] DEFAULT '{{a,b}}', mood {0}.mood NOT NULL DEFAULT 'ok', \
+             left_null text DEFAULT 'x', at timestamptz DEFAULT now(), none text)",
+            server.schema
+        ))
+        .await;
+    let asked = ["kind", "n", "j", "tags", "mood"];
+    let union = |inner: &str| format!("[\"null\",{inner}]");
+    let [text, number, list] = ["\"string\"", "\"int\"", r#"{"type":"array","items":"string"}"#].map(union);
+    let fields: Vec<(&str, &str)> =
+        vec![("kind", &text), ("n", &number), ("j", &text), ("tags", &list), ("mood", &text), ("left_null", &text)];
+    let schema = record(&fields);
+    let connection = server.connect().await;
+    let compile = async |schema: &str, asked: &[&str]| {
+        let settings = ColumnsConfig {
+            null_as_default: asked.iter().map(ToString::to_string).collect(),
+            ..ColumnsConfig::default()
+        };
+        let columns = Columns::new(&settings, "sink.postgres");
+        let mut table = (*server.table(&connection, "t").await).clone();
+        table.read_defaults(&connection, &columns.with_defaults()).await.unwrap();
+        Plan::compile(&Shape::parse(schema).unwrap(), &std::sync::Arc::new(table), &columns)
+    };
+    let plan = compile(&schema, &asked).await.unwrap();
+    let null = || Value::Union(0, Box::new(Value::Null));
+    let some = |text: &str| Value::Union(1, Box::new(Value::String(text.into())));
+    let nothing = fields.iter().map(|(name, _)| (*name, null())).collect();
+    let mut all: Vec<(&str, Value)> = fields.iter().map(|(name, _)| (*name, some("sad"))).collect();
+    all[1].1 = Value::Union(1, Box::new(Value::Int(7)));
+    all[2].1 = some("[1]");
+    all[3].1 = Value::Union(1, Box::new(Value::Array(vec![Value::String("c".into())])));
+    let mut writer = server.writer().await;
+    let mut transaction = writer.begin().await.unwrap();
+    let rows = [datum(&schema, nothing), datum(&schema, all)];
+    assert!(transaction.copy(&batch(&rows), |_| Some(&plan), 0, &mut || {}).await.unwrap().is_empty());
+    transaction.commit(&nowhere(), &[]).await.unwrap();
+    let all = format!("SELECT concat_ws('|', kind, n, j, tags, mood, left_null) FROM {}.t", server.schema);
+    let found: Vec<String> = server.sql(&all).await.into_iter().map(|row| row[0].clone().unwrap()).collect();
+    assert_eq!(found, ["none|5.00|{}|{a,b}|ok", "sad|7.00|[1]|{c}|sad|sad"]);
+
+    for (field, avro, why) in [
+        ("at", r#"["null",{"type":"long","logicalType":"timestamp-micros"}]"#, "it differs from row to row"),
+        ("none", r#"["null","string"]"#, "the column has no DEFAULT"),
+    ] {
+        let findings = compile(&record(&[(field, avro)]), &[field]).await.unwrap_err();
+        assert!(findings[0].what.contains(why), "{}", findings[0]);
+    }
+}

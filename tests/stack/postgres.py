@@ -78,7 +78,7 @@ class Postgres(Process):
         # new one would take it for alive; `send` has seen to it that none of its processes is.
         for lock in (self._data / "postmaster.pid", *self._data.glob(".s.PGSQL.*")):
             lock.unlink(missing_ok=True)
-        self.start(_as_ordinary_user(_program("postgres"), "-D", self._data))
+        self.start(as_ordinary_user(_program("postgres"), "-D", self._data))
 
     def await_ready(self):
         """Returns when the server takes connections."""
@@ -127,7 +127,7 @@ class Postgres(Process):
 
     def _prepare(self, program, *arguments, commands=""):
         done = subprocess.run(
-            _as_ordinary_user(_program(program), *arguments),
+            as_ordinary_user(_program(program), *arguments),
             input=commands,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -151,7 +151,7 @@ def _program(name):
     return found
 
 
-def _as_ordinary_user(*command):
+def as_ordinary_user(*command):
     """The command as root has to run it: PostgreSQL refuses root."""
     if os.geteuid() != 0:
         return list(command)

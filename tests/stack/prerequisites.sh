@@ -26,6 +26,7 @@ if [ -z "${PRESSLINE_TEST_BOOTSTRAP:-}" ] || [ -z "${PRESSLINE_TEST_REGISTRY:-}"
     need java "$here/find-java.sh"
     # The package may make and start a cluster of its own on the usual port; the tests' one takes a free port.
     need postgresql postgres_server
+    need pgbouncer sh -c 'PATH="$PATH:/usr/sbin" command -v pgbouncer'
 fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 
@@ -55,8 +56,10 @@ for package in "${missing[@]}"; do
     packages+=("$package")
 done
 apt_get install --no-install-recommends "${packages[@]}"
-# The package starts a server that listens on every address: nobody asked for that one.
-if [[ " ${missing[*]} " == *" prometheus "* ]] && command -v systemctl >/dev/null; then
-    ${as_root[@]+"${as_root[@]}"} systemctl disable --now prometheus >/dev/null 2>&1 || true
-fi
+# These packages start a server of their own: nobody asked for that one.
+for service in prometheus pgbouncer; do
+    if [[ " ${missing[*]} " == *" $service "* ]] && command -v systemctl >/dev/null; then
+        ${as_root[@]+"${as_root[@]}"} systemctl disable --now "$service" >/dev/null 2>&1 || true
+    fi
+done
 if [[ " ${missing[*]} " == *" java "* ]]; then "$here/find-java.sh" >/dev/null; fi

@@ -10,11 +10,11 @@
     stack.py restart SERVICE       kill -9 unless it is down already, then start on the data it has
     stack.py fetch                 only fill the cache
 
-Services are kafka, registry, registry-tls, postgres and clickhouse. Data, logs and pid files lie under target/stack, or in
-the folder that PRESSLINE_STACK_FOLDER names: each folder has services of its own, side by side with others. Every `run`
-and the first `up` after a `down` start empty; `run` refuses where an `up` runs. `up` takes the usual ports where they are
-free. Where PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are set already, `run` starts nothing and uses those; tests
-that need a database then need its PRESSLINE_TEST_ variables set as well.
+Services are kafka, registry, registry-tls, postgres and clickhouse; pgbouncer starts on its first `restart`. Data, logs and
+pid files lie under target/stack, or in the folder that PRESSLINE_STACK_FOLDER names: each folder has services of its own,
+side by side with others. Every `run` and the first `up` after a `down` start empty; `run` refuses where an `up` runs. `up`
+takes the usual ports where they are free. Where PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_REGISTRY are set already, `run`
+starts nothing and uses those; tests that need a database then need its PRESSLINE_TEST_ variables set as well.
 
 clickhouse is the real engine behind a small HTTP server (clickhouse_front.py), which also makes failures on order.
 """
@@ -37,6 +37,7 @@ import certificates
 import ports
 from clickhouse import ClickHouse
 from kafka import Kafka
+from pgbouncer import PgBouncer
 from postgres import Postgres
 from process import Failed, Process
 from registry import ProtectedRegistry, Registry, RegistryAtRoot
@@ -52,9 +53,11 @@ SERVICES = {
 }
 # What people find at pressline.toml's address; tests need it not.
 FOR_PEOPLE = {"registry-at-root": RegistryAtRoot}
+# What a test starts by `restart`, since few need it.
+ON_DEMAND = {"pgbouncer": PgBouncer}
 # What `up` takes where nobody else has it, so that pressline.toml and the databases' own tools work as they are.
 USUAL_PORTS = {"plain_port": 9092, "registry_at_root_port": 8081, "postgres_port": 5432, "clickhouse_port": 8123}
-DATA = ["kafka", "postgres", "clickhouse", "tls"]
+DATA = ["kafka", "postgres", "pgbouncer", "clickhouse", "tls"]
 COMMAND = "command"  # its pid file lies beside those of the services
 SIGNALS = {"-9": signal.SIGKILL, "-15": signal.SIGTERM, "-STOP": signal.SIGSTOP, "-CONT": signal.SIGCONT}
 
@@ -127,7 +130,7 @@ def run(command):
 
 def kill(service, number):
     """Sends a signal to a service; 1 when it does not run."""
-    process = SERVICES[service](FOLDER, _state()["ports"])
+    process = (SERVICES | ON_DEMAND)[service](FOLDER, _state()["ports"])
     if number == signal.SIGKILL:
         alive = process.pid() is not None
         process.kill()
@@ -141,7 +144,7 @@ def kill(service, number):
 def restart(service):
     """Starts a service again on its data and ports."""
     state = _state()
-    process = SERVICES[service](FOLDER, state["ports"])
+    process = (SERVICES | ON_DEMAND)[service](FOLDER, state["ports"])
     process.kill()
     _start_again([process], state)
     return 0
@@ -190,19 +193,23 @@ def _launch_all(services, usual_ports):
     for log in FOLDER.glob("*.log"):
         log.unlink()
     certificates.make(FOLDER / "tls")
-    numbers = ports.free([name for service in services.values() for name in service.PORTS], usual_ports)
+    all_services = (services | ON_DEMAND).values()
+    numbers = ports.free([name for service in all_services for name in service.PORTS], usual_ports)
     processes = [service(FOLDER, numbers) for service in services.values()]
+    on_demand = [service(FOLDER, numbers) for service in ON_DEMAND.values()]
     try:
         for process in processes:  # all at once, then wait for each: the Java machines start side by side
             process.create()
             process.launch()
+        for process in on_demand:
+            process.create()
         for process in processes:
             process.await_ready()
     except BaseException:
         _stop_all()
         raise
     environment = {"PRESSLINE_TEST_STACK": str(STATE), "PRESSLINE_TEST_PYTHON": str(cache.python())} | _pids(processes)
-    for process in processes:
+    for process in processes + on_demand:
         environment |= process.environment()
     _write_state({"ports": numbers, "environment": environment, "kept": usual_ports is not None})
     _say(f"{', '.join(services)} ready after {time.monotonic() - begun:.1f} s, logs in {FOLDER}")
@@ -212,7 +219,7 @@ def _launch_all(services, usual_ports):
 def _stop_all():
     """Stops whatever the pid files name, also what an interrupted run left behind."""
     Process(FOLDER, COMMAND).stop()
-    services = (SERVICES | FOR_PEOPLE).values()
+    services = (SERVICES | FOR_PEOPLE | ON_DEMAND).values()
     unknown = dict.fromkeys((name for service in services for name in service.PORTS), 0)
     for service in reversed(services):
         service(FOLDER, unknown).stop()
@@ -316,7 +323,7 @@ def _arguments():
     starting.add_argument("--empty", action="store_true", help="stop what runs and remove its data first")
     for plain in (down, env, fetch):
         commands.add_parser(plain.__name__, help=plain.__doc__).set_defaults(call=plain)
-    commands.add_parser("restart", help=restart.__doc__).add_argument("service", choices=SERVICES)
+    commands.add_parser("restart", help=restart.__doc__).add_argument("service", choices=SERVICES | ON_DEMAND)
     for greedy in (run, kill):  # what follows may begin with a dash
         commands.add_parser(greedy.__name__, help=greedy.__doc__).add_argument("words", nargs=argparse.REMAINDER)
     given = parser.parse_args()
@@ -329,8 +336,9 @@ def _arguments():
         return run, [command] if command else parser.error("run needs a command")
     if given.command == "kill":
         service, number, *more = [*given.words, "-9"] if len(given.words) == 1 else [*given.words, "", ""]
-        if service not in SERVICES or number not in SIGNALS or any(more):
-            parser.error(f"kill needs a service ({', '.join(SERVICES)}) and a signal ({', '.join(SIGNALS)}; else -9)")
+        if service not in SERVICES | ON_DEMAND or number not in SIGNALS or any(more):
+            names = ", ".join(SERVICES | ON_DEMAND)
+            parser.error(f"kill needs a service ({names}) and a signal ({', '.join(SIGNALS)}; else -9)")
         return kill, [service, SIGNALS[number]]
     return given.call, []
 

@@ -57,8 +57,10 @@ impl Inquiry<'_> {
                 return Ok(());
             }
         };
-        let Some(table) = Table::read(&self.connection, &name).await? else { return self.missing(&name, report).await };
+        let read = Table::read(&self.connection, &name).await?;
+        let Some(mut table) = read else { return self.missing(&name, report).await };
         let columns = Columns::new(&self.config.columns, SECTION);
+        table.read_defaults(&self.connection, &columns.with_defaults()).await?;
         for schema in self.schemas {
             let (lines, mut findings) = Plan::examine(&schema.shape, &table, &columns);
             findings.extend(columns.strangers(&schema.shape, &table.title()));
@@ -74,7 +76,8 @@ impl Inquiry<'_> {
     /// The table is not there: how to make it, or whether the load can.
     async fn missing(&self, name: &TableName, report: &mut Report) -> Result<(), PgError> {
         let (subject, place) = (self.subject, self.connection.place());
-        let no_table = format!("{place}: there is no table {name}");
+        let other = Table::in_other_case(&self.connection, name).await?;
+        let no_table = format!("{place}: there is no table {name}{}", other.as_deref().unwrap_or_default());
         let Some(schema) = self.schemas.first() else {
             let cure = "make it; this check prints the statement once the topic has a schema";
             report.findings.push(subject.error("sink.postgres.table", no_table, cure));
@@ -86,6 +89,11 @@ impl Inquiry<'_> {
             Ok(ddl) if !self.config.auto_create => {
                 report.findings.push(subject.error("sink.postgres.table", no_table, make_table(SECTION, &ddl)));
             }
+            Ok(_) if other.is_some() => report.findings.push(subject.warning(
+                "sink.postgres.table",
+                format!("{no_table}; auto_create will make another one beside it"),
+                "write the name as the table has it, or leave it if both are meant",
+            )),
             Ok(ddl) if self.connection.may_create(name).await? => {
                 report.ok(subject.line(format_args!("{no_table}; it will be made at start:\n{ddl};")));
             }
@@ -144,6 +152,12 @@ fn trouble(subject: &Subject<'_, LoadConfig>, error: &PgError) -> Finding {
         (Some("42501"), _) => ("user", "let an owner GRANT it: USAGE on the schema, INSERT on the table".into()),
         (Some("3D000"), _) => ("database", "CREATE DATABASE, or fix sink.postgres.database".into()),
         (Some("3F000"), _) => ("table", "CREATE SCHEMA, or fix the schema's name".into()),
+        (Some("08P01"), Class::Authentication) => ("user", "see the pooler's configuration".into()),
+        (Some("08P01"), Class::Schema) => ("host", "see the pooler's configuration".into()),
+        (None, Class::Authentication) if error.what.starts_with("sink.postgres.password_file") => (
+            "password_file",
+            "name a file with the password in one line, which the user who runs pressline may read".into(),
+        ),
         (None, Class::Authentication) if error.what.starts_with("authentication") => ("password_file", password()),
         (None, Class::Authentication) => ("sslmode", "see sink.postgres.sslmode, ca, certificate and key".into()),
         (None, Class::Transient) => {

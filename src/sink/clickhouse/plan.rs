@@ -9,7 +9,7 @@ use super::table::{COORDINATES, DefaultKind, Table, TableColumn};
 use crate::avro::{Field, Shape};
 use crate::config::finding::Finding;
 use crate::sink::clickhouse::type_map;
-use crate::sink::{Columns, Conversion, PlanLine};
+use crate::sink::{Columns, Conversion, Missing, PlanLine};
 
 /// What is done with the next field of a datum.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,7 +96,10 @@ impl<'a> Draft<'a> {
         let place = table.place();
         let (assigned, problems) = columns.assign(shape, &place, |field, column| match table.column(column) {
             Some(_) => None,
-            None => Some(ddl::add_column(table, field, column)),
+            None => {
+                let names = table.columns.iter().map(|column| column.name.as_str());
+                Some(Missing::among(names, column, || ddl::add_column(table, field, column)))
+            }
         });
         let (found, taken) = (Vec::new(), BTreeSet::new());
         let mut draft = Self { table, place, found, taken, lines: Vec::new(), problems, warnings: Vec::new() };

@@ -5,10 +5,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode as Negotiation;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow, Socket};
+use tokio_postgres::{
+    Client, Config, CopyInSink, CopyOutStream, NoTls, SimpleQueryMessage, SimpleQueryRow, Socket, Statement,
+};
 
 use super::error::{Class, PgError, source};
 use super::password;
@@ -27,6 +30,8 @@ pub struct Connection {
     /// Reads and writes the socket; ends with the connection.
     task: JoinHandle<()>,
     place: String,
+    /// What each transaction sets for itself, see [`local_settings`].
+    local: String,
     patience: Duration,
     /// Not to be used again. The task ends a moment after it is told to.
     given_up: AtomicBool,
@@ -54,14 +59,17 @@ impl Connection {
             Err(PgError::new(Class::Transient, &place, format!("no connection within {} ms", limit.as_millis())))
         })?;
         let statement = Duration::from_millis(config.statement_timeout_ms.max(1));
-        let connection = Self { client, task, place, patience: statement + GRACE, given_up: AtomicBool::new(false) };
-        let settings = format!(
-            "SET standard_conforming_strings = on; SET client_min_messages = error; SET statement_timeout = {0}; \
-             SET lock_timeout = {1}; SET idle_in_transaction_session_timeout = {0}",
-            statement.as_millis(),
-            statement.min(MAX_LOCK_WAIT).as_millis(),
-        );
-        connection.run(&settings).await?;
+        let connection = Self {
+            client,
+            task,
+            place,
+            local: local_settings(statement),
+            patience: statement + GRACE,
+            given_up: AtomicBool::new(false),
+        };
+        // A pooler in statement mode refuses every transaction: that is noticed here, not in the first batch.
+        connection.control("BEGIN").await?;
+        connection.control("ROLLBACK").await?;
         Ok(connection)
     }
 
@@ -75,23 +83,55 @@ impl Connection {
         self.given_up.load(Ordering::Relaxed) || self.client.is_closed()
     }
 
-    pub(super) fn client(&self) -> &Client {
-        &self.client
+    /// Begins a COPY out of the database.
+    pub(super) async fn copy_out(&self, statement: &Statement) -> Result<CopyOutStream, tokio_postgres::Error> {
+        self.client.copy_out(statement).await
     }
 
-    /// Runs statements without parameters.
+    /// Begins a COPY.
+    pub(super) async fn copy_in(&self, statement: &Statement) -> Result<CopyInSink<Bytes>, PgError> {
+        self.within(self.client.copy_in::<_, Bytes>(statement)).await
+    }
+
+    /// Runs statements without parameters, as one transaction with our settings unless one is open already.
     pub(super) async fn run(&self, sql: &str) -> Result<(), PgError> {
         self.rows(sql).await.map(drop)
     }
 
-    /// Runs statements without parameters; the rows of all of them.
+    /// Runs statements without parameters, as [`Connection::run`] does; the rows of all of them.
     pub(crate) async fn rows(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, PgError> {
+        // In one message the statements are one transaction, for which the settings hold.
+        self.control(&format!("{}{sql}", self.local)).await
+    }
+
+    /// Begins a transaction with our settings.
+    pub(super) async fn begin(&self) -> Result<(), PgError> {
+        self.control(&format!("{BEGIN}; {}SET CONSTRAINTS ALL IMMEDIATE", self.local)).await.map(drop)
+    }
+
+    /// Runs statements as they are: those that begin, end or divide a transaction.
+    pub(super) async fn control(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, PgError> {
         let messages = self.within(self.client.simple_query(sql)).await?;
         let row = |message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         };
         Ok(messages.into_iter().filter_map(row).collect())
+    }
+
+    /// Prepares a statement that ends with the transaction: dropping it closes it, which has to happen before COMMIT or
+    /// ROLLBACK. Behind a pooler the next transaction may run on a server connection where the same name is another
+    /// client's statement.
+    pub(super) async fn prepare(&self, sql: &str) -> Result<Statement, PgError> {
+        self.within(self.client.prepare(sql)).await.map_err(|error| {
+            if !error.is("42P05") {
+                return error;
+            }
+            // tokio-postgres counts its names up, so the next try has another one.
+            let what = "another client left a prepared statement of the same name on the server connection; a pooler in \
+                        transaction mode must not share connections with clients that keep prepared statements";
+            PgError { class: Class::Transient, what: what.into(), ..error }
+        })
     }
 
     /// Waits no longer than a statement may take. After a time-out nobody knows what the server will still do: the
@@ -123,6 +163,22 @@ impl Connection {
     pub(super) fn error(&self, class: Class, what: impl Into<String>) -> PgError {
         PgError::new(class, &self.place, what)
     }
+}
+
+/// Said aloud, since a role's settings could say otherwise.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+
+/// What each transaction sets for itself. `SET LOCAL`, since behind a pooler a setting that outlives the transaction would
+/// reach other clients, and theirs reach us: so the search path is set to the role's own, and the encoding to ours.
+/// Deferred constraints would fail at COMMIT, where it is too late to look for the row: see [`Connection::begin`].
+fn local_settings(statement: Duration) -> String {
+    format!(
+        "SET LOCAL search_path = DEFAULT; SET LOCAL client_encoding = 'UTF8'; SET LOCAL client_min_messages = error; \
+         SET LOCAL statement_timeout = {0}; SET LOCAL lock_timeout = {1}; \
+         SET LOCAL idle_in_transaction_session_timeout = {0}; ",
+        statement.as_millis(),
+        statement.min(MAX_LOCK_WAIT).as_millis(),
+    )
 }
 
 type Connected = (Client, JoinHandle<()>);

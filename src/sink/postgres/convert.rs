@@ -55,10 +55,10 @@ pub(super) fn find(shape: &Shape, column: &ColumnType) -> Found {
             "the column holds IP addresses, which pressline writes nowhere",
             "leave the column out of the table, or let it take null and rename the field",
         ),
-        (_, ColumnType::Other) => alter("pressline does not know the column's type", natural(shape)),
         (Shape::Null, _) => other("the field is always null", "leave it out: columns.ignore"),
+        (_, ColumnType::Other) => alter("pressline does not know the column's type", natural(shape)),
         (_, ColumnType::Json | ColumnType::Jsonb) => to_json(shape, *column == ColumnType::Jsonb),
-        (Shape::Union(_), _) => alter("a union of several types fits no column but json and jsonb", "jsonb"),
+        (Shape::Union(branches), _) => from_union(branches, column),
         (Shape::Record(_) | Shape::Map(_), _) => alter("a record or map fits no column but json and jsonb", "jsonb"),
         (Shape::Array(items), _) => to_array(items, column),
         (_, ColumnType::Array { .. }) => alter("the field is no array", natural(shape)),
@@ -111,6 +111,31 @@ fn to_json(shape: &Shape, binary: bool) -> Found {
     }
 }
 
+/// A union of numbers, or of texts, goes into a column that takes each of them.
+fn from_union(branches: &[Shape], column: &ColumnType) -> Found {
+    let is_number = |shape: &Shape| matches!(shape, Shape::Int | Shape::Long | Shape::Float | Shape::Double);
+    let is_text = |shape: &Shape| matches!(shape, Shape::String | Shape::Enum(_));
+    let all = |like: &dyn Fn(&Shape) -> bool| branches.iter().all(|branch| *branch == Shape::Null || like(branch));
+    if !all(&is_number) && !all(&is_text) {
+        return alter("a union of several types fits no column but json and jsonb", "jsonb");
+    }
+    let (mut writes, mut notes, mut loss) = (Vec::new(), Vec::new(), None);
+    for branch in branches {
+        if *branch == Shape::Null {
+            writes.push(None);
+            continue;
+        }
+        let way = find(branch, column).map_err(|NoWay { why, .. }| NoWay {
+            why: format!("{branch}, of its types: {why}"),
+            cure: Cure::Alter("jsonb"),
+        })?;
+        writes.push(Some(way.write));
+        notes.push(format!("{branch}: {}", way.note));
+        loss = loss.or(way.loss);
+    }
+    Ok(Way { write: Write::Union(writes), note: notes.join("; "), loss })
+}
+
 fn to_array(items: &Shape, column: &ColumnType) -> Found {
     let ColumnType::Array { oid, item } = column else {
         return alter("the field is an array, the column is none", "jsonb");
@@ -119,8 +144,15 @@ fn to_array(items: &Shape, column: &ColumnType) -> Found {
     if matches!(shape, Shape::Array(_) | Shape::Record(_) | Shape::Map(_) | Shape::Union(_)) {
         return alter("its items are not simple values", "jsonb");
     }
-    let way = find(shape, item)?;
-    let item = Box::new(Slot { null, takes_null: true, write: way.write });
+    let way = find(shape, item).map_err(|NoWay { why, cure }| NoWay {
+        why: format!("its items: {why}"),
+        cure: match cure {
+            // A type for the items would be none for the column.
+            Cure::Alter(_) => Cure::Alter("jsonb"),
+            words => words,
+        },
+    })?;
+    let item = Box::new(Slot { null, takes_null: true, instead: None, write: way.write });
     Ok(Way { write: Write::Array { oid: *oid, item }, note: format!("each item: {}", way.note), loss: way.loss })
 }
 
@@ -259,7 +291,7 @@ fn from_time(shape: &Shape, column: &ColumnType) -> Found {
             ColumnType::Int8 => exact(Write::Int8(Bits::Long), &format!("the raw number, {}", name(unit))),
             ColumnType::Timestamp(kept) => with_fraction(Write::Timestamp(unit), unit, *kept),
             ColumnType::TimestampTz(_) => {
-                alter("a local time does not tell its zone, so it is no instant", "timestamp")
+                alter("a local time does not tell its zone, so it is no instant", natural(shape))
             }
             _ => alter("a local time does not fit it", natural(shape)),
         },

@@ -1,9 +1,6 @@
 //! Rows into tables: one transaction a batch, binary COPY, and the search for bad rows.
 
-use std::collections::HashMap;
 use std::ops::Range;
-
-use tokio_postgres::Statement;
 
 use super::catalogue::Table;
 use super::connection::Connection;
@@ -17,8 +14,6 @@ use crate::testing::fail_point;
 /// A connection that writes.
 pub struct Writer {
     connection: Connection,
-    /// Prepared COPY statements by their text.
-    statements: HashMap<String, Statement>,
     /// A transaction was dropped without an end.
     in_doubt: bool,
     /// What of the next transaction is under way, see [`Writer::start`].
@@ -32,6 +27,8 @@ pub struct Transaction<'w> {
     finished: bool,
     /// COPY statements that were run.
     copies: usize,
+    /// Rows that the server took and did not write.
+    dropped: u64,
     /// One is under way.
     copying: bool,
 }
@@ -39,7 +36,7 @@ pub struct Transaction<'w> {
 impl Writer {
     /// Writes over a connection.
     pub fn new(connection: Connection) -> Self {
-        Self { connection, statements: HashMap::new(), in_doubt: false, started: None }
+        Self { connection, in_doubt: false, started: None }
     }
 
     /// The connection, between transactions.
@@ -52,15 +49,15 @@ impl Writer {
         if self.started.is_none() {
             self.begin_statement().await?;
         }
-        Ok(Transaction { writer: self, finished: false, copies: 0, copying: false })
+        Ok(Transaction { writer: self, finished: false, copies: 0, dropped: 0, copying: false })
     }
 
     async fn begin_statement(&mut self) -> Result<(), PgError> {
         if self.in_doubt {
-            self.connection.run("ROLLBACK").await?;
+            self.connection.control("ROLLBACK").await?;
         }
         self.in_doubt = true;
-        self.connection.run(BEGIN).await
+        self.connection.begin().await
     }
 
     /// Begins the transaction of a batch that still grows, and copies the rows that it has: the server works on them while more
@@ -82,8 +79,7 @@ impl Writer {
 
     async fn open(&mut self, plan: &Plan) -> Result<Stream, PgError> {
         self.begin_statement().await?;
-        let statement = self.statement(plan.copy_statement()).await?;
-        Stream::open(&self.connection, &statement, plan, 0).await
+        Stream::open(&self.connection, plan, 0).await
     }
 
     async fn push(&self, mut stream: Stream, batch: &Batch, plan: &Plan) -> Result<Stream, PgError> {
@@ -106,20 +102,7 @@ impl Writer {
     pub fn has_started(&self) -> bool {
         self.started.is_some()
     }
-
-    async fn statement(&mut self, sql: &str) -> Result<Statement, PgError> {
-        if let Some(statement) = self.statements.get(sql) {
-            return Ok(statement.clone());
-        }
-        let statement = self.connection.within(self.connection.client().prepare(sql)).await?;
-        self.statements.insert(sql.to_string(), statement.clone());
-        Ok(statement)
-    }
 }
-
-/// Said aloud, since a role's settings could say otherwise; deferred constraints would fail at COMMIT, where it is too
-/// late to look for the row.
-pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET CONSTRAINTS ALL IMMEDIATE";
 
 /// Rows of a batch with one schema after another.
 fn runs(batch: &Batch) -> Vec<Range<usize>> {
@@ -160,10 +143,11 @@ impl<'w> Transaction<'w> {
             }
         }
         if let Some(error) = first {
-            self.writer.connection.run("ROLLBACK").await?;
-            self.writer.connection.run(BEGIN).await?;
+            self.writer.connection.control("ROLLBACK").await?;
+            self.writer.connection.begin().await?;
+            self.dropped = 0;
             self.lock_and_check_tables(batch, &plan_of).await?;
-            self.writer.connection.run("SAVEPOINT pressline").await?;
+            self.writer.connection.control("SAVEPOINT pressline").await?;
             tracing::debug!(rows = batch.rows().len(), %error, "searching a batch for bad rows");
             for run in runs(batch) {
                 self.halve(batch, run, &plan_of, most_refused, &mut refused, turn).await?;
@@ -180,9 +164,14 @@ impl<'w> Transaction<'w> {
         self.copies
     }
 
+    /// Rows that a trigger dropped: the server took them and wrote fewer.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     /// Ends the transaction without writing.
     pub async fn rollback(mut self) -> Result<(), PgError> {
-        self.writer.connection.run("ROLLBACK").await?;
+        self.writer.connection.control("ROLLBACK").await?;
         self.finish();
         Ok(())
     }
@@ -211,7 +200,13 @@ impl<'w> Transaction<'w> {
             if seen.is_none() {
                 // By a COPY of nothing: LOCK TABLE asks for a grant on the whole table, where one on columns is enough.
                 self.copy_range(plan, batch, run.start..run.start, &mut Refused::new()).await?;
-                seen = Some(Table::read(&self.writer.connection, &plan.table().name).await?);
+                let mut table = Table::read(&self.writer.connection, &plan.table().name).await?;
+                if let Some(table) = &mut table {
+                    // What the plan was not compiled for makes no row bad.
+                    table.defaults.clone_from(&plan.table().defaults);
+                    table.beside.clone_from(&plan.table().beside);
+                }
+                seen = Some(table);
             }
             if seen.as_ref().and_then(Option::as_ref) != Some(&**plan.table()) {
                 let what = format!("table {} was altered", plan.table().title());
@@ -249,7 +244,7 @@ impl<'w> Transaction<'w> {
                 }
                 Err(error) => return Err(error),
             };
-            self.writer.connection.run(after).await?;
+            self.writer.connection.control(after).await?;
         }
         Ok(())
     }
@@ -300,10 +295,7 @@ impl<'w> Transaction<'w> {
                 let error = self.writer.connection.error(Class::Transient, "a COPY of other rows was under way");
                 return Err(PgError { connection_lost: true, ..error });
             }
-            None => {
-                let statement = self.writer.statement(plan.copy_statement()).await?;
-                Stream::open(&self.writer.connection, &statement, plan, range.start).await?
-            }
+            None => Stream::open(&self.writer.connection, plan, range.start).await?,
         };
         let connection = &self.writer.connection;
         let written = match stream.push(connection, plan, batch, range.end).await {
@@ -311,7 +303,9 @@ impl<'w> Transaction<'w> {
             Err(error) => Err(error),
         };
         self.copying = false;
-        refused.extend(written?);
+        let (not_encoded, dropped) = written?;
+        refused.extend(not_encoded);
+        self.dropped += dropped;
         Ok(())
     }
 }

@@ -4,18 +4,22 @@ use super::connection::Connection;
 use super::convert::{natural, unwrap_null};
 use super::encode::Null;
 use super::error::PgError;
-use super::name::{TableName, quote_name};
+use super::name::{self, TableName, quote_name};
 use crate::avro::{Field, Shape};
 use crate::config::finding::Finding;
-use crate::sink::{Columns, Conversion};
+use crate::sink::{Columns, Conversion, Missing};
 
 /// `CREATE TABLE` for the record, fields renamed and left out as the configuration says; columns take null where the
 /// field does. Types, besides the obvious: uuid; timestamptz from timestamps, timestamp from local ones, bigint (the raw
 /// number) where they have nanoseconds; numeric(p, s); arrays of simple types; jsonb from records, maps and other unions;
-/// text from enums. Errors: the schema is no record, two fields for one column.
+/// text from enums. Errors: the schema is no record or leaves no column, two fields for one column, a name that is too long.
 pub fn create_table_sql(shape: &Shape, name: &TableName, columns: &Columns<'_>) -> Result<String, Vec<Finding>> {
     let mut lines = Vec::new();
-    let (assigned, findings) = columns.assign(shape, &name.to_string(), |_, _| None);
+    let (assigned, mut findings) =
+        columns.assign(shape, &name.to_string(), |_, column| name::column_fault(column).map(Missing::Name));
+    if findings.is_empty() && !assigned.iter().any(|(_, conversion)| matches!(conversion, Conversion::Column(_))) {
+        findings.push(no_field(&name.to_string()));
+    }
     if !findings.is_empty() {
         return Err(findings);
     }
@@ -27,6 +31,16 @@ pub fn create_table_sql(shape: &Shape, name: &TableName, columns: &Columns<'_>) 
         lines.push(format!("    {} {}{not_null}", quote_name(column), column_type(inner)));
     }
     Ok(format!("CREATE TABLE IF NOT EXISTS {name} (\n{}\n)", lines.join(",\n")))
+}
+
+/// `COPY t ()` is no statement, and rows of nothing but defaults would tell nothing.
+pub(super) fn no_field(table: &str) -> Finding {
+    Finding::error(
+        table,
+        "",
+        "no field of the record goes into a column",
+        "take a field out of columns.ignore, or load a topic whose records have fields",
+    )
 }
 
 /// Adds the column of a field to a table. It takes null, whatever the field does: rows that are there have no value of it.

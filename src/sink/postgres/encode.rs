@@ -49,6 +49,8 @@ pub(super) struct Slot {
     pub null: Null,
     /// Whether the column takes it.
     pub takes_null: bool,
+    /// What is written in its place, with its length.
+    pub instead: Option<std::sync::Arc<[u8]>>,
     pub write: Write,
 }
 
@@ -103,6 +105,8 @@ pub(super) enum Write {
         oid: u32,
         item: Box<Slot>,
     },
+    /// By the branch; none for null, which is [`Why::Null`].
+    Union(Vec<Option<Write>>),
 }
 
 impl Slot {
@@ -114,14 +118,21 @@ impl Slot {
             Null::First => cursor.is_some(true)?,
             Null::Last => cursor.is_some(false)?,
         };
-        if there {
-            self.write.write(cursor, out)
+        match if there { self.write.write(cursor, out) } else { Err(Why::Null) } {
+            Err(Why::Null) => self.write_null(out),
+            written => written,
+        }
+    }
+
+    fn write_null(&self, out: &mut Vec<u8>) -> Result<(), Why> {
+        if let Some(default) = &self.instead {
+            out.extend_from_slice(default);
         } else if self.takes_null {
             out.extend_from_slice(&(-1i32).to_be_bytes());
-            Ok(())
         } else {
-            Err(Why::Null)
+            return Err(Why::Null);
         }
+        Ok(())
     }
 }
 
@@ -208,6 +219,11 @@ impl Write {
             }
             Self::Json { shape, binary } => json(*binary, out, |out| write_json(shape, cursor, out))?,
             Self::Array { oid, item } => array(*oid, item, cursor, out)?,
+            Self::Union(branches) => match branches.get(cursor.index(branches.len())?) {
+                Some(Some(branch)) => branch.write(cursor, out)?,
+                Some(None) => return Err(Why::Null),
+                None => return Err(DatumError::NoSuchBranch.into()),
+            },
             // All others are in `write`.
             _ => {}
         }

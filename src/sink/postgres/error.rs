@@ -8,6 +8,7 @@ use std::fmt;
 
 use tokio_postgres::error::{DbError, Severity};
 
+use super::pooler;
 use crate::sink::{Refusal, Why};
 
 /// What the load does about an error.
@@ -104,8 +105,17 @@ impl PgError {
     pub(super) fn of_server(place: &str, refused: &DbError) -> Self {
         let code = refused.code().code();
         let dying = matches!(refused.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
-        let class = if dying && code.starts_with("08") { Class::Transient } else { class_of(code) };
-        let mut what = sentence(code).to_string();
+        // It ends the connection, mostly with ERROR instead of FATAL.
+        let pooler = if code == "08P01" { pooler::meaning(refused.message()) } else { None };
+        let (class, words) = match pooler {
+            Some(meant) => meant,
+            // Not the 08P01 of a COPY: it is the connection's end.
+            None if dying && code.starts_with("08") => {
+                (Class::Transient, "the server, or a pooler in front of it, ended the connection; see its log")
+            }
+            None => (class_of(code), sentence(code)),
+        };
+        let mut what = words.to_string();
         let named = [("table", refused.table()), ("column", refused.column()), ("constraint", refused.constraint())];
         for (kind, name) in named {
             if let Some(name) = name {
@@ -116,7 +126,7 @@ impl PgError {
             sqlstate: Some(code.into()),
             column: refused.column().map(Into::into),
             constraint: refused.constraint().map(Into::into),
-            connection_lost: dying,
+            connection_lost: dying || pooler.is_some(),
             ..Self::new(class, place, what)
         }
     }

@@ -12,6 +12,7 @@ mod connection;
 mod convert;
 mod copy;
 mod ddl;
+mod defaults;
 mod encode;
 mod error;
 mod name;
@@ -19,16 +20,18 @@ mod numeric;
 mod offsets;
 mod password;
 mod plan;
+mod pooler;
 mod rights;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
 
-pub use catalogue::{Column, ColumnType, Filled, Kind, Table};
+pub use catalogue::{Beside, Column, ColumnType, Filled, Kind, Table};
 pub use connection::{Connection, place};
 pub use copy::{Refused, Transaction, Writer};
 pub use ddl::{create_table, create_table_sql};
+pub use defaults::Defaults;
 pub use error::{Class, PgError};
 pub use name::{TableName, quote_name, quote_text};
 pub use offsets::{Advance, ClaimError, CommitError, Offsets, Position, Settled, Stored};

@@ -2,8 +2,18 @@
 
 use std::fmt;
 
-/// Longest name in bytes; PostgreSQL cuts longer ones without a word (NAMEDATALEN - 1).
+/// Longest name in bytes; PostgreSQL cuts longer ones with a mere notice (NAMEDATALEN - 1).
 const MAX_NAME: usize = 63;
+
+/// Why a column cannot have this name.
+pub(super) fn column_fault(name: &str) -> Option<String> {
+    match name.len() {
+        0 => Some("the column's name is empty".into()),
+        1..=MAX_NAME if name.contains('\0') => Some(format!("the column name {name:?} has a NUL character")),
+        1..=MAX_NAME => None,
+        length => Some(format!("the column name {name} has {length} bytes, PostgreSQL's names at most {MAX_NAME}")),
+    }
+}
 
 /// A table as the configuration names it: `table` or `schema.table`. Case is kept; a part with a dot in it stands in
 /// double quotes.
@@ -72,9 +82,10 @@ pub fn quote_name(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text as SQL; the connection has `standard_conforming_strings` on, so a backslash is a backslash.
+/// A text as SQL, whatever `standard_conforming_strings` is: behind a pooler another client may have set it.
 pub fn quote_text(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') { format!(" E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
 }
 
 #[cfg(test)]
@@ -97,5 +108,6 @@ mod tests {
         }
         assert!(TableName::parse(&"x".repeat(64)).is_err());
         assert_eq!(quote_text("it's"), "'it''s'");
+        assert_eq!(quote_text(r"a\'b"), r" E'a\\''b'");
     }
 }

@@ -220,7 +220,8 @@ impl Offsets {
         keep: impl Fn(Partition) -> bool,
     ) -> Result<(), PgError> {
         let (pipeline, topic, id) = self.literals();
-        let mut sql = String::from("BEGIN; ");
+        // One message is one transaction.
+        let mut sql = String::new();
         for partition in self.rows(connection, "").await?.into_keys().filter(|partition| !keep(*partition)) {
             let _ = write!(
                 sql,
@@ -237,7 +238,6 @@ impl Offsets {
                 self.table
             );
         }
-        sql.push_str("COMMIT");
         connection.run(&sql).await
     }
 
@@ -266,13 +266,15 @@ impl Offsets {
             connection.rows(&insert).await?.iter().filter_map(|row| row.get(0)?.parse().ok()).collect();
         // A connection that broke in its COMMIT may still be committing: its row locks end with it.
         let known = self.read(connection, " FOR UPDATE").await?;
-        Ok(first
-            .keys()
-            .filter_map(|partition| {
-                let next_offset = *known.get(partition)?;
-                Some((*partition, Position { next_offset, is_new: made.contains(partition) }))
-            })
-            .collect())
+        let claimed = first.keys().map(|&partition| match known.get(&partition) {
+            Some(&next_offset) => Ok((partition, Position { next_offset, is_new: made.contains(&partition) })),
+            // Whoever read on without it would be a member of the group that reads nothing of the partition.
+            None => {
+                let what = format!("the row of partition {partition} in {} went away while it was claimed", self.table);
+                Err(connection.error(Class::Transient, what).into())
+            }
+        });
+        claimed.collect()
     }
 
     /// After [`CommitError::Unknown`], on a new connection: waits until the old one's transaction is over, then tells what
@@ -389,8 +391,8 @@ impl Transaction<'_> {
         if !crate::testing::mutant::is("positions_before_rows") {
             return Ok(advances);
         }
-        self.connection().run(&offsets.commit_statement(&advances)).await?;
-        self.connection().run(super::copy::BEGIN).await?;
+        self.connection().control(&offsets.commit_statement(&advances)).await?;
+        self.connection().begin().await?;
         Ok(Vec::new())
     }
 
@@ -400,10 +402,10 @@ impl Transaction<'_> {
         let sql = offsets.commit_statement(advances);
         fail_point::hit("pg_before_commit");
         fail_point::soon("pg_during_commit");
-        let result = self.connection().run(&sql).await;
+        let result = self.connection().control(&sql).await;
         fail_point::hit("pg_after_commit");
         let error = match result {
-            Ok(()) => {
+            Ok(_) => {
                 self.finish();
                 return Ok(());
             }
@@ -413,7 +415,7 @@ impl Transaction<'_> {
             return Err(CommitError::Unknown(error));
         }
         // The server has given the transaction up; its connection can be used again once it is told so.
-        if self.connection().run("ROLLBACK").await.is_ok() {
+        if self.connection().control("ROLLBACK").await.is_ok() {
             self.finish();
         }
         Err(if error.is("22012") { CommitError::Missed } else { CommitError::Failed(error) })

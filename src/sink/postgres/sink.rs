@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
@@ -123,6 +124,34 @@ struct PostgresSink {
     plans: BTreeMap<u32, Plan>,
     /// Of the last batch that was committed.
     outcomes: BTreeMap<Partition, Tally>,
+    dropped: DroppedRows,
+}
+
+/// Rows that a trigger dropped: told at once, then at most once a minute, for it may be meant so.
+#[derive(Default)]
+struct DroppedRows {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl DroppedRows {
+    const PAUSE: Duration = Duration::from_secs(60);
+
+    fn tell(&mut self, count: u64, pipeline: &str, table: &str) {
+        self.untold += count;
+        if self.untold == 0 || self.told.is_some_and(|told| told.elapsed() < Self::PAUSE) {
+            return;
+        }
+        tracing::warn!(
+            pipeline,
+            sink = "postgres",
+            table,
+            rows = self.untold,
+            "the server took rows and did not write them: a BEFORE trigger dropped them; if that is not meant, fix the trigger \
+             and replay the records"
+        );
+        *self = Self { told: Some(Instant::now()), untold: 0 };
+    }
 }
 
 impl PostgresSink {
@@ -131,7 +160,8 @@ impl PostgresSink {
             .map_err(|what| WorkerError::Refused(format!("{SECTION}.table: {what}")))?;
         let runtime = target.runtime.clone();
         let (shapes, plans, outcomes) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let mut sink = Self { target, table_name, writer: None, table: None, shapes, plans, outcomes };
+        let dropped = DroppedRows::default();
+        let mut sink = Self { target, table_name, writer: None, table: None, shapes, plans, outcomes, dropped };
         runtime.block_on(sink.reconnect()).map_err(|error| worker_error(load_error(&error)))?;
         Ok(sink)
     }
@@ -148,12 +178,20 @@ impl PostgresSink {
     }
 
     async fn read_table(&mut self, connection: &Connection) -> Result<(), PgError> {
-        let read = Table::read(connection, &self.table_name).await?.map(Arc::new);
+        let read = self.described(connection).await?;
         if read != self.table {
             self.table = read;
             self.plans.clear();
         }
         Ok(())
+    }
+
+    /// The table, with the defaults that take the place of null.
+    async fn described(&self, connection: &Connection) -> Result<Option<Arc<Table>>, PgError> {
+        let Some(mut table) = Table::read(connection, &self.table_name).await? else { return Ok(None) };
+        let columns = Columns::new(&self.target.config.columns, SECTION);
+        table.read_defaults(connection, &columns.with_defaults()).await?;
+        Ok(Some(Arc::new(table)))
     }
 
     /// Plans for these schemas, against the table as it was read last.
@@ -187,19 +225,20 @@ impl PostgresSink {
         let ddl = postgres::create_table_sql(shape, &self.table_name, &columns)
             .map_err(|findings| LoadError::Refused(sentences(&findings)))?;
         let place = postgres::place(&self.target.config);
-        if !self.target.config.auto_create {
-            return Err(LoadError::Refused(format!(
-                "{place}: there is no table {}; {}",
-                self.table_name,
-                make_table(SECTION, &ddl)
-            )));
-        }
         let Some(writer) = &self.writer else { return Err(no_connection()) };
+        let other = Table::in_other_case(writer.connection(), &self.table_name).await;
+        let other = other.map_err(|error| load_error(&error))?.unwrap_or_default();
+        let no_table = format!("{place}: there is no table {}{other}", self.table_name);
+        if !self.target.config.auto_create {
+            return Err(LoadError::Refused(format!("{no_table}; {}", make_table(SECTION, &ddl))));
+        }
+        if !other.is_empty() {
+            tracing::warn!(pipeline = %self.target.pipeline, sink = "postgres", "{no_table}; it is made beside it");
+        }
         postgres::create_table(writer.connection(), &ddl).await.map_err(|error| load_error(&error))?;
         tracing::info!(pipeline = %self.target.pipeline, sink = "postgres", table = %self.table_name, "table made:\n{ddl}");
-        let made = Table::read(writer.connection(), &self.table_name).await.map_err(|error| load_error(&error))?;
-        made.map(Arc::new)
-            .ok_or_else(|| LoadError::Refused(format!("{place}: the table is not there after it was made")))
+        let made = self.described(writer.connection()).await.map_err(|error| load_error(&error))?;
+        made.ok_or_else(|| LoadError::Refused(format!("{place}: the table is not there after it was made")))
     }
 
     async fn write_batch(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
@@ -224,6 +263,7 @@ impl PostgresSink {
         let advances = transaction.positions_first(&offsets, advances).await.map_err(|error| load_error(&error))?;
         let copied = transaction.copy(batch, |id| plans.get(&id), most, &mut || desk.turn()).await;
         let refused = copied.map_err(|error| load_error(&error))?;
+        let dropped = transaction.dropped();
         let rows = batch.rows();
         let mut letters: Vec<(Origin, Refusal)> = batch.refused().to_vec();
         letters.extend(refused.into_iter().filter_map(|(index, refusal)| Some((rows.get(index)?.origin(), refusal))));
@@ -235,8 +275,10 @@ impl PostgresSink {
         }
         transaction.commit(&offsets, &advances).await.map_err(|error| commit_error(&error))?;
         self.outcomes = outcomes;
-        let written = rows.len() + batch.refused().len() - letters.len();
-        Ok(Written { rows: written as u64, bytes: crate::kafka::consumer::Intake::bytes(batch) as u64, found: 0 })
+        self.dropped.tell(dropped, &self.target.pipeline, &self.target.config.table);
+        let written = (rows.len() + batch.refused().len() - letters.len()) as u64;
+        let bytes = crate::kafka::consumer::Intake::bytes(batch) as u64;
+        Ok(Written { rows: written.saturating_sub(dropped), bytes, dropped, ..Written::default() })
     }
 
     /// An error of the schema may only say that the table was altered: then the batch is tried again with new plans. Errors:

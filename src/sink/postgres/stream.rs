@@ -29,10 +29,14 @@ pub type Refused = BTreeMap<usize, Refusal>;
 /// could be taken for the next statement's.
 pub(super) struct Stream {
     sink: Pin<Box<CopyInSink<Bytes>>>,
+    /// Closed when the stream ends, in the transaction in which it was prepared.
+    _statement: Statement,
     chunk: Vec<u8>,
     /// The statement's text, by which its columns are known.
     copies_into: String,
-    /// Index in the batch of the next row.
+    /// Index in the batch of the first row.
+    first: usize,
+    /// Of the next one.
     next: usize,
     last: Option<Row>,
     refused: Refused,
@@ -40,13 +44,9 @@ pub(super) struct Stream {
 
 impl Stream {
     /// Begins the COPY of rows from this index on. Errors: the server's; the connection is closed.
-    pub(super) async fn open(
-        connection: &Connection,
-        statement: &Statement,
-        plan: &Plan,
-        next: usize,
-    ) -> Result<Self, PgError> {
-        let sink = match connection.within(connection.client().copy_in::<_, Bytes>(statement)).await {
+    pub(super) async fn open(connection: &Connection, plan: &Plan, next: usize) -> Result<Self, PgError> {
+        let statement = connection.prepare(plan.copy_statement()).await?;
+        let sink = match connection.copy_in(&statement).await {
             Ok(sink) => Box::pin(sink),
             // tokio-postgres has sent two Syncs then, and would take the second's answer for the next request's: the
             // connection must not be used again.
@@ -59,7 +59,16 @@ impl Stream {
         let mut chunk = Vec::with_capacity(CHUNK + SLACK);
         chunk.extend_from_slice(HEADER);
         let copies_into = plan.copy_statement().to_string();
-        Ok(Self { sink, chunk, copies_into, next, last: None, refused: Refused::new() })
+        Ok(Self {
+            sink,
+            _statement: statement,
+            chunk,
+            copies_into,
+            first: next,
+            next,
+            last: None,
+            refused: Refused::new(),
+        })
     }
 
     /// Whether what went in are this batch's rows before the next one. Their last is where it was: so none of them was taken
@@ -104,15 +113,17 @@ impl Stream {
         Ok(())
     }
 
-    /// Ends the statement; the rows that were refused. Errors: the server's word on the rows.
-    pub(super) async fn finish(self, connection: &Connection) -> Result<Refused, PgError> {
-        let Self { mut sink, mut chunk, refused, .. } = self;
+    /// Ends the statement: the rows that were refused, and how many the server took and did not write, as a trigger may say.
+    /// Errors: the server's word on the rows.
+    pub(super) async fn finish(self, connection: &Connection) -> Result<(Refused, u64), PgError> {
+        let Self { mut sink, mut chunk, refused, first, next, .. } = self;
         let sending = async {
             chunk.extend_from_slice(TRAILER);
             sink.send(Bytes::from(chunk)).await?;
             sink.as_mut().finish().await
         };
-        connection.within(sending).await?;
-        Ok(refused)
+        let written = connection.within(sending).await?;
+        let sent = (next - first - refused.len()) as u64;
+        Ok((refused, sent.saturating_sub(written)))
     }
 }
