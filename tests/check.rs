@@ -538,7 +538,7 @@ async fn online_positions_that_are_gone() {
 
     services.commit(99, "");
     let text = house.text(&house.check(true).await);
-    has(&text, "partition 0: the group's offset 99 lies past the end 10: the topic was made anew or cut off");
+    has(&text, "partition 0: the group's offset 99 lies past the end 10: the topic was recreated or truncated");
 
     let current = topic_id(services.consumer().client(), &raw, Duration::from_secs(10)).unwrap().unwrap();
     services.commit(8, &format!("pressline/1 topic_id={current} partitions=3"));

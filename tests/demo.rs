@@ -61,7 +61,7 @@ fn shows_every_press_and_no_address() {
         "exactly once (the mock",
         "IP Geolocation by DB-IP (https://db-ip.com), CC BY 4.0",
         "pressline consume button_presses --from-beginning",
-        "kcat -b 127.0.0.1:",
+        "pressline consume raw_presses.dead --from-beginning",
         "pressline generate --bootstrap-servers 127.0.0.1:",
         "ip withheld",
         "dead: not_json",

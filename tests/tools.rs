@@ -250,8 +250,12 @@ fn the_version_names_librdkafkas() {
 
 #[test]
 fn the_tables_that_sinks_want_are_printed_without_any_service() {
-    let [postgres, clickhouse] = ["postgres", "clickhouse"]
-        .map(|sink| pressline(&["check", "--ddl", &format!("docs/pipelines/{sink}-only.toml")], b""));
+    let password = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(password.path(), "secret").unwrap();
+    let [postgres, clickhouse] = ["postgres", "clickhouse"].map(|sink| {
+        let set = format!("sink.{sink}.password_file={}", password.path().display());
+        pressline(&["check", "--ddl", "--set", &set, &format!("docs/pipelines/{sink}-only.toml")], b"")
+    });
     assert_eq!((postgres.0, clickhouse.0), (Some(0), Some(0)), "{}{}", postgres.2, clickhouse.2);
     assert!(postgres.1.starts_with("-- pipeline postgres-only, PostgreSQL: for schema file "), "{}", postgres.1);
     assert!(

@@ -306,7 +306,7 @@ pub struct SourceConfig {
     /// Deepest nesting of a JSON value.
     #[serde(default = "max_depth")]
     pub max_depth: usize,
-    /// Whether a topic made anew is told by its id. No setting: only the demo's broker cannot be asked.
+    /// Whether a recreated topic is told by its id. No setting: only the demo's broker cannot be asked.
     #[serde(skip, default = "yes")]
     pub topic_ids: bool,
     /// How the topic is made.

@@ -194,15 +194,13 @@ mod tests {
         ready.set("start", "");
         let waiting = Arc::new(Status::new("clicks"));
         waiting.set("start", "broker <b> & co");
-        let broken = vec!["pipelines/x.toml: not started, 1 finding(s)".to_string()];
+        let broken = vec!["pipelines/x.toml: not started, 1 finding".to_string()];
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let pages = Pages { metrics: recorder.handle(), pipelines: vec![ready, waiting], broken };
         let text = index_text(&pages);
-        for line in [
-            "presses: ready",
-            "clicks: not ready: start: broker <b> & co",
-            "pipelines/x.toml: not started, 1 finding(s)",
-        ] {
+        for line in
+            ["presses: ready", "clicks: not ready: start: broker <b> & co", "pipelines/x.toml: not started, 1 finding"]
+        {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
         assert!(text.contains("/readyz   whether"), "{text}");

@@ -27,6 +27,7 @@ use crate::pipeline;
 use crate::pipeline::start::Library;
 use crate::runtime::status::Status;
 use crate::runtime::supervise::Ending;
+use crate::runtime::terminal::counted;
 use crate::sink;
 use crate::sink::Kind;
 
@@ -141,7 +142,8 @@ fn not_started(file: &Path, findings: &[Finding]) -> Broken {
     }
     tracing::error!(file = %file.display(), "this pipeline is not started; see the findings above");
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let line = format!("{}: not started, {} finding(s); run `pressline check`", file.display(), findings.len());
+    let findings = counted(findings.len(), "finding");
+    let line = format!("{}: not started, {findings}; run `pressline check`", file.display());
     Broken { name, line }
 }
 

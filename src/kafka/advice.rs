@@ -78,8 +78,8 @@ impl Advice {
     fn command(&self, name: &str, more: &str) -> String {
         // The positions of a replay are its own, and it has other ways out.
         if self.pipeline.starts_with(REPLAYS) {
-            return "the same `pressline replay` with --allow-gaps, to go on without what is gone, or with --restart, to begin \
-                    anew (empty its target first)"
+            return "the same `pressline replay` with --allow-gaps, to go on without what is gone, or with --restart, to start \
+                    over (empty its target first)"
                 .into();
         }
         format!("`pressline offsets {name} --pipeline {} --sink {}{more}`", self.pipeline, self.part.name())

@@ -185,7 +185,7 @@ fn one_broken_pipeline_does_not_stop_another() {
     let mut relay = world.run(&[]);
     relay.await_log("our schema is not registered");
     world.await_relayed(&mut relay);
-    relay.await_page(503, "a-broken.toml: not started, 1 finding(s); run `pressline check`");
+    relay.await_page(503, "a-broken.toml: not started, 1 finding; run `pressline check`");
     let shown = "pressline_pipeline_ready{pipeline=\"a-broken\"} 0";
     assert!(relay.get("/metrics").1.contains(shown), "an alert can see it");
     relay.await_page(503, "b-refused: start: schema registry");

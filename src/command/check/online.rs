@@ -264,7 +264,7 @@ fn out_of_range(subject: &Subject<'_>, partition: i32, next: i64, low: i64, high
         )
     } else if next > high {
         format!(
-            "topic {topic}, partition {partition}: the group's offset {next} lies past the end {high}: the topic was made anew or cut off"
+            "topic {topic}, partition {partition}: the group's offset {next} lies past the end {high}: the topic was recreated or truncated"
         )
     } else {
         return None;

@@ -86,7 +86,7 @@ fn geocoder(subject: &Subject<'_>, config: &GeocoderConfig, report: &mut Report)
     if config.cache_file.is_none() {
         report.findings.push(subject.warning(
             "place.geocoder.cache_file",
-            "not set: after each restart every place is asked about anew",
+            "not set: after each restart every place is asked for again",
             "name a file that pressline may write, such as /var/lib/pressline/geocoder.cache",
         ));
     }

@@ -135,15 +135,15 @@ impl Screen {
             "{strong}pressline demo{end}: fake button presses in, enriched Avro out, {rate} events/s\n\n  \
              All data is in memory only and gone when the demo ends (Ctrl-C).\n  \
              The broker is librdkafka's mock cluster: it shows the real relay at work, but\n  \
-             proves neither exactly once (the mock stores no transaction's offsets and hides\n  \
-             no aborted records) nor speed.\n\n  \
+             proves neither exactly once (the mock stores no transaction's offsets and\n  \
+             hides no aborted records) nor speed.\n\n  \
              Kafka     {strong}{bootstrap}{end}   raw_presses \u{2192} button_presses, raw_presses.dead\n  \
              registry  {strong}{http}{end}\n  \
              metrics   {strong}{http}/metrics{end}\n  \
              places    {credit}\n            {dim}an extract of a few thousand cities{end}\n\n\
              Try, in another terminal:\n\n  \
              pressline consume button_presses --from-beginning \\\n    --bootstrap-servers {bootstrap} --registry {http}\n  \
-             kcat -b {bootstrap} -C -t raw_presses.dead -f '%h\\n' -o beginning -e\n  \
+             pressline consume raw_presses.dead --from-beginning \\\n    --bootstrap-servers {bootstrap}\n  \
              curl -s {http}/metrics\n  \
              pressline generate --bootstrap-servers {bootstrap} --count 500 --rate 100\n"
         )?;
@@ -229,7 +229,7 @@ fn line(seen: &Seen, colours: &Colours, layout: Layout) -> String {
         Some(None) => "unreadable",
         None => "",
     };
-    let delay = seen.delay.map(|delay| format!("{} ms", delay.as_millis())).unwrap_or_default();
+    let delay = seen.delay.map(shown_delay).unwrap_or_default();
     let mut timestamp_us = seen.timestamp_ms.map(|ms| ms.saturating_mul(1_000));
     let result = match &seen.end {
         End::Enriched(enriched) => {
@@ -252,6 +252,14 @@ fn line(seen: &Seen, colours: &Colours, layout: Layout) -> String {
     };
     let time = timestamp_us.map(clock).unwrap_or_default();
     format!("{time:<8}{gap}{action:<11}{gap}{session:<8}{gap}{dim}{ip:<11}{end}{gap}{result} {delay:>7}")
+}
+
+/// In seven characters.
+fn shown_delay(delay: Duration) -> String {
+    match delay.as_millis() {
+        ms @ ..10_000 => format!("{ms} ms"),
+        _ => format!("{:.0} s", delay.as_secs_f64()),
+    }
 }
 
 /// The most that fits, from the longest to the shortest.

@@ -75,7 +75,7 @@ pub struct ReplayArgs {
     /// Go on without what retention has removed, and count it
     #[arg(long)]
     allow_gaps: bool,
-    /// Forget how far this replay was, and begin it anew
+    /// Discard this replay's progress and start over
     #[arg(long)]
     restart: bool,
     /// Topic of the relay's dead letters [default: TOPIC.dead]
@@ -195,9 +195,7 @@ async fn watch_over(
             let _ = stop.send(true);
         }
         if deadline.is_some_and(|deadline| tokio::time::Instant::now() > deadline) {
-            return Err(
-                "not everything ended in time; started again, the replay goes on from what was committed".into()
-            );
+            return Err("not everything ended in time; run the same command to resume from what was committed".into());
         }
     }
 }

@@ -68,7 +68,7 @@ fn resume(args: &ReplayArgs, job: &Job, store: &Store, noted: Noted, asked: Stri
     if noted.asked != asked {
         return Err(ReplayError::Refused(format!(
             "replay {} was begun with other arguments (from/to/partitions/target: {}; now {asked}). Give this one another --name, \
-             or begin it anew with --restart",
+             or start over with --restart",
             job.name, noted.asked
         )));
     }

@@ -74,7 +74,7 @@ impl<'a> Store<'a> {
             let Some(standing) = standing(offset, rows.get(&partition).copied()) else { continue };
             let id = &offset.note.topic_id;
             if id.is_some() && *id != self.topic_id() {
-                return Err(self.anew("the topic was deleted and made again since it was begun"));
+                return Err(self.anew("the topic was deleted and recreated since it was begun"));
             }
             if offset.note.pending.is_some() && matches!(self.database, Database::ClickHouse(_)) {
                 noted.undecided.insert(partition);
@@ -97,7 +97,7 @@ impl<'a> Store<'a> {
 
     fn anew(&self, what: &str) -> ReplayError {
         ReplayError::Refused(format!(
-            "replay {}: {what}. To begin it anew: empty {}, then add --restart",
+            "replay {}: {what}. To start over: empty {}, then add --restart",
             self.job.name,
             self.job.target()
         ))

@@ -226,7 +226,7 @@ pub(super) fn in_range(
     if offset > high {
         return Err(SourceError::Refused(format!(
             "topic {topic}, partition {partition}: the position {offset} lies past the topic's end {high}: the topic was \
-             made anew or cut off. Find out what happened ({}), then set where to go on: {}",
+             recreated or truncated. Find out what happened ({}), then set where to go on: {}",
             advice.show(),
             advice.set(partition, "OFFSET")
         )));

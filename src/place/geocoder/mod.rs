@@ -1,6 +1,6 @@
 //! Coordinates from a geocoding service with Nominatim's `/search`: asked about places, never about addresses, by one
 //! task that sends one request at a time, so many a second. A place is asked about once, however many records have it; what
-//! came back is kept, over restarts too, and the place's fragments are made anew.
+//! came back is kept, over restarts too, and the place's fragments are made again.
 //!
 //! Nothing waits for it, except a record for `max_wait_ms` where that is set.
 
@@ -214,15 +214,15 @@ fn load(config: &GeocoderConfig) -> Vec<(String, Entry)> {
     match file::load(&path, seconds_now()) {
         Ok(entries) => return entries,
         Err(Unusable::Unreadable(error)) => {
-            tracing::warn!("place.geocoder.cache_file: {file}: cannot be read: {error}; places are asked about anew");
+            tracing::warn!("place.geocoder.cache_file: {file}: cannot be read: {error}; places are asked for again");
         }
         Err(Unusable::MovedAside(what, Some(to))) => {
             let to = to.display();
-            tracing::warn!("place.geocoder.cache_file: {file}: {what}; moved to {to}, and places are asked about anew");
+            tracing::warn!("place.geocoder.cache_file: {file}: {what}; moved to {to}, and places are asked for again");
         }
         Err(Unusable::MovedAside(what, None)) => {
             tracing::warn!(
-                "place.geocoder.cache_file: {file}: {what}; it will be replaced, places are asked about anew"
+                "place.geocoder.cache_file: {file}: {what}; it will be replaced, places are asked for again"
             );
         }
     }

@@ -128,7 +128,7 @@ impl ClickHouseSink {
         Ok(())
     }
 
-    /// Reads the table; whether it is another than before, for which plans are made anew.
+    /// Reads the table; whether it is another than before, for which new plans are made.
     async fn is_altered(&mut self) -> Result<bool, LoadError> {
         let read = self.target.read_table(&self.client).await.map_err(|error| load_error(&error))?;
         let is_altered = read != self.table;

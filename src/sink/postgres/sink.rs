@@ -79,7 +79,7 @@ impl Target {
         let Self { config, pipeline, topic, .. } = self;
         SourceError::Refused(format!(
             "{}: table {} has no position of pipeline {pipeline}, topic {topic}, partition {partition}, although the consumer \
-             group has loaded it up to {committed}: the row was deleted, or this is another database. Beginning anew could \
+             group has loaded it up to {committed}: the row was deleted, or this is another database. Starting over could \
              write rows twice. Find out which rows are in table {}, then set where to go on: {}",
             postgres::place(config),
             config.offsets_table,
@@ -244,7 +244,7 @@ impl PostgresSink {
     async fn write_batch(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
         // Partitions may have gone, and their rows with them.
         if self.writer.as_ref().is_some_and(|writer| !writer.suits(batch)) {
-            tracing::debug!(pipeline = %self.target.pipeline, "rows went away whose COPY was under way: connecting anew");
+            tracing::debug!(pipeline = %self.target.pipeline, "rows went away whose COPY was under way: reconnecting");
             self.writer = None;
         }
         self.compile(&batch.schema_ids()).await?;
