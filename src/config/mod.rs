@@ -191,6 +191,21 @@ pub struct KafkaConfig {
     /// librdkafka properties for the producer only.
     #[serde(default)]
     pub producer: Properties,
+    /// Milliseconds that records may wait behind another producer's open transaction before the log says so.
+    #[serde(default = "open_transaction_warn_ms")]
+    pub open_transaction_warn_ms: u64,
+}
+
+impl KafkaConfig {
+    /// The same as a length of time.
+    pub fn open_transaction_warn(&self) -> Duration {
+        Duration::from_millis(self.open_transaction_warn_ms)
+    }
+}
+
+/// A producer's own `transaction.timeout.ms`, unless it sets another: until then the broker waits for it as a matter of course.
+fn open_transaction_warn_ms() -> u64 {
+    60_000
 }
 
 /// `[kafka.tls]`.

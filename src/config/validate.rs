@@ -123,6 +123,9 @@ fn services(kafka: &KafkaConfig, registry: &RegistryConfig, complain: &mut Compl
     if kafka.bootstrap_servers.trim().is_empty() {
         complain("kafka.bootstrap_servers", "empty", "name at least one host:port");
     }
+    if kafka.open_transaction_warn_ms < 1_000 {
+        complain("kafka.open_transaction_warn_ms", "below 1000", "use 1000 (a second) or more");
+    }
     http_address("registry.url", &registry.url, "registry.username and registry.password_file", complain);
     tls_and_sasl(kafka, complain);
     if registry.username.is_some() {

@@ -88,13 +88,15 @@ async fn render(State(pages): State<Pages>) -> Response {
 
 async fn ready(State(pages): State<Pages>) -> Response {
     let mut waits = pages.broken.clone();
+    let mut notes = String::new();
     for pipeline in &pages.pipelines {
         waits.extend(pipeline.waiting_for().into_iter().map(|wait| format!("{}: {wait}", pipeline.name())));
+        notes.extend(pipeline.notes().into_iter().map(|note| format!("{}: {note}\n", pipeline.name())));
     }
     if waits.is_empty() {
-        return "ready\n".into_response();
+        return format!("ready\n{notes}").into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n", waits.join("\n"))).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n{notes}", waits.join("\n"))).into_response()
 }
 
 /// For people: each pipeline's state and the other pages, as HTML for a browser and as text for `curl`.

@@ -22,6 +22,7 @@ use crate::config::sink::LoadConfig;
 use crate::config::{LogConfig, LogFormat, PipelineConfig, ProcessConfig};
 use crate::daemon::http::Pages;
 use crate::daemon::service_manager::Watched;
+use crate::kafka::client;
 use crate::metrics;
 use crate::pipeline;
 use crate::pipeline::start::Library;
@@ -173,6 +174,7 @@ async fn serve(
     let http_config = process.http.clone();
     tokio::spawn(async move { http::serve(listener, &http_config, http::router(pages)).await });
     tokio::spawn(metrics::upkeep(recorder));
+    tokio::spawn(client::keep_telling_repeated());
     let (stop, stopped) = watch::channel(false);
     let workers = relays.iter().map(|relay| relay.workers).chain(sinks.iter().map(|(load, kind)| kind.workers(load)));
     let memory = process.memory.share(workers.sum());
@@ -245,7 +247,10 @@ fn begin_stop(deadline: &mut Option<tokio::time::Instant>, stop: &watch::Sender<
 
 fn report(name: &str, ending: &Ending) -> u8 {
     match ending {
-        Ending::Stopped => 0,
+        Ending::Stopped => {
+            tracing::info!(pipeline = name, "pipeline ended");
+            0
+        }
         Ending::Refused(message) => {
             tracing::error!(pipeline = name, "stopped: {message}");
             1

@@ -3,7 +3,7 @@
 //! What the guarantees rest on is set by [`crate::kafka::consumer`] and [`crate::kafka::producer`], after this, so that it wins.
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::client::{Client, ClientContext};
@@ -12,6 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 
+use super::repeated;
 use crate::config::secret::{self, SecretError};
 use crate::config::{KafkaConfig, SaslConfig, TlsConfig};
 
@@ -147,9 +148,31 @@ pub fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
         | RDKafkaLogLevel::Alert
         | RDKafkaLogLevel::Critical
         | RDKafkaLogLevel::Error
-        | RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", fac, "{message}"),
-        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(target: "librdkafka", fac, "{message}"),
+        | RDKafkaLogLevel::Warning => {
+            if let Some(repeated) = repeated::LATELY.admit(fac, message, Instant::now()) {
+                tracing::warn!(target: "librdkafka", fac, repeated, "{message}");
+            }
+        }
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+            if let Some(repeated) = repeated::LATELY.admit(fac, message, Instant::now()) {
+                tracing::info!(target: "librdkafka", fac, repeated, "{message}");
+            }
+        }
         RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", fac, "{message}"),
+    }
+}
+
+/// Says, for ever, of lines that were only counted and have not come for a while how often they came.
+pub async fn keep_telling_repeated() {
+    loop {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        tell_repeated();
+    }
+}
+
+fn tell_repeated() {
+    for (line, times) in repeated::LATELY.over(Instant::now()) {
+        tracing::info!(target: "librdkafka", times, "repeated: {line}");
     }
 }
 

@@ -1,4 +1,5 @@
-//! Lag in records and in seconds, a gauge of each for every partition that is ours.
+//! Lag in records and in seconds, and what is behind other producers' open transactions: gauges for every partition that is
+//! ours.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -6,6 +7,7 @@ use std::time::SystemTime;
 use ::metrics::{Gauge, Label, gauge};
 use rdkafka::statistics::{Partition as Reader, Topic};
 
+use crate::kafka::consumer::Behind;
 use crate::kafka::coordinator::{NextOffset, Partition};
 use crate::metrics::{ENDED, unix_seconds};
 
@@ -17,36 +19,38 @@ pub struct Progress<'a> {
     pub last_timestamp_ms: &'a BTreeMap<Partition, i64>,
     /// Whether every record that was polled is settled.
     pub settled: bool,
+    /// What nobody can read yet.
+    pub behind: &'a BTreeMap<Partition, Behind>,
 }
 
 /// The lag gauges of one worker.
 pub struct LagGauges {
-    records: &'static str,
-    seconds: &'static str,
+    /// Lag in records and in seconds; records behind an open transaction, and for how many seconds.
+    names: [&'static str; 4],
     labels: Vec<Label>,
     /// Partitions with gauges, so that those of revoked ones can be ended.
-    shown: BTreeMap<Partition, (Gauge, Gauge)>,
+    shown: BTreeMap<Partition, [Gauge; 4]>,
 }
 
 impl LagGauges {
-    /// Names of the two metrics, and the labels that all partitions share.
-    pub fn new(records: &'static str, seconds: &'static str, labels: Vec<Label>) -> Self {
-        Self { records, seconds, labels, shown: BTreeMap::new() }
+    /// Names of the four metrics, and the labels that all partitions share.
+    pub fn new(names: [&'static str; 4], labels: Vec<Label>) -> Self {
+        Self { names, labels, shown: BTreeMap::new() }
     }
 
     /// Partitions changed: the new owner shows the lag of those that went; ours would stand still at its last value.
     pub fn keep(&mut self, positions: &BTreeMap<Partition, NextOffset>) {
-        self.shown.retain(|partition, (records, seconds)| {
+        self.shown.retain(|partition, gauges| {
             let ours = positions.contains_key(partition);
             if !ours {
-                records.set(ENDED);
-                seconds.set(ENDED);
+                gauges.iter().for_each(|gauge| gauge.set(ENDED));
             }
             ours
         });
     }
 
-    /// Shows of each partition the records not settled yet, and the age in seconds of the last one that is, 0 where all are.
+    /// Shows of each partition the records not settled yet, the age in seconds of the last one that is (0 where all are), and
+    /// what is behind an open transaction.
     pub fn show(&mut self, topic: &Topic, progress: &Progress<'_>) {
         let now_ms = unix_seconds(SystemTime::now()) * 1000.0;
         for (partition, position) in progress.positions {
@@ -56,13 +60,18 @@ impl LagGauges {
                 Some(timestamp) if lag > 0 => ((now_ms - *timestamp as f64) / 1000.0).max(0.0),
                 _ => 0.0,
             };
-            let (records, seconds) = self.shown.entry(*partition).or_insert_with(|| {
-                let mut labels = self.labels.clone();
-                labels.push(Label::new("partition", partition.to_string()));
-                (gauge!(self.records, labels.clone()), gauge!(self.seconds, labels))
-            });
+            let behind = progress.behind.get(partition);
+            let waiting = behind.map_or((0.0, 0.0), |behind| (behind.records() as f64, behind.still.as_secs_f64()));
+            let [records, seconds, behind_records, behind_seconds] =
+                self.shown.entry(*partition).or_insert_with(|| {
+                    let mut labels = self.labels.clone();
+                    labels.push(Label::new("partition", partition.to_string()));
+                    self.names.map(|name| gauge!(name, labels.clone()))
+                });
             records.set(lag as f64);
             seconds.set(age);
+            behind_records.set(waiting.0);
+            behind_seconds.set(waiting.1);
         }
     }
 }

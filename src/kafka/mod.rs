@@ -9,5 +9,6 @@ pub mod coordinator;
 pub mod dead_letter;
 pub mod lag;
 pub mod producer;
+mod repeated;
 pub mod replay_range;
 pub mod topic_id;

@@ -67,6 +67,8 @@ metrics! {
     DELAY_SECONDS = "pressline_delay_seconds", Histogram, "pipeline", "From a record's timestamp to the confirmed commit of its output";
     LAG_RECORDS = "pressline_lag_records", Gauge, "pipeline,partition", "Records of the ingress topic not relayed yet";
     LAG_SECONDS = "pressline_lag_seconds", Gauge, "pipeline,partition", "Age of the last relayed record while there is lag, else 0";
+    OPEN_TRANSACTION_RECORDS = "pressline_open_transaction_records", Gauge, "pipeline,partition", "Offsets of the ingress topic behind another producer's open transaction, which nobody can read yet";
+    OPEN_TRANSACTION_SECONDS = "pressline_open_transaction_seconds", Gauge, "pipeline,partition", "How long the last stable offset has stood still with records behind it, else 0";
     ASSIGNED = "pressline_assigned_partitions", Gauge, "pipeline,worker", "Partitions this worker reads";
     REBALANCES = "pressline_rebalances_total", Counter, "pipeline", "Changes of the partitions assigned to this process";
     LOOKUPS = "pressline_place_lookups_total", Counter, "pipeline,outcome", "Place lookups by outcome";
@@ -94,6 +96,8 @@ metrics! {
     SINK_WRITE_SECONDS = "pressline_sink_write_seconds", Histogram, "pipeline,sink", "From the begin of a batch's write to its position's confirmed move";
     SINK_LAG_RECORDS = "pressline_sink_lag_records", Gauge, "pipeline,sink,partition", "Records of the topic not loaded yet";
     SINK_LAG_SECONDS = "pressline_sink_lag_seconds", Gauge, "pipeline,sink,partition", "Age of the last loaded record while there is lag, else 0";
+    SINK_OPEN_TRANSACTION_RECORDS = "pressline_sink_open_transaction_records", Gauge, "pipeline,sink,partition", "Offsets of the topic behind another producer's open transaction, which nobody can read yet";
+    SINK_OPEN_TRANSACTION_SECONDS = "pressline_sink_open_transaction_seconds", Gauge, "pipeline,sink,partition", "How long the last stable offset has stood still with records behind it, else 0";
     SINK_ASSIGNED = "pressline_sink_assigned_partitions", Gauge, "pipeline,sink,worker", "Partitions this worker loads";
     SINK_PENDING_AGE = "pressline_sink_pending_age_seconds", Gauge, "pipeline,sink,partition", "How long it has not been known whether a range of offsets was written, else 0";
     KAFKA_QUEUE = "pressline_librdkafka_queued_records", Gauge, "pipeline,worker", "Records prefetched and waiting";

@@ -8,11 +8,39 @@ use std::time::{Duration, Instant};
 
 use crate::metrics;
 
+/// How long nothing may come before a worker that has failed counts as ready. A record that failed comes again at once; and within
+/// this time librdkafka has said whether a broker can be reached.
+const IDLE: Duration = Duration::from_secs(8);
+
+/// Why a worker failed.
+struct Failure {
+    reason: String,
+    /// Since when nothing has come.
+    idle_since: Option<Instant>,
+}
+
+/// What became of records.
+#[derive(Default)]
+struct Settled {
+    written: u64,
+    /// Dead letters by reason.
+    dead: BTreeMap<&'static str, u64>,
+}
+
 /// Whether a pipeline has what it needs, for `/readyz`.
 pub struct Status {
     name: String,
     /// What each part waits for; empty text is ready.
     waits: Mutex<BTreeMap<String, String>>,
+    /// Why each worker failed last, while nothing has gone through since.
+    failed: Mutex<BTreeMap<usize, Failure>>,
+    /// Workers that reach no broker, and since when.
+    lost: Mutex<BTreeMap<usize, Instant>>,
+    /// Whether it is ready, and since when; nothing before the first time.
+    readiness: Mutex<(Option<bool>, Instant)>,
+    settled: Mutex<Settled>,
+    /// What people should know of each worker although it has what it needs.
+    notes: Mutex<BTreeMap<usize, String>>,
     /// Credits for the place data in use.
     credits: Mutex<BTreeSet<String>>,
     /// When each worker's loop turned last.
@@ -27,6 +55,11 @@ impl Status {
         Self {
             name: name.to_string(),
             waits: Mutex::new(waits),
+            failed: Mutex::default(),
+            lost: Mutex::default(),
+            readiness: Mutex::new((None, Instant::now())),
+            settled: Mutex::default(),
+            notes: Mutex::default(),
             credits: Mutex::default(),
             turns: Mutex::default(),
             ended: AtomicBool::new(false),
@@ -42,14 +75,126 @@ impl Status {
     pub fn set(&self, part: &str, wait: &str) {
         if let Ok(mut waits) = self.waits.lock() {
             waits.insert(part.to_string(), wait.to_string());
-            metrics::ready(&self.name, waits.values().all(String::is_empty));
+            let is_ready = waits.values().all(String::is_empty);
+            metrics::ready(&self.name, is_ready);
+            self.tell_readiness(is_ready);
         }
     }
 
-    /// A worker has what it needs.
+    /// Says when it has become ready; why it is not has been said by whom it concerns.
+    fn tell_readiness(&self, is_ready: bool) {
+        let Ok(mut readiness) = self.readiness.lock() else { return };
+        let (before, since) = *readiness;
+        if before.unwrap_or_default() == is_ready {
+            return;
+        }
+        let after_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match (is_ready, before) {
+            (true, None) => tracing::info!(pipeline = %self.name, after_ms, "ready"),
+            (true, Some(_)) => tracing::info!(pipeline = %self.name, after_ms, "ready again"),
+            (false, _) => {}
+        }
+        *readiness = (Some(is_ready), Instant::now());
+    }
+
+    /// A worker has what it needs. One that has failed is not ready by that, but when something has gone through.
     pub fn worker_ready(&self, slot: usize) {
         self.worker_turned(slot);
-        self.set(&format!("worker {slot}"), "");
+        let failure = self.failed.lock().ok().and_then(|failed| failed.get(&slot).map(|one| one.reason.clone()));
+        let wait = failure.map(|reason| format!("nothing has gone through since: {reason}")).unwrap_or_default();
+        self.set(&format!("worker {slot}"), &wait);
+    }
+
+    /// A worker's batch, or a step on the way to one, has failed. It is not ready before a batch has gone through
+    /// ([`Self::worker_wrote`]) or there is none ([`Self::worker_idle`]), also if it is started again meanwhile.
+    pub fn worker_failed(&self, slot: usize, reason: &str) {
+        if let Ok(mut failed) = self.failed.lock() {
+            failed.insert(slot, Failure { reason: reason.to_string(), idle_since: None });
+        }
+        self.worker_notes(slot, String::new());
+        self.worker_waits(slot, reason);
+    }
+
+    /// A worker's batch went through.
+    pub fn worker_wrote(&self, slot: usize) {
+        let had_failed = self.failed.lock().is_ok_and(|mut failed| failed.remove(&slot).is_some());
+        if had_failed {
+            self.worker_ready(slot);
+        }
+    }
+
+    /// Nothing came to a worker that could have read: after a while there is nothing that it could prove itself by.
+    pub fn worker_idle(&self, slot: usize) {
+        let is_idle = self.failed.lock().is_ok_and(|mut failed| {
+            let since = failed.get_mut(&slot).map(|one| *one.idle_since.get_or_insert_with(Instant::now));
+            since.is_some_and(|since| since.elapsed() >= IDLE)
+        });
+        if is_idle {
+            self.worker_wrote(slot);
+        }
+    }
+
+    /// A worker has asked to join its group. Of one that has failed the reason is shown on.
+    pub fn worker_joins(&self, slot: usize) {
+        let has_failed = self.failed.lock().is_ok_and(|failed| failed.contains_key(&slot));
+        if has_failed {
+            self.worker_ready(slot);
+        } else {
+            self.worker_waits(slot, "joining the consumer group");
+        }
+    }
+
+    /// Whether a worker reaches a broker. The first that does not and the last that does again are told of.
+    pub fn worker_reaches_brokers(&self, slot: usize, reaches: bool) {
+        if reaches {
+            let back = self.lost.lock().ok().and_then(|mut lost| lost.remove(&slot).filter(|_| lost.is_empty()));
+            if let Some(since) = back {
+                let after_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(pipeline = %self.name, after_ms, "a broker can be reached again");
+            }
+            return;
+        }
+        let is_first = self.lost.lock().is_ok_and(|mut lost| {
+            let is_first = lost.is_empty();
+            lost.entry(slot).or_insert_with(Instant::now);
+            is_first
+        });
+        if is_first {
+            tracing::warn!(pipeline = %self.name, worker = slot, "no broker can be reached; it is tried again until one can");
+        }
+        self.worker_waits(slot, "no broker can be reached");
+    }
+
+    /// Records were written, and others became dead letters, by reason. The first of a reason is told of at once, the others
+    /// with [`Self::tell_settled`].
+    pub fn settled(&self, written: u64, dead: impl IntoIterator<Item = (&'static str, u64)>) {
+        let Ok(mut settled) = self.settled.lock() else { return };
+        settled.written += written;
+        for (reason, count) in dead.into_iter().filter(|(_, count)| *count > 0) {
+            let sum = settled.dead.entry(reason).or_default();
+            if *sum == 0 {
+                tracing::warn!(
+                    pipeline = %self.name, reason, count,
+                    "records became dead letters; more of this reason are counted in the summary of each minute"
+                );
+            }
+            *sum += count;
+        }
+    }
+
+    /// Says what became of records since it was said last, if there were any.
+    pub fn tell_settled(&self, since: Duration) {
+        let Ok(mut slot) = self.settled.lock() else { return };
+        let Settled { written, dead } = std::mem::take(&mut *slot);
+        drop(slot);
+        let dead_letters: u64 = dead.values().sum();
+        if written + dead_letters == 0 {
+            return;
+        }
+        let (records, seconds) = (written + dead_letters, since.as_secs());
+        let reasons: Vec<String> = dead.iter().map(|(reason, count)| format!("{reason}={count}")).collect();
+        let reasons = reasons.join(",");
+        tracing::info!(pipeline = %self.name, records, written, dead_letters, reasons, seconds, "summary");
     }
 
     /// A worker waits for something.
@@ -86,6 +231,19 @@ impl Status {
         self.ended.load(Ordering::Acquire)
     }
 
+    /// What people should know of a worker although nothing is lacking; empty text: nothing.
+    pub fn worker_notes(&self, slot: usize, note: String) {
+        if let Ok(mut notes) = self.notes.lock() {
+            notes.insert(slot, note);
+        }
+    }
+
+    /// What people should know although nothing is lacking.
+    pub fn notes(&self) -> Vec<String> {
+        let Ok(notes) = self.notes.lock() else { return Vec::new() };
+        notes.iter().filter(|(_, note)| !note.is_empty()).map(|(slot, note)| format!("worker {slot}: {note}")).collect()
+    }
+
     /// Credits for the place data in use, to be shown wherever results are.
     pub fn credits(&self) -> Vec<String> {
         self.credits.lock().map(|credits| credits.iter().cloned().collect()).unwrap_or_default()
@@ -102,5 +260,76 @@ impl Status {
     pub fn waiting_for(&self) -> Vec<String> {
         let Ok(waits) = self.waits.lock() else { return vec!["status unknown".into()] };
         waits.iter().filter(|(_, wait)| !wait.is_empty()).map(|(part, wait)| format!("{part}: {wait}")).collect()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn started() -> Status {
+        let status = Status::new("presses");
+        status.set("start", "");
+        status.worker_ready(0);
+        status
+    }
+
+    #[test]
+    fn who_has_failed_is_ready_only_when_something_went_through() {
+        let status = started();
+        assert!(status.waiting_for().is_empty());
+        status.worker_failed(0, "the registry answers 401");
+        // A new worker claims its partitions, reaches its brokers, and fails again: never ready in between.
+        for _ in 0..3 {
+            status.worker_ready(0);
+            status.worker_reaches_brokers(0, true);
+            status.worker_idle(0);
+            assert_eq!(status.waiting_for(), ["worker 0: nothing has gone through since: the registry answers 401"]);
+            status.worker_failed(0, "the registry answers 401");
+            assert_eq!(status.waiting_for(), ["worker 0: the registry answers 401"]);
+        }
+        status.worker_wrote(0);
+        assert!(status.waiting_for().is_empty());
+    }
+
+    #[test]
+    fn who_has_nothing_to_do_is_ready_after_a_while() {
+        let status = started();
+        status.worker_failed(0, "no producer");
+        status.worker_ready(0);
+        status.worker_idle(0);
+        assert_eq!(status.waiting_for().len(), 1);
+        if let Some(failure) = status.failed.lock().unwrap().get_mut(&0) {
+            failure.idle_since = Instant::now().checked_sub(IDLE);
+        }
+        status.worker_idle(0);
+        assert!(status.waiting_for().is_empty());
+        // A worker that works is not held up by what another lacks.
+        status.worker_failed(1, "no producer");
+        status.worker_wrote(0);
+        assert_eq!(status.waiting_for(), ["worker 1: no producer"]);
+    }
+
+    #[test]
+    fn what_is_lost_and_found_is_one_wait() {
+        let status = started();
+        status.worker_reaches_brokers(0, false);
+        assert_eq!(status.waiting_for(), ["worker 0: no broker can be reached"]);
+        status.worker_reaches_brokers(0, true);
+        status.worker_ready(0);
+        assert!(status.waiting_for().is_empty() && status.lost.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_summary_counts_once() {
+        let status = started();
+        status.settled(3, [("bad_ip", 1), ("bad_timestamp", 0)]);
+        status.settled(2, [("bad_ip", 1)]);
+        let settled = status.settled.lock().unwrap();
+        assert_eq!((settled.written, &settled.dead), (5, &BTreeMap::from([("bad_ip", 2)])));
+        drop(settled);
+        status.tell_settled(Duration::from_secs(60));
+        assert_eq!(status.settled.lock().unwrap().written, 0);
     }
 }

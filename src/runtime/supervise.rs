@@ -13,6 +13,8 @@ use crate::runtime::status::Status;
 
 /// Shortest and longest pause before a worker is started again.
 const RESTART_PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// Between two summaries of what became of records.
+const SUMMARY_EVERY: Duration = Duration::from_secs(60);
 /// Longest pause between attempts to recover.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -73,6 +75,8 @@ where
     team.status.set("start", "");
     let mut ending = Ending::Stopped;
     let mut left = team.workers;
+    let mut summary = tokio::time::interval_at(tokio::time::Instant::now() + SUMMARY_EVERY, SUMMARY_EVERY);
+    let mut summed_up = Instant::now();
     while left > 0 {
         tokio::select! {
             Some(end) = endings.recv() => {
@@ -84,6 +88,10 @@ where
                     team.stop_workers.store(true, Ordering::Release);
                 }
             }
+            _ = summary.tick() => {
+                team.status.tell_settled(summed_up.elapsed());
+                summed_up = Instant::now();
+            }
             _ = stop.wait_for(|stop| *stop), if !team.stop_workers.load(Ordering::Acquire) => {
                 team.stop_workers.store(true, Ordering::Release);
             }
@@ -94,7 +102,7 @@ where
         // They have reported, so this does not block; a panic was caught inside.
         let _ = thread.join();
     }
-    tracing::info!(pipeline = %team.name, "pipeline ended");
+    team.status.tell_settled(summed_up.elapsed());
     ending
 }
 
@@ -145,7 +153,7 @@ fn keep_running(team: &Team, run_once: &dyn Fn(usize) -> Result<(), WorkerError>
                 if began.elapsed() > Duration::from_secs(60) {
                     pause = RESTART_PAUSES.0;
                 }
-                team.status.worker_waits(slot, &message);
+                team.status.worker_failed(slot, &message);
                 metrics::restarted(&team.name);
                 tracing::warn!(
                     pipeline = %team.name, worker = slot, retry_in_ms = pause.as_millis(), "{message}"

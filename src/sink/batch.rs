@@ -46,6 +46,9 @@ pub struct Span {
     pub end: i64,
 }
 
+/// What a refusal's words take, at most.
+const REFUSAL_TEXT: usize = 128;
+
 /// Records that are written together.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -189,6 +192,12 @@ impl<'s> Intake<'s> for Batch {
     fn bytes(&self) -> usize {
         self.datums.len()
     }
+
+    fn held(&self) -> usize {
+        self.datums.len()
+            + self.rows.len() * size_of::<Row>()
+            + self.refused.len() * (size_of::<(Origin, Refusal)>() + REFUSAL_TEXT)
+    }
 }
 
 /// A batch is far below 4 GiB: `max_bytes` is checked at start.
@@ -211,10 +220,11 @@ mod tests {
             batch.count(partition);
         }
         let reached = |batch: &Batch, records, by_partition| {
-            BatchLimits { records, by_partition, bytes: 1, wait: Duration::ZERO }.reached(batch)
+            BatchLimits { records, by_partition, bytes: 1, memory: 1, wait: Duration::ZERO }.reached(batch)
         };
         assert!(reached(&batch, 5, false) && !reached(&batch, 6, false));
         assert!(reached(&batch, 3, true) && !reached(&batch, 4, true));
+        assert_eq!(batch.held(), 5 * (5 + size_of::<Row>()), "rows hold more than their datums");
         batch.forget(&[0]);
         assert!(reached(&batch, 2, true) && !reached(&batch, 3, true), "what went away counts no more");
         batch.clear();

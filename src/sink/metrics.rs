@@ -11,7 +11,8 @@ use crate::kafka::coordinator::{NextOffset, Partition};
 use crate::kafka::lag::{LagGauges, Progress};
 use crate::metrics::{
     ENDED, SINK_ASSIGNED, SINK_BATCHES, SINK_BYTES, SINK_DEAD, SINK_DROPPED, SINK_FOUND, SINK_LAG_RECORDS,
-    SINK_LAG_SECONDS, SINK_PENDING_AGE, SINK_RETRIES, SINK_ROWS, SINK_WRITE_SECONDS, position,
+    SINK_LAG_SECONDS, SINK_OPEN_TRANSACTION_RECORDS,
+    SINK_OPEN_TRANSACTION_SECONDS, SINK_PENDING_AGE, SINK_RETRIES, SINK_ROWS, SINK_WRITE_SECONDS, position,
 };
 use crate::sink::{Class, Why, Written};
 
@@ -55,7 +56,10 @@ impl SinkMetrics {
             retries: Class::ALL.iter().map(|c| with(SINK_RETRIES, "class", c.label())).collect(),
             write_seconds: histogram!(SINK_WRITE_SECONDS, labels()),
             assigned: gauge!(SINK_ASSIGNED, with_worker),
-            lag: LagGauges::new(SINK_LAG_RECORDS, SINK_LAG_SECONDS, labels()),
+            lag: LagGauges::new(
+                [SINK_LAG_RECORDS, SINK_LAG_SECONDS, SINK_OPEN_TRANSACTION_RECORDS, SINK_OPEN_TRANSACTION_SECONDS],
+                labels(),
+            ),
             pending: BTreeMap::new(),
             pipeline: pipeline.to_string(),
             sink,

@@ -149,6 +149,7 @@ fn limits(batch: &SinkBatchConfig, default_wait_ms: u64) -> BatchLimits {
         records: batch.max_rows,
         by_partition: false,
         bytes: batch.max_bytes,
+        memory: usize::MAX,
         wait: Duration::from_millis(batch.max_wait_ms.unwrap_or(default_wait_ms)),
     }
 }

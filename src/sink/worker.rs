@@ -15,7 +15,7 @@ use crate::config::MemoryShare;
 use crate::config::sink::{LoadConfig, SinkConsumerConfig};
 use crate::kafka::advice::{Advice, Part};
 use crate::kafka::consumer::{
-    BatchLimits, Floor, Intake, Keeper, SinkPositions, Source, SourceError, SourceOptions, Trigger,
+    BatchLimits, Floor, Intake, Keeper, OpenTransactions, SinkPositions, Source, SourceError, SourceOptions, Trigger,
 };
 use crate::kafka::coordinator::{Coordinator, NextOffset, Partition, Phase};
 use crate::kafka::lag::Progress;
@@ -85,6 +85,7 @@ pub struct Worker {
     /// Timestamp of the last loaded record of each partition, for the lag in seconds.
     last_timestamp_ms: BTreeMap<Partition, i64>,
     epoch_shown: u64,
+    open_transactions: OpenTransactions,
     /// Partitions of which a begun range waits for its last records, and how long each time.
     awaited: (Vec<Partition>, Duration),
 }
@@ -97,6 +98,7 @@ impl Worker {
         let mut schemas = Schemas::new(Arc::clone(&shared.registry), shared.runtime.clone());
         learn_latest(&mut schemas, sink.as_mut(), &config.subject())?;
         let letters = DeadLetters::new(config, shared.sink, consumer).map_err(WorkerError::Refused)?;
+        let advice = Advice::new(&config.name, shared.part);
         let source = Source::open(SourceOptions {
             kafka: &config.kafka,
             topic: config.topic(),
@@ -105,7 +107,7 @@ impl Worker {
             topic_ids: true,
             fetch_kb: shared.memory.fetch_kb,
             keeper: Keeper::Sink(Arc::clone(&shared.positions)),
-            advice: Advice::new(&config.name, shared.part),
+            advice: advice.clone(),
             floor: Arc::clone(&shared.floor),
             stop: Arc::clone(&shared.stop),
             bounds: shared.bounds.clone(),
@@ -124,6 +126,7 @@ impl Worker {
             metrics: SinkMetrics::new(&config.name, shared.sink, slot),
             last_timestamp_ms: BTreeMap::new(),
             epoch_shown: 0,
+            open_transactions: OpenTransactions::new(advice, config.topic(), config.kafka.open_transaction_warn()),
             awaited: (Vec::new(), RANGE_PATIENCE.0),
             shared,
         })
@@ -131,7 +134,7 @@ impl Worker {
 
     /// Loads until the sink stops, or a bounded run is over. Errors: see [`WorkerError`]; the positions tell then what is to be read again.
     pub fn run(&mut self) -> Result<(), WorkerError> {
-        self.shared.status.worker_ready(self.slot);
+        self.shared.status.worker_joins(self.slot);
         while !self.shared.stop.load(Ordering::Acquire) {
             self.shared.status.worker_turned(self.slot);
             if self.coordinator.phase() == Phase::Lost {
@@ -146,6 +149,8 @@ impl Worker {
                 self.source.same_topic_after_silence()?;
                 self.fill_up()?;
                 self.load_batch(trigger)?;
+            } else if self.source.in_touch() && self.source.has_joined(&self.coordinator) {
+                self.shared.status.worker_idle(self.slot);
             }
             self.sink.leave();
             self.observe()?;
@@ -198,8 +203,9 @@ impl Worker {
             self.shared.status.worker_turned(self.slot);
             let limits = self.shared.limits;
             let (records, bytes) = (self.batch.len() + limits.records, self.batch.bytes() + limits.bytes);
+            let memory = self.batch.held().saturating_add(limits.memory);
             let before: Vec<_> = short.iter().map(|one| self.coordinator.batch_ends().get(one).copied()).collect();
-            let limits = BatchLimits { records, bytes, ..limits };
+            let limits = BatchLimits { records, bytes, memory, ..limits };
             self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut self.batch)?;
             let after = short.iter().map(|one| self.coordinator.batch_ends().get(one).copied());
             if !after.eq(before) {
@@ -255,7 +261,10 @@ impl Worker {
                     }
                 }
                 let spent = self.starting + began.elapsed();
-                self.metrics.written(&written, &self.letters.confirm(), trigger, spent);
+                let dead = self.letters.confirm();
+                self.metrics.written(&written, &dead, trigger, spent);
+                self.shared.status.settled(written.rows + written.found, dead);
+                self.shared.status.worker_wrote(self.slot);
                 Ok(())
             }
             Err(error) => {
@@ -303,7 +312,7 @@ impl Worker {
     /// Waits, in the group and without reading: memory stays flat and nobody else is held up.
     fn wait(&mut self, message: &str) -> Result<(), WorkerError> {
         let length = self.pause.longer();
-        self.shared.status.worker_waits(self.slot, message);
+        self.shared.status.worker_failed(self.slot, message);
         let (pipeline, sink) = (&self.shared.config.name, self.shared.sink);
         tracing::warn!(%pipeline, sink, worker = self.slot, retry_in_ms = length.as_millis(), "{message}");
         let end = Instant::now() + length;
@@ -316,10 +325,13 @@ impl Worker {
 
     /// Metrics and the slow checks, between batches.
     fn observe(&mut self) -> Result<(), WorkerError> {
-        match self.show_figures() {
-            Some(true) => self.shared.status.worker_ready(self.slot),
-            Some(false) => self.shared.status.worker_waits(self.slot, "no broker can be reached"),
-            None => {}
+        let is_new = self.coordinator.epoch() != self.epoch_shown;
+        let in_touch = self.show_figures();
+        if let Some(in_touch) = in_touch {
+            self.shared.status.worker_reaches_brokers(self.slot, in_touch);
+        }
+        if in_touch.unwrap_or(is_new) && self.source.has_joined(&self.coordinator) {
+            self.shared.status.worker_ready(self.slot);
         }
         Ok(self.source.same_topic_still()?)
     }
@@ -337,7 +349,10 @@ impl Worker {
         }
         let statistics = self.source.take_statistics()?;
         let settled = self.coordinator.phase() == Phase::Ready;
-        let progress = Progress { positions, last_timestamp_ms: &self.last_timestamp_ms, settled };
+        let topic = statistics.topics.get(self.source.topic());
+        let behind = self.open_transactions.observe(topic, positions, Instant::now());
+        self.shared.status.worker_notes(self.slot, self.open_transactions.note());
+        let progress = Progress { positions, last_timestamp_ms: &self.last_timestamp_ms, settled, behind: &behind };
         self.metrics.statistics(&statistics, self.source.topic(), &progress);
         Some(self.source.in_touch())
     }

@@ -9,6 +9,7 @@ mod dead_letters;
 mod end_to_end;
 mod kill;
 mod offsets;
+mod open_transaction;
 mod places;
 mod positions;
 mod registry;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{World, holds_all, presses, world};
 
-fn tool(world: &World, arguments: &[&str]) -> (bool, String) {
+pub fn tool(world: &World, arguments: &[&str]) -> (bool, String) {
     let output = world.pressline().arg("offsets").args(arguments).args(["--pipeline", &world.name]).output().unwrap();
     let text = String::from_utf8([&output.stdout[..], &output.stderr].concat()).unwrap();
     println!("{text}");

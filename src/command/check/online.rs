@@ -21,6 +21,7 @@ use crate::command::offsets::{Advice, Part};
 use crate::config::finding::Finding;
 use crate::kafka::client;
 use crate::kafka::client::{METADATA_TIMEOUT, Role};
+use crate::kafka::consumer::other_members;
 use crate::kafka::coordinator::{CommittedOffset, OffsetNote, Start, decide_start};
 use crate::kafka::topic_id::topic_id;
 
@@ -145,6 +146,10 @@ fn ask(
             let what = format!("{} workers, but topic {topic} has {shown}: the rest will idle", config.workers);
             report.findings.push(subject.warning("workers", what, "use fewer workers, or add partitions"));
         }
+    }
+    let strategy = other_members::strategy(&config.kafka);
+    if let Some((what, cure)) = other_members::other_members(consumer, strategy, &config.group(), "source.group") {
+        report.findings.push(subject.error("source.group", what, cure));
     }
     if topics.iter().any(|(topic, _)| *topic == config.source.topic)
         && let Err(error) = group(subject, consumer, report)

@@ -11,6 +11,7 @@ use crate::config::finding::Finding;
 use crate::config::sink::LoadConfig;
 use crate::kafka::client;
 use crate::kafka::client::Role;
+use crate::kafka::consumer::other_members;
 use crate::runtime::background::retire;
 use crate::sink::Kind;
 
@@ -115,6 +116,10 @@ impl Inquiry<'_> {
     }
 
     fn group(&self, group: &str, key: &str, report: &mut Report) {
+        let strategy = other_members::strategy(&self.subject.config.kafka);
+        if let Some((what, cure)) = other_members::other_members(self.consumer, strategy, group, key) {
+            report.findings.push(self.subject.error(key, what, cure));
+        }
         if let Err(error) = super::group::committed(self.consumer, self.subject.config.topic(), &[0]) {
             let what = format!("the offsets of group {group} cannot be read: {error}");
             let cure = format!(

@@ -178,7 +178,8 @@ fn consequence(positions: &Positions, change: &Change) -> Result<String, Offsets
     })
 }
 
-fn confirm(yes: bool) -> Result<bool, OffsetsError> {
+/// Asks whether to do it.
+pub(crate) fn confirm(yes: bool) -> Result<bool, OffsetsError> {
     if yes {
         return Ok(true);
     }

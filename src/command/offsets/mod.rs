@@ -22,6 +22,7 @@ use crate::kafka::consumer::SourceError;
 use crate::kafka::coordinator::Partition;
 use crate::sink::clickhouse::ChError;
 use crate::sink::postgres::PgError;
+pub(crate) use change::confirm;
 pub use group::Group;
 pub use positions::{Positions, Stand};
 pub(crate) use show::aligned;

@@ -1,6 +1,6 @@
 //! `pressline offsets show`: where every partition stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::{OffsetsError, Positions, Stand};
@@ -26,11 +26,24 @@ pub fn table(positions: &Positions) -> Result<String, OffsetsError> {
         group.name,
         positions.kept()
     );
-    text.push_str(&aligned(&lines(&stands, id)));
+    let behind = |(partition, stand): (&Partition, &Stand)| {
+        stand.position.filter(|position| (stand.range.0..stand.range.1).contains(position)).map(|at| (*partition, at))
+    };
+    let caught_up = group.without_record(&stands.iter().filter_map(behind).collect())?;
+    text.push_str(&aligned(&lines(&stands, id, &caught_up)));
+    for (partition, (stable, high)) in group.behind_transactions() {
+        let _ = writeln!(
+            text,
+            "  partition {partition}: offsets {stable} to {} are behind an open transaction of another producer: nobody can read \
+             them before it ends",
+            high - 1
+        );
+    }
     Ok(text)
 }
 
-fn lines(stands: &BTreeMap<Partition, Stand>, id: Option<&str>) -> Vec<Vec<String>> {
+/// `caught_up`: partitions in which no record comes from the position on.
+fn lines(stands: &BTreeMap<Partition, Stand>, id: Option<&str>, caught_up: &BTreeSet<Partition>) -> Vec<Vec<String>> {
     let shown_apart = stands.values().any(|stand| stand.shown.is_some());
     let mut heading = vec!["PARTITION", "POSITION", "TOPIC", "LAG", "PENDING", "TOPIC ID"];
     if shown_apart {
@@ -45,7 +58,11 @@ fn lines(stands: &BTreeMap<Partition, Stand>, id: Option<&str>) -> Vec<Vec<Strin
             partition.to_string(),
             stand.position.map_or_else(|| "none".into(), |position| position.to_string()),
             format!("{low}..{high}"),
-            stand.position.map_or_else(none, |position| lag(position, low, high)),
+            match stand.position {
+                Some(_) if caught_up.contains(partition) => "0".into(),
+                Some(position) => lag(position, low, high),
+                None => none(),
+            },
             pending
                 .map_or_else(none, |(pending, start)| format!("{start}..{}, attempt {}", pending.end, pending.attempt)),
             match (&stand.topic_id, id) {
@@ -105,7 +122,7 @@ mod tests {
             (3, stand(None, (0, 10))),
         ]);
         stands.get_mut(&0).unwrap().pending = Some(Pending { end: 9, attempt: 2 });
-        let text = aligned(&lines(&stands, Some("a")));
+        let text = aligned(&lines(&stands, Some("a"), &BTreeSet::new()));
         let shown: Vec<&str> = text.lines().map(str::trim).collect();
         assert!(
             shown[1].starts_with("0          7         0..10  3") && shown[1].contains("7..9, attempt 2"),
@@ -114,6 +131,15 @@ mod tests {
         assert!(shown[2].contains("3, of which retention took 2"), "{text}");
         assert!(shown[3].contains("PAST THE END"), "{text}");
         assert!(shown[4].contains("none") && shown[4].contains("matches"), "{text}");
-        assert!(aligned(&lines(&stands, Some("b"))).contains("a: ANOTHER TOPIC"));
+        assert!(aligned(&lines(&stands, Some("b"), &BTreeSet::new())).contains("a: ANOTHER TOPIC"));
+    }
+
+    #[test]
+    fn the_marker_of_the_last_commit_is_no_lag() {
+        let stand = Stand { position: Some(10), pending: None, topic_id: None, shown: None, range: (0, 11) };
+        let stands = BTreeMap::from([(0, stand.clone()), (1, stand)]);
+        let lags: Vec<_> =
+            lines(&stands, None, &BTreeSet::from([0])).into_iter().skip(1).map(|line| line[3].clone()).collect();
+        assert_eq!(lags, ["0", "1"]);
     }
 }

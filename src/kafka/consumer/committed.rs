@@ -1,11 +1,14 @@
 //! The group's committed offsets: read, doubted where the coordinator's word would duplicate events, and written.
 
 use std::collections::BTreeMap;
+use std::ffi::c_void;
+use std::ptr;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::KafkaResult;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka_sys as sys;
 
 use super::position::{another_topic, transient, watermarks};
 use super::{Keeper, SourceContext, SourceError};
@@ -162,13 +165,50 @@ fn read_committed_list(list: &TopicPartitionList) -> KafkaResult<BTreeMap<Partit
     Ok(offsets)
 }
 
+/// Commits, synchronously. Errors: also where only one of several partitions failed, which librdkafka's own answer does not tell.
 pub(crate) fn commit<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     list: &TopicPartitionList,
 ) -> Result<(), SourceError> {
-    consumer
-        .commit(list, CommitMode::Sync)
-        .map_err(|error| transient(&error, "the group's offsets cannot be committed"))
+    let mut failed: Option<(Partition, RDKafkaErrorCode)> = None;
+    // SAFETY: the call blocks until it has called back, if it does, and so outlives neither the client, the list nor `failed`.
+    let code = unsafe {
+        let (rk, opaque) = (consumer.client().native_ptr(), (&raw mut failed).cast());
+        sys::rd_kafka_commit_queue(rk, list.ptr(), ptr::null_mut(), Some(first_failure), opaque)
+    };
+    let error = match (RDKafkaErrorCode::from(code), failed) {
+        (_, Some((partition, code))) => {
+            let what = format!("the group's offset of partition {partition} cannot be committed");
+            return Err(transient(&KafkaError::ConsumerCommit(code), &what));
+        }
+        (RDKafkaErrorCode::NoError, None) => return Ok(()),
+        (code, None) => KafkaError::ConsumerCommit(code),
+    };
+    Err(transient(&error, "the group's offsets cannot be committed"))
+}
+
+/// Notes the first partition whose commit failed.
+unsafe extern "C" fn first_failure(
+    _: *mut sys::rd_kafka_t,
+    _: sys::rd_kafka_resp_err_t,
+    offsets: *mut sys::rd_kafka_topic_partition_list_t,
+    opaque: *mut c_void,
+) {
+    if offsets.is_null() || opaque.is_null() {
+        return;
+    }
+    // SAFETY: librdkafka's list lives while it calls; `opaque` is what `commit` gave.
+    unsafe {
+        let failed = &mut *opaque.cast::<Option<(Partition, RDKafkaErrorCode)>>();
+        let count = usize::try_from((*offsets).cnt).unwrap_or_default();
+        for index in 0..count {
+            let element = (*offsets).elems.add(index);
+            let code = RDKafkaErrorCode::from((*element).err);
+            if code != RDKafkaErrorCode::NoError && failed.is_none() {
+                *failed = Some(((*element).partition, code));
+            }
+        }
+    }
 }
 
 pub(super) fn note(context: &SourceContext) -> OffsetNote {

@@ -3,23 +3,29 @@
 //! The callbacks change no state of the worker: they decide start positions ([`position`]) and send [`GroupEvent`]s,
 //! which the worker applies to its [`Coordinator`].
 
+mod asker;
 mod batch;
 mod bounded;
 pub(crate) mod committed;
 mod committed_watermark;
+mod held;
 mod leave;
 mod membership;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod open;
+mod open_transactions;
+pub(crate) mod other_members;
 mod pause;
 pub(crate) mod position;
 mod position_store;
 mod same_topic;
 mod sink_offsets;
+pub(crate) mod uncommitted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -32,19 +38,22 @@ use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::kafka::advice::Advice;
+use crate::kafka::advice::{Advice, Part};
 use crate::kafka::client;
 use crate::kafka::client::METADATA_TIMEOUT;
 use crate::kafka::coordinator::{Coordinator, NextOffset, Partition, Take};
 use crate::kafka::replay_range::{Bounds, Tally};
 use crate::kafka::topic_id::TopicId;
 use crate::runtime::supervise::WorkerError;
+use asker::Asker;
 pub use batch::{Batch, BatchLimits, Intake, Trigger};
 use committed::{commit, known_committed, offsets_with_notes};
 pub use committed_watermark::Floor;
+use held::Held;
 use membership::Membership;
 pub use open::SourceOptions;
-use position::{assignment, in_range, layout, no_offsets, starts, transient, watermarks};
+pub use open_transactions::{Behind, OpenTransactions};
+use position::{assignment, in_range, in_runs, layout, no_offsets, starts, transient, watermarks};
 pub use position_store::{Assigned, Assignment, Keeper, SinkPositions};
 pub use sink_offsets::SinkStep;
 
@@ -188,9 +197,12 @@ impl ConsumerContext for SourceContext {
 
 /// One worker's consumer.
 pub struct Source {
-    consumer: BaseConsumer<SourceContext>,
+    consumer: Held,
+    asker: Arc<Asker>,
     topic: String,
     group: String,
+    /// What we divide the partitions of the group by.
+    strategy: String,
     is_static: bool,
     /// Partitions of a bounded run that are through and not fetched any more, and the rebalance since when.
     at_rest: Mutex<(u64, BTreeSet<Partition>)>,
@@ -198,11 +210,15 @@ pub struct Source {
     astray: AtomicBool,
     /// See [`Self::in_touch`].
     in_touch: AtomicBool,
+    /// Whether the group had taken us by the statistics that were taken last.
+    joined: AtomicBool,
     membership: Mutex<Membership>,
     /// When the topic was asked last whether it is still the same.
     topic_asked: Mutex<Instant>,
     /// When a batch came last.
     heard: Mutex<Instant>,
+    /// Whether the topic is still the same, asked when a batch began after a silence.
+    topic_answer: Mutex<Option<Receiver<Result<(), SourceError>>>>,
 }
 
 impl Source {
@@ -228,7 +244,7 @@ impl Source {
             if limits.reached(batch) || turn.as_ref().is_some_and(|turn| turn.is_over(batch.len())) {
                 break Trigger::Records;
             }
-            if batch.bytes() >= limits.bytes {
+            if limits.filled(batch) {
                 break Trigger::Bytes;
             }
             // Most polls find a record that is already here: the clock is asked only when none is.
@@ -250,6 +266,7 @@ impl Source {
                 Some(Err(error)) => self.judge(&error, coordinator)?,
                 Some(Ok(record)) if coordinator.take(record.partition(), record.offset()) == Take::Taken => {
                     if batch.is_empty() {
+                        self.heard();
                         deadline = Instant::now() + limits.wait;
                     }
                     batch.take(record);
@@ -289,7 +306,10 @@ impl Source {
                     coordinator.assigned(&starts);
                     // A cooperative rebalance that changes nothing assigns nothing.
                     if !starts.is_empty() {
-                        tracing::info!(topic = %self.topic, group = %self.group, starts = ?starts, "partitions assigned");
+                        tracing::info!(
+                            topic = %self.topic, group = %self.group, partitions = starts.len(), offsets = %in_runs(&starts),
+                            "partitions assigned"
+                        );
                     }
                 }
                 GroupEvent::Revoked { partitions, lost } => {
@@ -300,7 +320,10 @@ impl Source {
                         #[cfg(feature = "mutants")]
                         self.revoke_late(&partitions);
                     }
-                    tracing::info!(topic = %self.topic, group = %self.group, ?partitions, lost, "partitions revoked");
+                    if !partitions.is_empty() {
+                        let count = partitions.len();
+                        tracing::info!(topic = %self.topic, group = %self.group, partitions = count, lost, "partitions revoked");
+                    }
                 }
                 GroupEvent::Failed(error) => return Err(error),
             }
@@ -340,6 +363,9 @@ impl Source {
             KafkaError::MessageConsumption(
                 RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed,
             ) => Err(transient(error, &format!("topic {topic} cannot be read as group {}", self.group))),
+            KafkaError::MessageConsumption(RDKafkaErrorCode::InconsistentGroupProtocol) => {
+                Err(SourceError::Transient(self.refused_by_group()))
+            }
             KafkaError::MessageConsumption(RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::InvalidMessage) => {
                 Err(SourceError::Refused(format!(
                     "topic {topic}: a record batch is damaged (its checksum is wrong); positions are {:?}. Nothing was \
@@ -354,6 +380,21 @@ impl Source {
                 Ok(())
             }
         }
+    }
+
+    /// Why the group does not take us.
+    fn refused_by_group(&self) -> String {
+        let key = match self.consumer.context().advice.part {
+            Part::Relay => "source.group",
+            Part::Postgres => "sink.postgres.consumer.group",
+            Part::Clickhouse => "sink.clickhouse.consumer.group",
+        };
+        let found = other_members::other_members(&self.consumer, &self.strategy, &self.group, key);
+        let (what, cure) = found.unwrap_or_else(|| {
+            let what = format!("group {} has members of another kind", self.group);
+            (what, format!("stop them, or name another group in {key}"))
+        });
+        format!("{what}: {cure}")
     }
 
     /// The broker does not have the offset we stand at: say which, and whether it is still the same topic.
@@ -458,6 +499,8 @@ impl Source {
     pub fn take_statistics(&self) -> Option<Box<Statistics>> {
         let statistics = self.consumer.context().statistics.lock().ok().and_then(|mut slot| slot.take())?;
         self.in_touch.store(client::in_touch(&statistics), Ordering::Relaxed);
+        let is_steady = |group: &rdkafka::statistics::ConsumerGroup| group.join_state == "steady";
+        self.joined.store(statistics.cgrp.as_ref().is_none_or(is_steady), Ordering::Relaxed);
         if let Ok(mut membership) = self.membership.lock()
             && let Some(outside) = membership.observe(&statistics, Instant::now())
         {
@@ -476,6 +519,11 @@ impl Source {
         self.in_touch.load(Ordering::Relaxed)
     }
 
+    /// Whether the group has taken us, with partitions or without.
+    pub fn has_joined(&self, coordinator: &Coordinator) -> bool {
+        coordinator.epoch() > 0 || self.joined.load(Ordering::Relaxed)
+    }
+
     /// Name of the topic.
     pub fn topic(&self) -> &str {
         &self.topic
@@ -489,7 +537,7 @@ impl Source {
             if !self.is_static {
                 leave::leave(&self.consumer, LEAVE_TIMEOUT);
             }
-            drop(self.consumer);
+            self.consumer.close();
             let _ = done.send(());
         });
         if spawned.is_ok() && closed.recv_timeout(timeout).is_err() {

@@ -7,15 +7,17 @@ use std::time::Instant;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
+use super::asker::Asker;
+use super::batch::RECORD_OVERHEAD;
+use super::held::Held;
+use super::other_members::{STRATEGY, strategy};
 use super::{Floor, Keeper, SESSION_TIMEOUT, Source, SourceContext, SourceError};
 use crate::config::KafkaConfig;
 use crate::kafka::advice::Advice;
 use crate::kafka::client;
-use crate::kafka::client::{METADATA_TIMEOUT, Probe, Role};
+use crate::kafka::client::Role;
 use crate::kafka::replay_range::Bounds;
-use crate::kafka::topic_id;
 use crate::kafka::topic_id::{TopicId, TopicIdError};
-use crate::runtime::background::retire;
 
 /// What a worker reads and as whom.
 pub struct SourceOptions<'a> {
@@ -48,6 +50,7 @@ impl Source {
     pub fn open(options: SourceOptions<'_>) -> Result<Self, SourceError> {
         let client = consumer_config(&options)?;
         let topic = options.topic.to_string();
+        let asker = Asker::of(options.kafka)?;
         let context = SourceContext {
             topic: topic.clone(),
             keeper: options.keeper,
@@ -55,7 +58,7 @@ impl Source {
             floor: options.floor,
             stop: options.stop,
             bounds: options.bounds,
-            topic_id: if options.topic_ids { current_topic_id(&client, &topic)? } else { None },
+            topic_id: if options.topic_ids { current_topic_id(&asker, &topic)? } else { None },
             events: Mutex::default(),
             has_events: AtomicBool::new(false),
             statistics: Mutex::default(),
@@ -74,40 +77,34 @@ impl Source {
             .map_err(|error| SourceError::Refused(format!("cannot subscribe to {topic}: {error}")))?;
         let is_static = options.member.is_some();
         Ok(Self {
-            consumer,
+            consumer: Held::new(consumer),
+            asker,
             topic,
             group: options.group,
+            strategy: strategy(options.kafka).to_string(),
             is_static,
             at_rest: Mutex::default(),
             astray: AtomicBool::new(false),
             in_touch: AtomicBool::new(true),
+            joined: AtomicBool::new(false),
             membership: Mutex::default(),
             topic_asked: Mutex::new(Instant::now()),
             heard: Mutex::new(Instant::now()),
+            topic_answer: Mutex::default(),
         })
     }
 }
 
-/// The topic's id, asked by a client of its own, since the consumer may not ask before it has joined.
-fn current_topic_id(client: &ClientConfig, topic: &str) -> Result<Option<TopicId>, SourceError> {
-    let mut client = client.clone();
-    // Without a group there is nothing to leave when it is dropped.
-    client.remove("group.id");
-    client.remove("group.instance.id");
-    let probe = BaseConsumer::from_config_and_context(&client, Probe::default())
-        .map_err(|error| SourceError::Refused(format!("cannot make a consumer: {error}")))?;
-    let current = match topic_id::topic_id(probe.client(), topic, METADATA_TIMEOUT) {
-        Ok(id) => Ok(id),
-        Err(TopicIdError::NoSuchTopic) => {
-            Err(SourceError::Transient(format!("topic {topic} does not exist: create it (pressline topics create)")))
+/// The topic's id, asked by another client, since the consumer may not ask before it has joined.
+fn current_topic_id(asker: &Asker, topic: &str) -> Result<Option<TopicId>, SourceError> {
+    asker.topic_id(topic).map_err(|error| match error {
+        TopicIdError::NoSuchTopic => {
+            SourceError::Transient(format!("topic {topic} does not exist: create it (pressline topics create)"))
         }
-        Err(error @ (TopicIdError::NoAnswer(_) | TopicIdError::NotAllowed)) => {
-            let cause = client::complaint(&probe).map(|complaint| format!("; {complaint}")).unwrap_or_default();
-            Err(SourceError::Transient(format!("topic {topic}: {error}{cause}")))
+        TopicIdError::NoAnswer(_) | TopicIdError::NotAllowed => {
+            SourceError::Transient(format!("topic {topic}: {error}{}", asker.complaint()))
         }
-    };
-    retire(probe);
-    current
+    })
 }
 
 fn consumer_config(options: &SourceOptions<'_>) -> Result<ClientConfig, SourceError> {
@@ -118,9 +115,11 @@ fn consumer_config(options: &SourceOptions<'_>) -> Result<ClientConfig, SourceEr
         ("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string()),
         // A member hears of a rebalance with its next heartbeat: partitions stand still for as long as this.
         ("heartbeat.interval.ms", "500".to_string()),
-        ("partition.assignment.strategy", "cooperative-sticky".to_string()),
+        (STRATEGY.0, STRATEGY.1.to_string()),
         // The default of a second would starve a worker each time its small queue was full.
         ("fetch.queue.backoff.ms", "10".to_string()),
+        // The queue's limit in bytes counts values only: what each record costs beside them is held by their number.
+        ("queued.min.messages", (options.fetch_kb * 1024 / RECORD_OVERHEAD as u64).clamp(1_000, 100_000).to_string()),
         ("statistics.interval.ms", "5000".to_string()),
         ("reconnect.backoff.max.ms", "2000".to_string()),
     ];

@@ -11,16 +11,18 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::committed::{believed, commit, known_committed, note, offsets_with_notes};
 use super::{Assigned, Assignment, Keeper, SinkPositions, SourceContext, SourceError};
 use crate::config::StartPolicy;
-use crate::kafka::advice::Part;
+use crate::kafka::advice::{Advice, Part};
 use crate::kafka::client;
 use crate::kafka::client::{METADATA_TIMEOUT, TopicLayout};
 use crate::kafka::coordinator::{CommittedOffset, NextOffset, Partition, Start, decide_start};
 use crate::kafka::topic_id::TopicId;
 
+/// Most partitions whose offsets one log line shows.
+const RUNS_SHOWN: usize = 16;
 /// How long a missing offset is asked for again before a start is refused for it.
 const MISSING_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) fn assignment(topic: &str, starts: &BTreeMap<Partition, NextOffset>) -> TopicPartitionList {
+pub(crate) fn assignment(topic: &str, starts: &BTreeMap<Partition, NextOffset>) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     for (&partition, &offset) in starts {
         // Cannot fail: the element was just added and the offset is a plain number.
@@ -92,11 +94,11 @@ fn group_starts(
         begin_run(context, partition, offset, committed.get(&partition))?;
         starts.insert(partition, offset);
         if !matches!(start, Start::At(_)) {
-            tracing::info!(topic = %context.topic, partition, offset, "first start of this partition");
             initial.insert(partition, offset);
         }
     }
     if !initial.is_empty() {
+        tell_first_start(context, &initial);
         let list = offsets_with_notes(&context.topic, &initial, |_| note(context));
         commit(consumer, &list)?;
         for (&partition, &offset) in &initial {
@@ -104,6 +106,33 @@ fn group_starts(
         }
     }
     Ok(starts)
+}
+
+/// One line for all partitions: there may be hundreds.
+fn tell_first_start(context: &SourceContext, initial: &BTreeMap<Partition, NextOffset>) {
+    tracing::info!(
+        pipeline = %context.advice.pipeline, part = context.advice.part.name(), topic = %context.topic,
+        partitions = initial.len(), offsets = %in_runs(initial), "first start of these partitions"
+    );
+}
+
+/// Partitions with their offsets, those with the same one together: `0-299: 0, 300: 17`.
+pub(super) fn in_runs(offsets: &BTreeMap<Partition, NextOffset>) -> String {
+    let mut runs: Vec<(Partition, Partition, NextOffset)> = Vec::new();
+    for (&partition, &offset) in offsets {
+        match runs.last_mut() {
+            Some((_, last, same)) if *last + 1 == partition && *same == offset => *last = partition,
+            _ => runs.push((partition, partition, offset)),
+        }
+    }
+    let shown = runs.iter().take(RUNS_SHOWN).map(|(first, last, offset)| {
+        if first == last { format!("{first}: {offset}") } else { format!("{first}-{last}: {offset}") }
+    });
+    let mut text = shown.collect::<Vec<_>>().join(", ");
+    if runs.len() > RUNS_SHOWN {
+        text.push_str(&format!(" and {} more", runs.len() - RUNS_SHOWN));
+    }
+    text
 }
 
 fn sink_starts(
@@ -141,11 +170,11 @@ fn sink_starts(
         };
         in_range(context, found.partition, offset, found.range.0, high)?;
         if found.committed.is_none() {
-            tracing::info!(topic = %context.topic, partition = found.partition, offset, "first start of this partition");
             initial.insert(found.partition, offset);
         }
     }
     if !initial.is_empty() {
+        tell_first_start(context, &initial);
         commit(consumer, &offsets_with_notes(&context.topic, &initial, |_| note(context)))?;
     }
     Ok(starts)
@@ -255,7 +284,16 @@ pub(super) fn another_topic(
     noted: &str,
     current: &TopicId,
 ) -> SourceError {
-    let (topic, advice) = (&context.topic, &context.advice);
+    another_topic_of(&context.topic, &context.advice, partition, noted, current)
+}
+
+pub(super) fn another_topic_of(
+    topic: &str,
+    advice: &Advice,
+    partition: Partition,
+    noted: &str,
+    current: &TopicId,
+) -> SourceError {
     // In ClickHouse the old topic's rows have the same coordinates as the new one's will have.
     let table = match advice.part {
         Part::Clickhouse => ", into another or an emptied table,",
@@ -311,4 +349,18 @@ pub(super) fn transient(error: &KafkaError, what: &str) -> SourceError {
         _ => "",
     };
     SourceError::Transient(format!("{what}: {error}{cure}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_of_many_partitions_are_one_short_line() {
+        let same = |count: i32| (0..count).map(|partition| (partition, 0)).collect::<BTreeMap<_, _>>();
+        assert_eq!(in_runs(&same(300)), "0-299: 0");
+        assert_eq!(in_runs(&BTreeMap::from([(0, 5), (1, 5), (3, 5), (4, 7)])), "0-1: 5, 3: 5, 4: 7");
+        let different: BTreeMap<_, _> = (0..300).map(|partition| (partition, i64::from(partition))).collect();
+        assert!(in_runs(&different).ends_with(", 15: 15 and 284 more"), "{}", in_runs(&different));
+    }
 }

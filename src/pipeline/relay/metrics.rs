@@ -14,7 +14,7 @@ use crate::kafka::lag::{LagGauges, Progress};
 use crate::kafka::producer::Cause;
 use crate::metrics::{
     ABORTED, ASSIGNED, BATCHES, BYTES_IN, BYTES_OUT, CACHE_ENTRIES, CACHE_EVICTIONS, COMMITTED, Delays, KAFKA_QUEUE,
-    KAFKA_QUEUE_BYTES, KAFKA_RTT, KAFKA_RX, LAG_RECORDS, LAG_SECONDS, LOOKUPS, REBALANCES, RECORDS_DEAD,
+    KAFKA_QUEUE_BYTES, KAFKA_RTT, KAFKA_RX, LAG_RECORDS, LAG_SECONDS, LOOKUPS, OPEN_TRANSACTION_RECORDS, OPEN_TRANSACTION_SECONDS, REBALANCES, RECORDS_DEAD,
     RECORDS_FILTERED, RECORDS_IN, RECORDS_WRITTEN, RECOVERIES, TRANSACTION_SECONDS, UNKNOWN_FIELDS, WORK_SECONDS,
     increment_all, position, unix_seconds,
 };
@@ -126,7 +126,7 @@ impl WorkerMetrics {
             assigned: gauge!(ASSIGNED, "pipeline" => pipeline.to_string(), "worker" => worker.clone()),
             cache_entries: gauge!(CACHE_ENTRIES, p()),
             cache_evictions: counter!(CACHE_EVICTIONS, p()),
-            lag: LagGauges::new(LAG_RECORDS, LAG_SECONDS, p()),
+            lag: LagGauges::new([LAG_RECORDS, LAG_SECONDS, OPEN_TRANSACTION_RECORDS, OPEN_TRANSACTION_SECONDS], p()),
             pipeline: pipeline.to_string(),
             worker,
         }

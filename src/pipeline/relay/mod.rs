@@ -17,9 +17,9 @@ use self::stages::{Stages, timestamp_ms};
 use crate::config::{Delivery, MemoryShare, PipelineConfig};
 use crate::kafka::advice::{Advice, Part};
 use crate::kafka::circuit_breaker::{Brake, Tripped};
-use crate::kafka::consumer::{Batch, BatchLimits, Floor, Keeper, Source, SourceError, SourceOptions, Trigger};
+use crate::kafka::consumer::{Batch, BatchLimits, Floor, Keeper, OpenTransactions, Source, SourceError, SourceOptions, Trigger};
 use crate::kafka::coordinator::{Coordinator, OpenTransaction, Partition, Phase};
-use crate::kafka::dead_letter::Reject;
+use crate::kafka::dead_letter::{Reason, Reject};
 use crate::kafka::lag::Progress;
 use crate::kafka::producer::{Cause, Committed, OutputRecord, TransactionError, Writer};
 use crate::kafka::replay_range::Bounds;
@@ -81,6 +81,7 @@ pub struct Worker {
     /// Timestamp of the last relayed record of each partition, for the lag in seconds.
     last_timestamp_ms: BTreeMap<Partition, i64>,
     epoch_shown: u64,
+    open_transactions: OpenTransactions,
     /// Batches in a row whose messages were not delivered.
     undelivered: u32,
 }
@@ -89,6 +90,7 @@ impl Worker {
     /// Connects a worker. `metrics` outlives restarts.
     pub fn open(shared: Arc<Shared>, slot: usize) -> Result<Self, WorkerError> {
         let config = &shared.config;
+        let advice = Advice::new(&config.name, Part::Relay);
         let source = Source::open(SourceOptions {
             kafka: &config.kafka,
             topic: &config.source.topic,
@@ -97,7 +99,7 @@ impl Worker {
             topic_ids: config.source.topic_ids,
             fetch_kb: shared.memory.fetch_kb,
             keeper: Keeper::Group { policy: config.source.start, output_topic: config.output.topic.clone() },
-            advice: Advice::new(&config.name, Part::Relay),
+            advice: advice.clone(),
             floor: Arc::clone(&shared.floor),
             stop: Arc::clone(&shared.stop),
             bounds: shared.bounds.clone(),
@@ -110,6 +112,8 @@ impl Worker {
             .with_chain(Arc::clone(&shared.chain));
         let brake = Brake::new(config.dead_letter.max_dead_share, config.dead_letter.window);
         let stages = Stages::new(decoder, enricher, Arc::clone(&shared.encoder), brake);
+        let open_transactions =
+            OpenTransactions::new(advice, &config.source.topic, config.kafka.open_transaction_warn());
         Ok(Self {
             slot,
             metrics: WorkerMetrics::new(&config.name, slot),
@@ -120,6 +124,7 @@ impl Worker {
             shared,
             last_timestamp_ms: BTreeMap::new(),
             epoch_shown: 0,
+            open_transactions,
             undelivered: 0,
         })
     }
@@ -158,6 +163,9 @@ impl Worker {
                     trigger,
                 )?;
                 self.undelivered = if given_up == Some(Cause::Delivery) { self.undelivered + 1 } else { 0 };
+                self.tell(given_up);
+            } else if self.source.in_touch() && self.source.has_joined(&self.coordinator) {
+                self.shared.status.worker_idle(self.slot);
             }
             self.observe()?;
         }
@@ -172,6 +180,24 @@ impl Worker {
             self.writer.finish(FINISH_TIMEOUT);
         }
         self.source.close(timeout);
+    }
+
+    /// What a batch says of the worker's state: only one that went through shows that it can write.
+    fn tell(&self, given_up: Option<Cause>) {
+        match given_up {
+            None => {
+                let counts = &self.stages.counts;
+                let dead = Reason::ALL.iter().zip(counts.dead).map(|(reason, count)| (reason.code(), count));
+                self.shared.status.settled(counts.written, dead);
+                self.shared.status.worker_wrote(self.slot);
+            }
+            // Partitions come and go: nothing is wrong with what was to be written.
+            Some(Cause::Rebalance) => {}
+            Some(cause) => {
+                let reason = format!("the last transaction was aborted ({cause}); the log says why");
+                self.shared.status.worker_failed(self.slot, &reason);
+            }
+        }
     }
 
     fn stopping(&self) -> bool {
@@ -197,7 +223,7 @@ impl Worker {
                 Ok(committed) => {
                     let missing = self.coordinator.rewound(&committed);
                     if missing.is_empty() {
-                        self.shared.status.worker_ready(self.slot);
+                        self.ready_if_joined();
                         return Ok(());
                     }
                 }
@@ -215,13 +241,23 @@ impl Worker {
             .worker_waits(self.slot, "recovering: a new producer and the committed offsets are waited for");
     }
 
+    /// Ready, once the group has taken us: before that no record can come.
+    fn ready_if_joined(&self) {
+        let status = &self.shared.status;
+        if self.source.has_joined(&self.coordinator) {
+            status.worker_ready(self.slot);
+        } else {
+            status.worker_joins(self.slot);
+        }
+    }
+
     /// A new producer, for as long as it takes.
     fn reopen(&mut self) -> Result<(), WorkerError> {
         let mut pause = Pause::default();
         while !self.stopping() {
             match self.writer.reopen(INIT_TIMEOUT) {
                 Ok(()) => {
-                    self.shared.status.worker_ready(self.slot);
+                    self.ready_if_joined();
                     return Ok(());
                 }
                 Err(TransactionError::Recover { message, .. }) => self.wait(&mut pause, &message),
@@ -235,7 +271,7 @@ impl Worker {
     fn wait(&self, pause: &mut Pause, message: &str) {
         let config = &self.shared.config;
         let length = pause.longer();
-        self.shared.status.worker_waits(self.slot, message);
+        self.shared.status.worker_failed(self.slot, message);
         tracing::warn!(
             pipeline = %config.name, worker = self.slot, retry_in_ms = length.as_millis(),
             "{message}; brokers: {}", config.kafka.bootstrap_servers
@@ -247,6 +283,7 @@ impl Worker {
     fn observe(&mut self) -> Result<(), WorkerError> {
         if self.coordinator.epoch() != self.epoch_shown {
             self.epoch_shown = self.coordinator.epoch();
+            self.ready_if_joined();
             self.metrics.rebalanced(self.coordinator.positions());
             let positions = self.coordinator.positions();
             self.last_timestamp_ms.retain(|partition, _| positions.contains_key(partition));
@@ -254,13 +291,15 @@ impl Worker {
         if let Some(statistics) = self.source.take_statistics() {
             let positions = self.coordinator.positions();
             let settled = self.coordinator.phase() == Phase::Ready;
-            let progress = Progress { positions, last_timestamp_ms: &self.last_timestamp_ms, settled };
+            let topic = statistics.topics.get(self.source.topic());
+            let behind = self.open_transactions.observe(topic, positions, Instant::now());
+            self.shared.status.worker_notes(self.slot, self.open_transactions.note());
+            let progress = Progress { positions, last_timestamp_ms: &self.last_timestamp_ms, settled, behind: &behind };
             self.metrics.statistics(&statistics, self.source.topic(), &progress);
             self.metrics.cache(&self.stages.enricher.cache_stats());
+            self.shared.status.worker_reaches_brokers(self.slot, self.source.in_touch());
             if self.source.in_touch() {
-                self.shared.status.worker_ready(self.slot);
-            } else {
-                self.shared.status.worker_waits(self.slot, "no broker can be reached");
+                self.ready_if_joined();
             }
         }
         Ok(self.source.same_topic_still()?)
