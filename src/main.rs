@@ -21,7 +21,7 @@ use pressline::command::places::PlacesArgs;
 use pressline::command::produce;
 use pressline::command::produce::ProduceArgs;
 use pressline::command::reconcile;
-use pressline::command::reconcile::ReconcileArgs;
+use pressline::command::reconcile::{ReconcileArgs, Verdict};
 use pressline::command::replay;
 use pressline::command::replay::ReplayArgs;
 use pressline::command::try_events;
@@ -30,6 +30,9 @@ use pressline::command::{check, consume, generate, topics};
 use pressline::config::load::Sources;
 use pressline::daemon::{allocator, crash};
 use pressline::{config, daemon};
+
+/// Exit code of `reconcile` when a table could not be compared: not that of one that differs.
+const NOT_COMPARED: u8 = 2;
 
 /// Geolocates button presses from a Kafka topic, strips the IP address, writes Avro with exactly-once semantics, and loads it
 /// into PostgreSQL and ClickHouse.
@@ -152,8 +155,13 @@ fn main() -> ExitCode {
             result => exit(result.map(drop)),
         },
         Command::Reconcile(args) => match reconcile::run(&args) {
-            Ok(false) => ExitCode::FAILURE,
-            result => exit(result.map(drop)),
+            Ok(Verdict::Differs) => ExitCode::FAILURE,
+            Ok(Verdict::NotCompared) => ExitCode::from(NOT_COMPARED),
+            result if result.is_ok() => exit(result.map(drop)),
+            result => {
+                let _ = exit(result.map(drop));
+                ExitCode::from(NOT_COMPARED)
+            }
         },
         Command::Replay(args) => match replay::run(&args) {
             Ok(false) => ExitCode::FAILURE,

@@ -55,7 +55,7 @@ impl Shapes<'_> {
 
 /// Compares; gives whether all is equal. The sink must rest: its position and its table are read at different times.
 pub fn compare(task: &Task<'_>, table: &Table) -> Result<Outcome, OffsetsError> {
-    task.positions.group.must_rest()?;
+    must_rest(task, table)?;
     let registry = Registry::new(&task.load.registry).map_err(|error| OffsetsError::Refused(error.to_string()))?;
     let mut shapes = Shapes { registry, runtime: task.runtime, known: BTreeMap::new() };
     let field = time_field(task, table)?;
@@ -72,6 +72,19 @@ pub fn compare(task: &Task<'_>, table: &Table) -> Result<Outcome, OffsetsError> 
         counts.retain(|of, _| of.is_none_or(|of| of >= hour));
     }
     Ok(report(&counts, dead))
+}
+
+fn must_rest(task: &Task<'_>, table: &Table) -> Result<(), OffsetsError> {
+    let group = &task.positions.group;
+    if group.members()?.is_empty() {
+        return Ok(());
+    }
+    Err(OffsetsError::Refused(format!(
+        "{} cannot be compared while its sink runs: it has no column _offset, and its rows and the sink's position would be counted \
+         at different times. Stop the sink (group {}) and compare again; a process that was killed counts as running for 30 s",
+        table.place(),
+        group.name
+    )))
 }
 
 /// Counts the records that should have rows; gives the hour from which on the topic is whole, and the dead letters.

@@ -84,27 +84,52 @@ struct Task<'a> {
     runtime: &'a tokio::runtime::Runtime,
 }
 
-/// Runs the command and prints what differs; gives whether nothing does. Blocks; must not be called from within an async
-/// runtime.
-pub fn run(args: &ReconcileArgs) -> Result<bool, OffsetsError> {
+/// How a comparison ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every table has each record once.
+    Equal,
+    /// A table does not.
+    Differs,
+    /// A table could not be compared; what was compared may differ too.
+    NotCompared,
+}
+
+/// Runs the command and prints what differs. A sink that cannot be compared keeps no other from it. Blocks; must not be called
+/// from within an async runtime.
+pub fn run(args: &ReconcileArgs) -> Result<Verdict, OffsetsError> {
     let pipeline = args.which.load()?;
     let sinks = args.sink.map_or_else(|| pipeline.parts(), |part| vec![part]);
     let sinks: Vec<Part> = sinks.into_iter().filter(|part| *part != Part::Relay).collect();
     if sinks.is_empty() {
-        return Err(OffsetsError::Refused("expected --sink postgres or clickhouse, and a pipeline that has it".into()));
+        return Err(OffsetsError::Refused(format!(
+            "pipeline {}: a relay has no table to compare. Name a pipeline with [sink.postgres] or [sink.clickhouse], and one of its \
+             sinks with --sink",
+            pipeline.name
+        )));
     }
-    let mut outcomes = Vec::new();
+    let (mut outcomes, mut failures) = (Vec::new(), Vec::new());
     for sink in sinks {
-        outcomes.push((sink.name(), reconcile(args, &pipeline, sink)?));
+        match reconcile(args, &pipeline, sink) {
+            Ok(outcome) => outcomes.push((sink.name(), outcome)),
+            Err(error) => failures.push(format!("{}: {error}", sink.name())),
+        }
+    }
+    for failure in &failures {
+        eprintln!("error: {failure}");
     }
     // Not when one of them could not be compared: the file's time then tells how long that has been so.
-    if let Some(path) = &args.textfile {
+    if let Some(path) = args.textfile.as_ref().filter(|_| failures.is_empty()) {
         let page = textfile::page(&pipeline.name, &outcomes, Timestamp::now().as_second());
         textfile::write(path, &page).map_err(|error| {
             OffsetsError::Refused(format!("--textfile {}: cannot be written: {error}", path.display()))
         })?;
     }
-    Ok(outcomes.iter().all(|(_, outcome)| outcome.is_equal()))
+    Ok(match (failures.is_empty(), outcomes.iter().all(|(_, outcome)| outcome.is_equal())) {
+        (false, _) => Verdict::NotCompared,
+        (true, true) => Verdict::Equal,
+        (true, false) => Verdict::Differs,
+    })
 }
 
 fn reconcile(args: &ReconcileArgs, pipeline: &Pipeline, sink: Part) -> Result<Outcome, OffsetsError> {
@@ -139,7 +164,7 @@ fn spans(args: &ReconcileArgs, positions: &Positions) -> Result<BTreeMap<Partiti
     let to = args.to.map(|to| places(to, positions)).transpose()?.unwrap_or_default();
     let id = positions.group.topic_id.as_ref().map(|id| id.as_str());
     let mut spans = BTreeMap::new();
-    for (partition, Stand { position, pending, topic_id, range: (low, _), .. }) in positions.read()? {
+    for (partition, Stand { position, pending, topic_id, range: (low, stable), .. }) in positions.read()? {
         if topic_id.is_some() && topic_id.as_deref() != id {
             return Err(OffsetsError::Refused(format!(
                 "topic {} was made again since partition {partition} was loaded: {} shows more",
@@ -154,11 +179,29 @@ fn spans(args: &ReconcileArgs, positions: &Positions) -> Result<BTreeMap<Partiti
         if let Some(pending) = pending {
             say(&format!("partition {partition}: {position} to {} is being written and not compared", pending.end - 1));
         }
+        not_reached(args, positions, partition, position, stable);
         let end = to.get(&partition).copied().unwrap_or(position).min(position);
         let start = from.get(&partition).copied().unwrap_or(low).max(low);
         spans.insert(partition, (start, end.max(start)));
     }
     Ok(spans)
+}
+
+/// Names the offsets that a comparison up to now does not reach.
+fn not_reached(args: &ReconcileArgs, positions: &Positions, partition: Partition, position: i64, stable: i64) {
+    if matches!(args.to, Some(To::Offset(_) | To::Time(_) | To::Beginning)) {
+        return;
+    }
+    if position < stable {
+        let last = stable - 1;
+        say(&format!("partition {partition}: offsets {position} to {last} are not loaded yet and not compared"));
+    }
+    if let Some((stable, high)) = positions.group.behind_transactions().get(&partition) {
+        say(&format!(
+            "partition {partition}: offsets {stable} to {} are behind an open transaction of another producer and not compared",
+            high - 1
+        ));
+    }
 }
 
 fn places(place: To, positions: &Positions) -> Result<BTreeMap<Partition, i64>, OffsetsError> {

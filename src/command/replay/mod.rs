@@ -23,7 +23,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::command::offsets::{OffsetsError, Part, To, Which, say};
+use crate::command::offsets::{OffsetsError, Part, Pipeline, To, Which, say};
 use crate::kafka::coordinator::Partition;
 use crate::kafka::replay_range::Bounds;
 use crate::pipeline;
@@ -35,7 +35,7 @@ use crate::sink;
 use crate::sink::clickhouse::ChError;
 use crate::sink::postgres::PgError;
 use job::{Job, Work};
-use plan::Plan;
+use plan::{Plan, State};
 use progress::{LOOK_EVERY, Progress};
 use store::Store;
 
@@ -78,6 +78,12 @@ pub struct ReplayArgs {
     /// Discard this replay's progress and start over
     #[arg(long)]
     restart: bool,
+    /// With --into-same: do it without asking
+    #[arg(short, long, requires = "into_same")]
+    yes: bool,
+    /// With --sink relay: make the topics that are missing, as the pipeline's own are described
+    #[arg(long, conflicts_with = "into_same")]
+    create_topics: bool,
     /// Topic of the relay's dead letters [default: TOPIC.dead]
     #[arg(long, value_name = "TOPIC")]
     dead_letters: Option<String>,
@@ -107,18 +113,31 @@ pub fn run(args: &ReplayArgs) -> Result<bool, ReplayError> {
     crate::daemon::init_log(&pipeline.log).map_err(ReplayError::Refused)?;
     let job = Job::new(args, &pipeline)?;
     let runtime = crate::daemon::runtime().map_err(ReplayError::Refused)?;
+    if args.create_topics {
+        create_topics(&job, &pipeline)?;
+    }
     let store = Store::open(&job, &runtime)?;
     let plan = plan::plan(args, &pipeline, &job, &store)?;
     say(&format!("replay {}: topic {} into {}", job.name, job.topic(), job.target()));
-    if plan.finished {
-        say(&summary::summary(&plan.standings).text);
-        say("it is finished already, and nothing was done. To do it again: empty its target, then add --restart");
-        return Ok(summary::summary(&plan.standings).accounted);
+    match plan.state {
+        State::Open => {}
+        State::Finished => return Ok(finished(&plan)),
+        State::Nothing => {
+            say(&format!("there is nothing to replay from {} to {}, and nothing was noted", args.from, args.to));
+            plan.not_reached.iter().for_each(|line| say(line));
+            return Ok(true);
+        }
+        State::Cancelled => {
+            say("Cancelled");
+            return Ok(false);
+        }
     }
+    let not_reached = plan.not_reached.clone();
     let ending = execute(args, &job, plan, &runtime)?;
     let standings = store.noted()?.map(|noted| noted.standings).unwrap_or_default();
     let found = summary::summary(&standings);
     say(&found.text);
+    not_reached.iter().for_each(|line| say(line));
     match ending {
         Ending::Stopped if found.accounted => Ok(true),
         Ending::Stopped => {
@@ -127,6 +146,30 @@ pub fn run(args: &ReplayArgs) -> Result<bool, ReplayError> {
         }
         Ending::Refused(message) | Ending::Fenced(message) => Err(ReplayError::Refused(message)),
     }
+}
+
+/// Makes the topics that the relay's replay writes to, where they are missing.
+fn create_topics(job: &Job, pipeline: &Pipeline) -> Result<(), ReplayError> {
+    let (Work::Relay(config), Some(own)) = (&job.work, &pipeline.relay) else {
+        return Err(ReplayError::Refused(
+            "--create-topics is for --sink relay: a sink's table is made with sink.SINK.auto_create".into(),
+        ));
+    };
+    let (dead, own_dead) = (config.dead_topic(), own.dead_topic());
+    let topics = [
+        (job.into.as_str(), own.output.topic.as_str(), &config.output.create),
+        (&dead, &own_dead, &config.dead_letter.create),
+    ];
+    crate::command::topics::make_missing(&config.kafka, &topics)
+        .map_err(|error| ReplayError::Refused(error.to_string()))
+}
+
+/// Says that a replay was done before; gives whether all is accounted for.
+fn finished(plan: &Plan) -> bool {
+    let found = summary::summary(&plan.standings);
+    say(&found.text);
+    say("it is finished already, and nothing was done. To do it again: empty its target, then add --restart");
+    found.accounted
 }
 
 /// Runs the loop until it is through, or told to stop.

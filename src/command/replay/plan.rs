@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use super::job::Job;
 use super::store::{Noted, Store};
 use super::{ReplayArgs, ReplayError};
-use crate::command::offsets::{Pipeline, Positions, To};
+use crate::command::offsets::{Pipeline, Positions, To, confirm, say};
 use crate::kafka::consumer::SESSION_TIMEOUT;
 use crate::kafka::coordinator::{NextOffset, OffsetNote, Partition};
 use crate::kafka::replay_range::{Account, Overlap, Standing};
@@ -21,8 +21,23 @@ pub struct Plan {
     pub standings: BTreeMap<Partition, Standing>,
     /// What the replay was begun with.
     pub asked: String,
-    /// Nothing is left.
-    pub finished: bool,
+    /// Whether there is something to do.
+    pub state: State,
+    /// Offsets that were asked for and that it does not reach, in words.
+    pub not_reached: Vec<String>,
+}
+
+/// Whether there is something to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// There is.
+    Open,
+    /// It was done before.
+    Finished,
+    /// The range holds no offsets, and nothing was noted.
+    Nothing,
+    /// Somebody said no, and nothing was noted.
+    Cancelled,
 }
 
 /// Decides, and notes what was decided. Errors: a live process of the same name; a range that retention has removed in part;
@@ -89,13 +104,16 @@ fn resume(args: &ReplayArgs, job: &Job, store: &Store, noted: Noted, asked: Stri
     }
     store.claim(&standings)?;
     let finished = standings.values().all(|standing| standing.position >= standing.account.end);
-    Ok(Plan { standings, asked, finished })
+    let not_reached = not_reached(args, store, &standings);
+    let state = if finished { State::Finished } else { State::Open };
+    Ok(Plan { standings, asked, state, not_reached })
 }
 
 /// Fixes the bounds and notes them.
 fn begin(args: &ReplayArgs, pipeline: &Pipeline, job: &Job, store: &Store, asked: String) -> Result<Plan, ReplayError> {
     let from = places(args.from, store)?;
     let to = places(args.to, store)?;
+    refuse_reversed(args, &from, &to)?;
     let limits = live_positions(args, pipeline, job)?;
     let mut standings = BTreeMap::new();
     for (&partition, &(low, high)) in &store.group.ranges {
@@ -114,7 +132,14 @@ fn begin(args: &ReplayArgs, pipeline: &Pipeline, job: &Job, store: &Store, asked
     if let Some(partition) = args.partition.iter().find(|partition| !standings.contains_key(partition)) {
         return Err(ReplayError::Refused(format!("topic {} has no partition {partition}", job.topic())));
     }
+    if standings.values().all(|standing| standing.account.from == standing.account.end) {
+        let not_reached = not_reached(args, store, &standings);
+        return Ok(Plan { standings, asked, state: State::Nothing, not_reached });
+    }
     store.refuse_overlap(args, job, &standings)?;
+    if !may_repeat(args, job, store, &standings)? {
+        return Ok(Plan { standings, asked, state: State::Cancelled, not_reached: Vec::new() });
+    }
     if args.restart {
         store.forget()?;
     }
@@ -128,7 +153,49 @@ fn begin(args: &ReplayArgs, pipeline: &Pipeline, job: &Job, store: &Store, asked
         store.group.commit(partition, standing.position, &note)?;
     }
     store.claim(&standings)?;
-    Ok(Plan { standings, asked, finished: false })
+    let not_reached = not_reached(args, store, &standings);
+    Ok(Plan { standings, asked, state: State::Open, not_reached })
+}
+
+/// Refuses an end before its beginning: it is a slip, and the note of it would stand in the way of what was meant.
+fn refuse_reversed(
+    args: &ReplayArgs,
+    from: &BTreeMap<Partition, NextOffset>,
+    to: &BTreeMap<Partition, NextOffset>,
+) -> Result<(), ReplayError> {
+    let times = match (args.from, args.to) {
+        (To::Time(from), To::Time(to)) => from.as_millisecond() > to.as_millisecond(),
+        _ => false,
+    };
+    let mut pairs = from.iter().filter_map(|(partition, from)| Some((from, to.get(partition)?))).peekable();
+    let offsets = pairs.peek().is_some() && pairs.all(|(from, to)| from > to);
+    if times || offsets {
+        return Err(ReplayError::Refused(format!(
+            "--to {} lies before --from {}: nothing was replayed or noted. Give an end after the beginning",
+            args.to, args.from
+        )));
+    }
+    Ok(())
+}
+
+/// Asks before records are written a second time to where the pipeline writes; not where the rows tell which records they are, so
+/// that only missing ones are written.
+fn may_repeat(
+    args: &ReplayArgs,
+    job: &Job,
+    store: &Store,
+    standings: &BTreeMap<Partition, Standing>,
+) -> Result<bool, ReplayError> {
+    if job.overlap == Overlap::None || store.tells_records()? {
+        return Ok(true);
+    }
+    let offsets: i64 = standings.values().map(|standing| standing.account.end - standing.account.from).sum();
+    say(&format!(
+        "up to {offsets} records of topic {} will be written to {} again: what is there already will be there twice",
+        job.topic(),
+        job.target()
+    ));
+    Ok(confirm(args.yes)?)
 }
 
 fn places(place: To, store: &Store) -> Result<BTreeMap<Partition, NextOffset>, ReplayError> {
@@ -139,6 +206,24 @@ fn places(place: To, store: &Store) -> Result<BTreeMap<Partition, NextOffset>, R
         To::End => ranges.map(|(partition, (_, high))| (*partition, *high)).collect(),
         To::Time(time) => store.group.offsets_at(time.as_millisecond())?,
     })
+}
+
+/// What was asked for and cannot be read before an open transaction ends, in words.
+fn not_reached(args: &ReplayArgs, store: &Store, standings: &BTreeMap<Partition, Standing>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (partition, (stable, high)) in store.group.behind_transactions() {
+        let is_asked = args.partition.is_empty() || args.partition.contains(&partition);
+        let goes_on = !matches!(args.to, To::Offset(end) if end <= stable);
+        let ends_there = standings.get(&partition).is_some_and(|standing| standing.account.end == stable);
+        if is_asked && goes_on && ends_there {
+            lines.push(format!(
+                "partition {partition}: offsets {stable} to {} are behind an open transaction of another producer and no part of \
+                 this replay. Once it has ended, replay them with --from {stable} and another --name",
+                high - 1
+            ));
+        }
+    }
+    lines
 }
 
 /// What the live pipeline has not written yet it will write itself: a replay into the same target goes up to its position.

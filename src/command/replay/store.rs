@@ -163,8 +163,15 @@ impl<'a> Store<'a> {
     ) -> Result<(), ReplayError> {
         let must_be_empty = args.name.is_none() || args.restart;
         if let Work::Relay(config) = &job.work {
+            let dead = config.dead_topic();
+            for topic in [&job.into, &dead] {
+                if !self.group.has_topic(topic)? {
+                    return Err(ReplayError::Refused(format!(
+                        "topic {topic} does not exist: make it, or have the replay make it with --create-topics"
+                    )));
+                }
+            }
             let used = self.records_of(&job.into)?;
-            self.records_of(&config.dead_topic())?;
             return if job.overlap == Overlap::None && must_be_empty { self.refuse_used(used) } else { Ok(()) };
         }
         if job.overlap == Overlap::Ask {
@@ -181,6 +188,20 @@ impl<'a> Store<'a> {
         self.refuse_used(used)
     }
 
+    /// Whether the target's rows tell which records they are, so that only missing ones are written.
+    pub fn tells_records(&self) -> Result<bool, ReplayError> {
+        let Database::ClickHouse(sink) = &self.database else { return Ok(false) };
+        if sink.delivery != ClickHouseDelivery::ExactlyOnce {
+            return Ok(false);
+        }
+        self.runtime.block_on(async {
+            let client = Client::open(sink).await?;
+            let table = Table::describe(&client, &sink.database, &sink.table).await?;
+            // One that is not there yet is made with the columns.
+            Ok(table.is_none_or(|table| table.has_coordinates()))
+        })
+    }
+
     fn refuse_used(&self, records: u64) -> Result<(), ReplayError> {
         if records == 0 {
             return Ok(());
@@ -195,8 +216,12 @@ impl<'a> Store<'a> {
     /// Offsets that a topic keeps. Errors: there is no such topic.
     fn records_of(&self, topic: &str) -> Result<u64, ReplayError> {
         let group = Group::open(self.job.kafka(), topic, &self.group.name, false)?;
-        let kept = |(low, high): &(i64, i64)| u64::try_from(high - low).unwrap_or_default();
-        Ok(group.ranges.values().map(kept).sum())
+        // Also what is not committed yet: it may be the output of a process that still runs.
+        let kept = |(partition, (low, stable)): (&Partition, &(i64, i64))| {
+            let high = group.highs.get(partition).copied().unwrap_or_default();
+            u64::try_from(high.max(*stable) - low).unwrap_or_default()
+        };
+        Ok(group.ranges.iter().map(kept).sum())
     }
 }
 

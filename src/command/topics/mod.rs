@@ -86,6 +86,27 @@ pub fn create(sources: &Sources, options: Options) -> Result<bool, TopicsError> 
     Ok(all_well)
 }
 
+/// Makes those of the topics that are missing: name, another topic of which the numbers are taken that the description leaves open,
+/// and the description. Blocks; must not be called from within an async runtime.
+pub fn make_missing(kafka: &KafkaConfig, topics: &[(&str, &str, &CreateConfig)]) -> Result<(), TopicsError> {
+    let runtime = crate::daemon::runtime().map_err(TopicsError::Refused)?;
+    let brokers = Brokers::open(kafka, &runtime)?;
+    for (topic, like, wanted) in topics {
+        let failed = |error| TopicsError::Refused(format!("topic {topic}: {error}"));
+        if brokers.find(topic).map_err(failed)?.is_none() {
+            let like = brokers.find(like).map_err(failed)?;
+            let number = |of: fn(&Found) -> usize| like.as_ref().and_then(|found| i32::try_from(of(found)).ok());
+            let wanted = CreateConfig {
+                partitions: wanted.partitions.or_else(|| number(|found| found.partitions)),
+                replication: wanted.replication.or_else(|| number(|found| found.replication)),
+                settings: wanted.settings.clone(),
+            };
+            brokers.make(topic, &wanted, Options::default()).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
 /// The brokers of one Kafka.
 struct Brokers<'a> {
     consumer: BaseConsumer<Probe>,
