@@ -20,6 +20,7 @@ pub(crate) mod validate;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use figment::value::magic::RelativePathBuf;
 use serde::{Deserialize, Serialize};

@@ -17,7 +17,9 @@ use self::stages::{Stages, timestamp_ms};
 use crate::config::{Delivery, MemoryShare, PipelineConfig};
 use crate::kafka::advice::{Advice, Part};
 use crate::kafka::circuit_breaker::{Brake, Tripped};
-use crate::kafka::consumer::{Batch, BatchLimits, Floor, Keeper, OpenTransactions, Source, SourceError, SourceOptions, Trigger};
+use crate::kafka::consumer::{
+    Batch, BatchLimits, Floor, Keeper, OpenTransactions, Source, SourceError, SourceOptions, Trigger,
+};
 use crate::kafka::coordinator::{Coordinator, OpenTransaction, Partition, Phase};
 use crate::kafka::dead_letter::{Reason, Reject};
 use crate::kafka::lag::Progress;
