@@ -334,9 +334,9 @@ async fn reading_versions_and_ids() {
     .await;
     let registry = stub.registry();
     let found = registry.latest("t-value").await.unwrap().unwrap();
-    assert_eq!((found.version, found.id, found.schema.as_str()), (3, SchemaId(9), V1));
+    assert_eq!((found.version, found.id, found.schema.text.as_str()), (3, SchemaId(9), V1));
     assert_eq!(registry.latest("t-value").await, Ok(None));
-    assert_eq!(registry.schema_by_id(SchemaId(9)).await.as_deref(), Ok(V1));
+    assert_eq!(registry.schema_by_id(SchemaId(9)).await, Ok(V1.into()));
     let error = registry.schema_by_id(SchemaId(10)).await.unwrap_err();
     assert!(error.is_absent() && error.to_string().contains("no schema has the id 10"), "{error}");
     // A proxy's page, or a wrong path.
@@ -365,6 +365,118 @@ fn a_client_that_cannot_be_made_says_which_key() {
     assert!(message(with_ca()).contains("ca.pem: holds no certificate"), "{}", message(with_ca()));
 }
 
+const INNER: &str = r#"{"type":"enum","name":"Kind","namespace":"n","symbols":["A"]}"#;
+
+#[tokio::test]
+async fn references_are_fetched_and_theirs() {
+    let main = r#"{"id":5,"schema":"\"n.Kind\"","references":[{"name":"n.Kind","subject":"kind","version":2}]}"#;
+    let answer = |schema: &str, references: &str| {
+        format!(r#"{{"id":6,"version":2,"schema":{},"references":[{references}]}}"#, serde_json::json!(schema))
+    };
+    let kind = answer("\"n.Other\"", r#"{"name":"n.Other","subject":"other","version":1}"#);
+    // Each is fetched once, also where they refer to each other.
+    let other = answer(INNER, r#"{"name":"n.Kind","subject":"kind","version":2}"#);
+    let stub = stub(&[
+        ("GET", "/schemas/ids/5", 200, main),
+        ("GET", "/subjects/kind/versions/2", 200, &kind),
+        ("GET", "/subjects/other/versions/1", 200, &other),
+        ("GET", "/schemas/ids/5", 200, main),
+        ("GET", "/subjects/kind/versions/2", 404, NO_SUBJECT),
+        ("GET", "/schemas/ids/7", 200, r#"{"schema":"syntax = \"proto3\";","schemaType":"PROTOBUF"}"#),
+        ("GET", "/schemas/ids/8", 200, r#"{"schema":"\"int\"","schemaType":"AVRO"}"#),
+    ])
+    .await;
+    let registry = stub.registry();
+    let found = registry.schema_by_id(SchemaId(5)).await.unwrap();
+    assert_eq!((found.text.as_str(), found.references), ("\"n.Kind\"", vec!["\"n.Other\"".to_string(), INNER.into()]));
+    // One that is not there yet is waited for like a schema that is not there.
+    let error = registry.schema_by_id(SchemaId(5)).await.unwrap_err();
+    assert!(error.is_absent() && error.to_string().contains("refers to version 2 of subject kind"), "{error}");
+    assert_eq!(registry.schema_by_id(SchemaId(7)).await.unwrap().other_kind.as_deref(), Some("PROTOBUF"));
+    assert_eq!(registry.schema_by_id(SchemaId(8)).await.unwrap().other_kind, None);
+    stub.all_asked();
+}
+
+#[tokio::test]
+async fn a_registry_that_lacks_what_it_had_is_told_from_a_whole_one() {
+    let latest = serde_json::json!({"version": 3, "id": 9, "schema": V1}).to_string();
+    let steps = [
+        ("GET", LATEST, 200, latest.as_str()),
+        ("GET", "/schemas/ids/9", 200, latest.as_str()),
+        // Whole.
+        ("GET", "/schemas/ids/9", 200, latest.as_str()),
+        ("GET", LATEST, 200, latest.as_str()),
+        // Without the id, then without the subject, then away.
+        ("GET", "/schemas/ids/9", 404, NO_SCHEMA),
+        ("GET", "/schemas/ids/9", 200, latest.as_str()),
+        ("GET", LATEST, 404, NO_SUBJECT),
+        ("GET", "/schemas/ids/9", 500, ""),
+    ];
+    let stub = stub(&steps).await;
+    let registry = stub.registry();
+    assert_eq!(registry.has_what_it_had().await, Ok(true), "nothing was had, so nothing is asked");
+    registry.latest("t-value").await.unwrap();
+    registry.schema_by_id(SchemaId(9)).await.unwrap();
+    // Another client of this process knows it as well.
+    let other = stub.registry();
+    assert_eq!(other.has_what_it_had().await, Ok(true));
+    assert_eq!(other.has_what_it_had().await, Ok(false));
+    assert_eq!(other.has_what_it_had().await, Ok(false));
+    assert!(other.has_what_it_had().await.unwrap_err().is_retriable());
+    stub.all_asked();
+}
+
+#[tokio::test]
+async fn what_a_registration_may_not_do_has_its_own_cure() {
+    for (status, body, cure) in [
+        (404, NO_SUBJECT, "let the registry's user write the subject"),
+        (403, r#"{"error_code":40301,"message":"no"}"#, "let the registry's user write the subject"),
+        (405, "", "let the registry's user write the subject"),
+        (422, r#"{"error_code":42205,"message":"Subject t-value is in read-only mode"}"#, "lift the mode"),
+        (422, r#"{"error_code":42201,"message":"Invalid"}"#, "fix the schema in output.schema"),
+    ] {
+        let stub = stub(&[
+            ("POST", LOOK_UP, 404, NO_SCHEMA),
+            ("GET", LATEST, 404, NO_SUBJECT),
+            ("POST", COMPATIBLE, 404, NO_SUBJECT),
+            ("POST", VERSIONS, status, body),
+        ])
+        .await;
+        let text = stub.registry().ensure("t-value", V1, true).await.unwrap_err().to_string();
+        assert!(text.contains(cure) && !text.contains("proxy"), "{status}: {text}");
+        assert_eq!(text.contains("subject t-value: it does not take a registration"), status < 422, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_was_renewed_is_read_again() {
+    let latest = serde_json::json!({"version": 3, "id": 9, "schema": V1}).to_string();
+    let stub = stub(&[
+        ("GET", LATEST, 200, &latest),
+        ("GET", LATEST, 401, ""),
+        ("GET", LATEST, 200, &latest),
+        ("GET", LATEST, 401, ""),
+    ])
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("password");
+    std::fs::write(&file, "old\n").unwrap();
+    let registry = Registry::new(&RegistryConfig {
+        username: Some("u".into()),
+        password_file: Some(RelativePathBuf::from(file.clone())),
+        ..stub.config.clone()
+    })
+    .unwrap();
+    assert!(registry.latest("t-value").await.is_ok());
+    std::fs::write(&file, "new\n").unwrap();
+    assert!(registry.latest("t-value").await.is_ok(), "refused once, and asked again with the new one");
+    // The same password is not tried twice.
+    assert!(matches!(registry.latest("t-value").await, Err(RegistryError::Authentication { status: 401, .. })));
+    let sent: Vec<_> = stub.seen.lock().unwrap().iter().map(|(header, _)| header.clone().unwrap()).collect();
+    assert!(sent[0] == sent[1] && sent[1] != sent[2] && sent[2] == sent[3], "{sent:?}");
+    stub.all_asked();
+}
+
 #[tokio::test]
 async fn a_real_registry() {
     let Ok(url) = std::env::var("PRESSLINE_TEST_REGISTRY") else {
@@ -379,7 +491,7 @@ async fn a_real_registry() {
 
     let id = registry.ensure(&subject, V1, true).await.unwrap();
     assert_eq!(registry.ensure(&subject, V1, false).await, Ok(id), "a second look finds the same id");
-    let known: serde_json::Value = serde_json::from_str(&registry.schema_by_id(id).await.unwrap()).unwrap();
+    let known: serde_json::Value = serde_json::from_str(&registry.schema_by_id(id).await.unwrap().text).unwrap();
     assert_eq!(known, serde_json::from_str::<serde_json::Value>(V1).unwrap());
     let latest = registry.latest(&subject).await.unwrap().unwrap();
     assert_eq!(latest.id, id);

@@ -8,6 +8,8 @@ const MAX_ITEMS: usize = 1_000_000;
 const MAX_EMPTY_ITEMS: usize = 1_000;
 /// Longest decimal, some 2,400 digits: making text of one takes time quadratic in its length.
 const MAX_DECIMAL_BYTES: usize = 1_024;
+/// How deep a datum may go into records that hold themselves: each level takes a part of the thread's stack.
+const MAX_DEPTH: usize = 512;
 
 /// Why bytes are not a datum of the schema. Never holds a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +41,9 @@ pub enum DatumError {
     /// A decimal longer than any column holds.
     #[error("a decimal has more than 1024 bytes")]
     TooManyDigits,
+    /// Records within themselves, too many levels of them.
+    #[error("records within themselves are nested too deep")]
+    TooDeep,
 }
 
 /// A place in a datum.
@@ -47,12 +52,13 @@ pub struct Cursor<'a> {
     rest: &'a [u8],
     items_left: usize,
     empty_items_left: usize,
+    depth_left: usize,
 }
 
 impl<'a> Cursor<'a> {
     /// At the start of `datum` (without the wire format's five bytes).
     pub fn new(datum: &'a [u8]) -> Self {
-        Self { rest: datum, items_left: MAX_ITEMS, empty_items_left: MAX_EMPTY_ITEMS }
+        Self { rest: datum, items_left: MAX_ITEMS, empty_items_left: MAX_EMPTY_ITEMS, depth_left: MAX_DEPTH }
     }
 
     /// Errors: bytes are left over.
@@ -197,6 +203,17 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Goes into a record within itself, of so many levels.
+    pub(super) fn deeper(&mut self, levels: usize) -> Result<(), DatumError> {
+        self.depth_left = self.depth_left.checked_sub(levels).ok_or(DatumError::TooDeep)?;
+        Ok(())
+    }
+
+    /// Comes out of it.
+    pub(super) fn higher(&mut self, levels: usize) {
+        self.depth_left += levels;
+    }
+
     /// Passes over a value.
     pub fn skip(&mut self, shape: &Shape) -> Result<(), DatumError> {
         match shape {
@@ -225,6 +242,7 @@ impl<'a> Cursor<'a> {
                 cursor.skip(values)
             })?),
             Shape::Record(fields) => fields.iter().try_for_each(|field| self.skip(&field.shape))?,
+            Shape::Recursive(of) => of.read(self, |shape, cursor| cursor.skip(shape))?,
             Shape::Optional { null_first, some } => {
                 if self.is_some(*null_first)? {
                     self.skip(some)?;

@@ -11,11 +11,13 @@ pub mod timestamp;
 mod cursor;
 mod decimal;
 mod json;
+mod recursion;
 mod shape;
 
 pub use cursor::{Cursor, DatumError};
 pub use decimal::{decimal_digits, decimal_text, is_negative};
 pub use json::write_json;
+pub use recursion::Recursion;
 pub use shape::{Field, Shape, UuidForm};
 
 #[cfg(test)]

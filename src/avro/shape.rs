@@ -1,12 +1,14 @@
-//! A schema resolved: references replaced by what they name, `["null", T]` recognised, logical types with their form.
+//! A schema resolved: references replaced by what they name, `["null", T]` recognised, logical types with their form. A record
+//! within itself stays a reference.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use apache_avro::Schema;
 use apache_avro::schema::{InnerDecimalSchema, NamespaceRef, UuidSchema};
 
-use crate::avro::schema::MAX_DEPTH;
+use super::recursion::{self, Link, Recursion};
+use crate::avro::schema::{MAX_DEPTH, SchemaText, misplaced_logical_type, original, parse_registered};
 
 /// Most types of a schema with all references replaced by what they name: a short text can unfold into billions.
 const MAX_TYPES: usize = 10_000;
@@ -51,6 +53,8 @@ pub enum Shape {
     },
     /// Any other union.
     Union(Vec<Shape>),
+    /// A record within itself.
+    Recursive(Recursion),
     /// Two's complement, big endian, without the decimal point.
     Decimal {
         /// Most digits.
@@ -100,24 +104,46 @@ pub struct Field {
     pub name: String,
     /// Type.
     pub shape: Shape,
+    /// The logical type that the schema has beside the field's type, where readers ignore it.
+    pub misplaced: Option<String>,
 }
 
 impl Shape {
-    /// Parses a registry's schema text. Errors, in words: not JSON, too deep, no Avro schema, a type that refers to itself.
+    /// Parses a schema text. Errors, in words: not JSON, too deep, no Avro schema.
     pub fn parse(schema: &str) -> Result<Self, String> {
-        let json: serde_json::Value = serde_json::from_str(schema).map_err(|_| "the schema is not JSON".to_string())?;
-        if crate::avro::schema::depth(&json) > MAX_DEPTH {
-            return Err(format!("the schema is nested deeper than {MAX_DEPTH}"));
-        }
-        let schema = Schema::parse_str(schema).map_err(|error| format!("not an Avro schema: {error}"))?;
-        Self::of(&schema)
+        Self::registered(&schema.into())
     }
 
-    /// Resolves a parsed schema. Errors: a type that refers to itself, is not known here or unfolds into too many.
-    pub fn of(schema: &Schema) -> Result<Self, String> {
+    /// Parses a schema as the registry has it. Errors: as those of [`Shape::parse`]; types of another kind.
+    pub fn registered(schema: &SchemaText) -> Result<Self, String> {
+        Self::of(&parse_registered(schema)?)
+    }
+
+    /// Resolves a parsed schema. Errors: a type that is not known here or unfolds into too many.
+    fn of(schema: &Schema) -> Result<Self, String> {
         let mut names = HashMap::new();
         crate::avro::schema::collect_names(schema, None, &mut names);
-        resolve(schema, None, &names, &mut Unfolded::default())
+        let mut unfolded = Unfolded::default();
+        let shape = resolve(schema, None, &names, &mut unfolded)?;
+        if unfolded.recursive.is_empty() {
+            return Ok(shape);
+        }
+        let types = recursion::types(unfolded.recursive, |full, link| {
+            let named = names.get(full).ok_or_else(|| format!("type `{full}` is not in the schema"))?;
+            let mut unfolded = Unfolded { link, ..Unfolded::default() };
+            Ok((resolve(named, None, &names, &mut unfolded)?, unfolded.deepest, unfolded.recursive))
+        })?;
+        resolve(schema, None, &names, &mut Unfolded { link: Link::Strong(types), ..Unfolded::default() })
+    }
+
+    /// Whether this record has all the fields of another, and beside them only such as may be null.
+    pub fn extends(&self, older: &Shape) -> bool {
+        let (Self::Record(fields), Self::Record(older)) = (self, older) else { return false };
+        let like = |field: &Field, other: &Field| field.name == other.name && field.shape == other.shape;
+        older.iter().all(|old| fields.iter().any(|field| like(field, old)))
+            && fields.iter().all(|field| {
+                matches!(field.shape, Self::Optional { .. }) || older.iter().any(|old| old.name == field.name)
+            })
     }
 
     /// The type without its null branch, and whether it had one.
@@ -135,7 +161,12 @@ struct Unfolded {
     /// Records that we are inside of.
     open: Vec<String>,
     depth: usize,
+    deepest: usize,
     types: usize,
+    /// Records that hold themselves.
+    recursive: BTreeSet<String>,
+    /// Where those are found.
+    link: Link,
 }
 
 fn resolve(
@@ -146,6 +177,7 @@ fn resolve(
 ) -> Result<Shape, String> {
     unfolded.types += 1;
     unfolded.depth += 1;
+    unfolded.deepest = unfolded.deepest.max(unfolded.depth);
     if unfolded.types > MAX_TYPES {
         return Err(format!("the schema has more than {MAX_TYPES} types with its references followed"));
     }
@@ -173,7 +205,7 @@ fn resolve_type(
         Schema::Bytes => Shape::Bytes,
         Schema::String => Shape::String,
         Schema::Fixed(fixed) => Shape::Fixed(fixed.size),
-        Schema::Enum(inner) => Shape::Enum(inner.symbols.clone()),
+        Schema::Enum(inner) => Shape::Enum(inner.symbols.iter().map(|symbol| original(symbol).into_owned()).collect()),
         Schema::Array(array) => Shape::Array(Box::new(resolve(&array.items, namespace, names, unfolded)?)),
         Schema::Map(map) => Shape::Map(Box::new(resolve(&map.types, namespace, names, unfolded)?)),
         Schema::Union(union) => {
@@ -184,14 +216,16 @@ fn resolve_type(
         Schema::Record(record) => {
             let full = record.name.fullname(namespace);
             if unfolded.open.contains(&full) {
-                return Err(format!("type `{full}` refers to itself, which no column can hold"));
+                unfolded.recursive.insert(full.clone());
+                return Ok(Shape::Recursive(Recursion::new(full, unfolded.link.clone())));
             }
             let namespace = record.name.namespace().or(namespace);
             unfolded.open.push(full);
             let mut fields = Vec::with_capacity(record.fields.len());
             for field in &record.fields {
                 let shape = resolve(&field.schema, namespace, names, unfolded)?;
-                fields.push(Field { name: field.name.clone(), shape });
+                let misplaced = misplaced_logical_type(&field.custom_attributes).map(str::to_string);
+                fields.push(Field { name: original(&field.name).into_owned(), shape, misplaced });
             }
             unfolded.open.pop();
             Shape::Record(fields)
@@ -268,6 +302,7 @@ impl fmt::Display for Shape {
                 let names: Vec<String> = branches.iter().map(ToString::to_string).collect();
                 write!(f, "[{}]", names.join(", "))
             }
+            Self::Recursive(of) => write!(f, "record `{}` within itself", original(of.name())),
             Self::Decimal { precision, scale, .. } => write!(f, "decimal({precision}, {scale})"),
             Self::Uuid(UuidForm::Text) => f.write_str("string (uuid)"),
             Self::Uuid(UuidForm::Fixed) => f.write_str("fixed (uuid)"),

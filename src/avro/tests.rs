@@ -100,10 +100,49 @@ fn a_datum_of_every_type_is_json() {
     assert_eq!(json_of(&shape, &bytes).unwrap(), expected);
 }
 
+/// A tree of which each node has text, a list of nodes below it, and perhaps another tree of which it is a node.
 #[test]
-fn types_that_refer_to_themselves_are_refused() {
-    let schema = r#"{"type": "record", "name": "node", "fields": [{"name": "next", "type": ["null", "node"]}]}"#;
-    assert_eq!(Shape::parse(schema).unwrap_err(), "type `node` refers to itself, which no column can hold");
+fn a_record_within_itself_is_json() {
+    let schema = r#"{"type": "record", "name": "E", "fields": [{"name": "n", "type": "long"}, {"name": "tree", "type":
+        {"type": "record", "name": "node", "namespace": "a-b", "fields": [{"name": "text", "type": "string"},
+        {"name": "below", "type": {"type": "array", "items": "node"}}, {"name": "next", "type": ["null", "node"]}]}}]}"#;
+    let shape = Shape::parse(schema).unwrap();
+    assert_eq!(shape, shape.clone());
+    // 7, then a node "a" with one node "b" below it, whose next is "c".
+    let bytes = b"\x0e\x02a\x02\x02b\x00\x02\x02c\x00\x00\x00\x00";
+    assert_eq!(
+        json_of(&shape, bytes).unwrap(),
+        r#"{"n":7,"tree":{"text":"a","below":[{"text":"b","below":[],"next":{"text":"c","below":[],"next":null}}],"next":null}}"#
+    );
+    let mut cursor = Cursor::new(bytes);
+    assert_eq!(cursor.skip(&shape).and_then(|()| cursor.finish()), Ok(()));
+    for cut in 0..bytes.len() {
+        assert_eq!(json_of(&shape, &bytes[..cut]), Err(DatumError::TooShort), "{cut}");
+    }
+}
+
+/// Nodes of two types that hold each other, as deep as the bytes say.
+#[test]
+fn a_datum_does_not_go_into_itself_without_end() {
+    let schema = r#"{"type": "record", "name": "a", "fields": [{"name": "b", "type": ["null",
+        {"type": "record", "name": "b", "fields": [{"name": "a", "type": ["null", "a"]}]}]}]}"#;
+    let shape = Shape::parse(schema).unwrap();
+    let nested = |levels: usize| [vec![2; levels], vec![0]].concat();
+    assert!(json_of(&shape, &nested(100)).unwrap().starts_with(r#"{"b":{"a":{"b":{"a":"#));
+    assert_eq!(json_of(&shape, &nested(1_000_000)), Err(DatumError::TooDeep));
+    assert_eq!(Cursor::new(&nested(1_000_000)).skip(&shape), Err(DatumError::TooDeep));
+}
+
+#[test]
+fn names_are_shown_as_the_schema_has_them() {
+    let schema = r#"{"type": "record", "name": "my-event", "fields": [
+        {"name": "größe", "type": {"type": "enum", "name": "k", "symbols": ["a-b"]}, "default": 7},
+        {"name": "at", "type": "long", "logicalType": "timestamp-micros"}]}"#;
+    let shape = Shape::parse(schema).unwrap();
+    assert_eq!(json_of(&shape, b"\x00\x02").unwrap(), r#"{"größe":"a-b","at":1}"#);
+    let Shape::Record(fields) = shape else { panic!() };
+    let misplaced: Vec<_> = fields.iter().map(|field| field.misplaced.as_deref()).collect();
+    assert_eq!(misplaced, [None, Some("timestamp-micros")]);
 }
 
 /// 40 records, each with two of the one before, unfold into 2 to the 40th.

@@ -48,7 +48,7 @@ enum Step {
     Mmdb,
     /// Completed from ISO 3166.
     Names,
-    /// Left out, since too few addresses are there.
+    /// Left out, since too few addresses are there, or since it is not that of most people of the country.
     Reduced,
     /// Completed from the gazetteer.
     Gazetteer,
@@ -94,6 +94,7 @@ impl Trace {
         trace.step(Step::Names, places.place(key)?);
         let mut place = trace.place.clone();
         coarsening.reduce(places, key, &mut place)?;
+        steps.chain.leave_out_of_country(&mut place);
         trace.step(Step::Reduced, place.clone());
         let given = steps.chain.complete(&mut place, &Place::unknown(), Some((&steps.unused, key)));
         if given.coordinates == Some(chain::Step::Geocoder) {
@@ -164,8 +165,9 @@ pub fn run(args: &LocateArgs) -> Result<bool, PlacesError> {
         }
         Some(file) => each_line(file, |number, text| show("line", number, text))?,
     }
-    let mut credits: Vec<&str> = places.databases().iter().map(|database| database.attribution).collect();
-    credits.extend(steps.chain.attributions());
+    let databases = places.databases();
+    let mut credits: Vec<&str> = databases.iter().map(|database| settings.credit(database.attribution)).collect();
+    credits.extend(steps.chain.attributions().map(|credit| -> &str { credit }));
     credits.dedup();
     credits.iter().filter(|credit| !credit.is_empty()).for_each(|credit| eprintln!("{credit}"));
     Ok(all_are_addresses)
@@ -224,7 +226,7 @@ fn as_text(kind: &str, number: usize, answer: &Answer) -> String {
     let Answer::Found { file, build_epoch, trace } = answer else {
         return format!("{kind} {number}: {}\n", in_words(answer));
     };
-    let mut text = format!("{kind} {number}: {file}, built at {build_epoch} s after 1970\n");
+    let mut text = format!("{kind} {number}: {file}, built {}\n", date(*build_epoch));
     for ((name, value), step) in fields(&trace.place).into_iter().zip(&trace.steps) {
         let Some(step) = step else { continue };
         let value = match value {
@@ -236,6 +238,12 @@ fn as_text(kind: &str, number: usize, answer: &Answer) -> String {
         let _ = writeln!(text, "  {name:<17} {value:<32} {}", step.name());
     }
     text
+}
+
+/// The day, in UTC; a time that no calendar has is given as its number.
+fn date(epoch: u64) -> String {
+    let time = i64::try_from(epoch).ok().and_then(|epoch| jiff::Timestamp::from_second(epoch).ok());
+    time.map_or_else(|| format!("at {epoch} s after 1970"), |time| time.strftime("%F").to_string())
 }
 
 fn in_words(answer: &Answer) -> &'static str {

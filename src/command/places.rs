@@ -127,7 +127,9 @@ pub fn run(args: &PlacesArgs) -> Result<(), PlacesError> {
     let places = Places::open(&settings.paths())?;
     let least = Some(settings.min_addresses).filter(|least| *least > 0).unwrap_or(MIN_ADDRESSES);
     let report = places.report(args.min_addresses.unwrap_or(least))?;
-    let text = if args.json { json(&places.databases(), &report) } else { table(&places.databases(), &report) };
+    let databases = places.databases();
+    let credited: Vec<_> = databases.iter().map(|database| (database, settings.credit(database.attribution))).collect();
+    let text = if args.json { json(&credited, &report) } else { table(&credited, &report) };
     print(&text)
 }
 
@@ -138,22 +140,29 @@ pub fn print(text: &str) -> Result<(), PlacesError> {
     written.map_err(|source| PlacesError::Io { what: "standard output".into(), source })
 }
 
-fn json(databases: &[DatabaseInfo], report: &Report) -> String {
+/// A database and its credit.
+type Credited<'a> = (&'a DatabaseInfo, &'a str);
+
+fn json(databases: &[Credited<'_>], report: &Report) -> String {
     let databases: Vec<_> = databases
         .iter()
-        .map(|database| {
+        .map(|(database, credit)| {
             json!({"file": database.file, "type": database.database_type, "build_epoch": database.build_epoch,
-                   "attribution": database.attribution})
+                   "attribution": credit})
         })
         .collect();
     format!("{}\n", json!({"databases": databases, "report": report}))
 }
 
-fn table(databases: &[DatabaseInfo], report: &Report) -> String {
+fn table(databases: &[Credited<'_>], report: &Report) -> String {
     let mut text = String::new();
-    for database in databases {
+    for (database, credit) in databases {
+        let credit = match credit {
+            &"" => "its licence may ask for a credit: place.attribution",
+            credit => credit,
+        };
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}: {}\n  {}", database.file, database.database_type, database.attribution);
+        let _ = writeln!(text, "{}: {}\n  {credit}", database.file, database.database_type);
     }
     let _ = writeln!(
         text,

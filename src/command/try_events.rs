@@ -124,7 +124,13 @@ impl Trial {
             .with_coarsening(coarsening)
             .with_chain(Arc::new(chain));
         let limits = Limits { max_record_bytes: config.source.max_record_bytes, max_depth: config.source.max_depth };
-        Ok(Self { decoder: Decoder::new(limits, actions), enricher, encoder, fields, config })
+        Ok(Self {
+            decoder: Decoder::new(limits, actions).with_bad_ip(config.source.bad_ip),
+            enricher,
+            encoder,
+            fields,
+            config,
+        })
     }
 
     fn outcome(&self, number: usize, event: &[u8]) -> Result<Outcome, TryError> {
@@ -145,7 +151,7 @@ impl Trial {
     fn read(&self, bytes: &[u8]) -> Result<Vec<(String, Value)>, String> {
         let mut cursor = Cursor::new(bytes.get(HEADER_BYTES..).unwrap_or_default());
         let mut value = Vec::with_capacity(self.fields.len());
-        for Field { name, shape } in &self.fields {
+        for Field { name, shape, .. } in &self.fields {
             let mut text = Vec::new();
             write_json(shape, &mut cursor, &mut text).map_err(|error| format!("{name}: {error}"))?;
             let read = serde_json::from_slice(&text).map_err(|error| format!("{name}: {error}"))?;

@@ -308,6 +308,9 @@ pub struct SourceConfig {
     /// Actions that are let through; others are dead letters.
     #[serde(default = "default_actions")]
     pub actions: Vec<String>,
+    /// What becomes of an event whose `ip` is no address.
+    #[serde(default)]
+    pub bad_ip: BadIp,
     /// Record headers that go along; all others are dropped, since headers can hold addresses, and so is what makes them larger than
     /// `max_record_bytes` in all.
     #[serde(default)]
@@ -328,6 +331,17 @@ pub struct SourceConfig {
     /// How the topic is made.
     #[serde(default)]
     pub create: CreateConfig,
+}
+
+/// See [`SourceConfig::bad_ip`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BadIp {
+    /// It is a dead letter.
+    #[default]
+    DeadLetter,
+    /// It is relayed, its place unknown.
+    UnknownPlace,
 }
 
 fn default_actions() -> Vec<String> {

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub struct PlaceConfig {
     /// MaxMind DB files (DB-IP's or MaxMind's layout); the first that knows an address answers.
     pub files: Vec<RelativePathBuf>,
+    /// Credit that the licence of the files asks for, where they do not say who made them.
+    #[serde(default)]
+    pub attribution: String,
     /// Files with coordinates and time zones by name.
     #[serde(default)]
     pub gazetteer: GazetteerConfig,
@@ -61,6 +64,7 @@ impl PlaceConfig {
     pub fn of(files: impl Iterator<Item = PathBuf>) -> Self {
         Self {
             files: files.map(RelativePathBuf::from).collect(),
+            attribution: String::new(),
             gazetteer: GazetteerConfig::default(),
             geocoder: None,
             poll_seconds: poll_seconds(),
@@ -75,6 +79,11 @@ impl PlaceConfig {
     /// The files, as paths from here.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.files.iter().map(RelativePathBuf::relative).collect()
+    }
+
+    /// The credit for a database: its maker's, else the one that is configured. "" where neither is known.
+    pub fn credit<'a>(&'a self, makers: &'a str) -> &'a str {
+        if makers.is_empty() { &self.attribution } else { makers }
     }
 
     /// Pause between looks at the files, unless they are read again at SIGHUP only.

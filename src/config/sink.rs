@@ -229,6 +229,9 @@ pub struct SinkConsumerConfig {
     pub dead_letter_topic: String,
     /// When more than this share of a batch cannot be written, it is a matter of schema and the sink stops.
     pub max_dead_share: f64,
+    /// Milliseconds after which a record whose schema the registry does not have becomes a dead letter; unless set it is waited
+    /// for, for ever.
+    pub unknown_schema_wait_ms: Option<u64>,
 }
 
 impl Default for SinkConsumerConfig {
@@ -240,6 +243,7 @@ impl Default for SinkConsumerConfig {
             static_membership: false,
             dead_letter_topic: String::new(),
             max_dead_share: 0.01,
+            unknown_schema_wait_ms: None,
         }
     }
 }

@@ -119,7 +119,9 @@ impl Reason {
                  between 2000 and one day ahead"
             }
             Reason::UnknownAction => "the action is not on the pipeline's list: add it to `actions`, or fix the sender",
-            Reason::BadIp => "not an IPv4 or IPv6 address: send its text without zone, port or prefix, or null",
+            Reason::BadIp => {
+                "not an IPv4 or IPv6 address: send its text without a prefix, or null, or set source.bad_ip = \"unknown_place\""
+            }
         }
     }
 }

@@ -186,6 +186,14 @@ async fn prepare(
     let place_of_schema = schema.path.display().to_string();
     let encoder = Encoder::compile(&schema.schema, id.0, &actions, &place_of_schema).map_err(|f| sentences(&f))?;
     tracing::info!(pipeline = %config.name, subject, schema_id = id.0, "schema is registered");
+    match registry.kept_otherwise(id, &schema.compact).await {
+        Ok(differences) if differences.is_empty() => {}
+        Ok(differences) => tracing::warn!(
+            pipeline = %config.name, subject, schema_id = id.0, differences = differences.join("; "),
+            "the registry keeps an older text of this schema, which readers get; it takes both for the same"
+        ),
+        Err(error) => tracing::debug!(pipeline = %config.name, %error, "the registered schema was not compared"),
+    }
     Ok(Some(Shared {
         actions,
         encoder: Arc::new(encoder),
@@ -227,7 +235,7 @@ fn announce(shared: &Shared) {
     for database in shared.places.subscribe().borrow().databases() {
         tracing::info!(
             pipeline = %config.name, file = %database.file, kind = %database.database_type,
-            attribution = %database.attribution, "GeoIP database"
+            attribution = config.place.credit(database.attribution), "GeoIP database"
         );
     }
     match config.delivery {

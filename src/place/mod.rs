@@ -18,7 +18,7 @@ mod iso3166;
 mod metrics;
 mod report;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -211,11 +211,11 @@ impl Places {
         self.lookup_addr(ip.addr())
     }
 
-    /// Looks an address up, with all its bits. An IPv4-mapped IPv6 address (`::ffff:a.b.c.d`) is looked up as IPv4; 6to4,
-    /// NAT64 and other IPv6 addresses that embed one are plain IPv6. Allocates and decodes nothing.
+    /// Looks an address up, with all its bits; an IPv6 address that stands for an IPv4 one, such as `::ffff:a.b.c.d`, as that.
+    /// Allocates and decodes nothing.
     #[inline]
     pub fn lookup_addr(&self, ip: IpAddr) -> Lookup {
-        let ip = unmap(ip);
+        let ip = address::tunnel::inner(ip);
         if address::private::is_private(ip) {
             return Lookup::Private;
         }
@@ -284,7 +284,7 @@ impl Places {
     /// [`Places::sample_networks`].
     pub fn networks(&self) -> impl Iterator<Item = Network> + '_ {
         self.files.iter().enumerate().flat_map(move |(index, file)| {
-            file.networks().filter(|(addr, _, _)| !address::private::is_private(*addr)).map(
+            file.networks().filter(|(addr, _, _)| address::tunnel::is_looked_up(*addr)).map(
                 move |(addr, prefix_len, offset)| Network {
                     addr,
                     prefix_len,
@@ -303,18 +303,6 @@ impl Places {
         let total: u64 = self.files.iter().map(|file| file.info().networks_v4 + file.info().networks_v6).sum();
         let step = usize::try_from(total.div_ceil(most as u64)).unwrap_or(usize::MAX).max(1);
         self.networks().step_by(step).take(most).collect()
-    }
-}
-
-/// IPv4-mapped IPv6 as the IPv4 address it is.
-#[inline]
-fn unmap(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V6(v6) => match v6.octets() {
-            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
-            _ => ip,
-        },
-        v4 => v4,
     }
 }
 

@@ -193,7 +193,8 @@ impl Follower {
         let mut told = None;
         loop {
             let loaded = databases.borrow_and_update().databases();
-            self.status.credit(loaded.iter().map(|database| database.attribution).chain(self.chain.attributions()));
+            let credits = loaded.iter().map(|database| self.config.credit(database.attribution));
+            self.status.credit(credits.chain(self.chain.attributions().map(|credit| -> &str { credit })));
             for database in &loaded {
                 metrics::mmdb_build(&self.pipeline, &database.file, database.build_epoch);
             }

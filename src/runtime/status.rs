@@ -250,7 +250,7 @@ impl Status {
     }
 
     /// The place data in use, and what it wants to be credited with; empty texts are left out.
-    pub fn credit(&self, texts: impl IntoIterator<Item = &'static str>) {
+    pub fn credit<'a>(&self, texts: impl IntoIterator<Item = &'a str>) {
         if let Ok(mut credits) = self.credits.lock() {
             *credits = texts.into_iter().filter(|text| !text.is_empty()).map(String::from).collect();
         }

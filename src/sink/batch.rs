@@ -1,7 +1,7 @@
 //! Rows on their way from the topic to a database: their Avro bytes side by side in one buffer, in the order they were
 //! polled, which within a partition is the order of their offsets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use rdkafka::message::{BorrowedMessage, Message};
@@ -106,27 +106,35 @@ impl Batch {
         &self.refused
     }
 
-    /// The rows of a schema are none after all.
-    pub fn refuse_schema(&mut self, schema_id: u32, why: &Why) {
+    /// The rows of these schemas are none after all.
+    pub fn refuse_schemas(&mut self, unusable: &BTreeMap<u32, Why>) {
         let refused = &mut self.refused;
-        self.rows.retain(|row| {
-            if row.schema_id == schema_id {
+        self.rows.retain(|row| match unusable.get(&row.schema_id) {
+            Some(why) => {
                 refused.push((row.origin(), Refusal::row(why.clone())));
+                false
             }
-            row.schema_id != schema_id
+            None => true,
         });
     }
 
-    /// Ids of the rows' schemas, each once.
+    /// Ids of the rows' schemas, each once, in their order.
     pub fn schema_ids(&self) -> Vec<u32> {
-        let mut ids: Vec<u32> = Vec::new();
+        let mut ids = BTreeSet::new();
+        let mut last = None;
         for row in &self.rows {
             // Mostly the same as that of the row before.
-            if ids.last() != Some(&row.schema_id) && !ids.contains(&row.schema_id) {
-                ids.push(row.schema_id);
+            if last != Some(row.schema_id) {
+                last = Some(row.schema_id);
+                ids.insert(row.schema_id);
             }
         }
-        ids
+        ids.into_iter().collect()
+    }
+
+    /// Where the first row of a schema comes from.
+    pub fn first_of(&self, schema_id: u32) -> Option<Origin> {
+        self.rows.iter().find(|row| row.schema_id == schema_id).map(Row::origin)
     }
 
     /// When the first record came.

@@ -144,7 +144,8 @@ impl<'a> Columns<'a> {
         (assigned, findings)
     }
 
-    /// Names in the configuration that no field of the record has: mistyped, or left over.
+    /// What looks mistaken: names in the configuration that no field of the record has, and logical types of the schema that
+    /// stand where no reader sees them.
     pub fn strangers(&self, shape: &Shape, table: &str) -> Vec<Finding> {
         let Shape::Record(fields) = shape else { return Vec::new() };
         let ColumnsConfig { rename, ignore, lossy, null_as_default } = self.config;
@@ -154,7 +155,7 @@ impl<'a> Columns<'a> {
             let what = format!("{}.columns names a field that the schema does not have", self.section);
             Finding::warning(table, name, what, "remove it, or fix its spelling")
         };
-        unknown.map(finding).collect()
+        unknown.map(finding).chain(fields.iter().filter_map(|field| misplaced(field, table))).collect()
     }
 
     fn without_column(&self, field: &Field, column: &str, table: &str, missing: &Missing) -> Finding {
@@ -176,4 +177,15 @@ impl<'a> Columns<'a> {
     fn rename_cure(&self, field: &str) -> String {
         format!("give each its own: {}.columns.rename = {{ {field} = \"another_column\" }}", self.section)
     }
+}
+
+/// A logical type beside a field's type instead of in it.
+fn misplaced(field: &Field, table: &str) -> Option<Finding> {
+    let (logical, shape) = (field.misplaced.as_ref()?, &field.shape);
+    let what = format!(
+        "the schema has logicalType `{logical}` beside the type of the field, where readers ignore it: it is read as a plain {shape}"
+    );
+    let cure =
+        format!("put it into the type in the producer's schema: {{\"type\": …, \"logicalType\": \"{logical}\"}}");
+    Some(Finding::warning(table, &field.name, what, cure))
 }

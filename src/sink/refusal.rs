@@ -16,6 +16,9 @@ pub enum Why {
     /// The registry does not have the schema.
     #[error("the registry has no schema of the record's id")]
     UnknownSchema,
+    /// The registry's schema is of a kind, or of a form, that cannot be read.
+    #[error("the registry's schema of the record's id cannot be read: {0}")]
+    UnreadableSchema(String),
     /// The bytes are not what the schema says.
     #[error("the bytes do not fit the schema: {0}")]
     Damaged(#[from] DatumError),
@@ -50,10 +53,11 @@ pub enum Why {
 
 impl Why {
     /// All codes, for the metric's labels.
-    pub const CODES: [&'static str; 13] = [
+    pub const CODES: [&'static str; 14] = [
         "null_value",
         "not_wire_format",
         "unknown_schema",
+        "unreadable_schema",
         "damaged",
         "out_of_range",
         "inexact",
@@ -72,6 +76,7 @@ impl Why {
             Self::NullValue => "null_value",
             Self::NotWireFormat => "not_wire_format",
             Self::UnknownSchema => "unknown_schema",
+            Self::UnreadableSchema(_) => "unreadable_schema",
             Self::Damaged(_) => "damaged",
             Self::OutOfRange => "out_of_range",
             Self::Inexact => "inexact",

@@ -1,4 +1,8 @@
 //! Schemas by the ids that records carry, each asked of the registry once.
+//!
+//! An id that the registry does not have says nothing about the row: a registry that has just been started answers so of schemas
+//! that it has, until it has read its log, and some answer so to a user without the right to read them. The sink waits, and only
+//! on demand such records become dead letters after a while.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,26 +10,38 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::{Class, LoadError};
+use super::{Class, LoadError, Origin, Why};
 use crate::avro::Shape;
 use crate::avro::registry::{Registry, RegistryError, SchemaId};
+use crate::avro::schema::SchemaText;
 
-/// That the registry lacks an id is believed when it has said so for this long: its followers hear of a new schema after a while.
-const BELIEVED: Duration = Duration::from_secs(3);
-/// Then it is asked again no earlier than after this time.
+/// An id that was believed to be absent is asked for again no earlier than after this time.
 const BELIEVED_FOR: Duration = Duration::from_secs(60);
+/// Most ids that are remembered of those whose records are dead letters: each may be garbage.
+const MOST_REMEMBERED: usize = 10_000;
 
 /// What is known about the ids met so far.
 pub struct Schemas {
     registry: Arc<Registry>,
     runtime: Handle,
+    patience: Patience,
     learnt: BTreeSet<u32>,
     absent: BTreeMap<u32, Absence>,
+    unreadable: BTreeMap<u32, Why>,
+}
+
+/// How long an id that the registry does not have is waited for.
+pub struct Patience {
+    /// `None`: for ever.
+    pub wait: Option<Duration>,
+    /// The key that sets it.
+    pub key: String,
 }
 
 /// That the registry does not have an id.
 #[derive(Clone, Copy)]
 struct Absence {
+    /// When a record with it was read first.
     since: Instant,
     /// Asked last when it was believed.
     believed: Option<Instant>,
@@ -37,63 +53,97 @@ pub enum Schema {
     Known,
     /// Met for the first time.
     New(Shape),
-    /// The registry does not have it.
-    Missing,
+    /// Nothing that its records can be read with.
+    Unusable(Why),
 }
 
 impl Schemas {
     /// Nothing met yet.
-    pub fn new(registry: Arc<Registry>, runtime: Handle) -> Self {
-        Self { registry, runtime, learnt: BTreeSet::new(), absent: BTreeMap::new() }
+    pub fn new(registry: Arc<Registry>, runtime: Handle, patience: Patience) -> Self {
+        let (learnt, absent, unreadable) = Default::default();
+        Self { registry, runtime, patience, learnt, absent, unreadable }
     }
 
-    /// What `id` stands for. Errors: the registry does not answer; a schema that no table can take.
-    pub fn get(&mut self, id: u32) -> Result<Schema, LoadError> {
+    /// A batch has records with these ids: each is waited for from now on, not from when its turn comes to be asked for.
+    pub fn meet(&mut self, ids: &[u32]) {
+        let (now, met) = (Instant::now(), ids.iter().copied().collect::<BTreeSet<u32>>());
+        if self.absent.len() > MOST_REMEMBERED {
+            self.absent.clear();
+        }
+        self.absent.retain(|id, absence| absence.believed.is_some() || met.contains(id));
+        for id in met.into_iter().filter(|id| !self.learnt.contains(id) && !self.unreadable.contains_key(id)) {
+            self.absent.entry(id).or_insert(Absence { since: now, believed: None });
+        }
+    }
+
+    /// What `id` stands for, which the record at `first` carries. Errors: the registry does not answer, or does not have it and
+    /// is waited for.
+    pub fn get(&mut self, id: u32, first: Option<Origin>) -> Result<Schema, LoadError> {
         if self.learnt.contains(&id) {
             return Ok(Schema::Known);
         }
+        if let Some(why) = self.unreadable.get(&id) {
+            return Ok(Schema::Unusable(why.clone()));
+        }
         let believed = self.absent.get(&id).and_then(|absence| absence.believed);
         if believed.is_some_and(|asked| asked.elapsed() < BELIEVED_FOR) {
-            return Ok(Schema::Missing);
+            return Ok(Schema::Unusable(Why::UnknownSchema));
         }
-        let answer = match self.runtime.block_on(self.registry.schema_by_id(SchemaId(id))) {
-            Err(error) if error.is_absent() => return self.is_absent(id, &error),
-            other => {
-                // Said at two times with something else between them, it was not said all the while.
+        match self.runtime.block_on(self.registry.schema_by_id(SchemaId(id))) {
+            Ok(schema) => {
                 self.absent.remove(&id);
-                other
+                Ok(self.parsed(id, &schema))
             }
-        };
-        match answer {
-            Ok(text) => Shape::parse(&text)
-                .map(Schema::New)
-                .map_err(|why| LoadError::Refused(format!("schema {id} of the registry cannot be loaded: {why}"))),
-            Err(error) => Err(LoadError::Again { class: Class::Transient, message: error.to_string() }),
+            Err(error) if error.is_absent() => self.is_absent(id, first, &error),
+            Err(error) => Err(transient(error.to_string())),
         }
     }
 
-    fn is_absent(&mut self, id: u32, error: &RegistryError) -> Result<Schema, LoadError> {
+    fn parsed(&mut self, id: u32, schema: &SchemaText) -> Schema {
+        match Shape::registered(schema) {
+            Ok(shape) => Schema::New(shape),
+            Err(what) => {
+                let why = Why::UnreadableSchema(what);
+                if self.unreadable.len() >= MOST_REMEMBERED {
+                    self.unreadable.clear();
+                }
+                self.unreadable.insert(id, why.clone());
+                Schema::Unusable(why)
+            }
+        }
+    }
+
+    fn is_absent(&mut self, id: u32, first: Option<Origin>, error: &RegistryError) -> Result<Schema, LoadError> {
         let now = Instant::now();
-        let absence = self.absent.entry(id).or_insert(Absence { since: now, believed: None });
-        if absence.since.elapsed() < BELIEVED {
-            return Err(LoadError::Again { class: Class::Transient, message: format!("not believed yet: {error}") });
+        let since = self.absent.entry(id).or_insert(Absence { since: now, believed: None }).since;
+        if self.patience.wait.is_none_or(|wait| now.duration_since(since) < wait) {
+            let at =
+                first.map_or_else(String::new, |at| format!(", at partition {} offset {}", at.partition, at.offset));
+            return Err(transient(format!(
+                "{} (the id of a record{at}); the sink waits for it, since a registry that was just started may not know it yet: \
+                 register it there, let the registry's user read it, or set {} to write such records to the dead letter queue",
+                error.what(),
+                self.patience.key
+            )));
         }
-        absence.believed = Some(now);
-        Ok(Schema::Missing)
+        let is_whole = self.runtime.block_on(self.registry.has_what_it_had());
+        if !is_whole.map_err(|error| transient(error.to_string()))? {
+            return Err(transient(format!(
+                "{}; nor does it have schemas that it had before: the sink waits until it has them again",
+                error.what()
+            )));
+        }
+        self.absent.insert(id, Absence { since, believed: Some(now) });
+        Ok(Schema::Unusable(Why::UnknownSchema))
     }
 
-    /// The newest schema of a subject and its id, if the registry has one and answers. Errors: one that no table can take.
-    pub fn latest(&self, subject: &str) -> Result<Option<(u32, Shape)>, LoadError> {
+    /// The newest schema of a subject, if the registry has one that can be read, and answers.
+    pub fn latest(&self, subject: &str) -> Option<Shape> {
         match self.runtime.block_on(self.registry.latest(subject)) {
-            Ok(Some(version)) => {
-                Shape::parse(&version.schema).map(|shape| Some((version.id.0, shape))).map_err(|why| {
-                    LoadError::Refused(format!("subject {subject} of the registry cannot be loaded: {why}"))
-                })
-            }
-            Ok(None) => Ok(None),
+            Ok(version) => version.and_then(|version| Shape::registered(&version.schema).ok()),
             Err(error) => {
                 tracing::debug!(subject, %error, "the newest schema is not known yet");
-                Ok(None)
+                None
             }
         }
     }
@@ -103,3 +153,10 @@ impl Schemas {
         self.learnt.insert(id);
     }
 }
+
+fn transient(message: String) -> LoadError {
+    LoadError::Again { class: Class::Transient, message }
+}
+
+#[cfg(test)]
+mod tests;

@@ -139,6 +139,16 @@ pub trait Sink: Send {
     /// Prepares for rows of a schema. Errors: the schema does not fit the table, with all findings.
     fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError>;
 
+    /// Looks whether rows of this shape would fit, and makes the table for them where it is missing and may be made. Errors: they
+    /// do not fit, with all findings; no table.
+    fn prepare(&mut self, shape: &Shape) -> Result<(), LoadError>;
+
+    /// Whether the table was there when it was looked at last.
+    fn has_table(&self) -> bool;
+
+    /// Whether the table is missing and will be made.
+    fn will_make_table(&self) -> bool;
+
     /// The partitions of a batch up to these offsets that end before a range which was begun earlier: it must be written again as
     /// a whole, because a part of it has another token, and what was begun may still arrive under the first one.
     fn short(&self, _ends: &BTreeMap<Partition, NextOffset>) -> Vec<Partition> {

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::schemas::{Schema, Schemas};
-use super::{Batch, Class, DeadLetters, Desk, Doubt, LoadError, Sink, Why};
+use super::schemas::{Patience, Schema, Schemas};
+use super::{Batch, Class, DeadLetters, Desk, Doubt, LoadError, Sink};
+use crate::avro::Shape;
 use crate::avro::registry::Registry;
 use crate::config::MemoryShare;
 use crate::config::sink::{LoadConfig, SinkConsumerConfig};
@@ -95,8 +96,12 @@ impl Worker {
     pub fn open(shared: Arc<Shared>, slot: usize) -> Result<Self, WorkerError> {
         let (config, consumer) = (&shared.config, &shared.consumer);
         let mut sink = (shared.make_sink)()?;
-        let mut schemas = Schemas::new(Arc::clone(&shared.registry), shared.runtime.clone());
-        learn_latest(&mut schemas, sink.as_mut(), &config.subject())?;
+        let patience = Patience {
+            wait: consumer.unknown_schema_wait_ms.map(Duration::from_millis),
+            key: format!("sink.{}.consumer.unknown_schema_wait_ms", shared.sink),
+        };
+        let schemas = Schemas::new(Arc::clone(&shared.registry), shared.runtime.clone(), patience);
+        prepare(&shared, &schemas, sink.as_mut())?;
         let letters = DeadLetters::new(config, shared.sink, consumer).map_err(WorkerError::Refused)?;
         let advice = Advice::new(&config.name, shared.part);
         let source = Source::open(SourceOptions {
@@ -245,11 +250,10 @@ impl Worker {
             self.batch.cover(partition, starts.get(&partition).copied().unwrap_or(end), end);
         }
         let began = Instant::now();
-        let written = learn(&mut self.schemas, self.sink.as_mut(), &mut self.batch).and_then(|()| {
-            let tell = || self.shared.status.worker_turned(self.slot);
-            let mut desk = Desk::new(&self.source, &mut self.letters, &tell);
-            self.sink.write(&self.batch, &mut desk)
-        });
+        let tell = || self.shared.status.worker_turned(self.slot);
+        let mut desk = Desk::new(&self.source, &mut self.letters, &tell);
+        let learnt = learn(&self.shared, &mut self.schemas, self.sink.as_mut(), &mut self.batch, &mut desk);
+        let written = learnt.and_then(|()| self.sink.write(&self.batch, &mut desk));
         match written {
             Ok(written) => {
                 self.coordinator.committed(open);
@@ -358,13 +362,38 @@ impl Worker {
     }
 }
 
-/// Has the sink prepare for the subject's newest schema, so that a table that does not fit is told of before the first row.
-/// A registry that does not answer, or does not know the subject yet, is no reason to wait.
-fn learn_latest(schemas: &mut Schemas, sink: &mut dyn Sink, subject: &str) -> Result<(), WorkerError> {
-    let Some((id, shape)) = schemas.latest(subject).map_err(worker_error)? else { return Ok(()) };
-    sink.learn(id, &shape).map_err(worker_error)?;
-    schemas.learnt(id);
-    Ok(())
+/// Has the sink prepare for the records that come, so that a table that does not fit is told of before the first row. These have
+/// the schema of the relay in the same file, where there is one; it may not be registered yet. A newer version in the registry, of
+/// which the topic may never have a record, stops nobody; nor does a registry that does not answer.
+fn prepare(shared: &Shared, schemas: &Schemas, sink: &mut dyn Sink) -> Result<(), WorkerError> {
+    if let Some(own) = own_shape(&shared.config) {
+        return sink.prepare(&own).map_err(worker_error);
+    }
+    // A table that is to be made is made for the first records.
+    if sink.will_make_table() {
+        return Ok(());
+    }
+    let subject = shared.config.subject();
+    let Some(newest) = schemas.latest(&subject) else { return Ok(()) };
+    match sink.prepare(&newest) {
+        Err(LoadError::Refused(what) | LoadError::Misfit(what)) if sink.has_table() => {
+            let pipeline = &shared.config.name;
+            tracing::warn!(
+                %pipeline, sink = shared.sink, subject,
+                "the newest schema of the subject does not fit the table; a record of it would stop the sink: {what}"
+            );
+            Ok(())
+        }
+        prepared => prepared.map_err(worker_error),
+    }
+}
+
+/// The shape of the relay's output, where the relay in the same file fills the topic.
+fn own_shape(config: &LoadConfig) -> Option<Shape> {
+    let output = config.output.as_ref().filter(|output| output.topic == config.topic())?;
+    // A file that cannot be read stops the relay, which says so.
+    let file = crate::avro::schema::load(&output.schema.relative()).ok()?;
+    Shape::parse(&file.compact).ok()
 }
 
 pub(super) fn worker_error(error: LoadError) -> WorkerError {
@@ -375,18 +404,42 @@ pub(super) fn worker_error(error: LoadError) -> WorkerError {
 }
 
 /// Has the sink prepare for schemas that the batch brings for the first time.
-fn learn(schemas: &mut Schemas, sink: &mut dyn Sink, batch: &mut Batch) -> Result<(), LoadError> {
-    // All are asked for before any is waited for, so that several of which the registry has none take no longer than one.
-    let found: Vec<_> = batch.schema_ids().into_iter().map(|id| (id, schemas.get(id))).collect();
-    for (id, schema) in found {
-        match schema? {
+fn learn(
+    shared: &Shared,
+    schemas: &mut Schemas,
+    sink: &mut dyn Sink,
+    batch: &mut Batch,
+    desk: &mut Desk<'_>,
+) -> Result<(), LoadError> {
+    let ids = batch.schema_ids();
+    schemas.meet(&ids);
+    let (mut new, mut unusable) = (Vec::new(), BTreeMap::new());
+    for id in ids {
+        match schemas.get(id, batch.first_of(id))? {
             Schema::Known => {}
-            Schema::New(shape) => {
-                sink.learn(id, &shape)?;
-                schemas.learnt(id);
-            }
-            Schema::Missing => batch.refuse_schema(id, &Why::UnknownSchema),
+            Schema::New(shape) => new.push((id, shape)),
+            Schema::Unusable(why) => drop(unusable.insert(id, why)),
         }
+        // Each may be asked for, and there may be as many as records.
+        desk.turn();
+        if shared.stop.load(Ordering::Acquire) {
+            return Err(LoadError::Again { class: Class::Moved, message: "the sink stops".into() });
+        }
+    }
+    if !new.is_empty() && sink.will_make_table() {
+        // The newest makes a table that takes all, if the others lack nothing but what may be null.
+        let newest = schemas.latest(&shared.config.subject());
+        if let Some(newest) = newest.filter(|newest| new.iter().all(|(_, shape)| newest.extends(shape))) {
+            sink.prepare(&newest)?;
+        }
+    }
+    // Newer schemas have higher ids, and more fields.
+    for (id, shape) in new.into_iter().rev() {
+        sink.learn(id, &shape)?;
+        schemas.learnt(id);
+    }
+    if !unusable.is_empty() {
+        batch.refuse_schemas(&unusable);
     }
     Ok(())
 }

@@ -91,3 +91,30 @@ fn without_auto_create_the_sink_stops_and_its_statement_executed_by_hand_works()
     runtime.block_on(server.sql(printed_statement(&log)));
     load(&runtime, &world, &server, "told");
 }
+
+/// The relay registers its own schema while the sink starts: the table must not be made for the one before.
+#[test]
+fn the_first_start_is_like_the_second_where_the_subject_has_an_older_version() {
+    let Some(world) = chain("pg-older") else { return };
+    let runtime = runtime();
+    let Some(server) = runtime.block_on(server("daemon_older")) else { return };
+    let mut older: Value = serde_json::from_str(include_str!("../../schemas/button_presses.avsc")).unwrap();
+    older["fields"].as_array_mut().unwrap().truncate(9);
+    let config = pressline::config::RegistryConfig {
+        url: world.registry.clone(),
+        username: None,
+        password_file: None,
+        ca: None,
+        timeout_ms: 20_000,
+    };
+    let registry = pressline::avro::registry::Registry::new(&config).unwrap();
+    let subject = format!("{}-value", world.out);
+    runtime.block_on(registry.ensure(&subject, &older.to_string(), true)).unwrap();
+    with_sink(&world, &server.sink("older", "auto_create = true\n"));
+    let mut process = world.run(&[]);
+    process.await_ready();
+    send(&world, 0..PRESSES as u128);
+    await_rows(PRESSES, || runtime.block_on(count(&server, "older")), || process.still_runs());
+    assert_eq!(process.stop(), 0);
+    assert_same(&world, runtime.block_on(rows(&server, "older")), false);
+}

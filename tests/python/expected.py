@@ -197,10 +197,16 @@ def _address(fields):
         return None
     if not isinstance(value, str):
         raise Refused("wrong_type", "ip")
+    # A port, brackets and a zone, as proxies write them, are cut off.
+    bracketed = re.fullmatch(r"\[([^\]]*)\](:[0-9]{1,5})?", value)
+    with_port = re.fullmatch(r"([0-9.]+)(:[0-9]{1,5})", value)
+    found = bracketed or with_port
     try:
-        if "%" in value:  # Python reads a zone, which no address from outside has
+        if found and found[2] and int(found[2][1:]) > 65535:
             raise ValueError
-        address = ipaddress.ip_address(value)
+        address = ipaddress.ip_address(found[1] if found else value)
+        if getattr(address, "scope_id", None):
+            address = ipaddress.ip_address(str(address).split("%")[0])
     except ValueError:
         raise Refused("bad_ip", "ip") from None
     return getattr(address, "ipv4_mapped", None) or address

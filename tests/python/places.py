@@ -40,6 +40,7 @@ class Places:
         return self._by_address[address]
 
     def _look_up(self, address):
+        address = _inner(address)
         if address is None or any(address in network for network in _SPECIAL if network.version == address.version):
             return UNKNOWN
         for reader in self._readers:
@@ -49,6 +50,19 @@ class Places:
             if record is not None:
                 return _place(record)
         return UNKNOWN
+
+
+def _inner(address):
+    """The IPv4 address that an IPv6 one stands for, if it does."""
+    if address is None or address.version == 4:
+        return address
+    last = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    if address.teredo:
+        return address.teredo[1]
+    translated = ["::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96"]
+    if any(address in ipaddress.ip_network(network) for network in translated):
+        return last
+    return address.sixtofour or address
 
 
 def _place(record):

@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+/// "Invalid schema".
+const INVALID_SCHEMA: u32 = 42_201;
+/// "Operation not permitted": the mode of the subject, or of all, is READONLY.
+const READ_ONLY: u32 = 42_205;
+
 /// Every kind tells what pressline does next: wait, alarm and wait, or stop. Holds neither user name nor password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegistryError {
@@ -46,6 +51,15 @@ pub enum RegistryError {
         /// Subject.
         subject: String,
     },
+    /// A registration is answered with "not found", or not taken at all: some registries do so to users without the right.
+    MayNotRegister {
+        /// Address.
+        registry: String,
+        /// Subject.
+        subject: String,
+        /// HTTP status.
+        status: u16,
+    },
     /// Any other refusal.
     Refused {
         /// Address.
@@ -73,7 +87,13 @@ impl RegistryError {
 
     /// Whether asking again later may help; the others stop the pipeline.
     pub fn is_retriable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Unreadable { .. } | Self::Authentication { .. })
+        matches!(
+            self,
+            Self::Unavailable { .. }
+                | Self::Unreadable { .. }
+                | Self::Authentication { .. }
+                | Self::MayNotRegister { .. }
+        )
     }
 
     /// The registry says that it has no such thing; a wrong path or a proxy's page, which are 404 too, say nothing of that.
@@ -85,11 +105,11 @@ impl RegistryError {
     pub fn cure(&self) -> String {
         match self {
             Self::Unavailable { reason, .. } if reason.contains("certificate") => {
-                "set registry.ca to the authority that signed the registry's certificate; pressline asks again".into()
+                "set registry.ca to the authority that signed the registry's certificate".into()
             }
             Self::Unavailable { .. } => "start it, or fix registry.url".into(),
             Self::Unreadable { .. } => {
-                "see whether registry.url leads to the Confluent API (Apicurio: /apis/ccompat/v7) and no proxy is in between"
+                "see whether registry.url leads to the Confluent API (Apicurio: /apis/ccompat/v7 or v8) and no proxy is in between"
                     .into()
             }
             Self::Authentication { status: 401, .. } => {
@@ -99,15 +119,24 @@ impl RegistryError {
             Self::Incompatible { .. } => {
                 "change output.schema so that readers of the older version can go on, set another output.subject, or lower the subject's compatibility level".into()
             }
+            Self::MayNotRegister { .. } => {
+                "let the registry's user write the subject, or register the schema as another and set output.register = false"
+                    .into()
+            }
             Self::NotRegistered { .. } => "register the schema there, or set output.register = true".into(),
             absent if absent.is_absent() => {
                 "register it there, or set registry.url to the registry that the records were written with".into()
             }
             Self::Refused { status: 404, .. } => {
-                "set registry.url to the base of the Confluent API (Apicurio: http://host:port/apis/ccompat/v7)".into()
+                "set registry.url to the base of the Confluent API (Apicurio: http://host:port/apis/ccompat/v7 or v8)".into()
             }
             Self::Refused { status: 300..=399, .. } => "set registry.url to the address it redirects to".into(),
-            Self::Refused { code: Some(42201), .. } | Self::Refused { status: 422, .. } => {
+            Self::Refused { code: Some(READ_ONLY), .. } => {
+                "the subject or the registry is read-only: register the schema where it may be written and set output.register = \
+                 false, or lift the mode (PUT /mode)"
+                    .into()
+            }
+            Self::Refused { code: Some(INVALID_SCHEMA), .. } => {
                 "fix the schema in output.schema (`pressline check` names its faults)".into()
             }
             Self::Refused { .. } => "do what the registry's message says".into(),
@@ -149,6 +178,10 @@ impl RegistryError {
             Self::NotRegistered { registry, subject } => write!(
                 f,
                 "schema registry {registry}: subject {subject}: our schema is not registered, and output.register is false"
+            )?,
+            Self::MayNotRegister { registry, subject, status } => write!(
+                f,
+                "schema registry {registry}: subject {subject}: it does not take a registration from this user ({status})"
             )?,
             Self::Refused { registry, status, code, message } => {
                 write!(f, "schema registry {registry}: it refused the request ({status}")?;

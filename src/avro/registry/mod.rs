@@ -6,7 +6,11 @@
 
 mod backoff;
 mod error;
+mod memory;
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use reqwest::{Client, Method, StatusCode, Url};
@@ -15,9 +19,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::avro::schema;
+use crate::avro::schema::SchemaText;
 use crate::config::RegistryConfig;
 use crate::config::finding::with_causes;
-use crate::config::secret::{self, Secret};
+use crate::config::secret::{self, Secret, SecretError};
 use crate::runtime::http_client;
 use crate::runtime::http_client::ClientOptions;
 
@@ -30,8 +35,14 @@ const MAX_ANSWER: usize = 16 << 20;
 
 /// Error codes that mean "no such subject, version or schema". A wrong path gives 404 with another code, or a page.
 const NOT_FOUND: std::ops::RangeInclusive<u32> = 40_401..=40_499;
+/// "Version not found".
+const NO_VERSION: u32 = 40_402;
 /// "Schema not found".
 const NO_SCHEMA: u32 = 40_403;
+/// The type of a schema that the answer names, or leaves out, where it is Avro.
+const AVRO: &str = "AVRO";
+/// Most schemas that one schema may refer to: each takes a request.
+const MAX_REFERENCES: usize = 200;
 
 /// Id of a schema in the registry: the four bytes after the magic byte in every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +55,8 @@ pub struct SubjectVersion {
     pub version: u32,
     /// Id of its schema.
     pub id: SchemaId,
-    /// The schema, as JSON text.
-    pub schema: String,
+    /// The schema.
+    pub schema: SchemaText,
 }
 
 /// What the registry says about a schema it has not registered.
@@ -70,7 +81,35 @@ pub enum Standing {
 pub struct Registry {
     client: Client,
     base: Url,
-    credentials: Option<(String, Option<Secret>)>,
+    credentials: Option<Credentials>,
+}
+
+/// User and password.
+struct Credentials {
+    username: String,
+    file: Option<PathBuf>,
+    /// As it was read last: a file may be renewed.
+    password: Mutex<Option<Secret>>,
+}
+
+impl Credentials {
+    fn read(username: &str, file: Option<PathBuf>) -> Result<Self, SecretError> {
+        let password = Mutex::new(secret::read(secret::REGISTRY_PASSWORD, file.as_deref())?);
+        Ok(Self { username: username.into(), file, password })
+    }
+
+    fn password(&self) -> Option<Secret> {
+        self.password.lock().ok()?.clone()
+    }
+
+    /// Reads the password again; whether it is another one than before.
+    fn is_renewed(&self) -> bool {
+        let Ok(Some(read)) = secret::read(secret::REGISTRY_PASSWORD, self.file.as_deref()) else { return false };
+        let Ok(mut password) = self.password.lock() else { return false };
+        let is_another = password.as_ref().is_none_or(|known| known.expose() != read.expose());
+        *password = Some(read);
+        is_another
+    }
 }
 
 #[derive(Deserialize)]
@@ -108,9 +147,9 @@ impl Registry {
         let credentials = match &config.username {
             Some(username) => {
                 let file = config.password_file.as_ref().map(|f| f.relative());
-                let password = secret::read(secret::REGISTRY_PASSWORD, file.as_deref())
+                let credentials = Credentials::read(username, file)
                     .map_err(|e| RegistryError::configuration("registry.password_file", e.to_string()))?;
-                Some((username.clone(), password))
+                Some(credentials)
             }
             None => None,
         };
@@ -125,10 +164,20 @@ impl Registry {
     /// The id of `schema_text` under `subject`. A schema that is not there is registered if `register` is set and the
     /// registry calls it compatible. Errors: any [`RegistryError`].
     pub async fn ensure(&self, subject: &str, schema_text: &str, register: bool) -> Result<SchemaId, RegistryError> {
-        match self.examine(subject, schema_text, register).await? {
-            Standing::Registered(id) => Ok(id),
-            Standing::Compatible => self.register(subject, schema_text).await,
-        }
+        let id = match self.examine(subject, schema_text, register).await? {
+            Standing::Registered(id) => id,
+            Standing::Compatible => self.register(subject, schema_text).await?,
+        };
+        memory::had_id(&self.account(), id);
+        memory::had_subject(&self.account(), subject);
+        Ok(id)
+    }
+
+    /// In what the schema that the registry keeps under the id differs from the one that was sent: Apicurio 3 takes one that has
+    /// only other aliases, documentation or defaults of enums for the same, and keeps the older text. Errors: any
+    /// [`RegistryError`].
+    pub async fn kept_otherwise(&self, id: SchemaId, schema_text: &str) -> Result<Vec<String>, RegistryError> {
+        Ok(schema::kept_otherwise(&self.schema_by_id(id).await?.text, schema_text))
     }
 
     /// What [`Registry::ensure`] would find, without registering anything. Errors: any [`RegistryError`].
@@ -138,7 +187,7 @@ impl Registry {
         }
         // Apicurio finds only the very text that was registered, blanks and line breaks included.
         if let Some(latest) = self.latest(subject).await?
-            && same_json(&latest.schema, schema_text)
+            && same_json(&latest.schema.text, schema_text)
         {
             return Ok(Standing::Registered(latest.id));
         }
@@ -180,33 +229,96 @@ impl Registry {
             Answer::Absent => Ok(None),
             Answer::Found(raw) => {
                 let id = self.id_of(&raw)?;
-                match (raw.version, raw.schema) {
-                    (Some(version), Some(schema)) => Ok(Some(SubjectVersion { version, id, schema })),
-                    _ => Err(self.unreadable("an answer without version or schema")),
-                }
+                let version = raw.version.ok_or_else(|| self.unreadable("an answer without a version"))?;
+                memory::had_subject(&self.account(), subject);
+                Ok(Some(SubjectVersion { version, id, schema: self.whole(raw).await? }))
             }
         }
     }
 
-    /// The schema text of an id. Errors: one that [`RegistryError::is_absent`] where the registry has no such id.
-    pub async fn schema_by_id(&self, id: SchemaId) -> Result<String, RegistryError> {
+    /// The schema of an id, with the schemas that it refers to. Errors: one that [`RegistryError::is_absent`] where the registry
+    /// has no such id, or not all that it refers to.
+    pub async fn schema_by_id(&self, id: SchemaId) -> Result<SchemaText, RegistryError> {
         let path = ["schemas", "ids", &id.0.to_string()];
         match self.call::<RawRegisteredSchema>(Method::GET, &path, "", None).await? {
-            Answer::Found(raw) => raw.schema.ok_or_else(|| self.unreadable("an answer without a schema")),
-            Answer::Absent => Err(RegistryError::Refused {
-                registry: self.address().into(),
-                status: 404,
-                code: Some(NO_SCHEMA),
-                message: format!("no schema has the id {}", id.0),
-            }),
+            Answer::Found(raw) => {
+                let whole = self.whole(raw).await?;
+                memory::had_id(&self.account(), id);
+                Ok(whole)
+            }
+            Answer::Absent => Err(self.absent(NO_SCHEMA, format!("no schema has the id {}", id.0))),
         }
+    }
+
+    /// The schema of an answer, and those in its references and theirs.
+    async fn whole(&self, raw: RawRegisteredSchema) -> Result<SchemaText, RegistryError> {
+        let text = raw.schema.ok_or_else(|| self.unreadable("an answer without a schema"))?;
+        let other_kind = raw.schema_type.filter(|kind| kind != AVRO);
+        let mut whole = SchemaText { text, references: Vec::new(), other_kind };
+        let mut open = raw.references.unwrap_or_default();
+        let mut known = BTreeSet::new();
+        while let Some(reference) = open.pop() {
+            if !known.insert((reference.subject.clone(), reference.version)) {
+                continue;
+            }
+            if known.len() > MAX_REFERENCES {
+                return Err(self.unreadable("a schema that refers to more than 200 others"));
+            }
+            let (subject, version) = (reference.subject, reference.version.to_string());
+            let path = ["subjects", &subject, "versions", &version];
+            match self.call::<RawRegisteredSchema>(Method::GET, &path, "", None).await? {
+                Answer::Found(RawRegisteredSchema { schema: Some(text), references, .. }) => {
+                    whole.references.push(text);
+                    open.extend(references.unwrap_or_default());
+                }
+                Answer::Found(_) => return Err(self.unreadable("an answer without a schema")),
+                Answer::Absent => {
+                    let what =
+                        format!("the schema refers to version {version} of subject {subject}, which is not there");
+                    return Err(self.absent(NO_VERSION, what));
+                }
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Whether it has an id and a subject still that this process has had from it: one that is starting may lack them, and what
+    /// it then says of others counts for nothing. Errors: any [`RegistryError`].
+    pub async fn has_what_it_had(&self) -> Result<bool, RegistryError> {
+        let memory::Had { id, subject } = memory::had(&self.account());
+        if let Some(id) = id {
+            let path = ["schemas", "ids", &id.0.to_string()];
+            if let Answer::Absent = self.call::<RawRegisteredSchema>(Method::GET, &path, "", None).await? {
+                return Ok(false);
+            }
+        }
+        if let Some(subject) = subject {
+            let path = ["subjects", &subject, "versions", "latest"];
+            if let Answer::Absent = self.call::<RawRegisteredSchema>(Method::GET, &path, "", None).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whom the registry answers: it may show one user what it hides from another.
+    fn account(&self) -> String {
+        let user = self.credentials.as_ref().map(|known| known.username.as_str()).unwrap_or_default();
+        format!("{user} {}", self.address())
+    }
+
+    fn absent(&self, code: u32, message: String) -> RegistryError {
+        RegistryError::Refused { registry: self.address().into(), status: 404, code: Some(code), message }
     }
 
     async fn register(&self, subject: &str, schema_text: &str) -> Result<SchemaId, RegistryError> {
         let path = ["subjects", subject, "versions"];
         match self.call::<RawRegisteredSchema>(Method::POST, &path, "", Some(schema_text)).await {
             Ok(Answer::Found(raw)) => self.id_of(&raw),
-            Ok(Answer::Absent) => Err(self.unreadable("\"not found\" to a registration")),
+            // Nothing needs to be there before a registration.
+            Ok(Answer::Absent) => Err(self.may_not_register(subject, 404)),
+            Err(RegistryError::Authentication { status: 403, .. }) => Err(self.may_not_register(subject, 403)),
+            Err(RegistryError::Refused { status: 405, .. }) => Err(self.may_not_register(subject, 405)),
             Err(RegistryError::Refused { status: 409, message, .. }) => {
                 // Apicurio's answer, too, when another process has just registered the same schema: then it is there.
                 if let Some(id) = self.look_up(subject, schema_text).await? {
@@ -219,13 +331,17 @@ impl Registry {
         }
     }
 
+    fn may_not_register(&self, subject: &str, status: u16) -> RegistryError {
+        RegistryError::MayNotRegister { registry: self.address().into(), subject: subject.into(), status }
+    }
+
     async fn incompatible(&self, subject: &str, schema_text: &str, reasons: Vec<String>) -> RegistryError {
         // The verdict stands even if its explanation cannot be fetched.
         let latest = self.latest(subject).await.ok().flatten();
         let (version, differences) = match &latest {
             Some(latest) => {
                 let label = format!("version {}", latest.version);
-                (Some(latest.version), schema::diff(&label, &latest.schema, schema_text))
+                (Some(latest.version), schema::diff(&label, &latest.schema.text, schema_text))
             }
             None => (None, Vec::new()),
         };
@@ -246,7 +362,25 @@ impl Registry {
         RegistryError::Unreadable { registry: self.address().into(), found: found.into() }
     }
 
+    /// A request; once more where the user is refused and the file of the password holds another one now.
     async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &str,
+        schema_text: Option<&str>,
+    ) -> Result<Answer<T>, RegistryError> {
+        match self.ask(method.clone(), path, query, schema_text).await {
+            Err(RegistryError::Authentication { .. })
+                if self.credentials.as_ref().is_some_and(Credentials::is_renewed) =>
+            {
+                self.ask(method, path, query, schema_text).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &[&str],
@@ -259,8 +393,9 @@ impl Registry {
         }
         url.set_query(Some(query).filter(|q| !q.is_empty()));
         let mut request = self.client.request(method, url).header("accept", format!("{MEDIA_TYPE}, application/json"));
-        if let Some((username, password)) = &self.credentials {
-            request = request.basic_auth(username, password.as_ref().map(Secret::expose));
+        if let Some(credentials) = &self.credentials {
+            let password = credentials.password();
+            request = request.basic_auth(&credentials.username, password.as_ref().map(Secret::expose));
         }
         if let Some(text) = schema_text {
             // `schemaType` is left out: AVRO is the default, and registries before 5.5 refuse the key.

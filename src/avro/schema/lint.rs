@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::default::{self, Names};
-use super::{logical, text};
+use super::{is_name, logical, text};
 use crate::config::finding::Finding;
 
 const PRIMITIVES: [&str; 8] = ["null", "boolean", "int", "long", "float", "double", "bytes", "string"];
@@ -334,12 +334,6 @@ fn plain(schema: &Value) -> String {
         Value::String(name) => format!("a plain {name}"),
         _ => "the plain type".into(),
     }
-}
-
-fn is_name(name: &str) -> bool {
-    let mut characters = name.chars();
-    characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
-        && characters.all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// The Avro type that an unknown name most likely means.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 /// Keys that belong to a logical type and move with it.
-const COMPANIONS: [&str; 3] = ["logicalType", "precision", "scale"];
+pub const COMPANIONS: [&str; 3] = ["logicalType", "precision", "scale"];
 
 /// The base types a logical type may stand on; `None` if Avro 1.12 does not know it.
 pub fn bases(logical: &str) -> Option<&'static [&'static str]> {
@@ -26,6 +26,23 @@ pub fn fixed_size(logical: &str) -> Option<u64> {
         "uuid" => Some(16),
         "duration" => Some(12),
         _ => None,
+    }
+}
+
+/// Whether a type's `logicalType` stands on a base that carries it, with the numbers that it needs: else readers ignore it.
+pub fn is_sound(object: &Map<String, Value>, base: &str) -> bool {
+    let Some(name) = object.get("logicalType").and_then(Value::as_str) else { return false };
+    let number = |key: &str| object.get(key).and_then(Value::as_u64);
+    match name {
+        // Not in the specification, and read all the same.
+        "uuid" if base == "bytes" => true,
+        _ if !bases(name).is_some_and(|bases| bases.contains(&base)) => false,
+        "decimal" => {
+            let precision = number("precision").unwrap_or(0);
+            let scale_fits = object.get("scale").is_none() || number("scale").is_some_and(|scale| scale <= precision);
+            precision > 0 && scale_fits
+        }
+        _ => base != "fixed" || fixed_size(name) == number("size"),
     }
 }
 

@@ -5,9 +5,11 @@
 
 mod default;
 mod diff;
+mod kept;
 mod lint;
 mod logical;
 mod names;
+mod registered;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -17,7 +19,9 @@ use apache_avro::Schema;
 use crate::config::finding::{Finding, Severity, check_readable};
 
 pub use diff::diff;
-pub use names::{collect_names, depth};
+pub use kept::kept_otherwise;
+pub use names::{collect_names, depth, is_name};
+pub use registered::{SchemaText, misplaced_logical_type, original, parse_registered};
 
 /// Deepest nesting of brackets in a schema: apache-avro has no limit of its own, and a deeper one would overflow the
 /// stack and abort the process.

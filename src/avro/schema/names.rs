@@ -5,6 +5,13 @@ use std::collections::HashMap;
 use apache_avro::Schema;
 use apache_avro::schema::{InnerDecimalSchema, UuidSchema};
 
+/// Whether Avro takes it for the name of a field or symbol, or one part of a type's.
+pub fn is_name(name: &str) -> bool {
+    let mut characters = name.chars();
+    characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && characters.all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
 /// How deep brackets are nested in a schema's JSON.
 pub fn depth(json: &serde_json::Value) -> usize {
     match json {

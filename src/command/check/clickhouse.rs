@@ -60,6 +60,7 @@ async fn look(
         findings.extend(columns.strangers(&schema.shape, &table.place()));
         report.compared(
             subject,
+            schema,
             TablePlan::new(subject.name, Kind::ClickHouse, title.clone(), schema, lines),
             findings,
         );

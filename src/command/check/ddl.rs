@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Subject;
 use super::offline::registry_finding;
 use crate::avro::Shape;
-use crate::avro::schema;
+use crate::avro::schema::{self, SchemaText};
 use crate::config::finding::Finding;
 use crate::config::load::Loaded;
 use crate::config::sink::LoadConfig;
@@ -64,7 +64,7 @@ async fn schema(loaded: &Loaded, subject: &Subject<'_, LoadConfig>) -> Result<(S
     if let Some(relay) = relays.into_iter().find(|relay| relay.output.topic == topic) {
         let file = schema::load(&relay.output.schema.relative())?;
         let says = format!("schema file {}", file.path.display());
-        return parsed(subject, says, &file.compact);
+        return parsed(subject, says, &file.compact.as_str().into());
     }
     let name = subject.config.subject();
     let registry = crate::avro::registry::Registry::new(&subject.config.registry);
@@ -86,8 +86,12 @@ async fn schema(loaded: &Loaded, subject: &Subject<'_, LoadConfig>) -> Result<(S
     }
 }
 
-fn parsed(subject: &Subject<'_, LoadConfig>, says: String, schema: &str) -> Result<(String, Shape), Vec<Finding>> {
-    match Shape::parse(schema) {
+fn parsed(
+    subject: &Subject<'_, LoadConfig>,
+    says: String,
+    schema: &SchemaText,
+) -> Result<(String, Shape), Vec<Finding>> {
+    match Shape::registered(schema) {
         Ok(shape) => Ok((says, shape)),
         Err(why) => {
             let cure = "load a topic whose schema pressline can read";

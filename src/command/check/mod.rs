@@ -8,6 +8,7 @@ mod data_flow;
 mod ddl;
 mod group;
 mod headers;
+mod newest;
 mod offline;
 mod online;
 mod place_chain;

@@ -42,7 +42,9 @@ pub fn registry_finding<C>(subject: &Subject<'_, C>, error: &RegistryError) -> F
     match error {
         RegistryError::Configuration { key, what } => subject.error(key, what, error.cure()),
         RegistryError::Incompatible { .. } => subject.error("output.schema", error.what(), error.cure()),
-        RegistryError::NotRegistered { .. } => subject.error("output.register", error.what(), error.cure()),
+        RegistryError::MayNotRegister { .. } | RegistryError::NotRegistered { .. } => {
+            subject.error("output.register", error.what(), error.cure())
+        }
         RegistryError::Refused { status: 422, .. } => subject.error("output.schema", error.what(), error.cure()),
         _ => subject.error("registry.url", error.what(), error.cure()),
     }

@@ -39,7 +39,15 @@ async fn registry(subject: &Subject<'_>, schema: &SchemaFile, report: &mut Repor
     let name = subject.config.subject();
     match registry.examine(&name, &schema.compact, subject.config.output.register).await {
         Ok(Standing::Registered(id)) => {
-            report.ok(subject.line(format_args!("subject {name}: registered as id {}", id.0)))
+            report.ok(subject.line(format_args!("subject {name}: registered as id {}", id.0)));
+            let differences = registry.kept_otherwise(id, &schema.compact).await.unwrap_or_default();
+            if !differences.is_empty() {
+                report.findings.push(subject.warning(
+                    "output.schema",
+                    format!("the registry keeps another text under id {}, which readers get: {}", id.0, differences.join("; ")),
+                    "change something that the registry tells apart (a field, a type), or leave it: the records are written as the file says",
+                ));
+            }
         }
         Ok(Standing::Compatible) => {
             report.ok(subject.line(format_args!("subject {name}: compatible, will be registered at start")));

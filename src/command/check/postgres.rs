@@ -66,6 +66,7 @@ impl Inquiry<'_> {
             findings.extend(columns.strangers(&schema.shape, &table.title()));
             report.compared(
                 self.subject,
+                schema,
                 TablePlan::new(self.subject.name, Kind::Postgres, table.title(), schema, lines),
                 findings,
             );

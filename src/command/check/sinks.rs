@@ -5,9 +5,9 @@ use std::fmt;
 use serde::Serialize;
 
 use super::offline::{self, Output, registry_finding};
-use super::{Report, Subject, clickhouse, data_flow, postgres, sink_topics};
+use super::{Report, Subject, clickhouse, data_flow, newest, postgres, sink_topics};
 use crate::avro::Shape;
-use crate::avro::registry::{Registry, RegistryError, SubjectVersion};
+use crate::avro::registry::{Registry, RegistryError, SchemaId, Standing, SubjectVersion};
 use crate::avro::schema::SchemaFile;
 use crate::config::finding::{Finding, Severity};
 use crate::config::sink::LoadConfig;
@@ -37,7 +37,19 @@ impl TablePlan {
 
 impl Report {
     /// Takes over a plan and what does not fit in it.
-    pub(super) fn compared(&mut self, subject: &Subject<'_, LoadConfig>, plan: TablePlan, findings: Vec<Finding>) {
+    pub(super) fn compared(
+        &mut self,
+        subject: &Subject<'_, LoadConfig>,
+        schema: &TopicSchema,
+        plan: TablePlan,
+        mut findings: Vec<Finding>,
+    ) {
+        if !schema.comes {
+            for finding in findings.iter_mut().filter(|finding| finding.severity == Severity::Error) {
+                finding.severity = Severity::Warning;
+                finding.what = format!("{}: {}, which none of the newest records has", finding.what, schema.says);
+            }
+        }
         if findings.iter().all(|finding| finding.severity != Severity::Error) {
             self.ok(subject.line(format_args!("table {} takes {}", plan.table, plan.schema)));
         }
@@ -72,6 +84,8 @@ pub struct TopicSchema {
     pub says: String,
     /// Its shape.
     pub shape: Shape,
+    /// Whether records have it, or will have it as far as can be told. Of another nobody stops.
+    pub comes: bool,
 }
 
 /// Checks the sinks of one pipeline; `local`: the output of the relay in the same file. `alone`: there is no such relay, whose
@@ -109,45 +123,104 @@ pub async fn check(
     }
 }
 
-/// The subject's newest schema, and the relay's own where that is another one.
+/// The schema of the relay in the same file, those that the topic's newest records have, and the newest of the subject; the one
+/// that a missing table would be made for comes first.
 async fn schemas(
     subject: &Subject<'_, LoadConfig>,
     local: Option<&SchemaFile>,
     report: &mut Report,
 ) -> Vec<TopicSchema> {
-    let config = subject.config;
-    let name = config.subject();
-    let mut found = Vec::new();
-    match latest(config, &name).await {
-        Some(Ok(Some(version))) => {
-            let says = format!("subject {name}, version {} (id {})", version.version, version.id.0);
-            match Shape::parse(&version.schema) {
-                Ok(shape) => found.push(TopicSchema { says, shape }),
-                Err(why) => report.findings.push(subject.error(
-                    "sink",
-                    format!("{says} cannot be loaded: {why}"),
-                    "load a topic whose schema pressline can read",
-                )),
-            }
+    // A client that cannot be made is a finding already.
+    let Ok(registry) = Registry::new(&subject.config.registry) else { return Vec::new() };
+    let name = subject.config.subject();
+    let mut found: Vec<TopicSchema> = own(&registry, &name, local).await.into_iter().collect();
+    let newest_records = newest::look(subject).await.unwrap_or_default();
+    report.findings.extend(newest_records.finding(subject));
+    for id in newest_records.schemas.keys().rev() {
+        if let Err(error) = add_of_records(&registry, *id, subject, &mut found, report).await {
+            report.findings.push(registry_finding(subject, &error));
+            return found;
         }
-        Some(Ok(None)) if local.is_none() => report.findings.push(subject.warning(
+    }
+    match registry.latest(&name).await {
+        Ok(Some(version)) => add_newest(&version, local.is_some(), subject, &mut found, report),
+        Ok(None) if found.is_empty() => report.findings.push(subject.warning(
             "sink",
             format!("subject {name} has no schema yet, so that the tables were compared with nothing"),
             "check again once the topic's producer has registered one",
         )),
-        Some(Err(error)) => report.findings.push(registry_finding(subject, &error)),
-        _ => {}
-    }
-    if let Some(file) = local
-        && let Ok(shape) = Shape::parse(&file.compact)
-        && found.iter().all(|known| known.shape != shape)
-    {
-        found.push(TopicSchema { says: format!("schema file {}, not registered yet", file.path.display()), shape });
+        Ok(None) => {}
+        Err(error) => report.findings.push(registry_finding(subject, &error)),
     }
     found
 }
 
-/// `None`: the client cannot be made, which is a finding already.
-async fn latest(config: &LoadConfig, subject: &str) -> Option<Result<Option<SubjectVersion>, RegistryError>> {
-    Some(Registry::new(&config.registry).ok()?.latest(subject).await)
+/// The schema that the relay in the same file writes.
+async fn own(registry: &Registry, name: &str, local: Option<&SchemaFile>) -> Option<TopicSchema> {
+    let file = local?;
+    let shape = Shape::parse(&file.compact).ok()?;
+    let shown = file.path.display();
+    // Nothing is registered by this question.
+    let says = match registry.examine(name, &file.compact, true).await {
+        Ok(Standing::Registered(id)) => format!("schema file {shown} (id {})", id.0),
+        Ok(Standing::Compatible) => format!("schema file {shown}, not registered yet"),
+        Err(_) => format!("schema file {shown}"),
+    };
+    Some(TopicSchema { says, shape, comes: true })
+}
+
+/// A schema that records have. Errors: the registry does not answer.
+async fn add_of_records(
+    registry: &Registry,
+    id: u32,
+    subject: &Subject<'_, LoadConfig>,
+    found: &mut Vec<TopicSchema>,
+    report: &mut Report,
+) -> Result<(), RegistryError> {
+    let topic = subject.config.topic();
+    let says = format!("schema id {id} of the newest records of topic {topic}");
+    match registry.schema_by_id(SchemaId(id)).await {
+        Ok(schema) => match Shape::registered(&schema) {
+            Ok(shape) if found.iter().any(|known| known.shape == shape) => {}
+            Ok(shape) => found.push(TopicSchema { says, shape, comes: true }),
+            Err(why) => report.findings.push(subject.warning(
+                "sink",
+                format!("{says} cannot be read: {why}"),
+                "such records go to the dead letter queue; load a topic whose schemas pressline reads",
+            )),
+        },
+        Err(error) if error.is_absent() => report.findings.push(subject.error(
+            "registry.url",
+            format!("the registry has no {says}, so that the sink waits at such a record"),
+            error.cure(),
+        )),
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// The subject's newest version, unless it is there already.
+fn add_newest(
+    version: &SubjectVersion,
+    has_own: bool,
+    subject: &Subject<'_, LoadConfig>,
+    found: &mut Vec<TopicSchema>,
+    report: &mut Report,
+) {
+    let says = format!("subject {}, version {} (id {})", subject.config.subject(), version.version, version.id.0);
+    match Shape::registered(&version.schema) {
+        Ok(shape) => match found.iter().position(|known| known.shape == shape) {
+            Some(at) => found.iter_mut().skip(at).take(1).for_each(|known| known.says = says.clone()),
+            // The sink makes its table for the newest schema if that takes all records.
+            None if !has_own && found.iter().all(|known| shape.extends(&known.shape)) => {
+                found.insert(0, TopicSchema { says, shape, comes: found.is_empty() });
+            }
+            None => found.push(TopicSchema { says, shape, comes: false }),
+        },
+        Err(why) => report.findings.push(subject.warning(
+            "sink",
+            format!("{says} cannot be read: {why}"),
+            "records of it would go to the dead letter queue; load a topic whose schemas pressline reads",
+        )),
+    }
 }

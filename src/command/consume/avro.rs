@@ -10,9 +10,9 @@ use apache_avro::schema::{InnerDecimalSchema, UuidSchema};
 use jiff::Timestamp;
 
 use super::text::{self, Style};
-use crate::avro::schema;
+use crate::avro::schema::{self, SchemaText};
 
-/// Deepest nesting of a schema's JSON, and of a datum of a recursive schema.
+/// Deepest nesting of a datum of a recursive schema.
 pub const MAX_DEPTH: usize = 64;
 /// Most values in one datum: a few bytes can announce billions of nulls.
 const MAX_VALUES: usize = 1_000_000;
@@ -25,13 +25,8 @@ pub struct Plan {
 
 impl Plan {
     /// Errors: no Avro schema, or one nested deeper than 64, in words.
-    pub fn parse(schema: &str) -> Result<Self, String> {
-        let json: serde_json::Value =
-            serde_json::from_str(schema).map_err(|_| "the schema is not JSON, or nested far too deep".to_string())?;
-        if schema::depth(&json) > MAX_DEPTH {
-            return Err(format!("the schema is nested deeper than {MAX_DEPTH}"));
-        }
-        let schema = Schema::parse_str(schema).map_err(|error| format!("not an Avro schema: {error}"))?;
+    pub fn parse(schema: &SchemaText) -> Result<Self, String> {
+        let schema = schema::parse_registered(schema)?;
         let mut names = HashMap::new();
         schema::collect_names(&schema, None, &mut names);
         Ok(Self { schema, names })
@@ -90,7 +85,8 @@ impl<'a> Reader<'a> {
             Schema::Enum(inner) => {
                 let at = self.int()?;
                 let symbol = usize::try_from(at).ok().and_then(|at| inner.symbols.get(at));
-                text::string(symbol.ok_or("an enum symbol that the schema does not have")?, out);
+                let symbol = symbol.ok_or("an enum symbol that the schema does not have")?;
+                text::string(&schema::original(symbol), out);
             }
             Schema::Record(record) => {
                 let namespace = record.name.namespace().or(namespace);
@@ -99,7 +95,7 @@ impl<'a> Reader<'a> {
                     if index > 0 {
                         out.push(',');
                     }
-                    self.field(&field.name, &field.schema, namespace, depth, out)?;
+                    self.field(&schema::original(&field.name), &field.schema, namespace, depth, out)?;
                 }
                 out.push('}');
             }

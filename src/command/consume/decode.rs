@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::avro::Plan;
 use super::text::{self, Style};
 use crate::avro::registry::{Registry, RegistryError, SchemaId};
+use crate::avro::schema::SchemaText;
 use crate::pipeline::press::event::ClientIp;
 
 /// What bytes turned out to be.
@@ -56,8 +57,8 @@ impl Decoded {
 
 /// Where schemas come from; a test has its own.
 pub trait Schemas {
-    /// The schema text of an id. Errors: the registry's.
-    fn fetch(&mut self, id: u32) -> Result<String, RegistryError>;
+    /// The schema of an id. Errors: the registry's.
+    fn fetch(&mut self, id: u32) -> Result<SchemaText, RegistryError>;
 }
 
 /// Asks the registry and waits for the answer.
@@ -69,7 +70,7 @@ pub struct FromRegistry {
 }
 
 impl Schemas for FromRegistry {
-    fn fetch(&mut self, id: u32) -> Result<String, RegistryError> {
+    fn fetch(&mut self, id: u32) -> Result<SchemaText, RegistryError> {
         self.runtime.block_on(self.registry.schema_by_id(SchemaId(id)))
     }
 }
@@ -143,10 +144,10 @@ impl Decoder {
         if !self.plans.contains_key(&id) {
             let fetched = match &mut self.schemas {
                 Some(schemas) => schemas.fetch(id),
-                None => Ok(String::new()),
+                None => Ok(SchemaText::default()),
             };
             let plan = match fetched {
-                Ok(text) => Plan::parse(&text).map_err(|why| format!("schema {id}: {why}")),
+                Ok(schema) => Plan::parse(&schema).map_err(|why| format!("schema {id}: {why}")),
                 Err(RegistryError::Refused { status, .. }) => {
                     Err(format!("schema {id}: the registry answers {status}"))
                 }

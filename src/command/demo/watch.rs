@@ -242,8 +242,8 @@ impl Watch {
         };
         let id = u32::from_be_bytes([a, b, c, d]);
         if !self.schemas.contains_key(&id) {
-            let text = self.runtime.block_on(self.registry.schema_by_id(SchemaId(id))).map_err(|e| e.to_string())?;
-            self.schemas.insert(id, Schema::parse_str(&text).map_err(|e| e.to_string())?);
+            let found = self.runtime.block_on(self.registry.schema_by_id(SchemaId(id))).map_err(|e| e.to_string())?;
+            self.schemas.insert(id, Schema::parse_str(&found.text).map_err(|e| e.to_string())?);
         }
         let schema = self.schemas.get(&id).ok_or("no schema")?;
         let reader = GenericDatumReader::builder(schema).build().map_err(|e| e.to_string())?;

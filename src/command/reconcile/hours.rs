@@ -41,12 +41,14 @@ struct Shapes<'a> {
 }
 
 impl Shapes<'_> {
+    /// The shape of an id; [`Shape::Null`] where the registry has none that can be read: such records are dead letters.
     fn get(&mut self, id: u32) -> Result<&Shape, OffsetsError> {
         if !self.known.contains_key(&id) {
-            let text = self.runtime.block_on(self.registry.schema_by_id(SchemaId(id)));
-            let text = text.map_err(|error| OffsetsError::Refused(error.to_string()))?;
-            let shape = Shape::parse(&text)
-                .map_err(|why| OffsetsError::Refused(format!("schema {id} of the registry: {why}")))?;
+            let shape = match self.runtime.block_on(self.registry.schema_by_id(SchemaId(id))) {
+                Ok(schema) => Shape::registered(&schema).unwrap_or(Shape::Null),
+                Err(error) if error.is_absent() => Shape::Null,
+                Err(error) => return Err(OffsetsError::Refused(error.to_string())),
+            };
             self.known.insert(id, shape);
         }
         Ok(self.known.entry(id).or_insert(Shape::Null))
@@ -144,7 +146,7 @@ fn time_field(task: &Task<'_>, table: &Table) -> Result<Option<TimeField>, Offse
     let registry = Registry::new(registry).map_err(refused)?;
     let latest = task.runtime.block_on(registry.latest(&task.load.subject())).map_err(refused)?;
     let (Some(columns), Some(version)) = (columns, latest) else { return Ok(None) };
-    let Ok(Shape::Record(fields)) = Shape::parse(&version.schema) else { return Ok(None) };
+    let Ok(Shape::Record(fields)) = Shape::registered(&version.schema) else { return Ok(None) };
     Ok(fields.iter().find_map(|field| {
         let per_hour = per_hour(&field.shape)?;
         let hour = table.hour_of(Table::column_of(columns, &field.name)?, per_hour)?;

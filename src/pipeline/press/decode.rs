@@ -17,9 +17,12 @@
 
 use std::{cell::Cell, fmt, sync::Arc};
 
+mod lenient;
+
 use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, SeqAccess, Visitor};
 
 use crate::avro::timestamp;
+use crate::config::BadIp;
 use crate::kafka::dead_letter::{Reason, Reject};
 use crate::pipeline::press::event::{Action, Actions, ClientIp, Press, PressBody, SessionId};
 
@@ -47,13 +50,19 @@ impl Default for Limits {
 pub struct Decoder {
     limits: Limits,
     actions: Arc<Actions>,
+    bad_ip: BadIp,
 }
 
 impl Decoder {
     /// A decoder with these limits (`max_depth` is brought into 1 to [`MAX_DEPTH`]) and this allow list of actions.
     pub fn new(limits: Limits, actions: Arc<Actions>) -> Self {
         let max_depth = limits.max_depth.clamp(1, MAX_DEPTH);
-        Self { limits: Limits { max_depth, ..limits }, actions }
+        Self { limits: Limits { max_depth, ..limits }, actions, bad_ip: BadIp::default() }
+    }
+
+    /// The same, with what becomes of an event whose `ip` is no address.
+    pub fn with_bad_ip(self, bad_ip: BadIp) -> Self {
+        Self { bad_ip, ..self }
     }
 
     /// Decodes one record's value; `now_us` is our clock, in microseconds since 1970, for the test of plausibility.
@@ -78,12 +87,29 @@ impl Decoder {
                 action: fields.action?,
                 cohort: fields.cohort?,
             },
-            ip: fields.ip?,
+            ip: match fields.ip {
+                Err(reject) if reject.reason == Reason::BadIp && self.bad_ip == BadIp::UnknownPlace => None,
+                ip => ip?,
+            },
             unknown_fields: fields.unknown,
         })
     }
 
     fn parse(&self, text: &str, fields: &mut Fields<'_>) -> Result<(), Reject> {
+        match self.parse_strictly(text, fields) {
+            // What the parser refuses may be JSON all the same, such as half an emoji in a text that was cut.
+            Err(reject) if reject.reason == Reason::NotJson => match lenient::readable(text) {
+                Some(text) => {
+                    *fields = Fields::absent(fields.actions, fields.now_us);
+                    self.parse_strictly(&text, fields)
+                }
+                None => Err(reject),
+            },
+            parsed => parsed,
+        }
+    }
+
+    fn parse_strictly(&self, text: &str, fields: &mut Fields<'_>) -> Result<(), Reject> {
         let too_deep = Cell::new(false);
         let mut json = serde_json::Deserializer::from_str(text);
         let level = Level { left: self.limits.max_depth, too_deep: &too_deep };

@@ -108,7 +108,7 @@ impl Worker {
         })?;
         let writer = Writer::new(&config.kafka, config.delivery, config.transactional_id(slot)).map_err(refused)?;
         let limits = Limits { max_record_bytes: config.source.max_record_bytes, max_depth: config.source.max_depth };
-        let decoder = Decoder::new(limits, Arc::clone(&shared.actions));
+        let decoder = Decoder::new(limits, Arc::clone(&shared.actions)).with_bad_ip(config.source.bad_ip);
         let (caches, encoder) = (Arc::clone(&shared.caches), Arc::clone(&shared.encoder));
         let enricher = Enricher::following(shared.places.subscribe(), caches, encoder, Coarsening::from(&config.place))
             .with_chain(Arc::clone(&shared.chain));

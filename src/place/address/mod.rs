@@ -4,6 +4,7 @@
 pub mod cannot;
 pub mod private;
 pub mod text;
+pub mod tunnel;
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -15,12 +16,14 @@ use std::net::{IpAddr, Ipv6Addr};
 pub struct ClientIp(IpAddr);
 
 impl ClientIp {
-    /// Reads IPv4 or IPv6 text, strictly: no zone (`fe80::1%eth0`), port, prefix length, blanks or leading zeros.
+    /// Reads IPv4 or IPv6 text, without prefix length, blanks or leading zeros. A port, brackets and a zone, as proxies write
+    /// them (`192.0.2.1:443`, `[2001:db8::1]:443`, `fe80::1%eth0`), are cut off.
     ///
     /// An IPv4 address mapped into IPv6 (`::ffff:192.0.2.1`) is taken for the IPv4 address it stands for. `None` where
     /// the text is no address.
     pub fn parse(text: &str) -> Option<Self> {
-        text::read(text).map(|address| Self(address.to_canonical()))
+        let address = text::read(text).or_else(|| text::read_within(text));
+        address.map(|address| Self(address.to_canonical()))
     }
 
     /// The address itself; only the lookup can ask for it.
@@ -111,20 +114,21 @@ mod tests {
 
     #[test]
     fn addresses_are_read_strictly() {
-        for right in ["192.0.2.1", "2001:db8::1", "::1", "2001:DB8:0:0:0:0:0:1"] {
-            assert!(ClientIp::parse(right).is_some(), "{right}");
-        }
-        for wrong in [
-            "",
-            "192.0.2",
-            "192.0.2.01",
-            "192.0.2.256",
+        for right in [
+            "192.0.2.1",
+            "2001:db8::1",
+            "::1",
+            "2001:DB8:0:0:0:0:0:1",
             "fe80::1%eth0",
             "192.0.2.1:80",
-            "192.0.2.0/24",
-            " 192.0.2.1",
             "[::1]",
+            "[::1]:80",
         ] {
+            assert!(ClientIp::parse(right).is_some(), "{right}");
+        }
+        for wrong in
+            ["", "192.0.2", "192.0.2.01", "192.0.2.256", "192.0.2.1:80:80", "192.0.2.0/24", " 192.0.2.1", "[::1"]
+        {
             assert!(ClientIp::parse(wrong).is_none(), "{wrong}");
         }
     }

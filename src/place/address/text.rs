@@ -9,6 +9,25 @@ pub(crate) fn read(text: &str) -> Option<IpAddr> {
     ordinary.or_else(|| text.parse().ok())
 }
 
+/// Reads an address as proxies and servers write it: `192.0.2.1:443`, `[2001:db8::1]`, `[2001:db8::1]:443`, `fe80::1%eth0`. What
+/// stands around the address is cut off. `None` where the text is no such thing.
+pub(super) fn read_within(text: &str) -> Option<IpAddr> {
+    let (address, rest) = match text.strip_prefix('[') {
+        Some(bracketed) => bracketed.split_once(']')?,
+        None if text.matches(':').count() == 1 => text.split_at(text.find(':')?),
+        None => (text, ""),
+    };
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    if !rest.is_empty() && !rest.strip_prefix(':').is_some_and(is_port) {
+        return None;
+    }
+    match address.split_once('%') {
+        Some((address, zone)) if !zone.is_empty() => address.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        Some(_) => None,
+        None => read(address),
+    }
+}
+
 /// Reads four decimal numbers up to 255 without leading zeros, with dots between: what `Ipv4Addr` reads too, slower.
 fn ipv4(text: &str) -> Option<Ipv4Addr> {
     let mut octets = [0; 4];
@@ -76,6 +95,48 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_stands_around_an_address_is_cut_off() {
+        for (text, address) in [
+            ("192.0.2.1:443", "192.0.2.1"),
+            ("192.0.2.1:0", "192.0.2.1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("[2001:db8::1]:65535", "2001:db8::1"),
+            ("[::ffff:192.0.2.1]:80", "::ffff:192.0.2.1"),
+            ("[fe80::1%eth0]:80", "fe80::1"),
+            ("fe80::1%25eth0", "fe80::1"),
+            ("fe80::1%2", "fe80::1"),
+        ] {
+            assert_eq!(read_within(text), address.parse().ok(), "{text}");
+        }
+        for text in [
+            "",
+            ":",
+            ":80",
+            "[]",
+            "[]:80",
+            "[2001:db8::1",
+            "2001:db8::1]",
+            "[2001:db8::1]80",
+            "[2001:db8::1]:",
+            "192.0.2.1:",
+            "192.0.2.1:65536",
+            "192.0.2.1:+1",
+            "192.0.2.1:80:81",
+            "192.0.2.1%eth0",
+            "fe80::1%",
+            "192.0.2.0/24",
+            "192.0.2.1, 10.0.0.1",
+            "unknown",
+            "-",
+            " 192.0.2.1",
+            "300.1.2.3:80",
+            "[192.0.2.1]x",
+        ] {
+            assert_eq!(read_within(text), None, "{text}");
+        }
+    }
 
     /// Whether all three agree with the standard library; `ipv6` leaves to it what holds a dot.
     fn agree(text: &str) -> bool {

@@ -64,6 +64,37 @@ fn the_seat_of_an_area_does_not_tell_the_time_of_all_of_it() {
     assert_eq!((completed.time_zone, steps.time_zone), (None, None));
 }
 
+/// GeoLite2 of 2026 gives 63 % of American addresses, of which it knows no more than the country, Chicago's time and a lake in Kansas.
+#[test]
+fn a_country_of_several_time_zones_has_none_and_no_middle() {
+    let record = |country: &str| Place {
+        latitude: Some(37.751),
+        longitude: Some(-97.822),
+        accuracy_km: Some(1_000),
+        time_zone: Some("America/Chicago".to_owned()),
+        ..place(country, "", "")
+    };
+    let (america, steps) = complete(&Chain::default(), &record("US"));
+    assert_eq!(america, place("US", "", ""));
+    assert_eq!((steps.coordinates, steps.time_zone), (None, None));
+    // Of a country with one zone, of a state and of a city they stay.
+    let whole = [
+        record("FR"),
+        Place { subdivision_name: "Texas".to_owned(), ..record("US") },
+        Place { subdivision_code: "TX".to_owned(), ..record("US") },
+        Place { city_name: "El Paso".to_owned(), ..record("US") },
+    ];
+    for place in whole {
+        assert_eq!(complete(&Chain::default(), &place).0, place);
+        assert_eq!(complete(&with_gazetteer(), &place).0.time_zone, place.time_zone);
+    }
+    // The gazetteer's seat of the country takes the place of the middle, with its radius, and tells no time.
+    let (america, steps) = complete(&with_gazetteer(), &record("US"));
+    assert_eq!((america.time_zone, steps.time_zone), (None, None));
+    assert_eq!((america.latitude, steps.coordinates), (Some(38.89511), Some(Step::Gazetteer)));
+    assert!(america.accuracy_km.is_some());
+}
+
 #[test]
 fn a_place_without_country_and_a_chain_without_steps_change_nothing() {
     let unknown = place("--", "Texas", "Austin");

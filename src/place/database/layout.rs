@@ -1,7 +1,9 @@
 //! The two ways mmdb files of places lay out a record.
 //!
 //! MaxMind's is nested (`country.iso_code`, `city.names.en`, `location.latitude`), and files from db-ip.com use it too; the
-//! flat one has `country_code`, `state1`, `state2`, `city`, `postcode`, `latitude`, `longitude`, `timezone` side by side.
+//! flat one of ip-location-db has `country_code`, `state1`, `state2`, `city`, `postcode`, `latitude`, `longitude`, `timezone`
+//! side by side. IPinfo's is flat as well, with `region`, `region_code` and `radius`; in its older files `country` is the code,
+//! and coordinates are `lat` and `lng`, or text.
 
 use std::ops::ControlFlow;
 
@@ -13,6 +15,14 @@ use crate::place::database::Layout;
 pub(crate) fn recognise(record: &Value<'_>) -> Result<Option<Layout>, Damage> {
     if matches!(record.get("country_code")?, Value::Text(_)) {
         return Ok(Some(Layout::Flat));
+    }
+    // A country's code alone may be that of the network's owner.
+    if country_code(&record.get("country")?) != "--" {
+        for key in ["city", "region", "continent", "lat", "latitude"] {
+            if !matches!(record.get(key)?, Value::Other) {
+                return Ok(Some(Layout::Flat));
+            }
+        }
     }
     for key in ["country", "registered_country", "city", "location"] {
         if matches!(record.get(key)?, Value::Map(_)) {
@@ -44,29 +54,49 @@ pub(crate) fn place(record: &Value<'_>, layout: Layout) -> Result<Place, Damage>
 }
 
 fn flat(record: &Value<'_>) -> Result<Place, Damage> {
-    let country_code = country_code(&record.get("country_code")?);
+    let code = match record.get("country_code")? {
+        Value::Other => record.get("country")?,
+        code => code,
+    };
+    let country_code = country_code(&code);
     if country_code == "--" {
         return Ok(Place::unknown());
     }
     Ok(Place {
         country_code,
-        subdivision_name: record.get("state1")?.text().to_owned(),
+        subdivision_name: either(record, ["state1", "region"])?.text().to_owned(),
+        subdivision_code: record.get("region_code")?.text().to_owned(),
         city_name: record.get("city")?.text().to_owned(),
-        latitude: degrees(&record.get("latitude")?, 90.0),
-        longitude: degrees(&record.get("longitude")?, 180.0),
+        latitude: degrees(&either(record, ["latitude", "lat"])?, 90.0),
+        longitude: degrees(&either(record, ["longitude", "lng"])?, 180.0),
+        accuracy_km: metres(&record.get("radius")?),
         time_zone: some_text(&record.get("timezone")?),
         ..Place::unknown()
     })
 }
 
+/// The first of two fields that is there.
+fn either<'v>(record: &Value<'v>, keys: [&str; 2]) -> Result<Value<'v>, Damage> {
+    let [first, second] = keys;
+    match record.get(first)? {
+        Value::Other => record.get(second),
+        found => Ok(found),
+    }
+}
+
 /// `registered_country` says who holds the network, not where it is: never used.
 fn nested(record: &Value<'_>) -> Result<Place, Damage> {
     let country = record.get("country")?;
+    let country_code = country_code(&country.get("iso_code")?);
+    if country_code == "--" {
+        // Known by its continent at most: GeoLite2 gives "Europe" the time and the coordinates of Liechtenstein.
+        return Ok(Place { country_name: english_name(&country)?, ..Place::unknown() });
+    }
     let subdivision = record.get("subdivisions")?.first()?;
     let location = record.get("location")?;
     Ok(Place {
         country_name: english_name(&country)?,
-        country_code: country_code(&country.get("iso_code")?),
+        country_code,
         subdivision_name: english_name(&subdivision)?,
         subdivision_code: subdivision.get("iso_code")?.text().to_owned(),
         city_name: english_name(&record.get("city")?)?,
@@ -90,7 +120,16 @@ fn country_code(value: &Value<'_>) -> String {
 
 /// Degrees within ±`most`; NaN and all else is none.
 fn degrees(value: &Value<'_>, most: f64) -> Option<f64> {
-    value.number().filter(|degrees| (-most..=most).contains(degrees))
+    number(value).filter(|degrees| (-most..=most).contains(degrees))
+}
+
+/// A number, also one that is written as text.
+fn number(value: &Value<'_>) -> Option<f64> {
+    value.number().or_else(|| value.text().parse().ok())
+}
+
+fn metres(value: &Value<'_>) -> Option<i32> {
+    number(value).filter(|metres| (0.0..=40_000_000.0).contains(metres)).map(|metres| (metres / 1_000.0).ceil() as i32)
 }
 
 fn kilometres(value: &Value<'_>) -> Option<i32> {

@@ -16,7 +16,7 @@ use std::path::Path;
 use maxminddb::{Metadata, Reader};
 
 use super::Place;
-use crate::place::address::private;
+use crate::place::address::tunnel;
 use crate::place::database::count::Counts;
 use crate::place::database::networks::{Leaf, Networks};
 use crate::place::database::record::{Damage, Value};
@@ -27,7 +27,7 @@ use crate::place::database::tree::{SEPARATOR, Tree};
 pub enum Layout {
     /// MaxMind's: `country.iso_code`, `city.names.en`, `location.latitude` and so on.
     Nested,
-    /// DB-IP's as ip-location-db packs it: `country_code`, `state1`, `city`, `latitude` side by side.
+    /// DB-IP's as ip-location-db packs it, and IPinfo's: `country_code`, `state1` or `region`, `city`, `latitude` side by side.
     Flat,
 }
 
@@ -87,7 +87,7 @@ pub enum PlaceError {
     /// The file is a whole mmdb and has no places.
     #[error(
         "{file}: MaxMind DB file of type {database_type:?} whose records are not places: found {found}, expected fields \
-         country.iso_code (MaxMind's layout) or country_code (DB-IP's flat layout); name a country or city database"
+         country.iso_code (MaxMind's layout) or country_code (the flat layout of DB-IP and IPinfo); name a country or city database"
     )]
     UnknownLayout {
         /// Path as configured.
@@ -162,6 +162,9 @@ impl Database {
     /// Verifies what is in memory; `path` is its name in errors.
     pub(super) fn from_bytes(path: &Path, mut bytes: Vec<u8>) -> Result<Database, PlaceError> {
         let file = path.display().to_string();
+        if is_tar(&bytes) {
+            return Err(PlaceError::NotMmdb { file, found: kind_of(&bytes) });
+        }
         let Some(marker) = bytes.windows(METADATA_MARKER.len()).rposition(|window| window == METADATA_MARKER) else {
             return Err(PlaceError::NotMmdb { file, found: kind_of(&bytes) });
         };
@@ -223,7 +226,7 @@ impl Database {
 
     /// Visits every network that can be public and has a record, IPv4 first.
     pub(super) fn each_leaf(&self, mut visit: impl FnMut(&Leaf) -> Result<(), Damage>) -> Result<(), Damage> {
-        self.networks.leaves().filter(|leaf| !private::is_private(leaf.addr())).try_for_each(|leaf| visit(&leaf))
+        self.networks.leaves().filter(|leaf| tunnel::is_looked_up(leaf.addr())).try_for_each(|leaf| visit(&leaf))
     }
 
     /// An IPv4 and an IPv6 address that have a record, where the file has some: others for each number.
@@ -314,12 +317,18 @@ impl Survey {
 fn info(path: &Path, metadata: &Metadata, survey: Survey, networks: &Networks) -> Result<DatabaseInfo, PlaceError> {
     let file = path.display().to_string();
     let database_type = metadata.database_type.clone();
+    let type_says = database_type.to_ascii_lowercase();
+    if type_says.contains("ipinfo") && type_says.contains("places") {
+        // Hotels, airports and their networks: a country code stands in its records, too.
+        let found = "venues, which an address may belong to wherever it is used".to_owned();
+        return Err(PlaceError::UnknownLayout { file, database_type, found });
+    }
     let Some(layout) = survey.layout else {
         return Err(PlaceError::UnknownLayout { file, database_type, found: survey.found_instead });
     };
     let name = path.file_name().map_or(file, |name| name.to_string_lossy().into_owned());
     Ok(DatabaseInfo {
-        attribution: attribution(&database_type, &name, layout),
+        attribution: attribution(metadata, &name),
         file: name,
         database_type,
         layout,
@@ -335,26 +344,48 @@ fn info(path: &Path, metadata: &Metadata, survey: Survey, networks: &Networks) -
 fn kind_of(bytes: &[u8]) -> String {
     let kind = match bytes {
         [] => return "an empty file".to_owned(),
-        [0x1f, 0x8b, ..] => "gzip-compressed data (gunzip it first)",
-        [b'P', b'K', 3, 4, ..] => "a zip archive (unpack it first)",
+        _ if is_tar(bytes) => "a tar archive (unpack it first: tar xf)",
+        [0x1f, 0x8b, ..] => "gzip-compressed data (unpack it first: gunzip, or tar xzf for a .tar.gz)",
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => "xz-compressed data (unpack it first: unxz, or tar xJf for a .tar.xz)",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd-compressed data (unpack it first: unzstd)",
+        [b'B', b'Z', b'h', ..] => "bzip2-compressed data (unpack it first: bunzip2)",
+        [b'P', b'K', 3, 4, ..] => "a zip archive (unpack it first: unzip)",
         _ if bytes.iter().take(1024).all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) => "text",
         _ => "other data, or an mmdb file cut off",
     };
     format!("{kind}, {} bytes", bytes.len())
 }
 
-/// The credit that the maker's licence asks for. ip-location-db packs both makers' data in its flat layout under the same
-/// type ("city ipv4"), so the file name has a say; DB-IP's is the one it was made for.
-fn attribution(database_type: &str, file: &str, layout: Layout) -> &'static str {
-    let says =
-        |word: &str| database_type.to_ascii_lowercase().contains(word) || file.to_ascii_lowercase().contains(word);
-    if says("geolite2") {
-        "This product includes GeoLite2 data created by MaxMind, available from https://www.maxmind.com"
+/// A tar archive holds its files as they are, with their metadata marker.
+fn is_tar(bytes: &[u8]) -> bool {
+    bytes.get(257..262) == Some(b"ustar".as_slice())
+}
+
+/// The credit that the maker's licence asks for; "" where nothing says who made the file. ip-location-db packs the data of
+/// several makers under types such as "city ipv4", and then the file name says whose they are, unless it was changed. A wrong
+/// credit is worse than none: layouts tell nothing.
+fn attribution(metadata: &Metadata, file: &str) -> &'static str {
+    let descriptions = metadata.description.values().map(String::as_str);
+    std::iter::once(metadata.database_type.as_str())
+        .chain(descriptions)
+        .chain([file])
+        .find_map(credit)
+        .unwrap_or_default()
+}
+
+/// The credit of the maker that a text names.
+fn credit(text: &str) -> Option<&'static str> {
+    let text = text.to_ascii_lowercase();
+    let says = |word: &str| text.contains(word);
+    if says("ipinfo") {
+        Some("IP address data powered by IPinfo (https://ipinfo.io), IPinfo Lite under CC BY-SA 4.0")
+    } else if says("geolite2") {
+        Some("This product includes GeoLite2 data created by MaxMind, available from https://www.maxmind.com")
     } else if says("geoip2") {
-        "This product includes GeoIP2 data created by MaxMind, available from https://www.maxmind.com"
-    } else if says("dbip") || says("db-ip") || layout == Layout::Flat {
-        "IP Geolocation by DB-IP (https://db-ip.com), CC BY 4.0"
+        Some("This product includes GeoIP2 data created by MaxMind, available from https://www.maxmind.com")
+    } else if says("dbip") || says("db-ip") {
+        Some("IP Geolocation by DB-IP (https://db-ip.com), CC BY 4.0")
     } else {
-        ""
+        None
     }
 }

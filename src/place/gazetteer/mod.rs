@@ -137,6 +137,12 @@ impl Gazetteer {
         country_key(code).and_then(|key| self.countries.get(&key)).map_or("", |country| &country.name)
     }
 
+    /// Whether 95 % of a country's people have the same time zone; `None`: the country is not known.
+    pub fn has_one_zone(&self, code: &str) -> Option<bool> {
+        let country = self.countries.get(&country_key(code)?)?;
+        country.area.city.map(|_| country.area.zone.is_some())
+    }
+
     /// The place's point, as exactly as its names lead to one: its city, else its subdivision, else its country.
     pub fn find(&self, place: &Place) -> Option<Found<'_>> {
         let key = country_key(&place.country_code)?;

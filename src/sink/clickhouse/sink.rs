@@ -108,24 +108,36 @@ impl ClickHouseSink {
 
     /// Plans for these schemas, against the table as it was read last.
     async fn compile(&mut self, ids: &[u32]) -> Result<(), LoadError> {
-        let columns = Columns::new(&self.target.config.columns, SECTION);
         for id in ids {
             let Some(shape) = self.shapes.get(id).filter(|_| !self.plans.contains_key(id)) else { continue };
-            if self.table.is_none() {
-                self.table = Some(self.create(shape).await?);
-                self.judge().map_err(LoadError::Refused)?;
-            }
-            let Some(table) = &self.table else { continue };
-            let plan = Plan::compile(shape, table, &columns, &self.target.topic).map_err(|findings| {
-                let place = table.place();
-                LoadError::Refused(format!("records of schema {id} do not fit {place}:\n{}", sentences(&findings)))
-            })?;
-            for warning in columns.strangers(shape, &table.place()).iter().chain(plan.warnings()) {
+            let shape = shape.clone();
+            let plan = self.plan(&shape, &format!("records of schema {id}")).await?;
+            let place = self.table.as_ref().map(Table::place).unwrap_or_default();
+            for warning in self.columns().strangers(&shape, &place).iter().chain(plan.warnings()) {
                 tracing::warn!(pipeline = %self.target.pipeline, sink = "clickhouse", schema_id = id, "{warning}");
             }
             self.plans.insert(*id, plan);
         }
         Ok(())
+    }
+
+    /// The plan of records, which messages name so.
+    async fn plan(&mut self, shape: &Shape, records: &str) -> Result<Plan, LoadError> {
+        if self.table.is_none() {
+            self.table = Some(self.create(shape).await?);
+            self.judge().map_err(LoadError::Refused)?;
+        }
+        let Some(table) = &self.table else { return Err(LoadError::Refused("there is no table".into())) };
+        let columns = self.columns();
+        Plan::compile(shape, table, &columns, &self.target.topic).map_err(|mut findings| {
+            let place = table.place();
+            findings.extend(columns.strangers(shape, &place));
+            LoadError::Refused(format!("{records} do not fit {place}:\n{}", sentences(&findings)))
+        })
+    }
+
+    fn columns(&self) -> Columns<'_> {
+        Columns::new(&self.target.config.columns, SECTION)
     }
 
     /// Reads the table; whether it is another than before, for which new plans are made.
@@ -465,6 +477,19 @@ impl Sink for ClickHouseSink {
             self.shapes.remove(&schema_id);
         }
         learnt
+    }
+
+    fn prepare(&mut self, shape: &Shape) -> Result<(), LoadError> {
+        let runtime = self.target.runtime.clone();
+        runtime.block_on(self.plan(shape, "the records that are to come")).map(drop)
+    }
+
+    fn has_table(&self) -> bool {
+        self.table.is_some()
+    }
+
+    fn will_make_table(&self) -> bool {
+        self.table.is_none() && self.target.config.auto_create
     }
 
     fn write(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {

@@ -290,7 +290,7 @@ fn bytes(shape: &Shape) -> Option<Text> {
 
 fn string(shape: &Shape) -> Found {
     match shape {
-        Shape::Record(_) | Shape::Map(_) | Shape::Array(_) | Shape::Union(_) => {
+        Shape::Record(_) | Shape::Recursive(_) | Shape::Map(_) | Shape::Array(_) | Shape::Union(_) => {
             Ok((Codec::Text(Text::Json(shape.clone())), "as JSON text".into()))
         }
         _ => match text(shape).or_else(|| bytes(shape)) {

@@ -59,7 +59,9 @@ pub(super) fn find(shape: &Shape, column: &ColumnType) -> Found {
         (_, ColumnType::Other) => alter("pressline does not know the column's type", natural(shape)),
         (_, ColumnType::Json | ColumnType::Jsonb) => to_json(shape, *column == ColumnType::Jsonb),
         (Shape::Union(branches), _) => from_union(branches, column),
-        (Shape::Record(_) | Shape::Map(_), _) => alter("a record or map fits no column but json and jsonb", "jsonb"),
+        (Shape::Record(_) | Shape::Map(_) | Shape::Recursive(_), _) => {
+            alter("a record or map fits no column but json and jsonb", "jsonb")
+        }
         (Shape::Array(items), _) => to_array(items, column),
         (_, ColumnType::Array { .. }) => alter("the field is no array", natural(shape)),
         (Shape::Int | Shape::Long, _) => from_integer(shape, column),
@@ -90,7 +92,7 @@ pub(super) fn natural(shape: &Shape) -> &'static str {
         Shape::Double => "double precision",
         Shape::Bytes | Shape::Fixed(_) => "bytea",
         Shape::Null | Shape::String | Shape::Enum(_) => "text",
-        Shape::Array(_) | Shape::Map(_) | Shape::Record(_) | Shape::Union(_) => "jsonb",
+        Shape::Array(_) | Shape::Map(_) | Shape::Record(_) | Shape::Recursive(_) | Shape::Union(_) => "jsonb",
         Shape::Optional { some, .. } => natural(some),
         Shape::Decimal { .. } => "numeric",
         Shape::Uuid(_) => "uuid",
@@ -104,7 +106,7 @@ pub(super) fn natural(shape: &Shape) -> &'static str {
 fn to_json(shape: &Shape, binary: bool) -> Found {
     match shape {
         Shape::String => exact(Write::JsonText { binary }, "JSON text, checked"),
-        Shape::Record(_) | Shape::Map(_) | Shape::Array(_) | Shape::Union(_) => {
+        Shape::Record(_) | Shape::Recursive(_) | Shape::Map(_) | Shape::Array(_) | Shape::Union(_) => {
             exact(Write::Json { shape: Box::new(shape.clone()), binary }, "as JSON")
         }
         _ => alter("the field is no JSON", natural(shape)),
@@ -141,7 +143,7 @@ fn to_array(items: &Shape, column: &ColumnType) -> Found {
         return alter("the field is an array, the column is none", "jsonb");
     };
     let (shape, null) = unwrap_null(items);
-    if matches!(shape, Shape::Array(_) | Shape::Record(_) | Shape::Map(_) | Shape::Union(_)) {
+    if matches!(shape, Shape::Array(_) | Shape::Record(_) | Shape::Recursive(_) | Shape::Map(_) | Shape::Union(_)) {
         return alter("its items are not simple values", "jsonb");
     }
     let way = find(shape, item).map_err(|NoWay { why, cure }| NoWay {

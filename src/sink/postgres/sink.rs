@@ -197,26 +197,35 @@ impl PostgresSink {
     /// Plans for these schemas, against the table as it was read last.
     async fn compile(&mut self, ids: &[u32]) -> Result<(), LoadError> {
         self.reconnect().await.map_err(|error| load_error(&error))?;
-        let columns = Columns::new(&self.target.config.columns, SECTION);
         for id in ids {
             let Some(shape) = self.shapes.get(id).filter(|_| !self.plans.contains_key(id)) else { continue };
-            if self.table.is_none() {
-                self.table = Some(self.create(shape).await?);
-            }
-            let Some(table) = &self.table else { continue };
-            let plan = Plan::compile(shape, table, &columns).map_err(|findings| {
-                LoadError::Refused(format!(
-                    "records of schema {id} do not fit table {}:\n{}",
-                    table.title(),
-                    sentences(&findings)
-                ))
-            })?;
-            for warning in columns.strangers(shape, &table.title()).iter().chain(plan.warnings()) {
+            let shape = shape.clone();
+            let plan = self.plan(&shape, &format!("records of schema {id}")).await?;
+            let title = self.table.as_ref().map(|table| table.title()).unwrap_or_default();
+            for warning in self.columns().strangers(&shape, &title).iter().chain(plan.warnings()) {
                 tracing::warn!(pipeline = %self.target.pipeline, sink = "postgres", schema_id = id, "{warning}");
             }
             self.plans.insert(*id, plan);
         }
         Ok(())
+    }
+
+    /// The plan of records, which messages name so.
+    async fn plan(&mut self, shape: &Shape, records: &str) -> Result<Plan, LoadError> {
+        let table = match &self.table {
+            Some(table) => Arc::clone(table),
+            None => self.create(shape).await?,
+        };
+        self.table = Some(Arc::clone(&table));
+        let columns = self.columns();
+        Plan::compile(shape, &table, &columns).map_err(|mut findings| {
+            findings.extend(columns.strangers(shape, &table.title()));
+            LoadError::Refused(format!("{records} do not fit table {}:\n{}", table.title(), sentences(&findings)))
+        })
+    }
+
+    fn columns(&self) -> Columns<'_> {
+        Columns::new(&self.target.config.columns, SECTION)
     }
 
     /// The table that is not there: made where that is allowed, else told how.
@@ -309,6 +318,22 @@ impl Sink for PostgresSink {
             self.shapes.remove(&schema_id);
         }
         learnt
+    }
+
+    fn prepare(&mut self, shape: &Shape) -> Result<(), LoadError> {
+        let runtime = self.target.runtime.clone();
+        runtime.block_on(async {
+            self.reconnect().await.map_err(|error| load_error(&error))?;
+            self.plan(shape, "the records that are to come").await.map(drop)
+        })
+    }
+
+    fn has_table(&self) -> bool {
+        self.table.is_some()
+    }
+
+    fn will_make_table(&self) -> bool {
+        self.table.is_none() && self.target.config.auto_create
     }
 
     fn starts_early(&self) -> bool {

@@ -1,0 +1,131 @@
+//! The newest records of a sink's topic: which schemas they have, and what they are where they have none.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::online::Listener;
+use super::{Subject, counted};
+use crate::config::finding::Finding;
+use crate::config::sink::LoadConfig;
+use crate::kafka::client::{self, METADATA_TIMEOUT, Role};
+use crate::runtime::background::retire;
+
+/// Offsets of each partition that are looked at, from the end. Transaction markers take some.
+const LAST: i64 = 20;
+/// Partitions that are looked at, and how long it may take: more would tell no more.
+const MOST_PARTITIONS: usize = 50;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the newest records are.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Newest {
+    /// By schema id, how many.
+    pub schemas: BTreeMap<u32, usize>,
+    /// By kind, those that are not in the wire format.
+    others: BTreeMap<&'static str, usize>,
+}
+
+impl Newest {
+    fn add(&mut self, value: Option<&[u8]>) {
+        let kind = match value {
+            Some([0, a, b, c, d, ..]) => {
+                *self.schemas.entry(u32::from_be_bytes([*a, *b, *c, *d])).or_default() += 1;
+                return;
+            }
+            None => "without a value (tombstones)",
+            Some([]) => "with an empty value",
+            Some(value) if serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok() => "JSON",
+            Some([b'O', b'b', b'j', 1, ..]) => "Avro files, each with a schema of its own",
+            Some([0xc3, 0x01, ..]) => "Avro in the single-object encoding",
+            Some(_) => "of another format",
+        };
+        *self.others.entry(kind).or_default() += 1;
+    }
+
+    /// What is odd about them.
+    pub fn finding(&self, subject: &Subject<'_, LoadConfig>) -> Option<Finding> {
+        let odd: usize = self.others.values().sum();
+        let all = odd + self.schemas.values().sum::<usize>();
+        let kinds: Vec<String> = self.others.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        (odd > 0).then(|| {
+            let what = format!(
+                "of the newest {} of topic {}, {odd} are not in Confluent's wire format: {}",
+                counted(all, "record"),
+                subject.config.topic(),
+                kinds.join(", ")
+            );
+            let cure = "a sink reads Avro with the schema's id before it and writes all else to the dead letter queue: name a topic \
+                        of such records";
+            subject.warning("sink.topic", what, cure)
+        })
+    }
+}
+
+/// Looks at them; `None`: they cannot be read, of which other checks tell.
+pub async fn look(subject: &Subject<'_, LoadConfig>) -> Option<Newest> {
+    let config = subject.config.clone();
+    tokio::task::spawn_blocking(move || {
+        let mut client = client::client_config(&config.kafka, Role::Consumer).ok()?;
+        // Never a member: partitions are assigned, and nothing is committed.
+        client
+            .set("group.id", format!("pressline.{}.check", config.name))
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .set("allow.auto.create.topics", "false");
+        let consumer: BaseConsumer<Listener> = client.create_with_context(Listener::default()).ok()?;
+        let newest = read(&consumer, config.topic());
+        // Its destructor may wait for librdkafka's threads.
+        retire(consumer);
+        newest.ok()
+    })
+    .await
+    .ok()
+    .flatten()
+}
+
+fn read(consumer: &BaseConsumer<Listener>, topic: &str) -> KafkaResult<Newest> {
+    let mut newest = Newest::default();
+    let Some(layout) = client::topic_layout(consumer.client(), topic, METADATA_TIMEOUT)? else { return Ok(newest) };
+    let (mut list, mut open) = (TopicPartitionList::new(), 0);
+    for partition in layout.partitions.into_iter().take(MOST_PARTITIONS) {
+        let (low, high) = consumer.fetch_watermarks(topic, partition, METADATA_TIMEOUT)?;
+        if low < high {
+            list.add_partition_offset(topic, partition, Offset::Offset(low.max(high - LAST)))?;
+            open += 1;
+        }
+    }
+    consumer.assign(&list)?;
+    let deadline = Instant::now() + PATIENCE;
+    while open > 0 && Instant::now() < deadline {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(record)) => newest.add(record.payload()),
+            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(Err(error)) => return Err(error),
+            None => {}
+        }
+    }
+    Ok(newest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_told_apart() {
+        let mut newest = Newest::default();
+        let framed = [0, 0, 0, 1, 2, 7];
+        let values: [Option<&[u8]>; 7] =
+            [Some(&framed), Some(&framed), Some(b"{\"a\":1}"), None, Some(b""), Some(b"Obj\x01..."), Some(b"\x00\x01")];
+        values.into_iter().for_each(|value| newest.add(value));
+        assert_eq!(newest.schemas, [(258, 2)].into());
+        let others = ["without a value (tombstones)", "with an empty value", "JSON", "of another format"];
+        assert!(others.iter().all(|kind| newest.others.get(kind) == Some(&1)), "{newest:?}");
+    }
+}
