@@ -227,6 +227,9 @@ pub struct SinkConsumerConfig {
     pub static_membership: bool,
     /// Topic of the dead letters; `<topic>.dead` unless set.
     pub dead_letter_topic: String,
+    /// Milliseconds for which a batch that the database refuses for a reason that may pass is tried again as it is, with
+    /// growing pauses. Then it is searched for rows that are refused alone.
+    pub retry_ms: u64,
     /// When more than this share of a batch cannot be written, it is a matter of schema and the sink stops.
     pub max_dead_share: f64,
     /// Milliseconds after which a record whose schema the registry does not have becomes a dead letter; unless set it is waited
@@ -242,6 +245,7 @@ impl Default for SinkConsumerConfig {
             start: SinkStart::default(),
             static_membership: false,
             dead_letter_topic: String::new(),
+            retry_ms: 60_000,
             max_dead_share: 0.01,
             unknown_schema_wait_ms: None,
         }

@@ -89,6 +89,7 @@ metrics! {
     SINK_ROWS = "pressline_sink_rows_total", Counter, "pipeline,sink", "Rows written to the table, with their positions";
     SINK_FOUND = "pressline_sink_rows_found_total", Counter, "pipeline,sink", "Rows that a recovery found in the table already and did not write again";
     SINK_DROPPED = "pressline_sink_rows_dropped_total", Counter, "pipeline,sink", "Rows that the database took and dropped, as a trigger of the table told it to";
+    SINK_WITHOUT_VIEW = "pressline_sink_rows_without_view_total", Counter, "pipeline,sink", "Rows that are in the table, but not in that of a materialized view, which failed on their insert";
     SINK_DEAD = "pressline_sink_rows_dead_total", Counter, "pipeline,sink,reason", "Rows that could not be written and went to the dead-letter topic, by reason";
     SINK_BYTES = "pressline_sink_bytes_total", Counter, "pipeline,sink", "Bytes sent to the database, before compression";
     SINK_BATCHES = "pressline_sink_batches_total", Counter, "pipeline,sink,trigger", "Batches written, by the limit that ended them";

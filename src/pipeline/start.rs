@@ -23,7 +23,7 @@ use crate::place::reload;
 use crate::place::reload::Follower;
 use crate::place::{Chain, Gazetteer, GazetteerFiles, Geocoder, Stock};
 use crate::runtime::status::Status;
-use crate::runtime::supervise::{CLOSE_TIMEOUT, Ending, Team, WorkerError, supervise};
+use crate::runtime::supervise::{CLOSE_TIMEOUT, Ending, Team, WorkerError, supervise, without_panic};
 
 /// Places kept as ready-made fragments: all that a busy day sees, in a few MB.
 const CACHED_PLACES: usize = 100_000;
@@ -151,7 +151,7 @@ pub async fn run(
 
 fn run_once(shared: &Arc<Shared>, slot: usize) -> Result<(), WorkerError> {
     let mut worker = Worker::open(Arc::clone(shared), slot)?;
-    let result = worker.run();
+    let result = without_panic(|| worker.run());
     worker.close(matches!(result, Err(WorkerError::Fenced(_))), CLOSE_TIMEOUT);
     result
 }

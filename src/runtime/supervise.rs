@@ -138,10 +138,7 @@ fn keep_running(team: &Team, run_once: &dyn Fn(usize) -> Result<(), WorkerError>
     let mut pause = RESTART_PAUSES.0;
     loop {
         let began = std::time::Instant::now();
-        // A panic is a defect, but one worker's must not end the process.
-        let result = std::panic::catch_unwind(AssertUnwindSafe(|| run_once(slot))).unwrap_or_else(|_| {
-            Err(WorkerError::Transient("a defect in pressline ended the worker (see above)".into()))
-        });
+        let result = without_panic(|| run_once(slot));
         if team.stop_workers.load(Ordering::Acquire) {
             return None;
         }
@@ -155,10 +152,11 @@ fn keep_running(team: &Team, run_once: &dyn Fn(usize) -> Result<(), WorkerError>
                 }
                 team.status.worker_failed(slot, &message);
                 metrics::restarted(&team.name);
+                let length = with_jitter(pause);
                 tracing::warn!(
-                    pipeline = %team.name, worker = slot, retry_in_ms = pause.as_millis(), "{message}"
+                    pipeline = %team.name, worker = slot, retry_in_ms = length.as_millis(), "{message}"
                 );
-                sleep_unless(pause, &team.stop_workers);
+                sleep_unless(length, &team.stop_workers);
                 pause = (pause * 2).min(RESTART_PAUSES.1);
             }
         }
@@ -178,13 +176,30 @@ impl Default for Pause {
 }
 
 impl Pause {
+    /// With another first pause.
+    pub fn from(first: Duration) -> Self {
+        Self { length: first / 2 }
+    }
+
     /// The next length, up to ten seconds.
     pub fn longer(&mut self) -> Duration {
         self.length = (self.length * 2).min(LONGEST_PAUSE);
-        // The clock's low digits are random enough to spread processes out.
-        let jitter = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.subsec_nanos() % 500);
-        self.length * (750 + jitter) / 1000
+        with_jitter(self.length)
     }
+}
+
+/// A quarter more or less, so that many workers and processes do not come back at the same moment.
+fn with_jitter(length: Duration) -> Duration {
+    // The clock's low digits are random enough to spread processes out.
+    let jitter = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.subsec_nanos() % 500);
+    length * (750 + jitter) / 1000
+}
+
+/// What a worker's loop comes to; a panic is a defect, but one that ends only this run, so that the worker's consumer is closed
+/// as always and not by a destructor that may wait for a silent broker.
+pub fn without_panic<T>(run: impl FnOnce() -> Result<T, WorkerError>) -> Result<T, WorkerError> {
+    std::panic::catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|_| Err(WorkerError::Transient("a defect in pressline ended the worker (see above)".into())))
 }
 
 /// Sleeps, but not past the stop.
@@ -192,5 +207,25 @@ pub fn sleep_unless(length: Duration, stop: &AtomicBool) {
     let end = Instant::now() + length;
     while !stop.load(Ordering::Acquire) && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(50).min(end.saturating_duration_since(Instant::now())));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn restarts_of_many_processes_do_not_come_at_the_same_moment() {
+        let second = Duration::from_secs(1);
+        let lengths: std::collections::BTreeSet<_> = (0..200).map(|_| with_jitter(second)).collect();
+        assert!(lengths.len() > 10, "{lengths:?}");
+        assert!(lengths.iter().all(|length| (second * 3 / 4..second * 5 / 4).contains(length)), "{lengths:?}");
+    }
+
+    #[test]
+    fn what_follows_a_panic_is_done() {
+        let ended: Result<(), WorkerError> = without_panic(|| panic!("a defect"));
+        assert!(matches!(ended, Err(WorkerError::Transient(_))), "{ended:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! Dead letters of a sink: acknowledged before its position moves, so at least once; their key tells duplicates.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use super::{Class, LoadError, Origin, Refusal};
 use crate::config::sink::{LoadConfig, SinkConsumerConfig};
@@ -12,11 +13,14 @@ use crate::kafka::producer::{OutputRecord, TransactionError, Writer};
 
 /// Rows the brake looks back on.
 pub(super) const WINDOW: usize = 10_000;
+/// Rows of the same reason are told in the log no more often than this.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How long a producer may take to be made.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// One worker's dead letters.
 pub struct DeadLetters {
+    pipeline: String,
     sink: &'static str,
     /// Who writes the letters: the sink, or the replay.
     author: String,
@@ -29,6 +33,20 @@ pub struct DeadLetters {
     outcomes: Vec<bool>,
     /// Its dead letters, by [`super::Why::code`].
     counts: Vec<(&'static str, u64)>,
+    /// How many of the outcomes are settled, and the counts as they were then: the position has moved behind them.
+    settled: (usize, Vec<(&'static str, u64)>),
+    /// What the log is told of, by reason.
+    told: BTreeMap<&'static str, Told>,
+}
+
+/// Dead letters of one reason.
+#[derive(Default)]
+struct Told {
+    /// Not told yet.
+    count: u64,
+    last: Option<(Origin, Refusal)>,
+    /// When it was told of last.
+    at: Option<Instant>,
 }
 
 impl DeadLetters {
@@ -36,6 +54,7 @@ impl DeadLetters {
     pub fn new(config: &LoadConfig, sink: &'static str, consumer: &SinkConsumerConfig) -> Result<Self, String> {
         let writer = Writer::new(&config.kafka, Delivery::AtLeastOnce, String::new()).map_err(|e| e.to_string())?;
         Ok(Self {
+            pipeline: config.name.clone(),
             sink,
             author: if config.name.starts_with(REPLAYS) { config.name.clone() } else { sink.to_string() },
             source_topic: config.topic().to_string(),
@@ -45,6 +64,8 @@ impl DeadLetters {
             max_share: consumer.max_dead_share,
             outcomes: Vec::new(),
             counts: Vec::new(),
+            settled: (0, Vec::new()),
+            told: BTreeMap::new(),
         })
     }
 
@@ -70,13 +91,25 @@ impl DeadLetters {
             )));
         }
         if !refused.is_empty() {
-            self.write(refused).map_err(|error| LoadError::Again {
-                class: Class::Transient,
-                message: format!("dead letters cannot be written to topic {}: {error}", self.topic),
-            })?;
-            refused.iter().for_each(|(_, refusal)| self.count(refusal.why.code()));
+            self.written(refused)?;
+            for (origin, refusal) in refused {
+                self.count(refusal.why.code());
+                self.told.entry(refusal.why.code()).or_default().last = Some((*origin, refusal.clone()));
+            }
         }
         Ok(())
+    }
+
+    /// Tells of rows that have another outcome, or none yet: nothing is counted.
+    pub fn notice(&mut self, origin: Origin, refusal: Refusal) -> Result<(), LoadError> {
+        self.written(&[(origin, refusal)])
+    }
+
+    fn written(&mut self, refused: &[(Origin, Refusal)]) -> Result<(), LoadError> {
+        self.write(refused).map_err(|error| LoadError::Again {
+            class: Class::Transient,
+            message: format!("dead letters cannot be written to topic {}: {error}", self.topic),
+        })
     }
 
     fn write(&mut self, refused: &[(Origin, Refusal)]) -> Result<(), TransactionError> {
@@ -120,12 +153,36 @@ impl DeadLetters {
     pub fn confirm(&mut self) -> Vec<(&'static str, u64)> {
         self.brake.settled(&self.outcomes);
         self.outcomes.clear();
+        self.settled = (0, Vec::new());
+        for (code, count) in &self.counts {
+            self.told.entry(code).or_default().count += count;
+        }
+        self.tell();
         std::mem::take(&mut self.counts)
     }
 
-    /// The batch was aborted: its records come again.
+    /// Tells the log of what it was not told of yet, of each reason once in a while.
+    pub fn tell(&mut self) {
+        for (reason, told) in &mut self.told {
+            let is_due = told.at.is_none_or(|at| at.elapsed() >= TOLD_EVERY);
+            let Some((origin, refusal)) = told.last.as_ref().filter(|_| is_due && told.count > 0) else { continue };
+            tracing::info!(
+                pipeline = %self.pipeline, sink = self.sink, topic = %self.source_topic, dead_letter_topic = %self.topic, reason,
+                rows = told.count, partition = origin.partition, offset = origin.offset,
+                "rows cannot be written and became dead letters; the last one: {refusal}"
+            );
+            (told.count, told.at) = (0, Some(Instant::now()));
+        }
+    }
+
+    /// The position has moved behind what was given to [`Self::settle`] so far.
+    pub fn settled(&mut self) {
+        self.settled = (self.outcomes.len(), self.counts.clone());
+    }
+
+    /// The rest of the batch is aborted, its records come again: only what is settled counts.
     pub fn forget(&mut self) {
-        self.outcomes.clear();
-        self.counts.clear();
+        self.outcomes.truncate(self.settled.0);
+        self.counts.clone_from(&self.settled.1);
     }
 }

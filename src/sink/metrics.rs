@@ -12,7 +12,7 @@ use crate::kafka::lag::{LagGauges, Progress};
 use crate::metrics::{
     ENDED, SINK_ASSIGNED, SINK_BATCHES, SINK_BYTES, SINK_DEAD, SINK_DROPPED, SINK_FOUND, SINK_LAG_RECORDS,
     SINK_LAG_SECONDS, SINK_OPEN_TRANSACTION_RECORDS, SINK_OPEN_TRANSACTION_SECONDS, SINK_PENDING_AGE, SINK_RETRIES,
-    SINK_ROWS, SINK_WRITE_SECONDS, position,
+    SINK_ROWS, SINK_WITHOUT_VIEW, SINK_WRITE_SECONDS, position,
 };
 use crate::sink::{Class, Why, Written};
 
@@ -23,6 +23,7 @@ pub struct SinkMetrics {
     rows: Counter,
     found: Counter,
     dropped: Counter,
+    without_view: Counter,
     bytes: Counter,
     batches: Vec<Counter>,
     retries: Vec<Counter>,
@@ -51,6 +52,7 @@ impl SinkMetrics {
             rows: counter!(SINK_ROWS, labels()),
             found: counter!(SINK_FOUND, labels()),
             dropped: counter!(SINK_DROPPED, labels()),
+            without_view: counter!(SINK_WITHOUT_VIEW, labels()),
             bytes: counter!(SINK_BYTES, labels()),
             batches: Trigger::ALL.iter().map(|t| with(SINK_BATCHES, "trigger", t.label())).collect(),
             retries: Class::ALL.iter().map(|c| with(SINK_RETRIES, "class", c.label())).collect(),
@@ -72,19 +74,25 @@ impl SinkMetrics {
 
     /// A batch was written, its positions moved.
     pub fn written(&self, written: &Written, dead: &[(&'static str, u64)], trigger: Trigger, took: Duration) {
+        self.settled(written, dead);
+        if let Some(counter) = position(&Trigger::ALL, &trigger).and_then(|i| self.batches.get(i)) {
+            counter.increment(1);
+        }
+        self.write_seconds.record(took);
+    }
+
+    /// Rows were written and their positions moved, of a batch that was given up later.
+    pub fn settled(&self, written: &Written, dead: &[(&'static str, u64)]) {
         self.rows.increment(written.rows);
         self.found.increment(written.found);
         self.dropped.increment(written.dropped);
+        self.without_view.increment(written.without_view);
         self.bytes.increment(written.bytes);
         for (code, count) in dead {
             let mut labels = self.labels();
             labels.push(Label::new("reason", *code));
             counter!(SINK_DEAD, labels).increment(*count);
         }
-        if let Some(counter) = position(&Trigger::ALL, &trigger).and_then(|i| self.batches.get(i)) {
-            counter.increment(1);
-        }
-        self.write_seconds.record(took);
     }
 
     /// A batch was aborted.

@@ -49,7 +49,25 @@ pub enum Why {
     /// The database itself refused the row: its code for why (SQLSTATE or ClickHouse's number).
     #[error("the database refuses the row (code {0})")]
     Database(String),
+    /// A materialized view failed on an insert. Its rows are in the table: this is a notice beside them, no outcome of theirs.
+    #[error(
+        "offsets {first} to {last}: {rows} rows are in the table, but not in that of the materialized view, which failed on their \
+         insert (code {code})"
+    )]
+    View {
+        /// First offset.
+        first: i64,
+        /// Last offset.
+        last: i64,
+        /// Rows.
+        rows: usize,
+        /// ClickHouse's number.
+        code: String,
+    },
 }
+
+/// [`Why::View`]'s code.
+pub const VIEW: &str = "view";
 
 impl Why {
     /// All codes, for the metric's labels.
@@ -87,6 +105,7 @@ impl Why {
             Self::NotJson => "not_json",
             Self::NulCharacter => "nul_character",
             Self::Database(_) => "database",
+            Self::View { .. } => VIEW,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::{Batch, DeadLetters};
+use super::{Batch, DeadLetters, error_policy};
 use crate::avro::Shape;
 use crate::kafka::consumer::Source;
 use crate::kafka::coordinator::{NextOffset, Partition};
@@ -45,9 +45,17 @@ pub enum LoadError {
     /// Going on would lose or duplicate rows, or the table does not fit: a person must decide.
     #[error("{0}")]
     Refused(String),
-    /// The database refuses the batch for its table's sake: see [`Doubt`].
+    /// The database refuses the batch for its table's sake: see [`Tries`].
     #[error("{0}")]
     Misfit(String),
+    /// The database has answered, with an error that may pass or that nobody knows: see [`Tries`].
+    #[error("{message}")]
+    Answered {
+        /// The class of the answer.
+        class: error_policy::Class,
+        /// For the log and `/readyz`.
+        message: String,
+    },
     /// The batch is aborted and read again from the position that the sink then has.
     #[error("{message}")]
     Again {
@@ -61,21 +69,47 @@ pub enum LoadError {
 /// A misfit is believed after so many in a row: two tries with a pause before them are about a second and a half.
 const BELIEVED: u32 = 4;
 
-/// Whether to believe that a table does not fit. One that was altered while the batch was on its way, and altered back before it
-/// was looked at again, is the same as ever, and somebody may be at it still: nothing but another try tells.
-#[derive(Debug, Default)]
-pub struct Doubt {
-    /// In a row.
+/// How often, and for how long, a batch was refused: what is done about it changes with that. A table that was altered while
+/// the batch was on its way, and altered back before it was looked at again, is the same as ever; a full disk or a lock passes;
+/// and one row may bring the same answer for ever.
+#[derive(Debug)]
+pub struct Tries {
+    /// Misfits in a row.
     misfits: u32,
+    /// When the database answered so for the first time in a row.
+    since: Option<Instant>,
+    /// So long after that the batch is searched.
+    searched_after: Duration,
+    /// [`super::SinkConsumerConfig::retry_ms`].
+    retry: Duration,
 }
 
-impl Doubt {
-    /// What the error of a batch comes to; never [`LoadError::Misfit`].
+impl Tries {
+    /// `retry`: how long an answer that may pass is waited out before the batch is searched for the row that brings it.
+    pub fn new(retry: Duration) -> Self {
+        Self { misfits: 0, since: None, searched_after: retry, retry }
+    }
+
+    /// Whether the next try is to search the batch for rows that are refused alone, whatever the answer is.
+    pub fn is_search_due(&self) -> bool {
+        self.misfits + 1 >= BELIEVED || self.since.is_some_and(|since| since.elapsed() >= self.searched_after)
+    }
+
+    /// What the error of a batch comes to; never [`LoadError::Misfit`] or [`LoadError::Answered`].
     pub fn judge(&mut self, error: LoadError) -> LoadError {
-        let LoadError::Misfit(message) = error else {
-            self.none();
-            return error;
-        };
+        match error {
+            LoadError::Misfit(message) => self.misfit(message),
+            LoadError::Answered { class, message } => self.answered(class, message),
+            // Between two answers a connection may fail, which says nothing about the batch.
+            error @ LoadError::Again { class: Class::Transient, .. } => error,
+            error => {
+                self.none();
+                error
+            }
+        }
+    }
+
+    fn misfit(&mut self, message: String) -> LoadError {
         self.misfits += 1;
         match self.misfits {
             1 => LoadError::Again { class: Class::Moved, message },
@@ -84,9 +118,28 @@ impl Doubt {
         }
     }
 
+    fn answered(&mut self, class: error_policy::Class, message: String) -> LoadError {
+        let was_searched = self.is_search_due();
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if !class.is_unbounded() && since.elapsed() >= self.retry {
+            return LoadError::Refused(message);
+        }
+        if was_searched {
+            // It told nothing: the next search has time.
+            self.searched_after = since.elapsed() * 2;
+        }
+        let class = match class {
+            error_policy::Class::Authentication => Class::Authentication,
+            error_policy::Class::Resource => Class::Resource,
+            error_policy::Class::InDoubt => Class::Unknown,
+            _ => Class::Transient,
+        };
+        LoadError::Again { class, message }
+    }
+
     /// A batch was written.
     pub fn none(&mut self) {
-        self.misfits = 0;
+        *self = Self::new(self.retry);
     }
 }
 
@@ -99,6 +152,10 @@ pub struct Desk<'a> {
     pub source: &'a Source,
     /// Where rows go that cannot be written: settled before the position moves.
     pub letters: &'a mut DeadLetters,
+    /// The batch was tried long enough as it is: it is searched for rows that are refused alone, whatever the answer.
+    pub is_search_due: bool,
+    /// What was written although the write fails later: its positions have moved.
+    pub settled: Written,
     turned: Instant,
     tell: &'a dyn Fn(),
 }
@@ -106,7 +163,17 @@ pub struct Desk<'a> {
 impl<'a> Desk<'a> {
     /// For one write. `tell` is called, at most once a second, while it goes on.
     pub fn new(source: &'a Source, letters: &'a mut DeadLetters, tell: &'a dyn Fn()) -> Self {
-        Self { source, letters, turned: Instant::now(), tell }
+        Self { source, letters, is_search_due: false, settled: Written::default(), turned: Instant::now(), tell }
+    }
+
+    /// This much is written and its position has moved, whatever becomes of the rest of the batch.
+    pub fn settle(&mut self, written: Written) {
+        self.settled.rows += written.rows;
+        self.settled.bytes += written.bytes;
+        self.settled.found += written.found;
+        self.settled.dropped += written.dropped;
+        self.settled.without_view += written.without_view;
+        self.letters.settled();
     }
 
     /// To be called between the statements of a write that may take many, such as the search for bad rows: it may last longer
@@ -131,6 +198,8 @@ pub struct Written {
     pub found: u64,
     /// Rows that the database took and dropped, as a trigger of the table told it to.
     pub dropped: u64,
+    /// Rows that are in the table, but not in the table of a materialized view, which failed on their insert.
+    pub without_view: u64,
 }
 
 /// A database that rows are loaded into. It belongs to one worker; calls may block for as long as the database's
@@ -183,22 +252,59 @@ pub trait Sink: Send {
 mod tests {
     use super::*;
 
+    const WORDS: &str = "table t was altered";
+
+    fn again(class: Class) -> LoadError {
+        LoadError::Again { class, message: WORDS.into() }
+    }
+
+    fn answered(class: error_policy::Class) -> LoadError {
+        LoadError::Answered { class, message: WORDS.into() }
+    }
+
     #[test]
     fn a_misfit_is_believed_when_it_stays() {
-        let words = || "table t was altered".to_string();
-        let again = |class| LoadError::Again { class, message: words() };
-        let mut doubt = Doubt::default();
-        let misfit = |doubt: &mut Doubt| doubt.judge(LoadError::Misfit(words()));
-        let another = |doubt: &mut Doubt| drop(doubt.judge(LoadError::Refused("another".into())));
-        for between in [Doubt::none as fn(&mut Doubt), another] {
-            assert_eq!(misfit(&mut doubt), again(Class::Moved));
-            assert_eq!(misfit(&mut doubt), again(Class::Transient));
-            assert_eq!(misfit(&mut doubt), again(Class::Transient));
-            between(&mut doubt);
+        let mut tries = Tries::new(Duration::from_secs(60));
+        let misfit = |tries: &mut Tries| tries.judge(LoadError::Misfit(WORDS.into()));
+        let another = |tries: &mut Tries| drop(tries.judge(LoadError::Refused("another".into())));
+        for between in [Tries::none as fn(&mut Tries), another] {
+            assert_eq!(misfit(&mut tries), again(Class::Moved));
+            assert_eq!(misfit(&mut tries), again(Class::Transient));
+            assert!(!tries.is_search_due());
+            assert_eq!(misfit(&mut tries), again(Class::Transient));
+            assert!(tries.is_search_due(), "before it is believed");
+            between(&mut tries);
         }
         for _ in 1..BELIEVED {
-            assert_ne!(misfit(&mut doubt), LoadError::Refused(words()));
+            assert_ne!(misfit(&mut tries), LoadError::Refused(WORDS.into()));
         }
-        assert_eq!(misfit(&mut doubt), LoadError::Refused(words()));
+        assert_eq!(misfit(&mut tries), LoadError::Refused(WORDS.into()));
+    }
+
+    #[test]
+    fn an_answer_that_may_pass_is_waited_out_then_searched_then_waited_out_for_ever() {
+        let mut tries = Tries::new(Duration::from_millis(20));
+        let resource = || answered(error_policy::Class::Resource);
+        assert!(!tries.is_search_due());
+        assert_eq!(tries.judge(resource()), again(Class::Resource));
+        assert!(!tries.is_search_due());
+        assert_eq!(tries.judge(again(Class::Transient)), again(Class::Transient), "a connection that failed meanwhile");
+        std::thread::sleep(Duration::from_millis(25));
+        assert!(tries.is_search_due());
+        assert_eq!(tries.judge(resource()), again(Class::Resource));
+        assert!(!tries.is_search_due(), "it told nothing: the next one has time");
+        std::thread::sleep(Duration::from_millis(60));
+        assert!(tries.is_search_due());
+        tries.none();
+        assert!(!tries.is_search_due());
+    }
+
+    #[test]
+    fn an_answer_that_nobody_knows_stops_the_sink_after_a_while() {
+        let mut tries = Tries::new(Duration::from_millis(20));
+        let unknown = || answered(error_policy::Class::Unknown);
+        assert_eq!(tries.judge(unknown()), again(Class::Transient));
+        std::thread::sleep(Duration::from_millis(25));
+        assert_eq!(tries.judge(unknown()), LoadError::Refused(WORDS.into()));
     }
 }

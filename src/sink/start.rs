@@ -16,7 +16,7 @@ use crate::kafka::consumer::{BatchLimits, SinkPositions};
 use crate::kafka::replay_range::{Bounds, Overlap};
 use crate::runtime::status::Status;
 use crate::runtime::supervise::CLOSE_TIMEOUT;
-use crate::runtime::supervise::{Ending, Team, WorkerError, supervise};
+use crate::runtime::supervise::{Ending, Team, WorkerError, supervise, without_panic};
 use crate::sink::clickhouse::sink as clickhouse;
 use crate::sink::postgres::sink as postgres;
 
@@ -105,7 +105,7 @@ pub async fn run(
 
 fn run_once(shared: &Arc<Shared>, slot: usize) -> Result<(), WorkerError> {
     let mut worker = Worker::open(Arc::clone(shared), slot)?;
-    let result = worker.run();
+    let result = without_panic(|| worker.run());
     worker.close(CLOSE_TIMEOUT);
     result
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use super::schemas::{Patience, Schema, Schemas};
-use super::{Batch, Class, DeadLetters, Desk, Doubt, LoadError, Sink};
+use super::{Batch, Class, DeadLetters, Desk, LoadError, Sink, Tries, Written};
 use crate::avro::Shape;
 use crate::avro::registry::Registry;
 use crate::config::MemoryShare;
@@ -81,7 +81,9 @@ pub struct Worker {
     /// What the sink has taken for the start of the batch.
     starting: Duration,
     pause: Pause,
-    doubt: Doubt,
+    /// Batches given up in a row.
+    failed: u32,
+    tries: Tries,
     metrics: SinkMetrics,
     /// Timestamp of the last loaded record of each partition, for the lag in seconds.
     last_timestamp_ms: BTreeMap<Partition, i64>,
@@ -126,8 +128,9 @@ impl Worker {
             coordinator: Bounds::coordinator(shared.bounds.as_deref()),
             batch: Batch::default(),
             starting: Duration::ZERO,
-            pause: Pause::default(),
-            doubt: Doubt::default(),
+            pause: first_pause(&shared.consumer),
+            failed: 0,
+            tries: Tries::new(Duration::from_millis(shared.consumer.retry_ms)),
             metrics: SinkMetrics::new(&config.name, shared.sink, slot),
             last_timestamp_ms: BTreeMap::new(),
             epoch_shown: 0,
@@ -252,13 +255,17 @@ impl Worker {
         let began = Instant::now();
         let tell = || self.shared.status.worker_turned(self.slot);
         let mut desk = Desk::new(&self.source, &mut self.letters, &tell);
+        desk.is_search_due = self.tries.is_search_due();
         let learnt = learn(&self.shared, &mut self.schemas, self.sink.as_mut(), &mut self.batch, &mut desk);
         let written = learnt.and_then(|()| self.sink.write(&self.batch, &mut desk));
+        let settled: Written = desk.settled;
         match written {
             Ok(written) => {
                 self.coordinator.committed(open);
-                self.pause = Pause::default();
-                self.doubt.none();
+                self.pause = first_pause(&self.shared.consumer);
+                self.failed = 0;
+                self.tries.none();
+                self.shared.status.worker_wrote(self.slot);
                 for row in self.batch.rows() {
                     if let Some(ms) = row.timestamp_ms {
                         self.last_timestamp_ms.insert(row.partition, ms);
@@ -274,6 +281,9 @@ impl Worker {
             Err(error) => {
                 self.coordinator.given_up(open);
                 self.letters.forget();
+                let dead = self.letters.confirm();
+                self.metrics.settled(&settled, &dead);
+                self.shared.status.settled(settled.rows + settled.found, dead);
                 // What was started holds a lock on the table, also through a pause.
                 self.sink.leave();
                 self.give_up(error)
@@ -282,17 +292,19 @@ impl Worker {
     }
 
     fn give_up(&mut self, error: LoadError) -> Result<(), WorkerError> {
-        let error = self.doubt.judge(error);
+        let error = self.tries.judge(error);
         let LoadError::Again { class, message } = error else { return Err(WorkerError::Refused(error.to_string())) };
         self.metrics.retried(class);
+        self.failed += 1;
+        self.shared.status.worker_failed(self.slot, &message);
         match class {
-            // Nothing to wait for: the sink itself has the answer.
-            Class::Moved | Class::Unknown => {
+            // Nothing to wait for: the sink itself has the answer. Unless that did not help the last time.
+            Class::Moved | Class::Unknown if self.failed == 1 => {
                 let (pipeline, sink) = (&self.shared.config.name, self.shared.sink);
                 tracing::warn!(%pipeline, sink, "batch aborted, re-reading offsets: {message}");
                 Ok(())
             }
-            Class::Transient | Class::Resource | Class::Authentication => self.wait(&message),
+            _ => self.wait(&message),
         }
     }
 
@@ -329,6 +341,7 @@ impl Worker {
 
     /// Metrics and the slow checks, between batches.
     fn observe(&mut self) -> Result<(), WorkerError> {
+        self.letters.tell();
         let is_new = self.coordinator.epoch() != self.epoch_shown;
         let in_touch = self.show_figures();
         if let Some(in_touch) = in_touch {
@@ -396,10 +409,15 @@ fn own_shape(config: &LoadConfig) -> Option<Shape> {
     Shape::parse(&file.compact).ok()
 }
 
+/// Shorter where a refused batch is not to be waited out for long.
+fn first_pause(consumer: &SinkConsumerConfig) -> Pause {
+    Pause::from(Duration::from_millis(consumer.retry_ms.clamp(10, 500)))
+}
+
 pub(super) fn worker_error(error: LoadError) -> WorkerError {
     match error {
         LoadError::Refused(message) | LoadError::Misfit(message) => WorkerError::Refused(message),
-        LoadError::Again { message, .. } => WorkerError::Transient(message),
+        LoadError::Again { message, .. } | LoadError::Answered { message, .. } => WorkerError::Transient(message),
     }
 }
 

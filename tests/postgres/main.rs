@@ -18,6 +18,7 @@ mod loads;
 mod relay;
 
 mod auto_create;
+mod error_policy;
 mod independent;
 mod offsets;
 mod pooler;

@@ -9,6 +9,9 @@ LEAST = "least"
 # What stands before ON, and is given on the table `least` of the database.
 GRANTS = ["INSERT", "SELECT", "SELECT(_topic, _partition, _offset)"]
 
+# The tests raise errors of every code by `throwIf`.
+_PROFILE = "<allow_custom_error_code_in_throwif>1</allow_custom_error_code_in_throwif>"
+
 
 def configuration(folder, database):
     """Writes the engine's configuration with these users; its path."""
@@ -17,7 +20,7 @@ def configuration(folder, database):
     roles = "".join(f"<{role}><grants><query>GRANT {what}</query></grants></{role}>" for role, what in grants.items())
     users = folder / "users.xml"
     users.write_text(
-        f"""<clickhouse><profiles><default/></profiles><quotas><default/></quotas><roles>{roles}</roles>
+        f"""<clickhouse><profiles><default>{_PROFILE}</default></profiles><quotas><default/></quotas><roles>{roles}</roles>
 <users><default><password></password><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota>
 <grants><query>GRANT {", ".join(grants)}</query></grants></default></users></clickhouse>"""
     )

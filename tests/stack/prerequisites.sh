@@ -19,6 +19,8 @@ need python3 python3 --version
 need python3-venv python3 -c 'import ensurepip, venv'
 # promtool is in the package too. The tests start a server of their own on a free port.
 need prometheus sh -c 'command -v prometheus && command -v promtool'
+# A proxy before a database, with its own limits.
+need nginx-light sh -c 'command -v nginx || test -x /usr/sbin/nginx'
 postgres_server() { command -v initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb'; }
 # Services that run already need nothing installed here.
 if [ -z "${PRESSLINE_TEST_BOOTSTRAP:-}" ] || [ -z "${PRESSLINE_TEST_REGISTRY:-}" ]; then
@@ -57,8 +59,8 @@ for package in "${missing[@]}"; do
 done
 apt_get install --no-install-recommends "${packages[@]}"
 # These packages start a server of their own: nobody asked for that one.
-for service in prometheus pgbouncer; do
-    if [[ " ${missing[*]} " == *" $service "* ]] && command -v systemctl >/dev/null; then
+for service in prometheus pgbouncer nginx; do
+    if [[ " ${missing[*]} " == *" $service"* ]] && command -v systemctl >/dev/null; then
         ${as_root[@]+"${as_root[@]}"} systemctl disable --now "$service" >/dev/null 2>&1 || true
     fi
 done

@@ -145,7 +145,10 @@ fn reconcile(args: &ReconcileArgs, pipeline: &Pipeline, sink: Part) -> Result<Ou
     let dead_topic = consumer.map(|consumer| load.dead_topic(consumer)).unwrap_or_default();
     let wanted = LettersOf { topic: load.topic(), sink: sink.name(), spans: &spans };
     let letters = topic::dead_letters(&load.kafka, &dead_topic, &wanted)?;
-    let task = Task { load, positions: &positions, spans: &spans, letters: &letters, runtime: &runtime };
+    let task = Task { load, positions: &positions, spans: &spans, letters: &letters.dead, runtime: &runtime };
+    for (partition, what) in &letters.views {
+        say(&format!("partition {partition}, {what}"));
+    }
     if runtime.block_on(table.has_offsets())? {
         return offset_by_offset(&task, &table);
     }

@@ -1,6 +1,6 @@
 //! The topic's side: committed records in the order of their offsets, and the dead letters of a sink.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
@@ -18,6 +18,7 @@ use crate::kafka::consumer::position;
 use crate::kafka::coordinator::Partition;
 use crate::kafka::dead_letter::header;
 use crate::runtime::background::retire;
+use crate::sink::VIEW;
 
 /// How long the broker may deliver nothing before the comparison ends.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -117,14 +118,18 @@ pub struct LettersOf<'a> {
     pub spans: &'a BTreeMap<Partition, (i64, i64)>,
 }
 
-/// Partition → offsets of a sink's dead letters, ascending, each once. Eight bytes each: the brake keeps them few. None where
-/// there is no dead-letter topic.
-pub fn dead_letters(
-    kafka: &KafkaConfig,
-    dead_topic: &str,
-    wanted: &LettersOf<'_>,
-) -> Result<BTreeMap<Partition, Vec<i64>>, OffsetsError> {
-    let mut letters: BTreeMap<Partition, Vec<i64>> = BTreeMap::new();
+/// What a sink's dead-letter topic says of the offsets that are compared.
+#[derive(Default)]
+pub struct Letters {
+    /// Partition → offsets of dead letters, ascending, each once. Eight bytes each: the circuit breaker keeps them few.
+    pub dead: BTreeMap<Partition, Vec<i64>>,
+    /// Partition and sentence of each insert on which a materialized view failed. Its rows are in the table.
+    pub views: BTreeSet<(Partition, String)>,
+}
+
+/// Reads a sink's dead letters; none where there is no dead-letter topic.
+pub fn dead_letters(kafka: &KafkaConfig, dead_topic: &str, wanted: &LettersOf<'_>) -> Result<Letters, OffsetsError> {
+    let mut letters = Letters::default();
     let mut records = Records::open(kafka, dead_topic)?;
     for (partition, (low, high)) in records.ranges()? {
         if low == high {
@@ -132,27 +137,33 @@ pub fn dead_letters(
         }
         records.seek(partition, low)?;
         while let Some(letter) = records.next()? {
-            if let Some((of, offset)) = origin(&letter, wanted) {
-                letters.entry(of).or_default().push(offset);
+            match origin(&letter, wanted) {
+                Some((of, _)) if text(&letter, header::REASON) == Some(VIEW) => {
+                    let what = [header::FIELD, header::MESSAGE].map(|name| text(&letter, name).unwrap_or_default());
+                    letters.views.insert((of, format!("{} ({})", what[1], what[0])));
+                }
+                Some((of, offset)) => letters.dead.entry(of).or_default().push(offset),
+                None => {}
             }
             if letter.offset() + 1 >= high {
                 break;
             }
         }
     }
-    for offsets in letters.values_mut() {
+    for offsets in letters.dead.values_mut() {
         offsets.sort_unstable();
         offsets.dedup();
     }
     Ok(letters)
 }
 
+fn text<'l>(letter: &'l BorrowedMessage<'_>, name: &str) -> Option<&'l str> {
+    let header = letter.headers()?.iter().find(|header| header.key == name)?;
+    std::str::from_utf8(header.value?).ok()
+}
+
 fn origin(letter: &BorrowedMessage<'_>, wanted: &LettersOf<'_>) -> Option<(Partition, i64)> {
-    let headers = letter.headers()?;
-    let text = |name: &str| {
-        let header = headers.iter().find(|header| header.key == name)?;
-        std::str::from_utf8(header.value?).ok()
-    };
+    let text = |name: &str| text(letter, name);
     if text(header::SINK) != Some(wanted.sink) || text(header::TOPIC) != Some(wanted.topic) {
         return None;
     }

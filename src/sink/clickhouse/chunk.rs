@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Batch, Origin, Refusal, Row, Span};
+use super::super::{Batch, Origin, Refusal, Row, Span, Why};
 use super::recovery::Recovery;
 use crate::kafka::coordinator::Partition;
-use crate::sink::clickhouse::Plan;
+use crate::sink::clickhouse::{ChError, Plan};
 
 /// Rows of one partition that go into one insert.
 #[derive(Clone, Debug)]
@@ -16,9 +16,32 @@ pub(crate) struct Piece {
     pub(crate) rows: Vec<usize>,
     /// The server said that its only row is bad.
     pub(crate) accused: bool,
+    /// Rows at its start that were refused alone with an answer that need not be about them. They are dead letters when rows
+    /// behind them are written.
+    pub(crate) held: Vec<Held>,
+}
+
+/// A row that was refused alone.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) origin: Origin,
+    pub(crate) error: ChError,
+}
+
+impl Held {
+    pub(crate) fn letter(&self) -> (Origin, Refusal) {
+        let code = self.error.code.map_or_else(String::new, |code| code.to_string());
+        (self.origin, Refusal::row(Why::Database(code)))
+    }
 }
 
 impl Piece {
+    /// Begins where the one before it does, whose rows are all held.
+    pub(super) fn take_over(&mut self, before: Piece) {
+        self.span.start = before.span.start;
+        self.held = before.held;
+    }
+
     /// The rows.
     pub(crate) fn rows<'b>(&self, batch: &'b Batch) -> impl Iterator<Item = &'b Row> {
         self.rows.iter().filter_map(|index| batch.rows().get(*index))
@@ -46,7 +69,7 @@ impl Piece {
 
     /// Its parts in their order: what is before the bad row, it alone, and what is behind it; else two halves.
     pub(crate) fn cut(self, batch: &Batch, bad: Option<usize>) -> Vec<Self> {
-        let Self { partition, span, rows, .. } = self;
+        let Self { partition, span, rows, mut held, .. } = self;
         let cuts = match bad {
             Some(place) => vec![place, place + 1],
             None => vec![rows.len() / 2],
@@ -60,7 +83,14 @@ impl Piece {
             }
             let next = rows.get(to).and_then(|index| batch.rows().get(*index)).map_or(span.end, |row| row.offset);
             let accused = bad == Some(from);
-            parts.push(Self { partition, span: Span { start, end: next }, rows: rows[from..to].to_vec(), accused });
+            let held = std::mem::take(&mut held);
+            parts.push(Self {
+                partition,
+                span: Span { start, end: next },
+                rows: rows[from..to].to_vec(),
+                accused,
+                held,
+            });
             (from, start) = (to, next);
         }
         parts
@@ -68,13 +98,16 @@ impl Piece {
 }
 
 /// The partition's rows, cut where one insert cannot take them together: at the end of a range that was begun before, and
-/// where records of another schema fill other columns.
+/// where records of another schema fill other columns. Behind that range, no more than `at_most` rows together.
 pub(crate) fn pieces(
     batch: &Batch,
     (partition, span): (Partition, Span),
     recovery: Option<&Recovery>,
     plans: &BTreeMap<u32, Plan>,
+    at_most: Option<usize>,
 ) -> Vec<Piece> {
+    let piece = |span, rows| Piece { partition, span, rows, accused: false, held: Vec::new() };
+    let (at_most, begun) = (at_most.unwrap_or(usize::MAX), recovery.map_or(0, |recovery| recovery.end));
     let mut pieces: Vec<Piece> = Vec::new();
     let mut start = span.start;
     let mut rows: Vec<usize> = Vec::new();
@@ -85,9 +118,9 @@ pub(crate) fn pieces(
         let of_row = plans.get(&row.schema_id).map(Plan::layout);
         let at_cut = cut_due.filter(|end| row.offset >= *end);
         let other_columns = layout.is_some() && of_row.is_some() && layout != of_row;
-        if let Some(end) = at_cut.or((other_columns && !rows.is_empty()).then_some(row.offset)) {
-            let span = Span { start, end };
-            pieces.push(Piece { partition, span, rows: std::mem::take(&mut rows), accused: false });
+        let is_full = rows.len() >= at_most && row.offset >= begun;
+        if let Some(end) = at_cut.or(((other_columns || is_full) && !rows.is_empty()).then_some(row.offset)) {
+            pieces.push(piece(Span { start, end }, std::mem::take(&mut rows)));
             start = end;
             cut_due = cut_due.filter(|due| *due > end);
         }
@@ -96,17 +129,16 @@ pub(crate) fn pieces(
     }
     // Behind the begun range there is no row, but what is none: its token must stay what it was.
     if let Some(end) = cut_due {
-        pieces.push(Piece { partition, span: Span { start, end }, rows: std::mem::take(&mut rows), accused: false });
+        pieces.push(piece(Span { start, end }, std::mem::take(&mut rows)));
         start = end;
     }
-    pieces.push(Piece { partition, span: Span { start, end: span.end }, rows, accused: false });
+    pieces.push(piece(Span { start, end: span.end }, rows));
     pieces
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::super::Why;
     use super::*;
 
     #[test]
@@ -115,13 +147,14 @@ mod tests {
         (0..5).for_each(|n| batch.push(0, n, None, 1, b""));
         let begun = Recovery { end: 5, ..Recovery::default() };
         let spans = |end| {
-            let pieces = pieces(&batch, (0, Span { start: 0, end }), Some(&begun), &BTreeMap::new()).into_iter();
+            let pieces =
+                pieces(&batch, (0, Span { start: 0, end }), Some(&begun), &BTreeMap::new(), Some(1)).into_iter();
             pieces.map(|piece| (piece.span.start, piece.span.end, piece.rows.len())).collect::<Vec<_>>()
         };
         assert_eq!(spans(5), [(0, 5, 5)]);
         assert_eq!(spans(8), [(0, 5, 5), (5, 8, 0)]);
         batch.push(0, 9, None, 1, b"");
-        let whole = pieces(&batch, (0, Span { start: 0, end: 10 }), Some(&begun), &BTreeMap::new());
+        let whole = pieces(&batch, (0, Span { start: 0, end: 10 }), Some(&begun), &BTreeMap::new(), None);
         assert_eq!(whole.iter().map(|piece| piece.rows.len()).collect::<Vec<_>>(), [5, 1]);
     }
 
@@ -130,7 +163,8 @@ mod tests {
         let mut batch = Batch::default();
         // Offsets with gaps, as transactions leave them.
         (0..5).for_each(|n| batch.push(0, 10 + 3 * n, None, 1, b""));
-        let piece = || Piece { partition: 0, span: Span { start: 8, end: 30 }, rows: (0..5).collect(), accused: false };
+        let span = Span { start: 8, end: 30 };
+        let piece = || Piece { partition: 0, span, rows: (0..5).collect(), accused: false, held: Vec::new() };
         let parts = |bad| {
             let parts = piece().cut(&batch, bad).into_iter();
             parts.map(|part| (part.span.start, part.span.end, part.rows, part.accused)).collect::<Vec<_>>()
@@ -142,5 +176,30 @@ mod tests {
         let place = |row| piece().place_of(&batch, &BTreeSet::from([16]), &letters, row);
         assert_eq!([place(0), place(1), place(2), place(3)], [Some(0), Some(3), Some(4), None]);
         assert_eq!(parts(Some(4)), [(8, 22, vec![0, 1, 2, 3], false), (22, 30, vec![4], true)]);
+    }
+
+    #[test]
+    fn no_more_rows_together_than_the_server_takes() {
+        let mut batch = Batch::default();
+        (0..5).for_each(|n| batch.push(0, n, None, 1, b""));
+        let pieces = pieces(&batch, (0, Span { start: 0, end: 7 }), None, &BTreeMap::new(), Some(2));
+        let parts: Vec<_> = pieces.iter().map(|part| (part.span.start, part.span.end, part.rows.len())).collect();
+        assert_eq!(parts, [(0, 2, 2), (2, 4, 2), (4, 7, 1)]);
+    }
+
+    #[test]
+    fn held_rows_go_with_what_is_behind_them() {
+        let mut batch = Batch::default();
+        (0..5).for_each(|n| batch.push(0, n, None, 1, b""));
+        let mut cut = pieces(&batch, (0, Span { start: 0, end: 5 }), None, &BTreeMap::new(), None)
+            .into_iter()
+            .flat_map(|piece| piece.cut(&batch, Some(0)));
+        let (mut bad, mut others) = (cut.next().unwrap(), cut.next().unwrap());
+        let error = ChError::configuration("k", "w");
+        bad.held.push(Held { origin: batch.rows()[0].origin(), error });
+        others.take_over(bad);
+        let halves = others.cut(&batch, None);
+        let parts: Vec<_> = halves.iter().map(|part| (part.span.start, part.span.end, part.held.len())).collect();
+        assert_eq!(parts, [(0, 3, 1), (3, 5, 0)]);
     }
 }

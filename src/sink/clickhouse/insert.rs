@@ -80,13 +80,13 @@ impl Insert {
             Ok(()) => self.request.flush().await,
             error => error,
         };
-        sent.map_err(|error| ChError::from_client(&self.place, &error, Class::Unknown))
+        sent.map_err(|error| ChError::from_client(&self.place, &error, Class::InDoubt))
     }
 
-    /// Ends the body and waits for the answer. Errors: any [`ChError`]; a lost answer is [`Class::Unknown`].
+    /// Ends the body and waits for the answer. Errors: any [`ChError`]; a lost answer is [`Class::InDoubt`].
     pub async fn finish(mut self) -> Result<(), ChError> {
         let done = self.request.end().await;
-        done.map_err(|error| ChError::from_client(&self.place, &error, Class::Unknown))?;
+        done.map_err(|error| ChError::from_client(&self.place, &error, Class::InDoubt))?;
         fail_point::hit("ch_after_insert");
         Ok(())
     }

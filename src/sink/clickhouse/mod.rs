@@ -7,6 +7,7 @@
 pub mod chunk;
 pub mod positions;
 pub mod recovery;
+mod search;
 pub mod sink;
 
 mod block;

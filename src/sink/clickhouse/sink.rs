@@ -21,10 +21,12 @@ use crate::kafka::coordinator::{NextOffset, Partition, Pending};
 use crate::kafka::replay_range::{Overlap, Tally};
 use crate::runtime::supervise::WorkerError;
 use crate::sink::clickhouse;
-use crate::sink::clickhouse::chunk::Piece;
+use crate::sink::clickhouse::chunk::{Held, Piece};
 pub use crate::sink::clickhouse::positions::Target;
 use crate::sink::clickhouse::recovery::Recovery;
+use crate::sink::clickhouse::search::Progress;
 use crate::sink::clickhouse::{Block, ChError, Client, Insert, Layout, Plan, Table};
+use crate::sink::error_policy::Fitting;
 use crate::sink::worker::worker_error;
 use crate::sink::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Row, Sink, Span, Why, Written, make_table};
 
@@ -33,14 +35,18 @@ pub const SECTION: &str = "sink.clickhouse";
 
 /// One worker's way into the table.
 pub(crate) struct ClickHouseSink {
-    target: Target,
-    client: Client,
-    table: Option<Table>,
+    pub(super) target: Target,
+    pub(super) client: Client,
+    pub(super) table: Option<Table>,
     shapes: BTreeMap<u32, Shape>,
     plans: BTreeMap<u32, Plan>,
     block: Option<Block>,
     /// Whether the server's word on which row it refuses has held in this batch.
     trusts_hints: bool,
+    /// How many rows the server takes at once.
+    fitting: Fitting,
+    /// Rows were written into the table as it is now.
+    pub(super) is_proven: bool,
     /// Buffers of bodies that were sent.
     spare: Vec<Vec<u8>>,
 }
@@ -88,13 +94,24 @@ impl ClickHouseSink {
         });
         let (client, table) = opened.map_err(|error: ChError| worker_error(load_error(&error)))?;
         let (shapes, plans) = (BTreeMap::new(), BTreeMap::new());
-        let sink = Self { target, client, table, shapes, plans, block: None, trusts_hints: true, spare: Vec::new() };
+        let sink = Self {
+            target,
+            client,
+            table,
+            shapes,
+            plans,
+            block: None,
+            trusts_hints: true,
+            fitting: Fitting::default(),
+            is_proven: false,
+            spare: Vec::new(),
+        };
         sink.judge().map_err(WorkerError::Refused)?;
         Ok(sink)
     }
 
     /// Refuses a table that cannot keep what is promised.
-    fn judge(&self) -> Result<(), String> {
+    pub(super) fn judge(&self) -> Result<(), String> {
         let Some(table) = &self.table else { return Ok(()) };
         let findings = table.refusals(self.target.config.delivery);
         if findings.iter().any(|finding| finding.severity == Severity::Error) {
@@ -141,13 +158,14 @@ impl ClickHouseSink {
     }
 
     /// Reads the table; whether it is another than before, for which new plans are made.
-    async fn is_altered(&mut self) -> Result<bool, LoadError> {
+    pub(super) async fn is_altered(&mut self) -> Result<bool, LoadError> {
         let read = self.target.read_table(&self.client).await.map_err(|error| load_error(&error))?;
         let is_altered = read != self.table;
         if is_altered {
             self.table = read;
             self.plans.clear();
             self.block = None;
+            self.is_proven = false;
         }
         Ok(is_altered)
     }
@@ -176,25 +194,52 @@ impl ClickHouseSink {
 
     async fn write_batch(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
         self.compile(&batch.schema_ids()).await?;
-        let mut written = Written::default();
+        let mut progress = Progress::default();
         self.trusts_hints = true;
         let mut ahead =
             Ahead { spans: batch.spans().iter().map(|(partition, span)| (*partition, *span)).collect(), lane: None };
         self.look_ahead(batch, &mut ahead).await;
         while let Some(lane) = ahead.lane.take() {
             let Lane { partition, mut first, mut open } = lane?;
-            while let Some(filled) = first.take().or_else(|| open.pop().map(|piece| self.fill(batch, piece))) {
+            while let Some(filled) = self.next(batch, &mut first, &mut open)? {
                 desk.turn();
-                match self.write_piece(batch, filled, desk, &mut written, &mut ahead).await? {
+                match self.write_piece(batch, filled, desk, &mut progress, &mut ahead).await? {
                     Outcome::Settled => {}
                     Outcome::Cut(piece, bad) => open.extend(piece.cut(batch, bad).into_iter().rev()),
                     Outcome::Again(piece) => open.push(piece),
+                    Outcome::Held(piece) => match open.last_mut() {
+                        Some(next) => next.take_over(piece),
+                        None => progress.unsettled.push(piece),
+                    },
                 }
             }
-            self.target.settled(partition, batch.spans().get(&partition).map_or(0, |span| span.end));
+            if progress.unsettled.last().is_none_or(|piece| piece.partition != partition) {
+                self.target.settled(partition, batch.spans().get(&partition).map_or(0, |span| span.end));
+            }
             self.look_ahead(batch, &mut ahead).await;
         }
-        Ok(written)
+        self.settle_held(batch, desk, &mut progress)?;
+        if let Some((error, rows)) = progress.took() {
+            self.fitting.took(rows);
+            let pipeline = &self.target.pipeline;
+            tracing::warn!(%pipeline, sink = "clickhouse", rows, "batches are written in parts of this many rows: {error}");
+        }
+        self.fitting.written();
+        // All of it was settled piece by piece.
+        Ok(std::mem::take(&mut desk.settled))
+    }
+
+    /// The next piece to be written.
+    fn next(
+        &mut self,
+        batch: &Batch,
+        first: &mut Option<Filled>,
+        open: &mut Vec<Piece>,
+    ) -> Result<Option<Filled>, LoadError> {
+        match first.take() {
+            Some(filled) => Ok(Some(filled)),
+            None => open.pop().map(|piece| self.fill(batch, piece)).transpose(),
+        }
     }
 
     /// Makes the next partition's first piece ready, unless that is done. Its error waits: what is on its way goes first.
@@ -209,10 +254,12 @@ impl ClickHouseSink {
     async fn lane(&mut self, batch: &Batch, partition: Partition, span: Span) -> Result<Lane, LoadError> {
         self.ask_first(partition, span).await?;
         let recovery = self.target.recovery_of(partition);
-        let mut open = crate::sink::clickhouse::chunk::pieces(batch, (partition, span), recovery.as_ref(), &self.plans);
+        let at_most = self.fitting.rows();
+        let span = (partition, span);
+        let mut open = crate::sink::clickhouse::chunk::pieces(batch, span, recovery.as_ref(), &self.plans, at_most);
         // The last is popped first: rows keep their order, and the position moves piece by piece.
         open.reverse();
-        let first = open.pop().map(|piece| self.fill(batch, piece));
+        let first = open.pop().map(|piece| self.fill(batch, piece)).transpose()?;
         Ok(Lane { partition, first, open })
     }
 
@@ -229,17 +276,18 @@ impl ClickHouseSink {
         Ok(())
     }
 
-    /// One insert between its two commits. Rows that cannot be encoded are dead letters; what the server refuses for its data
-    /// is cut where it says, else in halves, until the bad rows stand alone.
+    /// One insert between its two commits. Rows that cannot be encoded are dead letters; what the server refuses is cut where it
+    /// says, else in halves, until the bad rows stand alone.
     async fn write_piece(
         &mut self,
         batch: &Batch,
         filled: Filled,
         desk: &mut Desk<'_>,
-        written: &mut Written,
+        progress: &mut Progress,
         ahead: &mut Ahead,
     ) -> Result<Outcome, LoadError> {
         let Filled { piece, recovery, body, total, mut letters, mut found } = filled;
+        let mut without_view = 0;
         let (partition, span) = (piece.partition, piece.span);
         let outcome = |letters: &[(Origin, Refusal)]| Tally::of(total, letters.len());
         let mut bytes = 0;
@@ -252,22 +300,43 @@ impl ClickHouseSink {
                 Ok(()) if recovery.verify && self.lacks_rows(batch, &piece, &letters, &recovery).await? => {
                     return Ok(Outcome::Again(piece));
                 }
-                Ok(()) => self.trusts_hints &= !piece.accused,
-                Err(error) if self.view_may_have_failed() => return Err(self.cannot_tell(&error)),
-                Err(error) if piece.rows.len() > 1 => {
-                    tracing::debug!(partition, rows = piece.rows.len(), %error, "searching an insert for bad rows");
-                    let hint = error.row.filter(|_| self.trusts_hints);
-                    let bad = hint.and_then(|row| piece.place_of(batch, &recovery.present, &letters, row));
-                    self.look_again(&piece, recovery).await?;
-                    return Ok(Outcome::Cut(piece, bad));
+                Ok(()) => {
+                    self.trusts_hints &= !piece.accused;
+                    self.is_proven = true;
+                    progress.accepted(piece.rows.len());
                 }
                 Err(error) => {
-                    let present = self.present(partition, span).await?;
-                    let code = error.code.map_or_else(String::new, |code| code.to_string());
-                    match piece.rows(batch).next().map(Row::origin) {
+                    let is_searched = progress.is_searched(&error, piece.rows.len(), desk.is_search_due);
+                    if is_searched && self.view_may_have_failed() {
+                        return Err(self.cannot_tell(&error));
+                    }
+                    let token = self.token(&piece, pending, desk.source);
+                    let present = self.left_behind(&piece, &error, &token, is_searched).await?;
+                    let new = self.without_view(piece.rows(batch), &recovery, &present, &error);
+                    self.tell_of_view(desk, partition, &new, &error)?;
+                    if !is_searched {
+                        desk.settled.without_view += new.len() as u64;
+                        return Err(load_error(&error));
+                    }
+                    self.look_at_table_once(progress, &error).await?;
+                    if piece.rows.len() > 1 {
+                        tracing::debug!(partition, rows = piece.rows.len(), %error, "searching an insert for bad rows");
+                        let hint = error.row.filter(|_| self.trusts_hints);
+                        let bad = hint.and_then(|row| piece.place_of(batch, &recovery.present, &letters, row));
+                        self.remember_refused(&piece, recovery, present);
+                        desk.settled.without_view += new.len() as u64;
+                        return Ok(Outcome::Cut(piece, bad));
+                    }
+                    without_view = new.len() as u64;
+                    let row = piece.rows(batch).next().map(Row::origin);
+                    match row {
                         // A view refused it, and it is in the table all the same.
                         Some(origin) if present.contains(&origin.offset) => found += 1,
-                        origin => letters.extend(origin.map(|origin| (origin, Refusal::row(Why::Database(code))))),
+                        Some(origin) if piece.is_held_with(&error) => return progress.hold(piece, origin, error),
+                        origin => {
+                            let code = error.code.map_or_else(String::new, |code| code.to_string());
+                            letters.extend(origin.map(|origin| (origin, Refusal::row(Why::Database(code)))));
+                        }
                     }
                 }
             }
@@ -275,17 +344,16 @@ impl ClickHouseSink {
         desk.letters.settle(total, &letters)?;
         let wrote = SinkStep::Wrote { done: outcome(&letters), begun: recovery.begun_behind(span.end) };
         self.commit(desk.source, partition, span.end, wrote)?;
-        written.rows += (total - letters.len()) as u64 - found;
-        written.found += found;
-        written.bytes += bytes;
+        let rows = (total - letters.len()) as u64 - found;
+        desk.settle(Written { rows, bytes, found, without_view, ..Written::default() });
         Ok(Outcome::Settled)
     }
 
-    /// Encodes the piece's rows that are not in the table.
-    fn fill(&mut self, batch: &Batch, piece: Piece) -> Filled {
+    /// Encodes the piece's rows that are not in the table. Errors: its rows do not fit into one block, which is a defect.
+    fn fill(&mut self, batch: &Batch, piece: Piece) -> Result<Filled, LoadError> {
         let recovery = self.target.recovery_of(piece.partition).unwrap_or_default();
         let refused = batch.refused().iter().filter(|(origin, _)| piece.covers(origin));
-        let mut letters: Vec<(Origin, Refusal)> = refused.cloned().collect();
+        let mut letters: Vec<(Origin, Refusal)> = refused.cloned().chain(piece.held.iter().map(Held::letter)).collect();
         let total = piece.rows.len() + letters.len();
         let mut found = 0;
         if let Some(block) = &mut self.block {
@@ -301,6 +369,9 @@ impl ClickHouseSink {
                 continue;
             };
             if !self.block.as_ref().is_some_and(|block| block.takes(plan)) {
+                if self.block.as_ref().is_some_and(|block| block.rows() > 0) {
+                    return Err(mixed_columns(row.origin()));
+                }
                 self.block = Some(plan.block());
             }
             let Some(block) = &mut self.block else { continue };
@@ -313,7 +384,7 @@ impl ClickHouseSink {
             block.native(&mut native);
             Body { native, layout: Arc::clone(block.layout()) }
         });
-        Filled { piece, recovery, body, total, letters, found }
+        Ok(Filled { piece, recovery, body, total, letters, found })
     }
 
     /// The request is begun, the range is named, the body is yet to be sent: so the server's time-out for a body runs while we
@@ -340,8 +411,7 @@ impl ClickHouseSink {
         Ok(insert)
     }
 
-    /// Sends the body and waits for the answer; meanwhile the next partition's rows are encoded. Inner error: refused for its
-    /// data.
+    /// Sends the body and waits for the answer; meanwhile the next partition's rows are encoded. Inner error: the server's answer.
     async fn insert(
         &mut self,
         mut insert: Insert,
@@ -365,7 +435,7 @@ impl ClickHouseSink {
         self.spare.push(native);
         match sent {
             Ok(()) => Ok(Ok(())),
-            Err(error) if error.class == clickhouse::Class::Data => Ok(Err(error)),
+            Err(error) if error.is_answer => Ok(Err(error)),
             Err(error) => Err(load_error(&error)),
         }
     }
@@ -388,19 +458,8 @@ impl ClickHouseSink {
         Ok(lacks)
     }
 
-    /// Before parts of a piece are written, the table is asked: a materialized view that failed leaves rows behind.
-    async fn look_again(&self, piece: &Piece, recovery: Recovery) -> Result<(), LoadError> {
-        let present = self.present(piece.partition, piece.span).await?;
-        let known = match self.target.config.delivery {
-            ClickHouseDelivery::ExactlyOnce => recovery.refused(piece.span.end, present),
-            ClickHouseDelivery::Deduplicated => recovery.next_attempt(present),
-        };
-        self.target.remember(piece.partition, Some(known));
-        Ok(())
-    }
-
     /// Which of these offsets are in the table, where it can tell.
-    async fn present(&self, partition: Partition, span: Span) -> Result<BTreeSet<i64>, LoadError> {
+    pub(super) async fn present(&self, partition: Partition, span: Span) -> Result<BTreeSet<i64>, LoadError> {
         let is_told = self.target.config.delivery == ClickHouseDelivery::ExactlyOnce;
         let Some(table) = self.table.as_ref().filter(|_| is_told) else { return Ok(BTreeSet::new()) };
         let read = self.client.offsets_present(table, &self.target.topic, partition, span.start, span.end);
@@ -421,7 +480,13 @@ impl ClickHouseSink {
         ))
     }
 
-    fn commit(&self, source: &Source, partition: Partition, next: NextOffset, step: SinkStep) -> Result<(), LoadError> {
+    pub(super) fn commit(
+        &self,
+        source: &Source,
+        partition: Partition,
+        next: NextOffset,
+        step: SinkStep,
+    ) -> Result<(), LoadError> {
         let committed = source.commit_for_sink(partition, next, step);
         match step {
             // A commit whose answer was lost may have named the range all the same.
@@ -437,13 +502,15 @@ impl ClickHouseSink {
 }
 
 /// What became of a piece.
-enum Outcome {
+pub(super) enum Outcome {
     /// Written or dead, its position moved.
     Settled,
     /// To be tried again in parts: around the row at this place, which the server says is bad, else in halves.
     Cut(Piece, Option<usize>),
     /// To be tried again as it is.
     Again(Piece),
+    /// Its only row was refused with an answer that need not be about it: see [`Piece::held`].
+    Held(Piece),
 }
 
 impl Sink for ClickHouseSink {
@@ -508,14 +575,25 @@ impl Sink for ClickHouseSink {
     }
 }
 
-fn load_error(error: &ChError) -> LoadError {
+/// Rows of one insert that fill different columns: the rows before them would be lost.
+fn mixed_columns(origin: Origin) -> LoadError {
+    LoadError::Refused(format!(
+        "the row at partition {} offset {} fills other columns than the rows before it in the same insert, which is a defect of \
+         pressline: report it. Nothing was written",
+        origin.partition, origin.offset
+    ))
+}
+
+pub(super) fn load_error(error: &ChError) -> LoadError {
+    let message = error.to_string();
     let class = match error.class {
-        clickhouse::Class::Transient => Class::Transient,
+        clickhouse::Class::Schema => return LoadError::Misfit(message),
+        clickhouse::Class::Data | clickhouse::Class::Configuration => return LoadError::Refused(message),
+        class if error.is_answer => return LoadError::Answered { class, message },
+        clickhouse::Class::Transient | clickhouse::Class::Unknown => Class::Transient,
         clickhouse::Class::Authentication => Class::Authentication,
         clickhouse::Class::Resource => Class::Resource,
-        clickhouse::Class::Unknown => Class::Unknown,
-        clickhouse::Class::Schema => return LoadError::Misfit(error.to_string()),
-        clickhouse::Class::Data | clickhouse::Class::Configuration => return LoadError::Refused(error.to_string()),
+        clickhouse::Class::InDoubt => Class::Unknown,
     };
-    LoadError::Again { class, message: error.to_string() }
+    LoadError::Again { class, message }
 }

@@ -213,8 +213,9 @@ impl Table {
         findings.push(Finding::warning(
             self.place(),
             self.views.join(", "),
-            "materialized views read what is inserted; after an insert that failed midway, their tables have rows twice \
-             unless they have a deduplication window of their own",
+            "materialized views read what is inserted: one that fails lacks all rows of that insert, which is told in the log and \
+             the dead-letter topic; and after an insert that failed midway, their tables have rows twice unless they have a \
+             deduplication window of their own",
             "ALTER TABLE (the view's table) MODIFY SETTING non_replicated_deduplication_window = 1000",
         ));
     }

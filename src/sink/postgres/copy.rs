@@ -31,6 +31,34 @@ pub struct Transaction<'w> {
     dropped: u64,
     /// One is under way.
     copying: bool,
+    /// See [`Transaction::search`].
+    search: Search,
+    /// A COPY was too large for a time-out or a limit of the server's, and the most rows of one that was taken since.
+    too_large: Option<(PgError, usize)>,
+}
+
+/// How a batch that the server refuses is searched.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Search {
+    /// For rows that are refused alone, whatever the answer is: it has not passed for long enough.
+    pub is_due: bool,
+    /// Rows were written into the table as it is now: one that is refused with an answer nobody knows is bad for itself, also
+    /// where it came without others.
+    pub is_proven: bool,
+    /// The most rows of a COPY.
+    pub at_most: Option<usize>,
+}
+
+/// So many rows, refused one after another with none written, tell that it is not the rows.
+const PROBES: usize = 16;
+
+/// What a search has found so far.
+#[derive(Default)]
+struct Found {
+    /// Some row was written.
+    accepted: bool,
+    /// Rows that were refused with an answer that need not be about them.
+    doubtful: Vec<(usize, PgError)>,
 }
 
 impl Writer {
@@ -49,7 +77,15 @@ impl Writer {
         if self.started.is_none() {
             self.begin_statement().await?;
         }
-        Ok(Transaction { writer: self, finished: false, copies: 0, dropped: 0, copying: false })
+        Ok(Transaction {
+            writer: self,
+            finished: false,
+            copies: 0,
+            dropped: 0,
+            copying: false,
+            search: Search::default(),
+            too_large: None,
+        })
     }
 
     async fn begin_statement(&mut self) -> Result<(), PgError> {
@@ -104,12 +140,17 @@ impl Writer {
     }
 }
 
-/// Rows of a batch with one schema after another.
-fn runs(batch: &Batch) -> Vec<Range<usize>> {
+/// Keeps what was written since the savepoint.
+const RELEASE: &str = "RELEASE pressline; SAVEPOINT pressline";
+
+/// Rows of a batch with one schema after another, no more than `at_most` together.
+fn runs(batch: &Batch, at_most: Option<usize>) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
-    for chunk in batch.rows().chunk_by(|a, b| a.schema_id == b.schema_id) {
-        let start = runs.last().map_or(0, |run| run.end);
-        runs.push(start..start + chunk.len());
+    for same in batch.rows().chunk_by(|a, b| a.schema_id == b.schema_id) {
+        for chunk in same.chunks(at_most.unwrap_or(usize::MAX).max(1)) {
+            let start = runs.last().map_or(0, |run| run.end);
+            runs.push(start..start + chunk.len());
+        }
     }
     runs
 }
@@ -118,7 +159,7 @@ impl<'w> Transaction<'w> {
     /// Writes the batch's rows in their order, each by the plan of its schema. Rows that cannot be encoded, and those that
     /// the server refuses for their data, are returned; all others are written. To find the latter, the batch is halved
     /// under savepoints until they stand alone, at most 2 log2(n) + 2 statements for each of n rows' bad ones; `turn` is called
-    /// before each.
+    /// before each. Which answers are searched is told by [`crate::sink::error_policy`].
     ///
     /// Errors: the server's. [`Class::Schema`] where the table is not what the plans were compiled for (read it again and
     /// compile anew), or more than `most_refused` rows are refused. The transaction cannot go on after an error; after one
@@ -132,10 +173,13 @@ impl<'w> Transaction<'w> {
     ) -> Result<Refused, PgError> {
         let mut refused = Refused::new();
         let mut first = None;
-        for run in runs(batch) {
+        // A COPY that was started early may have more rows already.
+        let at_most = self.search.at_most.filter(|_| self.writer.started.is_none());
+        for run in runs(batch, at_most) {
+            let rows = run.len();
             match self.attempt(batch, run, &plan_of, &mut refused).await {
                 Ok(()) => {}
-                Err(error) if error.class == Class::Data && !error.connection_lost => {
+                Err(error) if self.is_searched(&error, rows) => {
                     first = Some(error);
                     break;
                 }
@@ -149,14 +193,37 @@ impl<'w> Transaction<'w> {
             self.lock_and_check_tables(batch, &plan_of).await?;
             self.writer.connection.control("SAVEPOINT pressline").await?;
             tracing::debug!(rows = batch.rows().len(), %error, "searching a batch for bad rows");
-            for run in runs(batch) {
-                self.halve(batch, run, &plan_of, most_refused, &mut refused, turn).await?;
+            let mut found = Found::default();
+            for run in runs(batch, at_most) {
+                self.halve(batch, run, &plan_of, most_refused, &mut refused, &mut found, turn).await?;
             }
+            self.try_doubtful_again(batch, &plan_of, &mut refused, found).await?;
             tracing::debug!(refused = refused.len(), "searched");
         }
         self.within_limit(&refused, most_refused, None)?;
         fail_point::hit("pg_after_copy");
         Ok(refused)
+    }
+
+    /// How the next [`Self::copy`] searches.
+    pub fn search(&mut self, search: Search) {
+        self.search = search;
+    }
+
+    /// The most rows that the server took in one COPY after another one was too large for a time-out or a limit of its; `None`:
+    /// none was.
+    pub fn took(&self) -> Option<(&PgError, usize)> {
+        self.too_large.as_ref().map(|(error, rows)| (error, *rows)).filter(|(_, rows)| *rows > 0)
+    }
+
+    /// Whether rows that the server refuses so are looked for: it is the answer to a COPY of this many rows.
+    fn is_searched(&mut self, error: &PgError, rows: usize) -> bool {
+        let Some(policy) = error.policy() else { return false };
+        let is_too_large = policy.too_large && rows > 1;
+        if is_too_large {
+            self.too_large.get_or_insert_with(|| (error.clone(), 0));
+        }
+        is_too_large || policy.class.is_searched_at_once() || self.search.is_due
     }
 
     /// COPY statements that were run so far.
@@ -195,7 +262,7 @@ impl<'w> Transaction<'w> {
         plan_of: &impl Fn(u32) -> Option<&'p Plan>,
     ) -> Result<(), PgError> {
         let mut seen: Option<Option<Table>> = None;
-        for run in runs(batch) {
+        for run in runs(batch, None) {
             let Some(plan) = batch.rows().get(run.start).and_then(|row| plan_of(row.schema_id)) else { continue };
             if seen.is_none() {
                 // By a COPY of nothing: LOCK TABLE asks for a grant on the whole table, where one on columns is enough.
@@ -216,6 +283,7 @@ impl<'w> Transaction<'w> {
         Ok(())
     }
 
+    #[allow(clippy::too_many_arguments)]
     async fn halve<'p>(
         &mut self,
         batch: &Batch,
@@ -223,23 +291,72 @@ impl<'w> Transaction<'w> {
         plan_of: &impl Fn(u32) -> Option<&'p Plan>,
         most_refused: usize,
         refused: &mut Refused,
+        found: &mut Found,
         turn: &mut dyn FnMut(),
     ) -> Result<(), PgError> {
         let mut open = vec![run];
         while let Some(range) = open.pop() {
             turn();
+            let before = refused.len();
             let after = match self.attempt(batch, range.clone(), plan_of, refused).await {
-                Ok(()) => "RELEASE pressline; SAVEPOINT pressline",
-                Err(error) if error.class == Class::Data && !error.connection_lost => {
+                Ok(()) => {
+                    found.accepted |= refused.len() - before < range.len();
+                    if let Some((_, most)) = &mut self.too_large {
+                        *most = (*most).max(range.len());
+                    }
+                    RELEASE
+                }
+                Err(error) if self.is_searched(&error, range.len()) => {
                     if range.len() == 1 {
                         refused.insert(range.start, error.refusal());
                         self.within_limit(refused, most_refused, Some(&error))?;
+                        if error.class != Class::Data {
+                            found.doubtful.push((range.start, error));
+                            self.tells_apart(found, PROBES)?;
+                        }
                     } else {
                         // The left half is popped first: rows keep their order.
                         let middle = range.start + range.len() / 2;
                         open.push(middle..range.end);
                         open.push(range.start..middle);
                     }
+                    "ROLLBACK TO pressline"
+                }
+                Err(error) => return Err(error),
+            };
+            self.writer.connection.control(after).await?;
+        }
+        Ok(())
+    }
+
+    /// An answer that need not be about the row is believed to be so only where other rows are written: errors with that answer
+    /// where none is and more than `most` are refused.
+    fn tells_apart(&self, found: &Found, most: usize) -> Result<(), PgError> {
+        let Some((_, error)) = found.doubtful.last().filter(|_| !found.accepted) else { return Ok(()) };
+        let alone_is_enough = self.search.is_proven && found.doubtful.iter().all(|(_, e)| e.class == Class::Unknown);
+        let most = if alone_is_enough { PROBES } else { most };
+        if found.doubtful.len() <= most {
+            return Ok(());
+        }
+        let what = format!("{}, and so it does for each of {} rows alone", error.what, found.doubtful.len());
+        Err(PgError { what, ..error.clone() })
+    }
+
+    /// The cause may have passed while the others were written.
+    async fn try_doubtful_again<'p>(
+        &mut self,
+        batch: &Batch,
+        plan_of: &impl Fn(u32) -> Option<&'p Plan>,
+        refused: &mut Refused,
+        found: Found,
+    ) -> Result<(), PgError> {
+        self.tells_apart(&found, 0)?;
+        for (index, _) in found.doubtful {
+            refused.remove(&index);
+            let after = match self.attempt(batch, index..index + 1, plan_of, refused).await {
+                Ok(()) => RELEASE,
+                Err(error) if error.policy().is_some() => {
+                    refused.insert(index, error.refusal());
                     "ROLLBACK TO pressline"
                 }
                 Err(error) => return Err(error),

@@ -9,35 +9,9 @@ use std::fmt;
 use tokio_postgres::error::{DbError, Severity};
 
 use super::pooler;
+pub use crate::sink::error_policy::Class;
+use crate::sink::error_policy::{Policy, of_sqlstate};
 use crate::sink::{Refusal, Why};
-
-/// What the load does about an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// Time cures it: back off and try again, for ever.
-    Transient,
-    /// Somebody has to change a password, a certificate or a right: pause, alarm, ask again.
-    Authentication,
-    /// The rows of the batch: find the bad ones.
-    Data,
-    /// Table and schema do not fit, or the configuration is wrong: stop.
-    Schema,
-    /// The server is full or broken: back off and alarm.
-    Resource,
-}
-
-impl Class {
-    /// Stable name for a metric's label.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Transient => "transient",
-            Self::Authentication => "authentication",
-            Self::Data => "data",
-            Self::Schema => "schema",
-            Self::Resource => "resource",
-        }
-    }
-}
 
 /// An error of the database or of the way to it. Holds no secret and no value of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +30,8 @@ pub struct PgError {
     pub constraint: Option<Box<str>>,
     /// The connection is of no use any more; what was under way may or may not have happened.
     pub connection_lost: bool,
+    /// What to do; may be empty.
+    pub cure: &'static str,
 }
 
 impl fmt::Display for PgError {
@@ -81,6 +57,7 @@ impl PgError {
             column: None,
             constraint: None,
             connection_lost: false,
+            cure: "",
         }
     }
 
@@ -105,15 +82,18 @@ impl PgError {
     pub(super) fn of_server(place: &str, refused: &DbError) -> Self {
         let code = refused.code().code();
         let dying = matches!(refused.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+        let policy = of_sqlstate(code);
         // It ends the connection, mostly with ERROR instead of FATAL.
         let pooler = if code == "08P01" { pooler::meaning(refused.message()) } else { None };
-        let (class, words) = match pooler {
-            Some(meant) => meant,
+        let (class, words) = match (pooler, policy.class) {
+            (Some(meant), _) => meant,
             // Not the 08P01 of a COPY: it is the connection's end.
-            None if dying && code.starts_with("08") => {
+            (None, _) if dying && code.starts_with("08") => {
                 (Class::Transient, "the server, or a pooler in front of it, ended the connection; see its log")
             }
-            None => (class_of(code), sentence(code)),
+            // The connection's end is no row's matter.
+            (None, Class::Data | Class::Unknown) if dying => (Class::Transient, policy.says),
+            (None, class) => (class, policy.says),
         };
         let mut what = words.to_string();
         let named = [("table", refused.table()), ("column", refused.column()), ("constraint", refused.constraint())];
@@ -127,6 +107,7 @@ impl PgError {
             column: refused.column().map(Into::into),
             constraint: refused.constraint().map(Into::into),
             connection_lost: dying || pooler.is_some(),
+            cure: if pooler.is_some() || dying { "" } else { policy.cure },
             ..Self::new(class, place, what)
         }
     }
@@ -134,6 +115,16 @@ impl PgError {
     /// Whether it has this SQLSTATE.
     pub fn is(&self, code: &str) -> bool {
         self.sqlstate.as_deref() == Some(code)
+    }
+
+    /// What is done about it; `None`: it is no answer of the server's to what it was asked, but the connection's end.
+    pub fn policy(&self) -> Option<Policy> {
+        self.sqlstate.as_deref().filter(|_| !self.connection_lost).map(of_sqlstate)
+    }
+
+    /// With what to do.
+    pub fn told(&self) -> String {
+        if self.cure.is_empty() { self.to_string() } else { format!("{self}; {}", self.cure) }
     }
 
     /// The refusal of the one row that the server complained about.
@@ -159,98 +150,4 @@ pub(super) fn source<'e, E: std::error::Error + 'static>(
         cause = inner.source();
     }
     None
-}
-
-/// Class of a SQLSTATE.
-pub(super) fn class_of(code: &str) -> Class {
-    match code {
-        // A sequence at its end has class 22, but it is the table's matter.
-        "2200H" => Class::Schema,
-        // Rights stand among the syntax errors.
-        "42501" => Class::Authentication,
-        // Row or index entry too big, JSON too deep: the value's size.
-        "54000" | "54001" => Class::Data,
-        // A trigger of the table's owner refuses the row.
-        "P0001" => Class::Data,
-        // Within a COPY: bytes that the column's type cannot read. The end of a connection has it too, but as FATAL.
-        "08P01" => Class::Data,
-        _ => match code.get(..2).unwrap_or_default() {
-            "22" | "23" | "44" => Class::Data,
-            "28" => Class::Authentication,
-            "53" | "54" | "58" | "XX" => Class::Resource,
-            "0A" | "2B" | "3D" | "3F" | "42" | "P0" => Class::Schema,
-            _ => Class::Transient,
-        },
-    }
-}
-
-fn sentence(code: &str) -> &'static str {
-    match code {
-        "22003" => "a number is out of the column's range",
-        "22001" => "a text is longer than the column",
-        "22P02" | "22P03" | "08P01" => "a value does not fit the column's type",
-        "22008" => "a date or time is out of range",
-        "2200H" => "a sequence has given out all its numbers",
-        "22012" => "division by zero",
-        "23502" => "null in a column that does not take null",
-        "23503" => "a foreign key has no match",
-        "23505" => "a key is in the table already",
-        "23514" => "a CHECK constraint fails, or no partition takes the row",
-        "23P01" => "an exclusion constraint fails",
-        "25006" => "the server is read-only (a standby?)",
-        "25P03" => "the transaction was idle for too long, the server ended it",
-        "28P01" => "the server refuses the password",
-        "28000" => "the server refuses the user (see its pg_hba.conf: host, user, database, TLS)",
-        "3D000" => "the database does not exist",
-        "3F000" => "the schema does not exist",
-        "40001" => "the transaction collided with another one",
-        "40P01" => "deadlock",
-        "42501" => "the user lacks a right (see GRANT)",
-        "42P01" => "the table does not exist",
-        "42703" => "a column does not exist",
-        "42804" => "a column has another type than expected",
-        "53100" => "the server's disk is full",
-        "53200" => "the server is out of memory",
-        "53300" => "the server has no connection left",
-        "54000" => "a row or an index entry is too big",
-        "54001" => "a value is nested too deep",
-        "55P03" => "a lock was not granted in time",
-        "57014" => "the statement took too long or was cancelled",
-        "57P01" | "57P02" => "the server shuts down, or an administrator ended the connection",
-        "57P03" => "the server is starting or recovering",
-        "P0001" => "a trigger refuses the row",
-        _ => match class_of(code) {
-            Class::Transient => "the server cannot do it now",
-            Class::Authentication => "the server refuses the user",
-            Class::Data => "the server refuses a row",
-            Class::Schema => "the table does not fit",
-            Class::Resource => "the server is out of resources or broken",
-        },
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn classes_follow_the_sqlstate() {
-        for (code, class) in [
-            ("23514", Class::Data),
-            ("22003", Class::Data),
-            ("2200H", Class::Schema),
-            ("P0001", Class::Data),
-            ("42501", Class::Authentication),
-            ("42703", Class::Schema),
-            ("28P01", Class::Authentication),
-            ("53100", Class::Resource),
-            ("40P01", Class::Transient),
-            ("57P01", Class::Transient),
-            ("08006", Class::Transient),
-            ("XX001", Class::Resource),
-        ] {
-            assert_eq!(class_of(code), class, "{code}");
-        }
-    }
 }

@@ -29,7 +29,7 @@ mod tls;
 
 pub use catalogue::{Beside, Column, ColumnType, Filled, Kind, Table};
 pub use connection::{Connection, place};
-pub use copy::{Refused, Transaction, Writer};
+pub use copy::{Refused, Search, Transaction, Writer};
 pub use ddl::{create_table, create_table_sql};
 pub use defaults::Defaults;
 pub use error::{Class, PgError};

@@ -15,6 +15,7 @@ use crate::kafka::coordinator::{NextOffset, Partition, Pending};
 use crate::kafka::replay_range::Tally;
 use crate::runtime::supervise::WorkerError;
 use crate::sink::dead_letters::WINDOW;
+use crate::sink::error_policy::Fitting;
 use crate::sink::postgres;
 use crate::sink::postgres::{
     Advance, ClaimError, CommitError, Connection, Offsets, PgError, Plan, Table, TableName, Writer,
@@ -122,6 +123,10 @@ struct PostgresSink {
     table: Option<Arc<Table>>,
     shapes: BTreeMap<u32, Shape>,
     plans: BTreeMap<u32, Plan>,
+    /// How many rows the server takes at once.
+    fitting: Fitting,
+    /// Rows were written into the table as it is now.
+    is_proven: bool,
     /// Of the last batch that was committed.
     outcomes: BTreeMap<Partition, Tally>,
     dropped: DroppedRows,
@@ -160,8 +165,19 @@ impl PostgresSink {
             .map_err(|what| WorkerError::Refused(format!("{SECTION}.table: {what}")))?;
         let runtime = target.runtime.clone();
         let (shapes, plans, outcomes) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let dropped = DroppedRows::default();
-        let mut sink = Self { target, table_name, writer: None, table: None, shapes, plans, outcomes, dropped };
+        let (fitting, is_proven, dropped) = (Fitting::default(), false, DroppedRows::default());
+        let mut sink = Self {
+            target,
+            table_name,
+            writer: None,
+            table: None,
+            shapes,
+            plans,
+            fitting,
+            is_proven,
+            outcomes,
+            dropped,
+        };
         runtime.block_on(sink.reconnect()).map_err(|error| worker_error(load_error(&error)))?;
         Ok(sink)
     }
@@ -182,6 +198,7 @@ impl PostgresSink {
         if read != self.table {
             self.table = read;
             self.plans.clear();
+            self.is_proven = false;
         }
         Ok(())
     }
@@ -270,9 +287,19 @@ impl PostgresSink {
         let mut transaction = writer.begin().await.map_err(|error| load_error(&error))?;
         #[cfg(feature = "mutants")]
         let advances = transaction.positions_first(&offsets, advances).await.map_err(|error| load_error(&error))?;
+        transaction.search(postgres::Search {
+            is_due: desk.is_search_due,
+            is_proven: self.is_proven,
+            at_most: self.fitting.rows(),
+        });
         let copied = transaction.copy(batch, |id| plans.get(&id), most, &mut || desk.turn()).await;
         let refused = copied.map_err(|error| load_error(&error))?;
         let dropped = transaction.dropped();
+        if let Some((error, rows)) = transaction.took() {
+            self.fitting.took(rows);
+            let pipeline = &self.target.pipeline;
+            tracing::warn!(%pipeline, sink = "postgres", rows, "batches are written in parts of this many rows: {}", error.told());
+        }
         let rows = batch.rows();
         let mut letters: Vec<(Origin, Refusal)> = batch.refused().to_vec();
         letters.extend(refused.into_iter().filter_map(|(index, refusal)| Some((rows.get(index)?.origin(), refusal))));
@@ -284,8 +311,10 @@ impl PostgresSink {
         }
         transaction.commit(&offsets, &advances).await.map_err(|error| commit_error(&error))?;
         self.outcomes = outcomes;
+        self.fitting.written();
         self.dropped.tell(dropped, &self.target.pipeline, &self.target.config.table);
         let written = (rows.len() + batch.refused().len() - letters.len()) as u64;
+        self.is_proven |= written > 0;
         let bytes = crate::kafka::consumer::Intake::bytes(batch) as u64;
         Ok(Written { rows: written.saturating_sub(dropped), bytes, dropped, ..Written::default() })
     }
@@ -341,7 +370,9 @@ impl Sink for PostgresSink {
         let config = &self.target.config;
         let reading = config.batch.max_wait_ms.unwrap_or(DEFAULT_WAIT_MS);
         // The mutant commits before the first row.
-        reading <= config.statement_timeout_ms / 4 && !crate::testing::mutant::is("positions_before_rows")
+        reading <= config.statement_timeout_ms / 4
+            && self.fitting.rows().is_none()
+            && !crate::testing::mutant::is("positions_before_rows")
     }
 
     fn start(&mut self, batch: &Batch) {
@@ -380,7 +411,8 @@ impl Sink for PostgresSink {
             Err(error) => {
                 if matches!(
                     error,
-                    LoadError::Again { class: Class::Transient | Class::Unknown | Class::Authentication, .. }
+                    LoadError::Answered { .. }
+                        | LoadError::Again { class: Class::Transient | Class::Unknown | Class::Authentication, .. }
                 ) {
                     self.writer = None;
                 }
@@ -429,14 +461,17 @@ fn no_connection() -> LoadError {
 }
 
 fn load_error(error: &PgError) -> LoadError {
+    let message = error.told();
     let class = match error.class {
-        postgres::Class::Transient => Class::Transient,
+        postgres::Class::Data | postgres::Class::Configuration => return LoadError::Refused(message),
+        postgres::Class::Schema => return LoadError::Misfit(message),
+        class if error.policy().is_some() => return LoadError::Answered { class, message },
         postgres::Class::Authentication => Class::Authentication,
         postgres::Class::Resource => Class::Resource,
-        postgres::Class::Data => return LoadError::Refused(error.to_string()),
-        postgres::Class::Schema => return LoadError::Misfit(error.to_string()),
+        postgres::Class::InDoubt => Class::Unknown,
+        postgres::Class::Transient | postgres::Class::Unknown => Class::Transient,
     };
-    LoadError::Again { class, message: error.to_string() }
+    LoadError::Again { class, message }
 }
 
 fn commit_error(error: &CommitError) -> LoadError {
