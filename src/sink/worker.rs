@@ -265,7 +265,6 @@ impl Worker {
                 self.pause = first_pause(&self.shared.consumer);
                 self.failed = 0;
                 self.tries.none();
-                self.shared.status.worker_wrote(self.slot);
                 for row in self.batch.rows() {
                     if let Some(ms) = row.timestamp_ms {
                         self.last_timestamp_ms.insert(row.partition, ms);
