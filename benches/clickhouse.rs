@@ -12,7 +12,7 @@ use divan::counter::ItemsCount;
 use pressline::avro::Shape;
 use pressline::config::sink::ColumnsConfig;
 use pressline::sink::Columns;
-use pressline::sink::clickhouse::{DefaultKind, Plan, Table, TableColumn, Type};
+use pressline::sink::clickhouse::{Days, DefaultKind, Plan, Table, TableColumn, Type};
 
 const SCHEMA: &str = include_str!("../schemas/button_presses.avsc");
 /// Rows a block.
@@ -59,6 +59,7 @@ fn table() -> Table {
         sorting_key: String::new(),
         ttl: String::new(),
         views: Vec::new(),
+        days: Days::WIDE,
     }
 }
 

@@ -6,7 +6,7 @@ CREATE TABLE button_presses
 (
     session_id       UUID,
     timestamp        DateTime64(6, 'UTC') CODEC(Delta, ZSTD),
-    cohort           Nullable(Int16),
+    cohort           Nullable(Int32),
     action           LowCardinality(String),
     country_name     LowCardinality(String),
     country_code     LowCardinality(String),

@@ -6,7 +6,7 @@ CREATE TYPE button_action AS ENUM ('EnterPage', 'PressButton', 'ExitPage');
 CREATE TABLE button_presses (
     session_id       uuid         NOT NULL,
     "timestamp"      timestamptz  NOT NULL,
-    cohort           smallint,
+    cohort           integer,
     action           button_action NOT NULL,
     country_name     text         NOT NULL,
     country_code     char(2)      NOT NULL,

@@ -65,7 +65,7 @@ pub struct ColumnsConfig {
     pub ignore: Vec<String>,
     /// Fields whose conversion may lose something (fractions of a second, the zone's absence): named one by one.
     pub lossy: Vec<String>,
-    /// Fields whose null becomes the column's DEFAULT.
+    /// Fields whose null leaves a column that takes no null to its DEFAULT; unless named, such a row is a dead letter.
     pub null_as_default: Vec<String>,
 }
 

@@ -218,9 +218,13 @@ fn clickhouse_keys(config: &ClickHouseConfig, complain: &mut Complain<'_>) {
             complain(key, "empty, or with a NUL character", "set it");
         }
     }
-    if !config.columns.null_as_default.is_empty() {
-        let what = "not known to the ClickHouse sink";
-        complain("sink.clickhouse.columns.null_as_default", what, "let the column be Nullable, or remove it");
+    // A table of such a name may well be there; but nobody has one made.
+    if let Some((database, table)) = config.table.split_once('.').filter(|_| config.auto_create) {
+        complain(
+            "sink.clickhouse.table",
+            "a dot in the name of a table that is to be made",
+            &format!("set sink.clickhouse.database = \"{database}\" and table = \"{table}\""),
+        );
     }
     files_are_there(&[("sink.clickhouse.ca", &config.ca)], complain);
     let password = config.password_file.as_ref();

@@ -11,6 +11,7 @@ Run it through `make bench`, which starts the services.
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -18,12 +19,12 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psycopg
 
-from bench import BOOTSTRAP, PARTITIONS, ROOT, Daemon, create, generate, machine, peer, relaying, usage_of
+from bench import BOOTSTRAP, PARTITIONS, REGISTRY, ROOT, Daemon, create, generate, machine, peer, relaying, usage_of
 
 sys.path.append(str(ROOT / "tests" / "python"))
 
@@ -33,6 +34,9 @@ from group import Group  # noqa: E402
 POSTGRES_COLUMNS = """session_id uuid NOT NULL, "timestamp" timestamptz NOT NULL, cohort smallint, action text NOT NULL,
     country_name text NOT NULL, country_code char(2) NOT NULL, subdivision_name text NOT NULL, subdivision_code varchar(8) NOT NULL,
     city_name text NOT NULL, latitude double precision, longitude double precision, accuracy_km integer, time_zone text"""
+# Versions of the presses' schema in one topic, each with one of so many more fields, which are null.
+VERSIONS = 200
+EXTRAS = [f"extra_{number}" for number in range(8)]
 # The pace is that of these first rows: the last batch waits for rows that do not come (`batch.max_wait_ms`).
 PACED = 0.8
 # What pressline inserts at once by default, of a partition.
@@ -48,6 +52,7 @@ def main() -> int:
         print("PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_POSTGRES are not set: run `make bench`", file=sys.stderr)
         return 2
     topic = presses(options.rows)
+    mixed = in_versions(topic, options.rows)
     results: dict[str, list[dict]] = {}
 
     def note(name: str, result: dict) -> None:
@@ -62,6 +67,9 @@ def main() -> int:
                 note(f"pressline to {database.title}", sink([database], topic, options.rows, number))
                 for title, result in database.floors(options.rows):
                     note(title, result)
+                # As the topic holds them while writers are upgraded one by one.
+                title = f"pressline to {database.title}, {VERSIONS} versions of the schema at random"
+                note(title, sink([database], mixed, options.rows, options.rounds + 1 + number, EXTRAS))
         note("pressline to both in one process", sink(databases, topic, options.rows, options.rounds))
     print(table(results, options))
     return 0
@@ -77,10 +85,42 @@ def presses(rows: int) -> str:
     return output
 
 
-def sink(databases: list, topic: str, rows: int, number: int) -> dict:
-    """Loads the topic into new tables; figures of the loader and of the servers."""
+def in_versions(topic: str, rows: int) -> str:
+    """The topic's records in another one, each in one of the schema's versions, at random."""
+    from confluent_kafka import Consumer, Producer, TopicPartition
+
+    schema = json.loads((ROOT / "schemas/button_presses.avsc").read_text())
+    ids = []
+    for number in range(VERSIONS):
+        extra = {"name": EXTRAS[number % len(EXTRAS)], "type": ["null", "string"], "default": None}
+        version = {**schema, "doc": f"version {number}", "fields": [*schema["fields"], extra]}
+        request = urllib.request.Request(f"{REGISTRY}/subjects/{topic}-{number}/versions",
+                                         json.dumps({"schema": json.dumps(version)}).encode(),
+                                         {"Content-Type": "application/vnd.schemaregistry.v1+json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            ids.append(json.load(answer)["id"].to_bytes(4, "big"))
+    mixed = f"{topic}_mixed"
+    create(mixed)
+    consumer = Consumer({"bootstrap.servers": BOOTSTRAP, "group.id": mixed, "enable.auto.commit": False})
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
+    producer = Producer({"bootstrap.servers": BOOTSTRAP, "queue.buffering.max.messages": 1_000_000, "linger.ms": 50})
+    chance, copied = random.Random(1), 0
+    while copied < rows:
+        for record in consumer.consume(10_000, 1):
+            value = record.value()
+            # The field that the version has more is null: the first branch of its union.
+            producer.produce(mixed, b"\0" + chance.choice(ids) + value[5:] + b"\0", partition=record.partition())
+            copied += 1
+        producer.flush()
+    consumer.close()
+    return mixed
+
+
+def sink(databases: list, topic: str, rows: int, number: int, extras: Sequence[str] = ()) -> dict:
+    """Loads the topic into new tables, with more columns for text; figures of the loader and of the servers."""
     for database in databases:
         database.make_measured()
+        database.add(extras)
     before = [database.server_cpu() for database in databases]
     daemon = Daemon(f"{topic}_{databases[0].name}_{number}",
                     f'[sink]\ntopic = "{topic}"\n' + "".join(database.settings() for database in databases))
@@ -89,7 +129,7 @@ def sink(databases: list, topic: str, rows: int, number: int) -> dict:
     # Neither the sink nor its database is asked how far it is: a page of metrics costs the one, a query the other a millisecond
     # or two, and nobody asks fifty times a second. Behind the last presses the relay's transactions have left their markers.
     groups = [Group(BOOTSTRAP, f"pressline.{daemon.name}.{database.name}", topic, PARTITIONS) for database in databases]
-    ends = [group.end() - PARTITIONS for group in groups]
+    ends = [group.end() - (0 if extras else PARTITIONS) for group in groups]
     paced = daemon.wait(lambda: min(loaded := [group.reached() for group in groups]) >= PACED * rows and sum(loaded), "pace")
     seconds = (time.monotonic() - first) * rows * len(databases) / paced
     daemon.wait(lambda: all(group.reached() >= end for group, end in zip(groups, ends)), "end of the load", pause=0.1)
@@ -149,6 +189,10 @@ class Postgres:
     def make_measured(self) -> None:
         self.make()
 
+    def add(self, columns: Sequence[str]) -> None:
+        for column in columns:
+            self.connection.execute(f"ALTER TABLE bench_presses ADD COLUMN {column} text")
+
     def settings(self, address: str = "") -> str:
         """The sink's table; `address`: by which it is reached, if not its own."""
         host, port = (address or self.address).rsplit(":", 1)
@@ -195,6 +239,10 @@ class ClickHouse:
     def make_measured(self) -> None:
         self.make()
         self.ask("SYSTEM STOP MERGES bench_presses")
+
+    def add(self, columns: Sequence[str]) -> None:
+        for column in columns:
+            self.ask(f"ALTER TABLE bench_presses ADD COLUMN {column} Nullable(String)")
 
     def settings(self, address: str = "") -> str:
         """The sink's table; `address`: by which it is reached, if not its own."""

@@ -62,7 +62,7 @@ fn auto_create_makes_the_table_of_documented_types_and_fills_it() {
             ("latitude", "Nullable(Float64)"),
             ("longitude", "Nullable(Float64)"),
             ("accuracy_km", "Nullable(Int32)"),
-            ("time_zone", "Nullable(String)"),
+            ("time_zone", "LowCardinality(Nullable(String))"),
             ("_topic", "LowCardinality(String)"),
             ("_partition", "Int32"),
             ("_offset", "Int64"),

@@ -22,6 +22,8 @@ struct Shared {
     server: String,
     mode: AtomicU8,
     tokens: Mutex<Vec<String>>,
+    /// The password that is asked for, in place of the server's own.
+    password: Mutex<Option<String>>,
 }
 
 impl Link {
@@ -30,7 +32,12 @@ impl Link {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = url.trim_start_matches("http://").to_string();
-        let shared = Arc::new(Shared { server, mode: AtomicU8::new(PASS), tokens: Mutex::default() });
+        let shared = Arc::new(Shared {
+            server,
+            mode: AtomicU8::new(PASS),
+            tokens: Mutex::default(),
+            password: Mutex::default(),
+        });
         let forward = Arc::clone(&shared);
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -57,6 +64,11 @@ impl Link {
         self.shared.mode.store(PASS, Ordering::SeqCst);
     }
 
+    /// Asks for this password from now on, also on connections that are open.
+    pub fn set_password(&self, password: &str) {
+        *self.shared.password.lock().unwrap() = Some(password.into());
+    }
+
     /// Whether an ordered cut has happened.
     pub fn has_cut(&self) -> bool {
         self.shared.mode.load(Ordering::SeqCst) == PASS
@@ -78,11 +90,23 @@ impl Shared {
         let is_insert = Arc::new(Mutex::new(false));
         let up = (client.try_clone().unwrap(), server.try_clone().unwrap());
         let (shared, flag) = (Arc::clone(&self), Arc::clone(&is_insert));
+        let mut refuse = client.try_clone().unwrap();
         std::thread::spawn(move || {
             copy(up.0, up.1, |bytes| {
                 // A head comes in one piece from a client that writes it whole.
-                let head = String::from_utf8_lossy(bytes);
+                let head = String::from_utf8_lossy(bytes).into_owned();
                 if head.starts_with("POST ") {
+                    if let Some(wanted) = shared.password.lock().unwrap().as_deref() {
+                        let Some(with_own) = with_own_password(&head, wanted) else {
+                            let text = "Code: 516. DB::Exception: Authentication failed";
+                            let answer =
+                                format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+                            let _ = refuse.write_all(answer.as_bytes());
+                            return false;
+                        };
+                        let body = bytes.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+                        *bytes = [with_own.as_bytes(), &bytes[body..]].concat();
+                    }
                     let line = head.lines().next().unwrap_or_default();
                     let token = line.split("insert_deduplication_token=").nth(1);
                     let token = token.map(|rest| rest.split(['&', ' ']).next().unwrap_or_default().to_string());
@@ -107,11 +131,25 @@ impl Shared {
     }
 }
 
+/// The request's head with the server's own password, if it has the wanted one.
+fn with_own_password(head: &str, wanted: &str) -> Option<String> {
+    let (head, _) = head.split_once("\r\n\r\n")?;
+    let lines = head.split("\r\n").map(|line| match line.to_ascii_lowercase().strip_prefix("x-clickhouse-key: ") {
+        Some(_) if line.ends_with(&format!(": {wanted}")) => {
+            Some(format!("X-ClickHouse-Key: {}", crate::support::service("PRESSLINE_TEST_CLICKHOUSE_PASSWORD")))
+        }
+        Some(_) => None,
+        None => Some(line.to_string()),
+    });
+    Some(lines.collect::<Option<Vec<_>>>()?.join("\r\n"))
+}
+
 /// Copies until one side ends, or `goes_on` says no; then both ends are closed.
-fn copy(mut from: TcpStream, mut to: TcpStream, mut goes_on: impl FnMut(&[u8]) -> bool) {
+fn copy(mut from: TcpStream, mut to: TcpStream, mut goes_on: impl FnMut(&mut Vec<u8>) -> bool) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
-        if !goes_on(&buffer[..length]) || to.write_all(&buffer[..length]).is_err() {
+        let mut bytes = buffer[..length].to_vec();
+        if !goes_on(&mut bytes) || to.write_all(&bytes).is_err() {
             break;
         }
     }

@@ -22,6 +22,7 @@ mod auto_create;
 mod bad_rows;
 mod begun;
 mod deduplicated;
+mod defaults;
 mod error_policy;
 mod inserts;
 mod matrix;

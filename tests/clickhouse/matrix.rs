@@ -16,6 +16,9 @@ const UUID: &str = r#"{"type": "string", "logicalType": "uuid"}"#;
 /// 1900-01-01 and 2200-01-01 in microseconds.
 const YEAR_1900: i64 = -2_208_988_800_000_000;
 const YEAR_2200: i64 = 7_258_118_400_000_000;
+/// The first microsecond that the server's dates hold, and the first after them.
+const YEAR_0: i64 = -62_167_219_200_000_000;
+const YEAR_10000: i64 = 253_402_300_800_000_000;
 
 /// What became of a value.
 enum Then {
@@ -48,7 +51,8 @@ impl<'a> Pair<'a> {
     /// Writes all values that land in one block, and looks at each.
     fn check(&self, world: &World, values: Vec<(Value, Then)>) {
         let schema = record_of(self.field);
-        let table = world.table(&format!("(v {}) ENGINE = MergeTree ORDER BY tuple()", self.column));
+        let types = "SETTINGS allow_suspicious_low_cardinality_types = 1, enable_time_time64_type = 1";
+        let table = world.table(&format!("(v {}) ENGINE = MergeTree ORDER BY tuple() {types}", self.column));
         let shape = Shape::parse(&schema).unwrap();
         let lossy: &[&str] = if self.lossy { &["v"] } else { &[] };
         let about = format!("{} into {}", self.field, self.column);
@@ -130,6 +134,10 @@ fn whole_numbers() {
     );
     pair("Bool", "\"boolean\"")
         .check(&world, vec![(Value::Boolean(true), Shown("true")), (Value::Boolean(false), Shown("false"))]);
+    for column in ["UInt8", "Int8", "Nullable(UInt8)", "LowCardinality(UInt8)"] {
+        let values = vec![(Value::Boolean(true), Shown("1")), (Value::Boolean(false), Shown("0"))];
+        pair(column, "\"boolean\"").check(&world, values);
+    }
 }
 
 #[test]
@@ -228,8 +236,12 @@ fn instants() {
         (micros(YEAR_2200 + 1), Shown("2200-01-01 00:00:00.000001")),
         (micros(10_413_791_999_999_999), Shown("2299-12-31 23:59:59.999999")),
         (micros(-1), Shown("1969-12-31 23:59:59.999999")),
-        (micros(YEAR_1900 - 1), Refused(Why::OutOfRange)),
-        (micros(10_413_792_000_000_000), Refused(Why::OutOfRange)),
+        (micros(YEAR_1900 - 1), Shown("1899-12-31 23:59:59.999999")),
+        (micros(10_413_792_000_000_000), Shown("2300-01-01 00:00:00.000000")),
+        (micros(YEAR_0), Shown("0000-01-01 00:00:00.000000")),
+        (micros(YEAR_10000 - 1), Shown("9999-12-31 23:59:59.999999")),
+        (micros(YEAR_0 - 1), Refused(Why::OutOfRange)),
+        (micros(YEAR_10000), Refused(Why::OutOfRange)),
         (micros(i64::MAX), Refused(Why::OutOfRange)),
         (micros(i64::MIN), Refused(Why::OutOfRange)),
     ];
@@ -237,7 +249,9 @@ fn instants() {
     let nanos = vec![
         (micros(YEAR_1900), Shown("1900-01-01 00:00:00.000000000")),
         (micros(9_214_646_399_000_000), Shown("2261-12-31 23:59:59.000000000")),
-        (micros(YEAR_1900 - 1), Refused(Why::OutOfRange)),
+        (micros(-3_786_825_600_000_000), Shown("1850-01-01 00:00:00.000000000")),
+        (micros(-9_223_372_036_854_775), Shown("1677-09-21 00:12:43.145225000")),
+        (micros(-9_223_372_036_854_776), Refused(Why::OutOfRange)),
         (micros(9_300_000_000_000_000), Refused(Why::OutOfRange)),
     ];
     pair("DateTime64(9, 'UTC')", MICROS).check(&world, nanos);
@@ -282,12 +296,27 @@ fn days_and_times() {
         vec![
             (day(-25_567), Shown("1900-01-01")),
             (day(120_529), Shown("2299-12-31")),
-            (day(-25_568), Refused(Why::OutOfRange)),
-            (day(120_530), Refused(Why::OutOfRange)),
+            (day(-25_568), Shown("1899-12-31")),
+            (day(120_530), Shown("2300-01-01")),
+            (day(-719_528), Shown("0000-01-01")),
+            (day(2_932_896), Shown("9999-12-31")),
+            (day(-719_529), Refused(Why::OutOfRange)),
+            (day(2_932_897), Refused(Why::OutOfRange)),
         ],
     );
     let time = r#"{"type": "int", "logicalType": "time-millis"}"#;
     pair("Int32", time).check(&world, vec![(Value::TimeMillis(86_399_999), Shown("86399999"))]);
+    let times = vec![
+        (Value::TimeMillis(0), Shown("00:00:00.000")),
+        (Value::TimeMillis(86_399_999), Shown("23:59:59.999")),
+        (Value::TimeMillis(86_400_000), Refused(Why::OutOfRange)),
+        (Value::TimeMillis(-1), Refused(Why::OutOfRange)),
+    ];
+    pair("Time64(3)", time).check(&world, times);
+    let micros = r#"{"type": "long", "logicalType": "time-micros"}"#;
+    pair("Nullable(Time64(9))", micros)
+        .check(&world, vec![(Value::TimeMicros(86_399_999_999), Shown("23:59:59.999999000"))]);
+    pair("Time", micros).lossy().check(&world, vec![(Value::TimeMicros(86_399_999_999), Shown("23:59:59"))]);
 }
 
 #[test]

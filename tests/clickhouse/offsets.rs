@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster::await_that;
+use crate::link::Link;
 use crate::loads::{Load, Proxy, load};
 use crate::relay::holds_all;
 use crate::support::{DATABASE, World, service, world};
@@ -144,4 +145,24 @@ fn an_older_release_and_this_one_hand_partitions_to_each_other() {
     let counted = counts(&world, &load);
     let (rows, distinct) = counted.split_once(' ').unwrap();
     assert_eq!(rows, distinct);
+}
+
+/// A password that was changed on the server and in its file: the running sink takes it, for inserts too.
+#[test]
+fn a_new_password_is_read_when_the_old_one_is_refused() {
+    let Ok(url) = std::env::var("PRESSLINE_TEST_CLICKHOUSE") else { return };
+    let link = Link::to(&url);
+    link.set_password("old");
+    let Some((world, load)) = stage_at("ch_renewed", &link.url(), "") else { return };
+    load.write("password", "old\n");
+    load.send(0, 0..10);
+    let mut run = load.run();
+    load.await_loaded(&mut run);
+    link.set_password("new");
+    load.send(0, 10..20);
+    run.await_log("code 516");
+    load.write("password", "new\n");
+    load.await_loaded(&mut run);
+    assert_eq!(run.stop(), 0);
+    assert_eq!(counts(&world, &load), "20 20");
 }

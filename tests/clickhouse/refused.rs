@@ -2,9 +2,9 @@
 
 use pressline::avro::Shape;
 use pressline::config::finding::Severity;
-use pressline::config::sink::{ClickHouseDelivery, ColumnsConfig};
+use pressline::config::sink::{ClickHouseConfig, ClickHouseDelivery, ColumnsConfig};
 use pressline::sink::Columns;
-use pressline::sink::clickhouse::{DefaultKind, Table, TableColumn, Type};
+use pressline::sink::clickhouse::{Days, DefaultKind, Table, TableColumn, Type, Undefined, create_table};
 
 use crate::support::{plan, record_of, world};
 
@@ -30,6 +30,7 @@ fn table(columns: &[(&str, &str)]) -> Table {
         sorting_key: String::new(),
         ttl: String::new(),
         views: Vec::new(),
+        days: Days::NARROW,
     }
 }
 
@@ -75,7 +76,7 @@ fn pairs_outside_the_map() {
         ),
         ("\"int\"", &["Date", "Date32", "DateTime", "Float32", "Bool", "String"]),
         ("\"double\"", &["Float32", "Int64", "Decimal(9, 2)", "String"]),
-        ("\"boolean\"", &["UInt8", "String", "Int64"]),
+        ("\"boolean\"", &["UInt16", "String", "Int64"]),
         (
             "\"string\"",
             &[
@@ -100,7 +101,7 @@ fn pairs_outside_the_map() {
         (record, &["JSON", "Tuple(a String)", "Map(String, String)", "Array(String)"]),
         (fixed, &["FixedString(4)", "FixedString(2)", "UUID"]),
         (strings, &["Array(Int64)", "Array(IPv4)", "Map(String, String)", "Nested(a String)"]),
-        ("\"null\"", &["Nullable(Int8)", "String"]),
+        ("\"null\"", &["Int8", "String"]),
     ];
     for (field, columns) in pairs {
         let shape = Shape::parse(&record_of(field)).unwrap();
@@ -112,6 +113,142 @@ fn pairs_outside_the_map() {
             assert!(finding.what.starts_with(&about), "{} does not say {about}", finding.what);
             assert!(!finding.cure.is_empty());
         }
+    }
+}
+
+/// What a finding says to do is done: the server takes the statement, and the field fits.
+#[test]
+fn the_cure_of_a_field_that_does_not_fit_makes_it_fit() {
+    let Some(world) = world("cures") else { return };
+    let time = r#"{"type": "long", "logicalType": "time-micros"}"#;
+    let decimal = r#"{"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 3}"#;
+    let symbols = r#"{"type": "enum", "name": "e", "symbols": ["a", "b\u0041", "c"]}"#;
+    let nested = r#"["null", {"type": "array", "items": ["null", {"type": "map", "values": "long"}]}]"#;
+    for (field, column) in [
+        (MICROS, "DateTime64(3)"),
+        (MICROS, "Date"),
+        (LOCAL, "DateTime64(6)"),
+        ("\"long\"", "DateTime"),
+        ("\"long\"", "Float64"),
+        ("\"long\"", "UUID"),
+        ("\"double\"", "Decimal(6, 2)"),
+        ("\"double\"", "Float32"),
+        ("\"boolean\"", "String"),
+        (r#"["null", "string"]"#, "Int64"),
+        ("\"string\"", "JSON"),
+        (decimal, "Decimal(9, 2)"),
+        (symbols, "Enum8('a' = 1)"),
+        (symbols, "Enum8('a' = 126, 'd' = 127)"),
+        (time, "Int32"),
+        (time, "Time"),
+        (time, "Time64(3)"),
+        (r#"["null", {"type": "long", "logicalType": "time-micros"}]"#, "Nullable(Time64(3))"),
+        (r#"{"type": "record", "name": "i", "fields": [{"name": "a", "type": "long"}]}"#, "Tuple(a Int64, b String)"),
+        (r#"{"type": "fixed", "name": "f", "size": 3}"#, "FixedString(2)"),
+        (nested, "Int8"),
+    ] {
+        let shape = Shape::parse(&record_of(field)).unwrap();
+        let types = "SETTINGS enable_time_time64_type = 1";
+        let name = world.name();
+        world.run(&format!("CREATE TABLE pressline.{name} (v {column}) ENGINE = MergeTree ORDER BY tuple() {types}"));
+        let findings = plan(&shape, &world.describe(&name), &[]).expect_err(&format!("{field} into {column}"));
+        let cure = findings[0].cure.split("; ").next().unwrap();
+        assert!(cure.starts_with("ALTER TABLE "), "{field} into {column}: {cure}");
+        world.run(&format!("{cure} {types}"));
+        if let Err(findings) = plan(&shape, &world.describe(&name), &[]) {
+            panic!("{field} into {column} after {cure}: {findings:?}");
+        }
+    }
+    // A column of the key cannot be changed.
+    let table = world.table("(v Int8, k Int8) ENGINE = MergeTree ORDER BY (k, v)");
+    let findings = plan(&Shape::parse(&record_of("\"string\"")).unwrap(), &table, &[]).unwrap_err();
+    assert!(findings[0].cure.starts_with("make the table again with `v` String"), "{}", findings[0]);
+}
+
+/// A null that a column does not take: the advice is one that ClickHouse takes.
+#[test]
+fn the_cure_of_a_null_that_would_be_refused() {
+    let Some(world) = world("null_cures") else { return };
+    let array = r#"["null", {"type": "array", "items": ["null", "string"]}]"#;
+    let map = r#"["null", {"type": "map", "values": "long"}]"#;
+    let setting = "sink.clickhouse.columns.null_as_default = [\"v\"]";
+    for (field, column) in [(array, "Array(Nullable(String))"), (map, "Map(String, Int64)")] {
+        let table = world.table(&format!("(v {column}) ENGINE = MergeTree ORDER BY tuple()"));
+        let plan = plan(&Shape::parse(&record_of(field)).unwrap(), &table, &[]).unwrap();
+        let cure = &plan.warnings()[0].cure;
+        assert!(cure.starts_with(setting) && !cure.contains("Nullable"), "{cure}");
+    }
+    let text = r#"["null", "string"]"#;
+    for column in ["String", "LowCardinality(String)", "SimpleAggregateFunction(anyLast, String)"] {
+        let table = world.table(&format!("(v {column}) ENGINE = MergeTree ORDER BY tuple()"));
+        let shape = Shape::parse(&record_of(text)).unwrap();
+        let cure = plan(&shape, &table, &[]).unwrap().warnings()[0].cure.clone();
+        world.run(cure.split("; or ").next().unwrap());
+        assert!(cure.ends_with(setting), "{cure}");
+        assert_eq!(plan(&shape, &world.describe(&table.name), &[]).unwrap().warnings(), [], "{column}");
+    }
+}
+
+/// Names that differ only in case, and columns of a Nested type: what is said names them.
+#[test]
+fn the_cure_of_a_field_without_a_column() {
+    let Some(world) = world("no_column") else { return };
+    let table = world.table("(V Int64, n Nested(k String, v Int64)) ENGINE = MergeTree ORDER BY V");
+    let findings = plan(&Shape::parse(&record_of("\"long\"")).unwrap(), &table, &[]).unwrap_err();
+    assert!(findings[0].what.contains("there is V, and names keep their case"), "{}", findings[0]);
+    assert!(findings[0].cure.contains("rename = { v = \"V\" }"), "{}", findings[0]);
+    let schema = r#"{"type": "record", "name": "r", "fields": [{"name": "n", "type": {"type": "array", "items":
+        {"type": "record", "name": "i", "fields": [{"name": "k", "type": "string"}]}}}]}"#;
+    let findings = plan(&Shape::parse(schema).unwrap(), &table, &[]).unwrap_err();
+    let cure = &findings[0].cure;
+    assert!(cure.contains("each of n.k, n.v by rename"), "{cure}");
+    let (_, alter) = cure.split_once("JSON text: ").unwrap();
+    let (alter, rename) = alter.split_once(", and ").unwrap();
+    world.run(alter);
+    assert!(rename.starts_with("sink.clickhouse.columns.rename = { n = \"n_json\" }"), "{rename}");
+}
+
+/// The table's definition is tried before it is made: what the server would refuse, it refuses here, in its own words.
+#[test]
+fn a_definition_that_the_server_refuses() {
+    let Some(world) = world("definition") else { return };
+    let shape = Shape::parse(r#"{"type": "record", "name": "r", "fields": [{"name": "a", "type": "string"},
+        {"name": "b", "type": ["null", "long"]}, {"name": "t", "type": {"type": "long", "logicalType": "timestamp-micros"}}]}"#).unwrap();
+    let tried = |order_by: &str, partition_by: &str| {
+        let config = ClickHouseConfig {
+            order_by: order_by.into(),
+            partition_by: partition_by.into(),
+            ..world.config(&world.name())
+        };
+        let definition = create_table(&shape, &config).unwrap();
+        let tried = world.runtime.block_on(world.client.try_define(&definition));
+        let made = world.runtime.block_on(world.client.define(&definition.sql));
+        let words = |made: Result<(), Undefined>| match made {
+            Ok(()) => String::new(),
+            Err(Undefined::Refused(words)) => words,
+            Err(Undefined::Failed(error)) => panic!("{order_by}: {error}"),
+        };
+        (words(tried), words(made))
+    };
+    for (order_by, partition_by) in [
+        ("", ""),
+        ("a, t", "toYYYYMM(t), a"),
+        ("(a, t)", "toYYYYMM(t)"),
+        ("a", "tuple()"),
+        ("tuple()", ""),
+        ("concat(a, ','), ifNull(b, 0)", ""),
+    ] {
+        assert_eq!(tried(order_by, partition_by), (String::new(), String::new()), "{order_by}, {partition_by}");
+    }
+    for (order_by, partition_by, code, word) in [
+        ("a t", "", 62, "Syntax error"),
+        ("a, tt", "", 47, "tt"),
+        ("a", "toYYYMM(t)", 46, "toYYYMM"),
+        ("a, b", "", 44, "null"),
+    ] {
+        let (tried, made) = tried(order_by, partition_by);
+        assert!(tried.contains(word), "{order_by}: {tried}");
+        assert!(made.contains(&format!("(code {code})")) && !made.contains("(version"), "{order_by}: {made}");
     }
 }
 

@@ -50,8 +50,14 @@ pub fn load(test: &str, sink: &'static str, tables: impl Fn(&str) -> String) -> 
     let (topic, dead) = (name.clone(), format!("{name}.dead"));
     let cluster = Cluster::at(&bootstrap);
     cluster.create_topics(&[(&topic, 2), (&dead, 1)]);
-    let load =
-        Load { schema_id: register(&registry, &topic), cluster, topic, sink, dir: tempfile::tempdir().unwrap(), name };
+    let load = Load {
+        schema_id: register(&registry, &format!("{topic}-value"), SCHEMA),
+        cluster,
+        topic,
+        sink,
+        dir: tempfile::tempdir().unwrap(),
+        name,
+    };
     load.write("password", &std::env::var(format!("PRESSLINE_TEST_{}_PASSWORD", sink.to_uppercase())).unwrap());
     load.write(
         "pressline.toml",
@@ -67,15 +73,15 @@ pub fn load(test: &str, sink: &'static str, tables: impl Fn(&str) -> String) -> 
     Some(load)
 }
 
-fn register(url: &str, topic: &str) -> u32 {
+fn register(url: &str, subject: &str, schema: &str) -> u32 {
     use figment::providers::{Format, Toml};
     let config = figment::Figment::from(Toml::string(&format!("url = \"{url}\""))).extract().unwrap();
-    let subject = format!("{topic}-value");
+    let (subject, schema) = (subject.to_string(), schema.to_string());
     // On a thread of its own: tests may run inside a runtime.
     let ask = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let registry = Registry::new(&config).unwrap();
-        runtime.block_on(registry.ensure(&subject, SCHEMA, true)).unwrap().0
+        runtime.block_on(registry.ensure(&subject, &schema, true)).unwrap().0
     };
     std::thread::spawn(ask).join().unwrap()
 }
@@ -89,6 +95,12 @@ impl Load {
 
     pub fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.dir.path().join(name)).unwrap()
+    }
+
+    /// Another schema of the topic's records, apart from what its own subject takes; its id.
+    pub fn register(&self, schema: &str) -> u32 {
+        let subject = format!("{}-of-{}-bytes", self.topic, schema.len());
+        register(&process::service("PRESSLINE_TEST_REGISTRY"), &subject, schema)
     }
 
     pub fn group(&self) -> String {

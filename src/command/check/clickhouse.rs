@@ -6,7 +6,7 @@ use crate::config::finding::Finding;
 use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig};
 use crate::sink::clickhouse;
 use crate::sink::clickhouse::sink::SECTION;
-use crate::sink::clickhouse::{ChError, Class, Client, Grant, Plan, Table, create_table};
+use crate::sink::clickhouse::{ChError, Class, Client, Grant, Plan, Table, Undefined, create_table};
 use crate::sink::{Columns, Kind, make_table};
 
 /// Connects and looks at the table.
@@ -27,10 +27,7 @@ pub async fn check(
         }
         match Table::describe(&client, &config.database, &config.table).await? {
             Some(table) => look(subject, config, schemas, &client, &table, report).await,
-            None => {
-                missing(subject, config, schemas, &client, report);
-                Ok(())
-            }
+            None => missing(subject, config, schemas, &client, report).await,
         }
     };
     if let Err(error) = looked.await {
@@ -74,26 +71,41 @@ async fn look(
 }
 
 /// The table is not there: how to make it, or what the load will make.
-fn missing(
+async fn missing(
     subject: &Subject<'_, LoadConfig>,
     config: &ClickHouseConfig,
     schemas: &[TopicSchema],
     client: &Client,
     report: &mut Report,
-) {
+) -> Result<(), ChError> {
     let key = "sink.clickhouse.table";
-    let no_table = format!("ClickHouse {}: there is no table {}.{}", client.address(), config.database, config.table);
+    let (database, table) = (&config.database, &config.table);
+    let hint = clickhouse::another_name(database, table, &client.alike(database, table).await?);
+    let no_table = format!("ClickHouse {}: there is no table {database}.{table}{hint}", client.address());
     let Some(schema) = schemas.first() else {
         let cure = "make it; this check prints the statement once the topic has a schema";
-        return report.findings.push(subject.error(key, no_table, cure));
+        report.findings.push(subject.error(key, no_table, cure));
+        return Ok(());
     };
-    match create_table(&schema.shape, config) {
-        Err(findings) => report.findings.extend(findings),
-        Ok(ddl) if config.auto_create => {
-            report.ok(subject.line(format_args!("{no_table}; it will be made at start:\n{ddl};")));
+    let definition = match create_table(&schema.shape, config) {
+        Ok(definition) => definition,
+        Err(findings) => {
+            report.findings.extend(findings);
+            return Ok(());
         }
-        Ok(ddl) => report.findings.push(subject.error(key, no_table, make_table(SECTION, &ddl))),
+    };
+    match client.try_define(&definition).await {
+        Err(Undefined::Refused(words)) => {
+            let cure = format!("fix sink.clickhouse.order_by and partition_by; the statement is:\n{};", definition.sql);
+            report.findings.push(subject.error("sink.clickhouse.order_by", words, cure));
+        }
+        Err(Undefined::Failed(error)) => return Err(error),
+        Ok(()) if config.auto_create => {
+            report.ok(subject.line(format_args!("{no_table}; it will be made at start:\n{};", definition.sql)));
+        }
+        Ok(()) => report.findings.push(subject.error(key, no_table, make_table(SECTION, &definition.sql))),
     }
+    Ok(())
 }
 
 /// An error of the server or the way to it, at the key that it is about.

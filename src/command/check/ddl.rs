@@ -53,7 +53,7 @@ async fn of_pipeline(loaded: &Loaded, file: &Path, config: &LoadConfig) -> Resul
         add("PostgreSQL", create_table_sql(&shape, &name, &Columns::new(&sink.columns, SECTION))?);
     }
     if let Some(sink) = &config.sink.clickhouse {
-        add("ClickHouse", clickhouse::create_table(&shape, sink)?);
+        add("ClickHouse", clickhouse::create_table(&shape, sink)?.sql);
     }
     Ok(text)
 }

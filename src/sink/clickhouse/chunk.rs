@@ -97,14 +97,16 @@ impl Piece {
     }
 }
 
-/// The partition's rows, cut where one insert cannot take them together: at the end of a range that was begun before, and
-/// where records of another schema fill other columns. Behind that range, no more than `at_most` rows together.
+/// The partition's rows, cut where one insert cannot take them together: at the end of a range that was begun before, and,
+/// unless the table tells which rows it has (`is_told`), where records of another schema fill other columns. Where it tells,
+/// a piece takes as many inserts as there are sets of columns. Behind that range, no more than `at_most` rows together.
 pub(crate) fn pieces(
     batch: &Batch,
     (partition, span): (Partition, Span),
     recovery: Option<&Recovery>,
     plans: &BTreeMap<u32, Plan>,
     at_most: Option<usize>,
+    is_told: bool,
 ) -> Vec<Piece> {
     let piece = |span, rows| Piece { partition, span, rows, accused: false, held: Vec::new() };
     let (at_most, begun) = (at_most.unwrap_or(usize::MAX), recovery.map_or(0, |recovery| recovery.end));
@@ -117,7 +119,7 @@ pub(crate) fn pieces(
     for (index, row) in batch.rows().iter().enumerate().filter(|(_, row)| row.partition == partition) {
         let of_row = plans.get(&row.schema_id).map(Plan::layout);
         let at_cut = cut_due.filter(|end| row.offset >= *end);
-        let other_columns = layout.is_some() && of_row.is_some() && layout != of_row;
+        let other_columns = !is_told && layout.is_some() && of_row.is_some() && layout != of_row;
         let is_full = rows.len() >= at_most && row.offset >= begun;
         if let Some(end) = at_cut.or(((other_columns || is_full) && !rows.is_empty()).then_some(row.offset)) {
             pieces.push(piece(Span { start, end }, std::mem::take(&mut rows)));
@@ -148,13 +150,13 @@ mod tests {
         let begun = Recovery { end: 5, ..Recovery::default() };
         let spans = |end| {
             let pieces =
-                pieces(&batch, (0, Span { start: 0, end }), Some(&begun), &BTreeMap::new(), Some(1)).into_iter();
+                pieces(&batch, (0, Span { start: 0, end }), Some(&begun), &BTreeMap::new(), Some(1), true).into_iter();
             pieces.map(|piece| (piece.span.start, piece.span.end, piece.rows.len())).collect::<Vec<_>>()
         };
         assert_eq!(spans(5), [(0, 5, 5)]);
         assert_eq!(spans(8), [(0, 5, 5), (5, 8, 0)]);
         batch.push(0, 9, None, 1, b"");
-        let whole = pieces(&batch, (0, Span { start: 0, end: 10 }), Some(&begun), &BTreeMap::new(), None);
+        let whole = pieces(&batch, (0, Span { start: 0, end: 10 }), Some(&begun), &BTreeMap::new(), None, true);
         assert_eq!(whole.iter().map(|piece| piece.rows.len()).collect::<Vec<_>>(), [5, 1]);
     }
 
@@ -191,7 +193,7 @@ mod tests {
     fn held_rows_go_with_what_is_behind_them() {
         let mut batch = Batch::default();
         (0..5).for_each(|n| batch.push(0, n, None, 1, b""));
-        let mut cut = pieces(&batch, (0, Span { start: 0, end: 5 }), None, &BTreeMap::new(), None)
+        let mut cut = pieces(&batch, (0, Span { start: 0, end: 5 }), None, &BTreeMap::new(), None, true)
             .into_iter()
             .flat_map(|piece| piece.cut(&batch, Some(0)));
         let (mut bad, mut others) = (cut.next().unwrap(), cut.next().unwrap());

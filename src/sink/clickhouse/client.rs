@@ -17,9 +17,11 @@ use rustls_platform_verifier::Verifier;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::ddl::Definition;
 use super::error::{ChError, Class};
 use super::insert::Insert;
 use super::table::{DefaultKind, Table, TableColumn};
+use super::type_map::Days;
 use super::types::{literal, quoted};
 use super::{Layout, insert};
 use crate::config::secret::{self, CLICKHOUSE_PASSWORD};
@@ -41,6 +43,47 @@ pub struct Client {
     /// What every insert carries, as far as the server knows it.
     insert_settings: Arc<Vec<(&'static str, &'static str)>>,
     body_timeout: Option<Duration>,
+}
+
+/// Why a table was not made.
+#[derive(Debug)]
+pub enum Undefined {
+    /// The server refuses the statement, in its words.
+    Refused(String),
+    /// The request failed.
+    Failed(ChError),
+}
+
+/// Codes by which ClickHouse refuses a table's definition, whenever it is tried: `ErrorCodes.cpp`.
+const STATEMENT_CODES: [u32; 19] = [15, 36, 42, 43, 44, 46, 47, 50, 53, 57, 62, 63, 69, 70, 80, 115, 344, 455, 549];
+
+fn refused_statement(code: u32, text: &str) -> String {
+    let words = text.split_once("DB::Exception: ").map_or(text, |(_, words)| words);
+    let words = words.split_once(" (version ").map_or(words, |(words, _)| words);
+    // A syntax error lists all that could stand there, a missing column all columns.
+    let cut = [" Expected one of:", ", available columns:"].iter().filter_map(|mark| words.find(mark)).min();
+    let words = cut.and_then(|end| words.get(..end)).unwrap_or(words);
+    format!("ClickHouse refuses the table's definition (code {code}): {}", words.trim())
+}
+
+/// What to say of tables whose names are like the one that is missing.
+pub fn another_name(database: &str, table: &str, alike: &[(String, String)]) -> String {
+    let Some((found_database, found)) = alike.first() else {
+        return match table.split_once('.') {
+            Some((before, after)) => format!(
+                " (the dot is taken as a part of the table's name; for a database set sink.clickhouse.database = \"{before}\" and \
+                 table = \"{after}\")"
+            ),
+            None => String::new(),
+        };
+    };
+    let why = match found_database.eq_ignore_ascii_case(database) {
+        true => "names keep their case",
+        false => "the database has a key of its own",
+    };
+    format!(
+        ", but there is {found_database}.{found}: {why}, set sink.clickhouse.database = \"{found_database}\" and table = \"{found}\""
+    )
 }
 
 #[derive(Deserialize)]
@@ -103,6 +146,66 @@ impl Client {
         self.within(query).await
     }
 
+    /// Makes a table, or tries whether it could be made: the statement is the configuration's and the schema's, so that what
+    /// the server says of it holds no record's values and is passed on.
+    pub async fn define(&self, ddl: &str) -> Result<(), Undefined> {
+        let query = self.http.query_raw(ddl).with_setting("wait_end_of_query", "1").execute();
+        let answer = tokio::time::timeout(self.timeout, query).await;
+        let Ok(answer) = answer else {
+            return Err(Undefined::Failed(ChError::timed_out(&self.address, Class::Transient)));
+        };
+        let Err(error) = answer else { return Ok(()) };
+        let known = ChError::from_client(&self.address, &error, Class::Transient);
+        match (&error, known.code, known.class) {
+            (clickhouse::error::Error::BadResponse(_), Some(_), Class::Authentication | Class::Resource) => {
+                Err(Undefined::Failed(known))
+            }
+            (clickhouse::error::Error::BadResponse(text), Some(code), _) if STATEMENT_CODES.contains(&code) => {
+                Err(Undefined::Refused(refused_statement(code, text)))
+            }
+            _ => Err(Undefined::Failed(known)),
+        }
+    }
+
+    /// Tries a table's definition without making it: its syntax, and whether its keys name columns and take no null. Errors
+    /// that only making it would show are not found.
+    pub async fn try_define(&self, table: &Definition) -> Result<(), Undefined> {
+        self.define(&format!("EXPLAIN AST {}", table.sql)).await?;
+        let column =
+            |(name, kind): &(String, String)| format!("defaultValueOfTypeName({}) AS {}", literal(kind), quoted(name));
+        let columns: Vec<String> = table.columns.iter().map(column).collect();
+        let columns = columns.join(", ");
+        for key in table.keys.iter().filter(|key| *key != "tuple()") {
+            self.define(&format!("SELECT {key} FROM (SELECT {columns}) WHERE 0")).await?;
+            let about =
+                format!("SELECT toString(toTypeName({key}) LIKE '%Nullable(%') AS number FROM (SELECT {columns})");
+            if self.numbers(&about).await.map_err(Undefined::Failed)? == [1] {
+                let what =
+                    format!("{key} may be null, which ClickHouse allows in no key unless allow_nullable_key is set");
+                return Err(Undefined::Refused(what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tables whose names differ from this one's only in case, or in where the dot stands: `database.table`.
+    pub async fn alike(&self, database: &str, table: &str) -> Result<Vec<(String, String)>, ChError> {
+        #[derive(Deserialize)]
+        struct Name {
+            database: String,
+            name: String,
+        }
+        let sql = format!(
+            "SELECT database, name FROM system.tables WHERE (lower(database) = lower({}) AND lower(name) = lower({})) OR \
+             concat(database, '.', name) = {} LIMIT 3",
+            literal(database),
+            literal(table),
+            literal(table)
+        );
+        let found: Vec<Name> = self.rows(&sql).await?;
+        Ok(found.into_iter().map(|Name { database, name }| (database, name)).collect())
+    }
+
     /// The rows of an answer, read by the names of their columns.
     pub async fn rows<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<T>, ChError> {
         // A format of its own is part of the statement: views and proxies may set another default.
@@ -115,6 +218,21 @@ impl Client {
         let answer = self.within(async { query.fetch_bytes("JSONEachRow")?.collect().await }).await?;
         let lines = answer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         lines.map(|line| serde_json::from_slice(line).map_err(|_| self.strange())).collect()
+    }
+
+    /// Which days the server's dates hold: newer ones go from the year 0 to 9999, and show a day that they do not hold as
+    /// another.
+    pub async fn days(&self) -> Result<Days, ChError> {
+        let Days { first, last, .. } = Days::WIDE;
+        let shows = |day: i64, text: &str| {
+            format!("startsWith(toString(fromUnixTimestamp64Milli(toInt64({}), 'UTC')), '{text}')", day * 86_400_000)
+        };
+        let (first, last) = (shows(first, "0000-01-01"), shows(last, "9999-12-31"));
+        let default = "toInt64(defaultValueOfTypeName('Date32'))";
+        let sql = format!("SELECT toString(arrayJoin([toInt64({first} AND {last}), {default}])) AS number");
+        let [is_wide, default] = self.numbers(&sql).await?[..] else { return Err(self.strange()) };
+        let days = if is_wide == 1 { Days::WIDE } else { Days::NARROW };
+        Ok(Days { default: i32::try_from(default).unwrap_or(days.default), ..days })
     }
 
     /// The offsets from `start` up to but not including `end` that the table holds of a partition: what a crash left behind.
@@ -217,7 +335,9 @@ impl Client {
             .insert_formatted_with(insert::statement(table, layout))
             .with_timeouts(Some(self.timeout), Some(self.timeout));
         for (name, value) in self.insert_settings.iter() {
-            request = request.with_setting(*name, *value);
+            // Null is a column's DEFAULT only where a plan means it so.
+            let is_meant = *name == insert::NULL_AS_DEFAULT && layout.has_null_as_default();
+            request = request.with_setting(*name, if is_meant { "1" } else { *value });
         }
         let request = request.with_setting("insert_deduplication_token", token).with_setting("query_id", token);
         Insert::begin(request, table.place()).await
@@ -233,7 +353,7 @@ impl Client {
         let known = |name: &str| found.iter().any(|setting| setting.name == name);
         self.insert_settings = Arc::new(insert::SETTINGS.iter().filter(|(name, _)| known(name)).copied().collect());
         let receive = found.iter().find(|setting| setting.name == "http_receive_timeout");
-        self.body_timeout = receive.and_then(|setting| setting.value.parse().ok()).map(Duration::from_secs_f64);
+        self.body_timeout = receive.and_then(|setting| seconds(&setting.value));
         Ok(())
     }
 
@@ -263,7 +383,13 @@ fn checked(url: &str) -> Result<String, ChError> {
     if parsed.query().is_some() || parsed.fragment().is_some() {
         return Err(bad("has a query; pressline sets it"));
     }
-    Ok(parsed.as_str().trim_end_matches('/').to_string())
+    // The path as it is written: a proxy may know `/clickhouse/` and not `/clickhouse`.
+    Ok(if parsed.path() == "/" { parsed.as_str().trim_end_matches('/') } else { parsed.as_str() }.to_string())
+}
+
+/// A number of seconds as a setting shows it; `None` for one that is no length of time.
+fn seconds(text: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(text.parse().ok()?).ok()
 }
 
 fn connector(config: &ClickHouseConfig) -> Result<clickhouse::Client, ChError> {
@@ -293,4 +419,27 @@ fn tls(ca: Option<&Path>) -> Result<ClientConfig, ChError> {
     let builder =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(system)?;
     Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_keeps_its_path_as_it_is_written() {
+        let of = |url| checked(url).unwrap();
+        assert_eq!(of("http://h:8123"), "http://h:8123");
+        assert_eq!(of("http://h:8123/"), "http://h:8123");
+        assert_eq!(of("https://h/clickhouse"), "https://h/clickhouse");
+        assert_eq!(of("https://h/clickhouse/"), "https://h/clickhouse/");
+    }
+
+    #[test]
+    fn a_setting_that_is_no_length_of_time_is_none() {
+        assert_eq!(seconds("30"), Some(Duration::from_secs(30)));
+        for strange in ["-1", "1e20", "inf", "NaN", ""] {
+            assert_eq!(seconds(strange), None, "{strange}");
+        }
+    }
 }

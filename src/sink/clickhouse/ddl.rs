@@ -1,7 +1,7 @@
 //! Statements that make or fix the target table, exactly as they are run or printed.
 
-use super::table::Table;
-use super::types::quoted;
+use super::table::{DefaultKind, Table, TableColumn};
+use super::types::{Type, quoted, with_null};
 use crate::avro::{Field, Shape};
 use crate::config::finding::Finding;
 use crate::config::sink::ClickHouseConfig;
@@ -12,8 +12,10 @@ const DEDUPLICATION_WINDOW: u32 = 1000;
 
 /// Names of text fields whose values repeat: a dictionary makes them smaller and faster. Other texts stay plain, for a
 /// dictionary of mostly different values costs more than it saves.
-const REPEATING: [&str; 12] =
-    ["action", "category", "code", "country", "currency", "event", "kind", "name", "region", "state", "status", "type"];
+const REPEATING: [&str; 13] = [
+    "action", "category", "code", "country", "currency", "event", "kind", "name", "region", "state", "status", "type",
+    "zone",
+];
 
 /// The type of one of the columns that name the record.
 pub fn type_of(column: &str) -> &'static str {
@@ -42,26 +44,115 @@ pub fn modify_column(table: &Table, column: &str) -> String {
 }
 
 /// Adds the column of a field.
-pub fn add_column(table: &Table, field: &Field, column: &str) -> String {
-    match column_type(field) {
+pub fn add_column(table: &Table, field: &Field, column: &str, null_as_default: bool) -> String {
+    match column_type(field, null_as_default) {
         Ok(kind) => format!("ALTER TABLE {} ADD COLUMN {} {kind}", table.quoted(), quoted(column)),
         Err(_) => "add the column".into(),
     }
 }
 
+/// Gives a column that does not take a field the field's own type, or the one named.
+pub fn change_column(table: &Table, field: &Field, column: &TableColumn, kind: Option<String>) -> String {
+    let optional = field.shape.unwrap_optional().1;
+    let kind = match kind {
+        Some(kind) if optional => Ok(format!("Nullable({kind})")),
+        Some(kind) => Ok(kind),
+        None => column_type(field, false).or_else(|_| column_type(field, true)),
+    };
+    let Ok(kind) = kind else {
+        return format!("leave the field out: sink.clickhouse.columns.ignore = [\"{}\"]", field.name);
+    };
+    modify(table, column, &kind)
+}
+
+/// Lets a column take null, where ClickHouse has such a type, or null be its default.
+pub fn take_null(table: &Table, field: &Field, column: &TableColumn) -> String {
+    let setting = format!("sink.clickhouse.columns.null_as_default = [\"{}\"]", field.name);
+    let kind = match &column.parsed {
+        Type::Array(_) | Type::Map(..) if column.default != DefaultKind::None => {
+            return format!(
+                "drop the column's DEFAULT, and {setting}: null is then empty, because no Array or Map can be null"
+            );
+        }
+        Type::Array(_) | Type::Map(..) => {
+            return format!("{setting}: null is then empty, because no Array or Map of ClickHouse can be null");
+        }
+        _ => with_null(&column.type_name),
+    };
+    format!("{}; or leave the column to its default: {setting}", modify(table, column, &kind))
+}
+
+/// A column of another type. ClickHouse changes none that the table is ordered or partitioned by.
+fn modify(table: &Table, column: &TableColumn, kind: &str) -> String {
+    if table.is_in_key(&column.name) {
+        return format!(
+            "make the table again with {} {kind}: no column of its keys can be changed",
+            quoted(&column.name)
+        );
+    }
+    let (table, name) = (table.quoted(), quoted(&column.name));
+    if !is_converted(&column.parsed, &Type::parse(bare(kind))) {
+        return format!(
+            "ALTER TABLE {table} DROP COLUMN {name}, ADD COLUMN {name} {kind}; what the column holds is lost, for ClickHouse \
+             converts none of it"
+        );
+    }
+    format!("ALTER TABLE {table} MODIFY COLUMN {name} {kind}")
+}
+
+/// A column's type without its codec.
+fn bare(kind: &str) -> &str {
+    kind.split_once(" CODEC(").map_or(kind, |(bare, _)| bare)
+}
+
+/// Whether MODIFY COLUMN takes the one for the other (tried on ClickHouse 26.9).
+fn is_converted(from: &Type, to: &Type) -> bool {
+    match (from, to) {
+        (Type::LowCardinality(from) | Type::Nullable(from), to) => is_converted(from, to),
+        (from, Type::LowCardinality(to) | Type::Nullable(to)) => is_converted(from, to),
+        (Type::String, _) | (_, Type::String) | (Type::Uuid, Type::Uuid) | (Type::Map(..), Type::Map(..)) => true,
+        (Type::Array(from), Type::Array(to)) => is_converted(from, to),
+        (Type::Uuid | Type::Array(_) | Type::Map(..), _) | (_, Type::Uuid | Type::Array(_) | Type::Map(..)) => false,
+        _ => true,
+    }
+}
+
+/// A table that is yet to be made.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// The statement.
+    pub sql: String,
+    /// Names and types of its columns.
+    pub columns: Vec<(String, String)>,
+    /// `ORDER BY` and `PARTITION BY`, where there is one.
+    pub keys: Vec<String>,
+}
+
 /// `CREATE TABLE` for a record's fields, renamed and left out as the configuration says, with the columns that name the record
 /// and a deduplication window; ordered by the record and not partitioned unless `order_by` and `partition_by` say otherwise.
 /// Errors: the schema is no record, two fields for one column, a field has no type in ClickHouse.
-pub fn create_table(shape: &Shape, config: &ClickHouseConfig) -> Result<String, Vec<Finding>> {
+pub fn create_table(shape: &Shape, config: &ClickHouseConfig) -> Result<Definition, Vec<Finding>> {
     let table = format!("{}.{}", quoted(&config.database), quoted(&config.table));
-    let (assigned, mut findings) = Columns::new(&config.columns, "sink.clickhouse").assign(shape, &table, |_, _| None);
+    let rules = Columns::new(&config.columns, "sink.clickhouse");
+    let (assigned, mut findings) = rules.assign(shape, &table, |_, _| None);
+    let mut lines = Vec::with_capacity(assigned.len() + 3);
     let mut columns = Vec::with_capacity(assigned.len() + 3);
     for (field, conversion) in assigned {
         let Conversion::Column(column) = conversion else { continue };
-        match column_type(field) {
-            Ok(kind) => columns.push(format!("    {} {kind}", quoted(column))),
+        match column_type(field, rules.null_is_default(&field.name)) {
+            Ok(kind) => {
+                lines.push(format!("    {} {kind}", quoted(column)));
+                columns.push((column.to_string(), bare(&kind).to_string()));
+            }
             Err(what) => {
-                let cure = format!("leave it out: sink.clickhouse.columns.ignore = [\"{}\"]", field.name);
+                let ignore = format!("leave it out: sink.clickhouse.columns.ignore = [\"{}\"]", field.name);
+                let cure = match column_type(field, true) {
+                    Ok(_) => format!(
+                        "write null as empty: sink.clickhouse.columns.null_as_default = [\"{}\"]; or {ignore}",
+                        field.name
+                    ),
+                    Err(_) => ignore,
+                };
                 findings.push(Finding::error(&table, &field.name, what, cure));
             }
         }
@@ -70,27 +161,55 @@ pub fn create_table(shape: &Shape, config: &ClickHouseConfig) -> Result<String, 
         return Err(findings);
     }
     for column in super::table::COORDINATES {
-        columns.push(format!("    {}", definition(column)));
+        lines.push(format!("    {}", definition(column)));
+        columns.push((column.to_string(), type_of(column).to_string()));
     }
     let partition = match config.partition_by.as_str() {
         "" => String::new(),
-        by => format!("\nPARTITION BY {by}"),
+        by => format!("\nPARTITION BY {}", key(by)),
     };
     let order = match config.order_by.as_str() {
-        "" => "(`_topic`, `_partition`, `_offset`)",
-        by => by,
+        "" => "(`_topic`, `_partition`, `_offset`)".into(),
+        by => key(by),
     };
-    Ok(format!(
+    let keys =
+        [&config.order_by, &config.partition_by].into_iter().filter(|by| !by.is_empty()).map(|by| key(by)).collect();
+    let sql = format!(
         "CREATE TABLE IF NOT EXISTS {table}\n(\n{}\n)\nENGINE = MergeTree{partition}\nORDER BY {order}\n\
          SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}",
-        columns.join(",\n")
-    ))
+        lines.join(",\n")
+    );
+    Ok(Definition { sql, columns, keys })
 }
 
-fn column_type(field: &Field) -> Result<String, String> {
+/// A key as ClickHouse takes it: several expressions in parentheses.
+pub fn key(expression: &str) -> String {
+    let mut depth = 0;
+    let mut quote = None;
+    let mut escaped = false;
+    let mut is_list = false;
+    for c in expression.chars() {
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some(_) if c == '\\' => escaped = true,
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            None if matches!(c, '\'' | '"' | '`') => quote = Some(c),
+            None => {
+                depth += i32::from(matches!(c, '(' | '[' | '{')) - i32::from(matches!(c, ')' | ']' | '}'));
+                is_list |= c == ',' && depth == 0;
+            }
+        }
+    }
+    if is_list { format!("({expression})") } else { expression.into() }
+}
+
+/// `null_as_default`: null is no value of the column.
+fn column_type(field: &Field, null_as_default: bool) -> Result<String, String> {
     let (shape, optional) = field.shape.unwrap_optional();
-    let inner =
-        type_for(shape).ok_or_else(|| format!("field {} ({}) has no type in ClickHouse", field.name, field.shape))?;
+    let optional = optional && !null_as_default;
+    let inner = type_for(shape, null_as_default)
+        .ok_or_else(|| format!("field {} ({}) has no type in ClickHouse", field.name, field.shape))?;
     let can_be_null = !matches!(shape, Shape::Array(_) | Shape::Map(_));
     if optional && !can_be_null {
         return Err(format!("field {} ({}): ClickHouse has no nullable {inner}", field.name, field.shape));
@@ -100,7 +219,7 @@ fn column_type(field: &Field) -> Result<String, String> {
         Shape::Enum(_) => format!("LowCardinality({inner})"),
         Shape::String if repeats(&field.name) => format!("LowCardinality({inner})"),
         Shape::TimestampMillis | Shape::TimestampMicros | Shape::TimestampNanos if !optional => {
-            format!("{inner} CODEC(DoubleDelta, ZSTD)")
+            format!("{inner} CODEC(Delta, ZSTD)")
         }
         _ => inner,
     })
@@ -113,7 +232,7 @@ fn repeats(name: &str) -> bool {
 }
 
 /// The type that holds all values of the shape exactly.
-fn type_for(shape: &Shape) -> Option<String> {
+fn type_for(shape: &Shape, null_as_default: bool) -> Option<String> {
     Some(match shape {
         Shape::Boolean => "Bool".into(),
         Shape::Int | Shape::TimeMillis => "Int32".into(),
@@ -134,16 +253,18 @@ fn type_for(shape: &Shape) -> Option<String> {
         Shape::TimestampMicros => "DateTime64(6, 'UTC')".into(),
         Shape::TimestampNanos => "DateTime64(9, 'UTC')".into(),
         Shape::Decimal { precision, scale, .. } if *precision <= 76 => format!("Decimal({precision}, {scale})"),
-        Shape::Array(items) => format!("Array({})", item_type(items)?),
-        Shape::Map(values) => format!("Map(String, {})", item_type(values)?),
+        Shape::Array(items) => format!("Array({})", item_type(items, null_as_default)?),
+        Shape::Map(values) => format!("Map(String, {})", item_type(values, null_as_default)?),
         Shape::Decimal { .. } | Shape::Null | Shape::Optional { .. } => return None,
     })
 }
 
-fn item_type(shape: &Shape) -> Option<String> {
+fn item_type(shape: &Shape, null_as_default: bool) -> Option<String> {
     let (inner, optional) = shape.unwrap_optional();
-    let inner_type = type_for(inner)?;
-    if optional && matches!(inner, Shape::Array(_) | Shape::Map(_)) {
+    let inner_type = type_for(inner, null_as_default)?;
+    let is_nested = matches!(inner, Shape::Array(_) | Shape::Map(_));
+    let optional = optional && !(null_as_default && is_nested);
+    if optional && is_nested {
         return None;
     }
     Some(if optional { format!("Nullable({inner_type})") } else { inner_type })
@@ -167,7 +288,7 @@ mod tests {
     fn fields_are_renamed_and_left_out_as_configured() {
         let shape = Shape::parse(include_str!("../../../schemas/button_presses.avsc")).unwrap();
         let columns = "[columns]\nrename = { cohort = \"group\" }\nignore = [\"time_zone\"]\n";
-        let sql = create_table(&shape, &config(columns)).unwrap();
+        let sql = create_table(&shape, &config(columns)).unwrap().sql;
         assert!(sql.contains("`group` Nullable(Int32)"), "{sql}");
         assert!(!sql.contains("`cohort`") && !sql.contains("time_zone"), "{sql}");
     }
@@ -176,10 +297,10 @@ mod tests {
     fn the_table_of_button_presses() {
         let schema = include_str!("../../../schemas/button_presses.avsc");
         let shape = Shape::parse(schema).unwrap();
-        let sql = create_table(&shape, &config("")).unwrap();
+        let sql = create_table(&shape, &config("")).unwrap().sql;
         for line in [
             "`session_id` UUID,",
-            "`timestamp` DateTime64(6, 'UTC') CODEC(DoubleDelta, ZSTD),",
+            "`timestamp` DateTime64(6, 'UTC') CODEC(Delta, ZSTD),",
             "`cohort` Nullable(Int32),",
             "`action` LowCardinality(String),",
             "`country_code` LowCardinality(String),",

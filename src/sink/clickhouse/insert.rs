@@ -29,7 +29,7 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("input_format_parallel_parsing", "0"),
     // Nothing is fixed silently.
     ("insert_null_as_default", "0"),
-    ("input_format_null_as_default", "0"),
+    (NULL_AS_DEFAULT, "0"),
     ("input_format_defaults_for_omitted_fields", "1"),
     ("input_format_skip_unknown_fields", "0"),
     ("input_format_native_allow_types_conversion", "0"),
@@ -38,6 +38,9 @@ pub const SETTINGS: &[(&str, &str)] = &[
     // The answer comes when the insert is done, with its status.
     ("wait_end_of_query", "1"),
 ];
+
+/// The setting by which null in a column that takes none is its DEFAULT.
+pub const NULL_AS_DEFAULT: &str = "input_format_null_as_default";
 
 /// The statement before the data: columns by name, so that the table's order does not matter and defaults apply.
 pub fn statement(table: &Table, layout: &Layout) -> String {

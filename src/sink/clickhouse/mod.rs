@@ -22,11 +22,12 @@ mod type_map;
 mod types;
 
 pub use block::{Block, Coordinates, Layout};
-pub use client::Client;
-pub use ddl::create_table;
+pub use client::{Client, Undefined, another_name};
+pub use ddl::{Definition, create_table};
 pub use error::{ChError, Class};
 pub use grants::{Grant, needed, statements};
 pub use insert::Insert;
 pub use plan::Plan;
 pub use table::{COORDINATES, DefaultKind, Table, TableColumn};
+pub use type_map::Days;
 pub use types::{Type, literal, quoted};

@@ -1,14 +1,14 @@
 //! Which field of a schema goes into which column of the table, and how: worked out once per schema, before the first row.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::block::{Block, BlockColumn, Codec, Coordinates, Layout};
+use super::block::{Block, BlockColumn, Codec, Coordinates, Framing, Layout, Null};
 use super::ddl;
 use super::table::{COORDINATES, DefaultKind, Table, TableColumn};
+use super::type_map;
 use crate::avro::{Field, Shape};
 use crate::config::finding::Finding;
-use crate::sink::clickhouse::type_map;
 use crate::sink::{Columns, Conversion, Missing, PlanLine};
 
 /// What is done with the next field of a datum.
@@ -31,7 +31,13 @@ pub enum Step {
 #[derive(Clone, Debug)]
 pub struct Plan {
     steps: Vec<Step>,
+    /// Columns of the block that only other schemas fill, and what stands in them.
+    absent: Vec<(usize, Null)>,
     layout: Arc<Layout>,
+    /// What becomes of each field: the position of its column in the table and the conversion, or it is skipped.
+    fields: Vec<Result<(usize, Codec), Shape>>,
+    /// The columns that the schema fills by itself, by their position in the table.
+    own: BTreeMap<usize, BlockColumn>,
     lines: Vec<PlanLine>,
     warnings: Vec<Finding>,
 }
@@ -57,7 +63,72 @@ impl Plan {
         &self.steps
     }
 
-    /// The columns it fills.
+    /// What stands in the block's columns that the schema does not fill.
+    #[inline]
+    pub fn absent(&self) -> &[(usize, Null)] {
+        &self.absent
+    }
+
+    /// Gives plans into one table the same columns, so that rows of several schemas go into one block, in any order: what a
+    /// schema lacks gets the column's default, as if the insert did not name the column. Where no row of a block can say that
+    /// (see [`BlockColumn::absent`]), blocks stay apart.
+    pub fn unite(plans: &mut [&mut Self]) {
+        let mut shared: BTreeMap<usize, (BlockColumn, usize)> = BTreeMap::new();
+        let columns = plans.iter().flat_map(|plan| &plan.own).filter(|(_, column)| column.absent.is_some());
+        for (at, column) in columns {
+            let (known, fill) = shared.entry(*at).or_insert_with(|| (column.clone(), 0));
+            known.null_as_default |= column.null_as_default;
+            *fill += 1;
+        }
+        for (column, fill) in shared.values_mut() {
+            let is_left_out = *fill < plans.len();
+            column.null_as_default |= is_left_out && column.absent.as_ref().is_some_and(|absent| absent.needs_null);
+        }
+        let shared: BTreeMap<usize, BlockColumn> = shared.into_iter().map(|(at, (column, _))| (at, column)).collect();
+        let mut layouts: Vec<Arc<Layout>> = Vec::new();
+        for plan in plans {
+            plan.lay_out(&shared);
+            // One allocation for equal ones: blocks compare pointers first.
+            match layouts.iter().find(|layout| **layout == plan.layout) {
+                Some(layout) => plan.layout = Arc::clone(layout),
+                None => layouts.push(Arc::clone(&plan.layout)),
+            }
+        }
+    }
+
+    /// Writes into its own columns and these.
+    fn lay_out(&mut self, shared: &BTreeMap<usize, BlockColumn>) {
+        let mut all = self.own.clone();
+        all.extend(shared.iter().map(|(at, column)| (*at, column.clone())));
+        let (own, places) = (&self.own, all.keys().copied().collect::<Vec<_>>());
+        let write = |at: usize, codec: &Codec| {
+            let (column, wanted) = (places.binary_search(&at).unwrap_or_default(), all.get(&at));
+            let marks = |column: Option<&BlockColumn>| {
+                // A dictionary has no marks: null is its key 0.
+                column.is_some_and(|column| column.null_as_default && column.framing == Framing::Plain)
+            };
+            let codec = match marks(wanted) && !marks(own.get(&at)) {
+                true => codec.clone().present(),
+                false => codec.clone(),
+            };
+            Step::Write { column, name: wanted.map_or_else(|| Arc::from(""), |column| Arc::clone(&column.name)), codec }
+        };
+        self.steps = self
+            .fields
+            .iter()
+            .map(|field| match field {
+                Ok((at, codec)) => write(*at, codec),
+                Err(shape) => Step::Skip(shape.clone()),
+            })
+            .collect();
+        let absent = all.iter().enumerate().filter(|(_, (at, _))| !own.contains_key(at));
+        self.absent =
+            absent.filter_map(|(place, (_, column))| Some((place, column.absent.as_ref()?.null.clone()))).collect();
+        let coordinates = self.layout.coordinates.clone();
+        self.layout = Arc::new(Layout { columns: all.into_values().collect(), coordinates });
+    }
+
+    /// The columns of its blocks.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
     }
@@ -98,7 +169,8 @@ impl<'a> Draft<'a> {
             Some(_) => None,
             None => {
                 let names = table.columns.iter().map(|column| column.name.as_str());
-                Some(Missing::among(names, column, || ddl::add_column(table, field, column)))
+                let null_as_default = columns.null_is_default(&field.name);
+                Some(Missing::among(names, column, || without_column(table, field, column, null_as_default)))
             }
         });
         let (found, taken) = (Vec::new(), BTreeSet::new());
@@ -107,7 +179,7 @@ impl<'a> Draft<'a> {
             match conversion {
                 Conversion::Ignored => draft.ignore(field),
                 Conversion::Nowhere => draft.lines.push(PlanLine::new(Some(field), None, "no column")),
-                Conversion::Column(name) => draft.assign(field, name, columns.may_lose(&field.name)),
+                Conversion::Column(name) => draft.assign(field, name, columns),
             }
         }
         draft
@@ -118,8 +190,14 @@ impl<'a> Draft<'a> {
         self.lines.push(PlanLine::new(Some(field), None, "dropped, as the configuration says"));
     }
 
-    fn assign(&mut self, field: &Field, name: &str, lossy: bool) {
+    fn assign(&mut self, field: &Field, name: &str, columns: &Columns<'_>) {
         let Some((at, column)) = self.table.position(name) else { return };
+        let terms = type_map::Terms {
+            lossy: columns.may_lose(&field.name),
+            null_as_default: columns.null_is_default(&field.name),
+            has_default: column.default != DefaultKind::None,
+            days: self.table.days,
+        };
         self.taken.insert(column.name.clone());
         let line = |says: &str| PlanLine::new(Some(field), Some((&column.name, &column.type_name)), says);
         if let Some(problem) = self.unwritable(field, column) {
@@ -127,7 +205,7 @@ impl<'a> Draft<'a> {
             self.lines.push(line("takes no value"));
             return;
         }
-        match type_map::pair(&field.shape, &column.parsed, lossy) {
+        match type_map::pair(&field.shape, &column.parsed, terms) {
             Ok(pair) => {
                 if pair.refuses_null {
                     self.warn_of_null(field, column);
@@ -143,6 +221,14 @@ impl<'a> Draft<'a> {
     }
 
     fn misfit(&self, field: &Field, column: &TableColumn, misfit: type_map::Misfit) -> Finding {
+        let other = |kind: Option<String>| ddl::change_column(self.table, field, column, kind);
+        let cure = match misfit.cure {
+            type_map::Cure::Column(kind) => other(kind),
+            type_map::Cure::ColumnOrLoss(kind) => {
+                format!("{}; or accept the loss: sink.clickhouse.columns.lossy = [\"{}\"]", other(kind), field.name)
+            }
+            type_map::Cure::Words(words) => words,
+        };
         Finding::error(
             &self.place,
             &field.name,
@@ -150,7 +236,7 @@ impl<'a> Draft<'a> {
                 "field {} ({}) does not fit column {} ({}): {}",
                 field.name, field.shape, column.name, column.type_name, misfit.why
             ),
-            misfit.cure,
+            cure,
         )
     }
 
@@ -179,11 +265,7 @@ impl<'a> Draft<'a> {
                 "field {} ({}) may be null, column {} ({}) takes none: such rows become dead letters",
                 field.name, field.shape, column.name, column.type_name
             ),
-            format!(
-                "ALTER TABLE {} MODIFY COLUMN {} Nullable(...)",
-                self.table.quoted(),
-                super::types::quoted(&column.name)
-            ),
+            ddl::take_null(self.table, field, column),
         ));
     }
 
@@ -191,28 +273,22 @@ impl<'a> Draft<'a> {
         if !self.problems.is_empty() {
             return Err(self.problems);
         }
-        // In the table's order, so that schemas that fill the same columns share their blocks.
-        let mut filled: Vec<usize> = self.found.iter().flatten().map(|(at, _)| *at).collect();
-        filled.sort_unstable();
-        let mut columns = Vec::with_capacity(filled.len());
-        for at in &filled {
-            let pair = self.found.iter().flatten().find(|(found, _)| found == at);
-            if let (Some(column), Some((_, pair))) = (self.table.columns.get(*at), pair) {
-                columns.push(BlockColumn {
-                    name: Arc::from(column.name.as_str()),
-                    type_name: column.type_name.clone(),
-                    framing: pair.framing.clone(),
-                });
-            }
-        }
         self.left_out();
-        let steps = self.found.into_iter().map(|found| step(found, &filled, &columns)).collect();
+        let block_column = |(at, pair): &(usize, type_map::Pair)| {
+            let column = self.table.columns.get(*at)?;
+            Some((*at, column.in_block(pair.framing.clone(), pair.null_as_default, self.table.days)))
+        };
+        let own = self.found.iter().flatten().filter_map(block_column).collect();
         let coordinates = self.table.has_coordinates().then(|| Coordinates {
             topic: topic.into(),
             low_cardinality: self.table.column("_topic").is_some_and(|c| c.type_name != "String"),
         });
-        let layout = Arc::new(Layout { columns, coordinates });
-        Ok(Plan { steps, layout, lines: self.lines, warnings: self.warnings })
+        let fields = self.found.into_iter().map(|found| found.map(|(at, pair)| (at, pair.codec))).collect();
+        let layout = Arc::new(Layout { columns: Vec::new(), coordinates });
+        let (lines, warnings) = (self.lines, self.warnings);
+        let mut plan = Plan { steps: Vec::new(), absent: Vec::new(), layout, fields, own, lines, warnings };
+        plan.lay_out(&BTreeMap::new());
+        Ok(plan)
     }
 
     /// Lines of the columns that no field fills.
@@ -230,13 +306,21 @@ impl<'a> Draft<'a> {
     }
 }
 
-fn step(found: Result<(usize, type_map::Pair), Shape>, filled: &[usize], columns: &[BlockColumn]) -> Step {
-    match found {
-        Err(shape) => Step::Skip(shape),
-        Ok((at, pair)) => {
-            let column = filled.binary_search(&at).unwrap_or_default();
-            let name = columns.get(column).map_or_else(|| Arc::from(""), |column| Arc::clone(&column.name));
-            Step::Write { column, name, codec: pair.codec }
-        }
+/// What to do about a column that is not there, before the ways around it.
+fn without_column(table: &Table, field: &Field, column: &str, null_as_default: bool) -> String {
+    let rename = |to: &str| format!("sink.clickhouse.columns.rename = {{ {} = \"{to}\" }}", field.name);
+    let prefix = format!("{column}.");
+    let nested: Vec<&str> =
+        table.columns.iter().map(|c| c.name.as_str()).filter(|name| name.starts_with(&prefix)).collect();
+    if !nested.is_empty() {
+        let (place, text) = (table.quoted(), format!("{column}_json"));
+        return format!(
+            "{column} is a Nested column: an array field of its own can go into each of {} by rename. For all of it as JSON \
+             text: ALTER TABLE {place} ADD COLUMN {} String, and {}",
+            nested.join(", "),
+            super::types::quoted(&text),
+            rename(&text)
+        );
     }
+    ddl::add_column(table, field, column, null_as_default)
 }

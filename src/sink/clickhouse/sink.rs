@@ -25,7 +25,7 @@ use crate::sink::clickhouse::chunk::{Held, Piece};
 pub use crate::sink::clickhouse::positions::Target;
 use crate::sink::clickhouse::recovery::Recovery;
 use crate::sink::clickhouse::search::Progress;
-use crate::sink::clickhouse::{Block, ChError, Client, Insert, Layout, Plan, Table};
+use crate::sink::clickhouse::{Block, ChError, Client, Insert, Layout, Plan, Table, Undefined};
 use crate::sink::error_policy::Fitting;
 use crate::sink::worker::worker_error;
 use crate::sink::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Row, Sink, Span, Why, Written, make_table};
@@ -40,13 +40,21 @@ pub(crate) struct ClickHouseSink {
     pub(super) table: Option<Table>,
     shapes: BTreeMap<u32, Shape>,
     plans: BTreeMap<u32, Plan>,
+    /// Schemas whose plans share their columns.
+    united: Vec<u32>,
+    /// Whether all rows of this batch fill the same columns.
+    is_one_layout: bool,
     block: Option<Block>,
+    /// Rows of this batch that went in before others of their piece.
+    inserted: BTreeSet<(Partition, i64)>,
     /// Whether the server's word on which row it refuses has held in this batch.
     trusts_hints: bool,
     /// How many rows the server takes at once.
     fitting: Fitting,
     /// Rows were written into the table as it is now.
     pub(super) is_proven: bool,
+    /// A request failed: the password and the certificates are read again before the next.
+    reopens: bool,
     /// Buffers of bodies that were sent.
     spare: Vec<Vec<u8>>,
 }
@@ -61,8 +69,10 @@ struct Filled {
     total: usize,
     /// Those of them that are no rows, and why.
     letters: Vec<(Origin, Refusal)>,
-    /// Rows that are in the table already.
+    /// Rows that are in the table already, and not by this batch.
     found: u64,
+    /// Rows that fill the body's columns, where others of the piece fill other ones and go in the next insert.
+    part: Option<BTreeSet<i64>>,
 }
 
 /// One block in ClickHouse's Native format.
@@ -100,10 +110,14 @@ impl ClickHouseSink {
             table,
             shapes,
             plans,
+            united: Vec::new(),
+            is_one_layout: true,
             block: None,
+            inserted: BTreeSet::new(),
             trusts_hints: true,
             fitting: Fitting::default(),
             is_proven: false,
+            reopens: false,
             spare: Vec::new(),
         };
         sink.judge().map_err(WorkerError::Refused)?;
@@ -134,6 +148,28 @@ impl ClickHouseSink {
                 tracing::warn!(pipeline = %self.target.pipeline, sink = "clickhouse", schema_id = id, "{warning}");
             }
             self.plans.insert(*id, plan);
+            self.united.clear();
+        }
+        Ok(())
+    }
+
+    /// Rows of these schemas go into one block, as far as that can be.
+    fn unite(&mut self, ids: &[u32]) {
+        // A batch mostly has the schemas of the one before.
+        if ids.len() > 1 && !ids.iter().all(|id| self.united.contains(id)) {
+            let plans = self.plans.iter_mut().filter(|(id, _)| ids.contains(id));
+            Plan::unite(&mut plans.map(|(_, plan)| plan).collect::<Vec<_>>());
+            self.united = ids.to_vec();
+        }
+        let mut layouts = ids.iter().filter_map(|id| self.plans.get(id)).map(Plan::layout);
+        self.is_one_layout = layouts.next().is_none_or(|first| layouts.all(|layout| layout == first));
+    }
+
+    /// After a request that failed, a client with the password and the certificates as they are now.
+    async fn reopen(&mut self) -> Result<(), LoadError> {
+        if self.reopens {
+            self.client = Client::open(&self.target.config).await.map_err(|error| load_error(&error))?;
+            self.reopens = false;
         }
         Ok(())
     }
@@ -164,6 +200,7 @@ impl ClickHouseSink {
         if is_altered {
             self.table = read;
             self.plans.clear();
+            self.united.clear();
             self.block = None;
             self.is_proven = false;
         }
@@ -181,21 +218,30 @@ impl ClickHouseSink {
             clickhouse::create_table(shape, config).map_err(|findings| LoadError::Refused(sentences(&findings)))?;
         let place = format!("ClickHouse {}", self.client.address());
         if !config.auto_create {
+            let alike = self.client.alike(database, name).await.map_err(|error| load_error(&error))?;
+            let hint = clickhouse::another_name(database, name, &alike);
             return Err(LoadError::Refused(format!(
-                "{place}: there is no table {database}.{name}; {}",
-                make_table(SECTION, &ddl)
+                "{place}: there is no table {database}.{name}{hint}; {}",
+                make_table(SECTION, &ddl.sql)
             )));
         }
-        self.client.execute(&ddl).await.map_err(|error| load_error(&error))?;
+        let ddl = ddl.sql;
+        self.client.define(&ddl).await.map_err(|error| match error {
+            Undefined::Refused(words) => LoadError::Refused(format!("{place}: {words}\n{ddl}")),
+            Undefined::Failed(error) => load_error(&error),
+        })?;
         tracing::info!(pipeline = %self.target.pipeline, sink = "clickhouse", "table made:\n{ddl}");
         let made = self.target.read_table(&self.client).await.map_err(|error| load_error(&error))?;
         made.ok_or_else(|| LoadError::Refused(format!("{place}: the table is not there after it was made")))
     }
 
     async fn write_batch(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
-        self.compile(&batch.schema_ids()).await?;
+        let ids = batch.schema_ids();
+        self.compile(&ids).await?;
+        self.unite(&ids);
         let mut progress = Progress::default();
         self.trusts_hints = true;
+        self.inserted.clear();
         let mut ahead =
             Ahead { spans: batch.spans().iter().map(|(partition, span)| (*partition, *span)).collect(), lane: None };
         self.look_ahead(batch, &mut ahead).await;
@@ -256,7 +302,8 @@ impl ClickHouseSink {
         let recovery = self.target.recovery_of(partition);
         let at_most = self.fitting.rows();
         let span = (partition, span);
-        let mut open = crate::sink::clickhouse::chunk::pieces(batch, span, recovery.as_ref(), &self.plans, at_most);
+        let (plans, is_told) = (&self.plans, self.is_told());
+        let mut open = crate::sink::clickhouse::chunk::pieces(batch, span, recovery.as_ref(), plans, at_most, is_told);
         // The last is popped first: rows keep their order, and the position moves piece by piece.
         open.reverse();
         let first = open.pop().map(|piece| self.fill(batch, piece)).transpose()?;
@@ -286,7 +333,7 @@ impl ClickHouseSink {
         progress: &mut Progress,
         ahead: &mut Ahead,
     ) -> Result<Outcome, LoadError> {
-        let Filled { piece, recovery, body, total, mut letters, mut found } = filled;
+        let Filled { piece, recovery, body, total, mut letters, mut found, part } = filled;
         let mut without_view = 0;
         let (partition, span) = (piece.partition, piece.span);
         let outcome = |letters: &[(Origin, Refusal)]| Tally::of(total, letters.len());
@@ -297,6 +344,13 @@ impl ClickHouseSink {
             let begins = SinkStep::Begins { pending, then: outcome(&letters), begun };
             let insert = self.begin(&body, partition, span, pending, begins, desk.source).await?;
             match self.insert(insert, body, batch, ahead).await? {
+                Ok(()) if part.is_some() => {
+                    let rows = part.unwrap_or_default();
+                    progress.accepted(rows.len());
+                    self.insert_others(&piece, recovery, rows).await?;
+                    desk.settled.bytes += bytes;
+                    return Ok(Outcome::Again(piece));
+                }
                 Ok(()) if recovery.verify && self.lacks_rows(batch, &piece, &letters, &recovery).await? => {
                     return Ok(Outcome::Again(piece));
                 }
@@ -321,7 +375,7 @@ impl ClickHouseSink {
                     self.look_at_table_once(progress, &error).await?;
                     if piece.rows.len() > 1 {
                         tracing::debug!(partition, rows = piece.rows.len(), %error, "searching an insert for bad rows");
-                        let hint = error.row.filter(|_| self.trusts_hints);
+                        let hint = error.row.filter(|_| self.trusts_hints && part.is_none());
                         let bad = hint.and_then(|row| piece.place_of(batch, &recovery.present, &letters, row));
                         self.remember_refused(&piece, recovery, present);
                         desk.settled.without_view += new.len() as u64;
@@ -349,19 +403,35 @@ impl ClickHouseSink {
         Ok(Outcome::Settled)
     }
 
-    /// Encodes the piece's rows that are not in the table. Errors: its rows do not fit into one block, which is a defect.
+    /// After an insert of rows that fill some columns: those that fill others go next, with a token of their own. Both are of
+    /// the range that is named, so whoever finds it reads from the table which of them are there.
+    async fn insert_others(&mut self, piece: &Piece, recovery: Recovery, rows: BTreeSet<i64>) -> Result<(), LoadError> {
+        // The token may have been used before, by an insert of fewer rows.
+        let present = match recovery.verify {
+            true => self.present(piece.partition, piece.span).await?,
+            false => rows,
+        };
+        let new = present.difference(&recovery.present).map(|offset| (piece.partition, *offset));
+        self.inserted.extend(new);
+        self.target.remember(piece.partition, Some(recovery.next_attempt(present)));
+        Ok(())
+    }
+
+    /// Encodes the piece's rows that are not in the table; of those that fill different columns, the first's. Errors: it has such
+    /// rows, and nobody could tell which of them are in the table, which is a defect.
     fn fill(&mut self, batch: &Batch, piece: Piece) -> Result<Filled, LoadError> {
         let recovery = self.target.recovery_of(piece.partition).unwrap_or_default();
         let refused = batch.refused().iter().filter(|(origin, _)| piece.covers(origin));
         let mut letters: Vec<(Origin, Refusal)> = refused.cloned().chain(piece.held.iter().map(Held::letter)).collect();
         let total = piece.rows.len() + letters.len();
+        let (mut rows, mut has_others) = (BTreeSet::new(), false);
         let mut found = 0;
         if let Some(block) = &mut self.block {
             block.clear();
         }
         for row in piece.rows(batch) {
             if recovery.present.contains(&row.offset) {
-                found += 1;
+                found += u64::from(!self.inserted.contains(&(row.partition, row.offset)));
                 continue;
             }
             let Some(plan) = self.plans.get(&row.schema_id) else {
@@ -370,13 +440,19 @@ impl ClickHouseSink {
             };
             if !self.block.as_ref().is_some_and(|block| block.takes(plan)) {
                 if self.block.as_ref().is_some_and(|block| block.rows() > 0) {
-                    return Err(mixed_columns(row.origin()));
+                    if !self.is_told() {
+                        return Err(mixed_columns(row.origin()));
+                    }
+                    has_others = true;
+                    continue;
                 }
                 self.block = Some(plan.block());
             }
             let Some(block) = &mut self.block else { continue };
-            if let Err(refusal) = block.push(plan, batch.datum(row), row.partition, row.offset) {
-                letters.push((row.origin(), refusal));
+            match block.push(plan, batch.datum(row), row.partition, row.offset) {
+                Err(refusal) => letters.push((row.origin(), refusal)),
+                Ok(()) if self.is_one_layout => {}
+                Ok(()) => drop(rows.insert(row.offset)),
             }
         }
         let body = self.block.as_ref().filter(|block| block.rows() > 0).map(|block| {
@@ -384,7 +460,13 @@ impl ClickHouseSink {
             block.native(&mut native);
             Body { native, layout: Arc::clone(block.layout()) }
         });
-        Ok(Filled { piece, recovery, body, total, letters, found })
+        let part = has_others.then_some(rows);
+        Ok(Filled { piece, recovery, body, total, letters, found, part })
+    }
+
+    /// Whether the table tells which records are in it.
+    fn is_told(&self) -> bool {
+        self.target.config.delivery == ClickHouseDelivery::ExactlyOnce
     }
 
     /// The request is begun, the range is named, the body is yet to be sent: so the server's time-out for a body runs while we
@@ -460,8 +542,7 @@ impl ClickHouseSink {
 
     /// Which of these offsets are in the table, where it can tell.
     pub(super) async fn present(&self, partition: Partition, span: Span) -> Result<BTreeSet<i64>, LoadError> {
-        let is_told = self.target.config.delivery == ClickHouseDelivery::ExactlyOnce;
-        let Some(table) = self.table.as_ref().filter(|_| is_told) else { return Ok(BTreeSet::new()) };
+        let Some(table) = self.table.as_ref().filter(|_| self.is_told()) else { return Ok(BTreeSet::new()) };
         let read = self.client.offsets_present(table, &self.target.topic, partition, span.start, span.end);
         Ok(read.await.map_err(|error| load_error(&error))?.into_iter().collect())
     }
@@ -527,8 +608,9 @@ impl Sink for ClickHouseSink {
     }
 
     fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError> {
-        self.shapes.insert(schema_id, shape.clone());
         let runtime = self.target.runtime.clone();
+        runtime.block_on(self.reopen())?;
+        self.shapes.insert(schema_id, shape.clone());
         let learnt = match runtime.block_on(self.compile(&[schema_id])) {
             // The table may have been altered for this very schema since it was read.
             Err(error @ LoadError::Refused(_)) => match runtime.block_on(self.is_altered()) {
@@ -543,6 +625,7 @@ impl Sink for ClickHouseSink {
         if learnt.is_err() {
             self.shapes.remove(&schema_id);
         }
+        self.reopens |= matches!(&learnt, Err(LoadError::Again { .. }));
         learnt
     }
 
@@ -561,7 +644,11 @@ impl Sink for ClickHouseSink {
 
     fn write(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
         let runtime = self.target.runtime.clone();
-        let written = runtime.block_on(self.write_batch(batch, desk));
+        let written = runtime.block_on(async {
+            self.reopen().await?;
+            self.write_batch(batch, desk).await
+        });
+        self.reopens |= matches!(&written, Err(LoadError::Again { class, .. }) if *class != Class::Moved);
         let Err(error @ (LoadError::Refused(_) | LoadError::Misfit(_))) = written else { return written };
         // An error of the schema may only say that the table was altered: then the batch is tried again with new plans.
         match runtime.block_on(self.is_altered()) {

@@ -4,10 +4,12 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use super::block::{Absent, BlockColumn, Framing};
 use super::client::Client;
 use super::ddl;
 use super::error::ChError;
-use super::types::{Type, literal, quoted};
+use super::type_map::{self, Days};
+use super::types::{Type, literal, on_one_line, quoted};
 use crate::config::finding::Finding;
 use crate::config::sink::ClickHouseDelivery;
 
@@ -105,6 +107,8 @@ pub struct Table {
     pub ttl: String,
     /// Materialized views that read what is inserted.
     pub views: Vec<String>,
+    /// What the server's dates hold.
+    pub days: Days,
 }
 
 #[derive(Deserialize)]
@@ -149,6 +153,7 @@ impl Table {
         let defaults =
             "SELECT name, value FROM system.merge_tree_settings WHERE name LIKE '%replicated_deduplication_window'";
         let defaults: Vec<RawSetting> = client.rows(defaults).await?;
+        let days = client.days().await?;
         let (ttl, settings) = clauses(&about.engine_full);
         Ok(Some(Self {
             server: client.address().into(),
@@ -161,6 +166,7 @@ impl Table {
             sorting_key: about.sorting_key,
             ttl,
             views: about.dependencies_table,
+            days,
         }))
     }
 
@@ -348,8 +354,29 @@ impl Table {
         ));
     }
 
+    /// Whether the table is ordered or partitioned by the column.
+    pub(super) fn is_in_key(&self, column: &str) -> bool {
+        let is_name = |c: char| c.is_alphanumeric() || c == '_';
+        [&self.sorting_key, &self.partition_key].iter().any(|key| key.split(|c| !is_name(c)).any(|word| word == column))
+    }
+
     fn is_replicated(&self) -> bool {
         self.engine.starts_with("Replicated") || self.engine.starts_with("Shared")
+    }
+}
+
+impl TableColumn {
+    /// The column in a block.
+    pub(super) fn in_block(&self, framing: Framing, null_as_default: bool, days: Days) -> BlockColumn {
+        let absent = type_map::absent(&self.parsed, self.default != DefaultKind::None, days);
+        let absent = absent.map(|(null, needs_null)| Absent { null, needs_null });
+        BlockColumn {
+            name: self.name.as_str().into(),
+            type_name: self.type_name.clone(),
+            framing,
+            null_as_default,
+            absent,
+        }
     }
 }
 
@@ -358,7 +385,7 @@ impl From<RawColumn> for TableColumn {
         Self {
             parsed: Type::parse(&raw.r#type),
             name: raw.name,
-            type_name: raw.r#type,
+            type_name: on_one_line(&raw.r#type),
             default: DefaultKind::parse(&raw.default_type),
             has_ttl: !raw.ttl_expression.is_empty(),
         }

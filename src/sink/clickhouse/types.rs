@@ -39,6 +39,10 @@ pub enum Type {
     DateTime,
     /// `DateTime64(digits)`: ticks of 10 to the minus `digits` seconds.
     DateTime64(u8),
+    /// `Time`: seconds.
+    Time,
+    /// `Time64(digits)`: ticks of 10 to the minus `digits` seconds.
+    Time64(u8),
     /// `Enum8` or `Enum16`: labels with their numbers.
     Enum {
         /// `Enum16`.
@@ -89,6 +93,37 @@ impl Type {
     }
 }
 
+/// A type's name on one line, as old servers write it: newer ones break the longer ones up.
+pub fn on_one_line(name: &str) -> String {
+    let mut line = String::with_capacity(name.len());
+    for part in name.lines().map(str::trim) {
+        if line.ends_with(',') {
+            line.push(' ');
+        }
+        line.push_str(part);
+    }
+    line
+}
+
+/// The name of the same type with null among its values; of [`Type::parse`]'s kinds that take one.
+pub fn with_null(name: &str) -> String {
+    let argument = |function: &str| name.strip_prefix(function)?.strip_suffix(')');
+    if let Some(of) = argument("LowCardinality(") {
+        return format!("LowCardinality(Nullable({of}))");
+    }
+    if let Some(arguments) = argument("SimpleAggregateFunction(") {
+        let mut depth = 0;
+        let comma = arguments.char_indices().find(|(_, c)| {
+            depth += i32::from(*c == '(') - i32::from(*c == ')');
+            depth == 0 && *c == ','
+        });
+        if let Some((at, _)) = comma {
+            return with_null(arguments.get(at + 1..).unwrap_or_default().trim());
+        }
+    }
+    format!("Nullable({name})")
+}
+
 /// An identifier in backticks, whatever is in it.
 pub fn quoted(name: &str) -> impl fmt::Display {
     format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
@@ -115,6 +150,7 @@ impl<'a> Parser<'a> {
             "UUID" => Some(Type::Uuid),
             "Date" => Some(Type::Date),
             "Date32" => Some(Type::Date32),
+            "Time" => Some(Type::Time),
             "IPv4" | "IPv6" => Some(Type::Ip),
             _ => integer(name),
         };
@@ -148,6 +184,23 @@ impl<'a> Parser<'a> {
                     self.text()?;
                 }
                 Some(Type::DateTime64(digits))
+            }
+            "Time64" => Some(Type::Time64(self.number().filter(|digits| *digits <= 9u8)?)),
+            // Written and read as the type that it aggregates.
+            "SimpleAggregateFunction" => {
+                self.word();
+                if self.eat("(") {
+                    while !self.eat(")") {
+                        self.take_while(|c| c != '(' && c != ')' && c != '\'');
+                        if self.rest.starts_with('\'') {
+                            self.text()?;
+                        } else if !self.rest.starts_with(')') {
+                            return None;
+                        }
+                    }
+                }
+                self.expect(",")?;
+                self.one()
             }
             "Decimal" => {
                 let precision = self.number()?;
@@ -302,6 +355,28 @@ mod tests {
         {
             assert_eq!(Type::parse(text), Type::Other, "{text}");
         }
+    }
+
+    #[test]
+    fn an_aggregate_is_what_it_aggregates() {
+        let of = |text: &str| Type::parse(&format!("SimpleAggregateFunction({text})"));
+        assert_eq!(of("sum, UInt64"), Type::Integer { bits: 64, signed: false });
+        assert_eq!(of("anyLast, Nullable(String)"), Type::Nullable(Box::new(Type::String)));
+        assert_eq!(of("groupArrayArray(5), Array(String)"), Type::Array(Box::new(Type::String)));
+        assert_eq!(of("sum"), Type::Other);
+        assert_eq!(Type::parse("AggregateFunction(sum, UInt64)"), Type::Other);
+        assert_eq!(
+            with_null("SimpleAggregateFunction(groupArrayArray(5, 'a,'), LowCardinality(String))"),
+            "LowCardinality(Nullable(String))"
+        );
+        assert_eq!(with_null("SimpleAggregateFunction(sum, Decimal(9, 2))"), "Nullable(Decimal(9, 2))");
+    }
+
+    #[test]
+    fn a_name_of_several_lines_is_one() {
+        let name = "Tuple(\n    a Array(String),\n    b Map(\n        String,\n        Int8))";
+        assert_eq!(on_one_line(name), "Tuple(a Array(String), b Map(String, Int8))");
+        assert_eq!(on_one_line("Enum8('a  b' = 1)"), "Enum8('a  b' = 1)");
     }
 
     #[test]

@@ -97,6 +97,8 @@ pub enum Codec {
         /// What null becomes.
         null: Null,
     },
+    /// A field that is always null, which takes no bytes.
+    Null(Null),
 }
 
 /// What null becomes.
@@ -106,8 +108,12 @@ pub enum Null {
     Refused,
     /// A mark, and these bytes in the values' place.
     Marked(Vec<u8>),
-    /// Key 0 of the dictionary.
+    /// Key 0 of the dictionary: null, or the type's default where the column takes none.
     Word,
+    /// The type's default, as these bytes.
+    Filled(Vec<u8>),
+    /// The empty array or map.
+    Empty,
 }
 
 /// A field with a whole number.
@@ -222,6 +228,16 @@ fn uuid_text<'r>(bytes: &[u8], scratch: &'r mut Vec<u8>) -> Result<&'r [u8], Why
 }
 
 impl Codec {
+    /// The same for a column that takes null in the block, although this field's null is still refused.
+    pub fn present(self) -> Self {
+        match self {
+            Self::Optional { null_first, some, null: Null::Refused } => {
+                Self::Optional { null_first, some: Box::new(Self::Present(some)), null: Null::Refused }
+            }
+            other => Self::Present(Box::new(other)),
+        }
+    }
+
     /// Reads the value at the cursor and appends it. Errors: it does not fit; what was appended must then be undone.
     #[inline]
     pub fn write(&self, cursor: &mut Cursor<'_>, to: &mut Buffer, scratch: &mut Vec<u8>) -> Result<(), Why> {
@@ -267,7 +283,15 @@ impl Codec {
     fn write_rare(&self, cursor: &mut Cursor<'_>, to: &mut Buffer, scratch: &mut Vec<u8>) -> Result<(), Why> {
         match self {
             Self::Boolean => to.data.push(u8::from(cursor.boolean()?)),
-            Self::Float32(from) => to.data.extend_from_slice(&(from.read(cursor)? as f32).to_le_bytes()),
+            Self::Float32(from) => {
+                let value = from.read(cursor)?;
+                let single = value as f32;
+                if single.is_infinite() && value.is_finite() {
+                    return Err(Why::OutOfRange);
+                }
+                to.data.extend_from_slice(&single.to_le_bytes());
+            }
+            Self::Null(null) => write_null(null, to)?,
             Self::WideInteger { from, bytes, signed } => {
                 let value = from.read(cursor)?.filter(|value| value.fits(*bytes, *signed)).ok_or(Why::OutOfRange)?;
                 to.data.extend_from_slice(value.little_endian().get(..*bytes).unwrap_or_default());
@@ -320,8 +344,9 @@ impl Codec {
     }
 }
 
+/// A null, or a row without the field.
 #[inline]
-fn write_null(null: &Null, to: &mut Buffer) -> Result<(), Why> {
+pub(super) fn write_null(null: &Null, to: &mut Buffer) -> Result<(), Why> {
     match null {
         Null::Refused => return Err(Why::Null),
         Null::Marked(filler) => {
@@ -333,6 +358,8 @@ fn write_null(null: &Null, to: &mut Buffer) -> Result<(), Why> {
                 dictionary.push_null();
             }
         }
+        Null::Filled(default) => to.data.extend_from_slice(default),
+        Null::Empty => to.ends.push(to.ends.last().copied().unwrap_or(0)),
     }
     Ok(())
 }

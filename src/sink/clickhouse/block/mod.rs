@@ -9,6 +9,7 @@ mod native;
 use std::sync::Arc;
 
 use super::plan::{Plan, Step};
+use super::types::with_null;
 use crate::avro::Cursor;
 use crate::sink::{Refusal, Why};
 
@@ -22,10 +23,24 @@ pub use native::Framing;
 pub struct BlockColumn {
     /// Name.
     pub name: Arc<str>,
-    /// Type, in the table's own words: the server converts nothing.
+    /// The table's type, in its own words: but for null the server converts nothing.
     pub type_name: String,
     /// How its values are framed.
     pub framing: Framing,
+    /// The block's column takes null, the table's does not: such a row's value is the column's DEFAULT.
+    pub null_as_default: bool,
+    /// What stands in it for a record whose schema lacks the field. `None`: a row of a block cannot leave it to its DEFAULT,
+    /// because null is a value of the column, or no value of an array or map.
+    pub absent: Option<Absent>,
+}
+
+/// What leaves a column of a block to its default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// What is written.
+    pub null: Null,
+    /// Only where the block's column takes null: see [`BlockColumn::null_as_default`].
+    pub needs_null: bool,
 }
 
 /// The columns of a block. Plans of different schemas may share one: blocks take rows of all of them.
@@ -56,6 +71,13 @@ pub struct Block {
     rows: usize,
     /// Texts that are made, not read, such as JSON.
     scratch: Vec<u8>,
+}
+
+impl Layout {
+    /// Whether null means the column's DEFAULT in one of its columns.
+    pub fn has_null_as_default(&self) -> bool {
+        self.columns.iter().any(|column| column.null_as_default)
+    }
 }
 
 impl Block {
@@ -100,6 +122,11 @@ impl Block {
                 }
             }
         }
+        for (column, absent) in plan.absent() {
+            if let Some(buffer) = self.columns.get_mut(*column) {
+                codec::write_null(absent, buffer).map_err(Refusal::row)?;
+            }
+        }
         cursor.finish().map_err(Refusal::row)
     }
 
@@ -126,7 +153,10 @@ impl Block {
         buffer::varuint(self.rows as u64, out);
         for (column, buffer) in self.layout.columns.iter().zip(&self.columns) {
             native::text(&column.name, out);
-            native::text(&column.type_name, out);
+            match column.null_as_default {
+                true => native::text(&with_null(&column.type_name), out),
+                false => native::text(&column.type_name, out),
+            }
             // ClickHouse writes nothing at all of a column without rows.
             if self.rows > 0 {
                 native::prefix(&column.framing, out);

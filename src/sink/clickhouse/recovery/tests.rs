@@ -57,6 +57,8 @@ enum Flaw {
     PartsNamed,
     /// A row that the server refused alone is taken for dead without a look at the table.
     NotAsked,
+    /// Rows of a range that fill other columns go with the token of those before them.
+    OneToken,
 }
 
 type Token = (Range<i64>, u32);
@@ -122,6 +124,8 @@ struct Work {
     range: Range<i64>,
     recovery: Recovery,
     insert: usize,
+    /// Some of its rows fill other columns and go in the next insert.
+    has_others: bool,
     /// Rows that this process takes for good ones.
     wanted: BTreeSet<i64>,
 }
@@ -327,7 +331,9 @@ impl Model {
             At::Written(work) => {
                 let Range { start, end } = work.range;
                 let begun = work.recovery.begun_behind(end);
-                if let Some(again) = self.lacking(&work) {
+                if work.has_others {
+                    At::Ready(start, Some(self.others(work)), Some(end))
+                } else if let Some(again) = self.lacking(&work) {
                     At::Ready(start, Some(again), Some(end))
                 } else if self.commit(who, end, None, begun) {
                     self.settled.extend(&work.wanted);
@@ -377,9 +383,13 @@ impl Model {
         // What one process refuses another may take: its table was altered, its settings changed.
         let wanted: BTreeSet<i64> =
             range.clone().filter(|_| self.server_refuses || self.rng.random_range(0..8) > 0).collect();
-        let rows: Vec<i64> = wanted.difference(&recovery.present).copied().collect();
+        let missing: Vec<i64> = wanted.difference(&recovery.present).copied().collect();
+        // One insert takes rows that fill the same columns, and those of this range in which the first one of them does.
+        let columns = |row: &i64| row % 3 % 2;
+        let rows: Vec<i64> = missing.iter().copied().filter(|row| columns(row) == columns(&missing[0])).collect();
+        let has_others = rows.len() < missing.len();
         let token = (range.clone(), recovery.pending(range.end).attempt);
-        let mut work = Work { range, recovery, insert: 0, wanted };
+        let mut work = Work { range, recovery, insert: 0, has_others, wanted };
         if rows.is_empty() {
             return At::Written(work);
         }
@@ -392,6 +402,15 @@ impl Model {
         work.insert = self.inserts.len();
         self.inserts.push(Insert { token, rows, body_sent: false, stage });
         At::Head(work)
+    }
+
+    /// The rows that fill other columns go next.
+    fn others(&self, work: Work) -> Recovery {
+        let sent = || self.inserts[work.insert].rows.iter().copied().collect();
+        let present = if work.recovery.verify { self.present(&work.range) } else { sent() };
+        let attempt = work.recovery.attempt;
+        let next = work.recovery.next_attempt(present);
+        if self.flaw == Flaw::OneToken { Recovery { attempt, ..next } } else { next }
     }
 
     fn lacking(&self, work: &Work) -> Option<Recovery> {
@@ -459,6 +478,7 @@ fn every_rule_is_needed() {
         Flaw::Short,
         Flaw::PartsNamed,
         Flaw::NotAsked,
+        Flaw::OneToken,
     ] {
         let found = wrong(Server::Remembers, flaw).or_else(|| wrong(Server::Forgets, flaw));
         assert!(found.is_some(), "nobody notices {flaw:?}");
