@@ -184,7 +184,7 @@ mod tests {
     fn no_more_rows_together_than_the_server_takes() {
         let mut batch = Batch::default();
         (0..5).for_each(|n| batch.push(0, n, None, 1, b""));
-        let pieces = pieces(&batch, (0, Span { start: 0, end: 7 }), None, &BTreeMap::new(), Some(2));
+        let pieces = pieces(&batch, (0, Span { start: 0, end: 7 }), None, &BTreeMap::new(), Some(2), true);
         let parts: Vec<_> = pieces.iter().map(|part| (part.span.start, part.span.end, part.rows.len())).collect();
         assert_eq!(parts, [(0, 2, 2), (2, 4, 2), (4, 7, 1)]);
     }
