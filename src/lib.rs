@@ -24,6 +24,9 @@
 //! The files to read first: [`pipeline::relay`] and [`sink::worker`], the loops; [`kafka::coordinator`], which decides about
 //! positions without any I/O; [`kafka::consumer`], which is the member of the group.
 
+// They panic where the stream cannot be written: runtime::stdio does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod avro;
 pub mod command;
 pub mod config;

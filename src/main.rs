@@ -3,6 +3,9 @@
 //! Exit codes: 0 done or stopped as asked, 1 refused or failed, 2 wrong arguments, 3 another process uses the same
 //! transactional id.
 
+// They panic where the stream cannot be written: runtime::stdio does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
@@ -29,6 +32,7 @@ use pressline::command::try_events::TryArgs;
 use pressline::command::{check, consume, generate, topics};
 use pressline::config::load::Sources;
 use pressline::daemon::{allocator, crash};
+use pressline::runtime::{descriptors, stdio};
 use pressline::{config, daemon};
 
 /// Exit code of `reconcile` when a table could not be compared: not that of one that differs.
@@ -78,7 +82,7 @@ enum Command {
 
 #[derive(Args)]
 struct ConfigArgs {
-    /// Pipeline files, or directories of them
+    /// Pipelines: files, directories of them, or names of files in pipelines/
     #[arg(default_value = "pipelines")]
     pipelines: Vec<PathBuf>,
     /// Settings shared by all pipelines [default: pressline.toml if there is one]
@@ -135,7 +139,32 @@ impl ConfigArgs {
 fn main() -> ExitCode {
     crash::leave_nothing();
     allocator::give_back_large_blocks();
-    match Cli::parse().command {
+    descriptors::raise_limit();
+    match Cli::try_parse() {
+        Ok(cli) => stdio::finish(run(cli.command)),
+        Err(help) => usage(&help),
+    }
+}
+
+/// Help and version go to standard output, wrong arguments to standard error.
+fn usage(said: &clap::Error) -> ExitCode {
+    let code = u8::try_from(said.exit_code()).unwrap_or(2);
+    if said.use_stderr() {
+        // Nobody is left to be told.
+        let _ = said.print();
+        return ExitCode::from(code);
+    }
+    let text = said.render();
+    if stdio::out_has_colours() {
+        stdio::print(text.ansi())
+    } else {
+        stdio::print(text)
+    }
+    stdio::finish(ExitCode::from(code))
+}
+
+fn run(command: Command) -> ExitCode {
+    match command {
         Command::Run(args) => daemon::run(&args.sources(), check::contradictions),
         Command::Check(args) => {
             let wanted =
@@ -200,19 +229,17 @@ fn exit<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
         Err(error) => {
             // Findings call themselves errors.
             let text = error.to_string();
-            eprintln!("error: {}", text.strip_prefix("error: ").unwrap_or(&text));
+            stdio::tell(format_args!("error: {}", text.strip_prefix("error: ").unwrap_or(&text)));
             ExitCode::FAILURE
         }
     }
 }
 
 fn healthcheck(sources: &Sources) -> ExitCode {
-    let process = match config::load::load(sources) {
-        Ok(loaded) => loaded.process,
+    let process = match config::load::process(sources) {
+        Ok(process) => process,
         Err(findings) => {
-            for finding in findings {
-                eprintln!("{finding}");
-            }
+            findings.iter().for_each(stdio::tell);
             return ExitCode::FAILURE;
         }
     };

@@ -117,7 +117,7 @@ async fn findings_of_the_configuration_are_taken_over() {
     let report = house.check(false).await;
     assert_eq!(report.exit_code(), 1);
     has(&house.text(&report), "p.toml:8: source.topik");
-    has(&house.text(&report), ": unknown key\n    expected one of `topic`, `group`");
+    has(&house.text(&report), ": unknown key\n    did you mean `topic`? Expected one of `topic`, `group`");
     let json = report.to_json();
     assert_eq!((&json["errors"], &json["warnings"]), (&1.into(), &0.into()));
     assert_eq!(json["findings"][0]["place"], house.path("p.toml").display().to_string() + ":8");
@@ -328,7 +328,7 @@ async fn services_that_are_not_there() {
     let text = house.text(&house.check(true).await);
     has(&text, "error: p.toml:3: kafka.bootstrap_servers: no broker at 127.0.0.1:1 answers: ");
     has(&text, "Connection refused");
-    has(&text, "start the broker, fix kafka.bootstrap_servers, or open the port");
+    has(&text, "start the broker, or correct host and port in kafka.bootstrap_servers");
     has(&text, "error: p.toml:5: registry.url: schema registry http://127.0.0.1:1: not available: ");
     has(&text, "2 errors, 0 warnings");
 }
@@ -441,13 +441,13 @@ async fn online_doors_that_stay_shut() {
     let text = house.text(&house.check(true).await);
     has(&text, &format!("kafka.bootstrap_servers: no broker at {sasl} answers: "));
     has(&text, "uthentication failed");
-    has(&text, "see kafka.sasl: mechanism, user name and password");
+    has(&text, "set kafka.sasl (mechanism, username, and its password");
     assert!(!text.contains("a-wrong-one"), "{text}");
 
     let house = services.house().with(&services.bootstrap, &tls).with("[registry]", "tls = {}\n[registry]");
     let text = house.text(&house.check(true).await);
     has(&text, "certificate verify failed");
-    has(&text, "see kafka.tls: the authority that signed the broker's certificate");
+    has(&text, "set kafka.tls.ca to the authority that signed the broker's certificate");
 }
 
 #[tokio::test]

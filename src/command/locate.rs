@@ -14,13 +14,14 @@ use serde_json::{Map, Value, json};
 
 use tokio::runtime::Runtime;
 
-use crate::command::places::{Databases, PlacesError, print};
+use crate::command::places::{Databases, PlacesError};
 use crate::config::PlaceConfig;
 use crate::pipeline::press::event::ClientIp;
 use crate::place::{
     Chain, Coarsening, FragmentCache, Gazetteer, GazetteerFiles, Geocoder, Lookup, Place, PlaceError, PlaceKey, Places,
     chain,
 };
+use crate::runtime::stdio;
 
 /// `pressline locate`.
 #[derive(Args)]
@@ -153,9 +154,14 @@ pub fn run(args: &LocateArgs) -> Result<bool, PlacesError> {
     let steps = Steps { chain, unused: Arc::new(FragmentCache::new(1)), _runtime };
     let mut all_are_addresses = true;
     let mut show = |kind: &str, number: usize, text: &str| {
+        if stdio::is_closed() {
+            // Nobody reads the answers.
+            return Ok(());
+        }
         let answer = answer(&places, &coarsening, &steps, text)?;
         all_are_addresses &= !matches!(answer, Answer::NotAnAddress);
-        print(&if args.json { as_json(kind, number, &answer) } else { as_text(kind, number, &answer) })
+        stdio::print(if args.json { as_json(kind, number, &answer) } else { as_text(kind, number, &answer) });
+        Ok(())
     };
     match &args.from_file {
         None => {
@@ -169,7 +175,7 @@ pub fn run(args: &LocateArgs) -> Result<bool, PlacesError> {
     let mut credits: Vec<&str> = databases.iter().map(|database| settings.credit(database.attribution)).collect();
     credits.extend(steps.chain.attributions().map(|credit| -> &str { credit }));
     credits.dedup();
-    credits.iter().filter(|credit| !credit.is_empty()).for_each(|credit| eprintln!("{credit}"));
+    credits.iter().filter(|credit| !credit.is_empty()).for_each(stdio::tell);
     Ok(all_are_addresses)
 }
 

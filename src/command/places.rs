@@ -1,7 +1,6 @@
 //! `pressline places`: what GeoIP databases know. And which databases a command is about.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -11,6 +10,7 @@ use crate::config::finding::{Finding, sentences};
 use crate::config::load::{self, Sources};
 use crate::config::{PipelineConfig, PlaceConfig};
 use crate::place::{DatabaseInfo, Held, PlaceError, Places, Report, Share};
+use crate::runtime::stdio;
 
 /// Fewer addresses make a city small where neither a flag nor a pipeline says how many.
 const MIN_ADDRESSES: u64 = 1_024;
@@ -106,7 +106,7 @@ pub fn relay_of(
     let is_file = Path::new(named).exists() || named.ends_with(".toml");
     let pipelines = if is_file { vec![PathBuf::from(named)] } else { Vec::new() };
     let sources = Sources { shared: shared.clone(), pipelines, sets: sets.to_vec() };
-    let loaded = load::load(&sources).map_err(PlacesError::Findings)?;
+    let loaded = load::load_for_kafka(&sources).map_err(PlacesError::Findings)?;
     let is_meant = |file: &Path, config: &Result<PipelineConfig, _>| match config {
         _ if is_file || named.is_empty() => true,
         Ok(config) => config.name == named,
@@ -129,15 +129,8 @@ pub fn run(args: &PlacesArgs) -> Result<(), PlacesError> {
     let report = places.report(args.min_addresses.unwrap_or(least))?;
     let databases = places.databases();
     let credited: Vec<_> = databases.iter().map(|database| (database, settings.credit(database.attribution))).collect();
-    let text = if args.json { json(&credited, &report) } else { table(&credited, &report) };
-    print(&text)
-}
-
-/// Prints to standard output. Errors: it cannot be written.
-pub fn print(text: &str) -> Result<(), PlacesError> {
-    let mut out = std::io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(|source| PlacesError::Io { what: "standard output".into(), source })
+    stdio::print(if args.json { json(&credited, &report) } else { table(&credited, &report) });
+    Ok(())
 }
 
 /// A database and its credit.

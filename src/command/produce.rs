@@ -120,6 +120,7 @@ pub fn run(args: &ProduceArgs) -> Result<(), ProduceError> {
         source,
     };
     let mut events = Events::open(&args.file)?;
+    connected.reach()?;
     let producer = producer(&connected, &failed)?;
     // Asked first: brokers may make a topic that is written to.
     if topic_layout(producer.client(), &topic, METADATA_TIMEOUT).map_err(&failed)?.is_none() {

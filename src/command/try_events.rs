@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::avro::schema;
 use crate::avro::{Cursor, Field, Shape, write_json};
 use crate::command::generate::events::{Events, Unreadable};
-use crate::command::places::{PlacesError, print, relay_of};
+use crate::command::places::{PlacesError, relay_of};
 use crate::config::PipelineConfig;
 use crate::kafka::dead_letter::Reject;
 use crate::pipeline::press::decode::{Decoder, Limits};
@@ -20,6 +20,7 @@ use crate::pipeline::press::encode::{Encoder, HEADER_BYTES};
 use crate::pipeline::press::enrich::{Enricher, LookupOutcome};
 use crate::pipeline::press::event::{Actions, Press};
 use crate::place::{Chain, Coarsening, FragmentCache, Gazetteer, GazetteerFiles, Places};
+use crate::runtime::stdio;
 use crate::runtime::terminal::counted;
 
 /// `pressline try`.
@@ -87,14 +88,22 @@ pub fn run(args: &TryArgs) -> Result<bool, TryError> {
     let mut events = Events::open(&args.file)?;
     let (mut number, mut dead) = (0, 0);
     while let Some(event) = events.next()? {
+        if stdio::is_closed() {
+            // Nobody reads the answers.
+            break;
+        }
         number += 1;
         let outcome = trial.outcome(number, &event)?;
         dead += usize::from(matches!(outcome, Outcome::Dead(_)));
-        print(&if args.json { trial.as_json(number, &outcome) } else { trial.as_text(number, &outcome) })?;
+        stdio::print(if args.json { trial.as_json(number, &outcome) } else { trial.as_text(number, &outcome) });
     }
     if !args.json {
         let written = number - dead;
-        print(&format!("{} = {written} written + {}\n", counted(number, "event"), counted(dead, "dead letter")))?;
+        stdio::print(format_args!(
+            "{} = {written} written + {}\n",
+            counted(number, "event"),
+            counted(dead, "dead letter")
+        ));
     }
     Ok(dead == 0)
 }

@@ -4,15 +4,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use figment::error::{Actual, Kind};
-use figment::providers::{Env, Format, Serialized, Toml};
-use figment::value::{Dict, Map};
-use figment::{Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
-use toml_edit::{ImDocument, Item};
+use toml_edit::ImDocument;
 
+use super::layers::{Layers, PREFIX, Setting, environment, line_at, path_of};
 use super::sink::LoadConfig;
-use super::{PipelineConfig, ProcessConfig, secret};
+use super::{LogConfig, PipelineConfig, ProcessConfig, complaint, secret};
 use crate::config::finding::{Finding, check_readable};
 use crate::config::validate;
 
@@ -20,15 +17,15 @@ use crate::config::validate;
 const PROCESS_TABLES: [&str; 3] = ["http", "log", "memory"];
 /// Keys of a pipeline that only its relay needs.
 const RELAY_KEYS: [&str; 6] = ["delivery", "workers", "source", "dead_letter", "batch", "place"];
-/// Prefix of environment variables; `__` separates tables.
-const PREFIX: &str = "PRESSLINE__";
+/// Where pipelines are unless they are named.
+const PIPELINES: &str = "pipelines";
 
 /// Where the configuration is.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// Settings shared by all pipelines; `pressline.toml` if that exists, unless given.
     pub shared: Option<PathBuf>,
-    /// Pipeline files, or directories of them; `pipelines/` unless given.
+    /// Pipelines: files, directories of them, or names of files in `pipelines/`; that directory unless given.
     pub pipelines: Vec<PathBuf>,
     /// `section.key=value` from the command line; they win over everything.
     pub sets: Vec<String>,
@@ -43,37 +40,104 @@ pub struct Loaded {
     pub pipelines: Vec<(PathBuf, Result<PipelineConfig, Vec<Finding>>)>,
     /// Pipeline file → configuration of its sinks, or findings; files without a `[sink]` have none.
     pub loads: Vec<(PathBuf, Result<LoadConfig, Vec<Finding>>)>,
+    /// What has no effect and is no fault of one pipeline.
+    pub notices: Vec<Finding>,
 }
 
-/// Reads everything. Errors: findings about the shared file, the flags or the list of pipeline files; findings about
-/// one pipeline stay with it.
+/// What a command needs of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    /// Everything is there.
+    All,
+    /// Kafka alone: files with passwords of databases may be elsewhere.
+    Kafka,
+}
+
+/// Reads everything. Errors: findings about the shared file, the environment, the flags or the list of pipeline files;
+/// findings about one pipeline stay with it.
 pub fn load(sources: &Sources) -> Result<Loaded, Vec<Finding>> {
+    read(sources, Need::All)
+}
+
+/// The same for a command that asks no database and no registry: their secrets and certificates need not be there.
+pub fn load_for_kafka(sources: &Sources) -> Result<Loaded, Vec<Finding>> {
+    read(sources, Need::Kafka)
+}
+
+/// The settings of the process alone; no pipeline is looked at.
+pub fn process(sources: &Sources) -> Result<ProcessConfig, Vec<Finding>> {
+    process_of(&layers(sources)?)
+}
+
+/// How the log is to look, as far as that can be read at all.
+pub fn log(sources: &Sources) -> LogConfig {
+    layers(sources).and_then(|layers| process_of(&layers)).map(|process| process.log).unwrap_or_default()
+}
+
+/// Tables that are read without a pipeline. `defaults` hold where nothing else says so, `flags` win over everything.
+pub fn tables<T: DeserializeOwned>(
+    shared: Option<&Path>,
+    defaults: Vec<Setting>,
+    flags: Vec<Setting>,
+    names: &[&str],
+) -> Result<T, Vec<Finding>> {
+    let sources = Sources { shared: shared.map(PathBuf::from), ..Sources::default() };
+    let layers = Layers { defaults, flags, ..layers(&sources)? };
+    layers.extract(|key| names.contains(&key))
+}
+
+fn layers(sources: &Sources) -> Result<Layers, Vec<Finding>> {
     let shared = shared_file(sources)?;
-    let flags = flags(&sources.sets)?;
-    let process = extract::<ProcessConfig>(&layers(shared.as_deref(), None, &flags, Keep::Process))?;
+    Ok(Layers { shared, environment: environment()?, flags: flags(&sources.sets)?, ..Layers::default() })
+}
+
+fn process_of(layers: &Layers) -> Result<ProcessConfig, Vec<Finding>> {
+    let process = layers.extract::<ProcessConfig>(|key| PROCESS_TABLES.contains(&key))?;
+    let findings = validate::process(&process, &layers.clone().into());
+    if findings.is_empty() { Ok(process) } else { Err(findings) }
+}
+
+fn read(sources: &Sources, need: Need) -> Result<Loaded, Vec<Finding>> {
+    let layers = layers(sources)?;
+    let process = process_of(&layers);
+    let files = pipeline_files(sources);
+    let (process, files) = match (process, files) {
+        (Ok(process), Ok(files)) => (process, files),
+        (process, files) => {
+            return Err(process.err().into_iter().chain(files.err()).flatten().collect());
+        }
+    };
     let (mut pipelines, mut loads) = (Vec::new(), Vec::new());
     let mut names = BTreeSet::new();
-    for file in pipeline_files(sources)? {
+    let mut any_relay = false;
+    for file in files {
         if let Err(findings) = readable(&file).and_then(|()| refuse_process_tables(&file)) {
             pipelines.push((file, Err(findings)));
             continue;
         }
-        let (has_source, has_sink) = (has_table(&file, &flags, "source"), has_table(&file, &flags, "sink"));
+        let layers = layers.with_file(&file);
+        let (has_source, has_sink) = (has_table(&file, &layers, "source"), has_table(&file, &layers, "sink"));
         if has_sink {
-            let mut load = load_sinks(shared.as_deref(), &file, &flags);
-            // A pipeline with both is named, and judged for its name, by its relay.
+            let mut load = load_sinks(&layers, &file, need);
             if !has_source {
+                without_effect(&mut load, &file);
+                // A pipeline with both is named, and judged for its name, by its relay.
                 refuse_twin(&mut load, |config| &config.name, &mut names, &file);
             }
             loads.push((file.clone(), load));
         }
         if has_source || !has_sink {
-            let mut pipeline = load_relay(shared.as_deref(), &file, &flags);
+            any_relay = true;
+            let mut pipeline = load_relay(&layers, &file, need);
             refuse_twin(&mut pipeline, |config| &config.name, &mut names, &file);
             pipelines.push((file, pipeline));
         }
     }
-    Ok(Loaded { process, pipelines, loads })
+    let mut notices = single_underscores();
+    if !any_relay {
+        notices.extend(unused(&layers)?);
+    }
+    Ok(Loaded { process, pipelines, loads, notices })
 }
 
 /// Two pipelines of one name would share ids and metrics.
@@ -96,22 +160,100 @@ fn refuse_twin<T>(
 
 /// Whether the file or a flag has the table. Not asked of the shared file and the environment: what stands there is for
 /// all pipelines, also those without.
-fn has_table(file: &Path, flags: &Dict, table: &str) -> bool {
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    flags.contains_key(table) || ImDocument::parse(text.as_str()).is_ok_and(|document| document.contains_key(table))
+fn has_table(file: &Path, layers: &Layers, table: &str) -> bool {
+    layers.flags.iter().any(|flag| flag.path.first().is_some_and(|first| first == table)) || has_key(file, table)
 }
 
-fn load_relay(shared: Option<&Path>, file: &Path, flags: &Dict) -> Result<PipelineConfig, Vec<Finding>> {
-    let mut config = extract::<PipelineConfig>(&layers(shared, Some(file), flags, Keep::Relay))?;
+fn has_key(file: &Path, key: &str) -> bool {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    ImDocument::parse(text.as_str()).is_ok_and(|document| document.contains_key(key))
+}
+
+/// Refuses keys of a relay in a file that has none.
+fn without_effect<T>(load: &mut Result<T, Vec<Finding>>, file: &Path) {
+    let found = RELAY_KEYS.iter().filter(|key| has_key(file, key)).map(|key| {
+        let cure = match *key {
+            "workers" => "set `consumer.workers` in the sink's table, or add [source] for a relay",
+            "batch" => "set `batch` in the sink's table, or add [source] for a relay",
+            "dead_letter" => {
+                "set `consumer.max_dead_share` and `consumer.dead_letter_topic` in the sink's table, or add [source]"
+            }
+            "delivery" => "remove it, or add [source] for a relay; only sink.clickhouse has a `delivery` of its own",
+            _ => "remove it, or add [source] for a relay",
+        };
+        let layers = Layers { file: Some(file.into()), ..Layers::default() };
+        Finding::error(layers.place(&path_of(key)), *key, "has no effect: this file has no [source]", cure)
+    });
+    let found: Vec<Finding> = found.collect();
+    match load {
+        _ if found.is_empty() => {}
+        Ok(_) => *load = Err(found),
+        Err(findings) => findings.extend(found),
+    }
+}
+
+/// Keys of a relay in the shared layers where no pipeline has one. Errors: such a key on the command line.
+fn unused(layers: &Layers) -> Result<Vec<Finding>, Vec<Finding>> {
+    let is_relays = |setting: &&Setting| setting.path.first().is_some_and(|key| RELAY_KEYS.contains(&key.as_str()));
+    let what = "has no effect: no pipeline has a [source]";
+    let finding = |key: &str| Finding::warning(layers.place(&path_of(key)), key, what, "remove it, or add a relay");
+    let flags: Vec<Finding> = layers.flags.iter().filter(is_relays).map(|flag| finding(&flag.path.join("."))).collect();
+    if !flags.is_empty() {
+        let errors =
+            flags.into_iter().map(|flag| Finding { severity: crate::config::finding::Severity::Error, ..flag });
+        return Err(errors.collect());
+    }
+    let mut findings: Vec<Finding> =
+        layers.environment.iter().filter(is_relays).map(|set| finding(&set.path.join("."))).collect();
+    if let Some(shared) = &layers.shared {
+        findings.extend(RELAY_KEYS.iter().filter(|key| has_key(shared, key)).map(|key| finding(key)));
+    }
+    Ok(findings)
+}
+
+/// Variables that look as if they were meant for pressline and are not read. Not those that Kubernetes sets for a service
+/// named `pressline-kafka`.
+fn single_underscores() -> Vec<Finding> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mut found: Vec<Finding> = names
+        .filter_map(|name| {
+            let key = name.strip_prefix("PRESSLINE_").filter(|key| !key.starts_with('_'))?;
+            let kubernetes = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT"].iter().any(|end| key.contains(end));
+            let tables = complaint::TOP.iter().chain(&PROCESS_TABLES).map(|table| table.to_uppercase());
+            let table = tables.into_iter().find(|table| {
+                key.strip_prefix(table.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+            })?;
+            let rest = key.strip_prefix(table.as_str()).unwrap_or_default().trim_start_matches('_');
+            let meant = if rest.is_empty() { format!("{PREFIX}{table}") } else { format!("{PREFIX}{table}__{rest}") };
+            (!kubernetes).then(|| {
+                Finding::warning(
+                    format!("environment {name}"),
+                    "",
+                    "not read: two underscores stand behind PRESSLINE and for each dot of a key",
+                    format!("did you mean {meant}?"),
+                )
+            })
+        })
+        .collect();
+    found.sort_by(|one, other| one.place.cmp(&other.place));
+    found
+}
+
+fn load_relay(layers: &Layers, file: &Path, need: Need) -> Result<PipelineConfig, Vec<Finding>> {
+    let keeps = |key: &str| !PROCESS_TABLES.contains(&key) && key != "sink";
+    let mut config = layers.extract::<PipelineConfig>(keeps)?;
+    config.origin = layers.clone().into();
     name_and_instance(&mut config.name, &mut config.instance, file);
-    let findings = validate::relay(&config, file);
+    let findings = validate::relay(&config, need == Need::All);
     if findings.is_empty() { Ok(config) } else { Err(findings) }
 }
 
-fn load_sinks(shared: Option<&Path>, file: &Path, flags: &Dict) -> Result<LoadConfig, Vec<Finding>> {
-    let mut config = extract::<LoadConfig>(&layers(shared, Some(file), flags, Keep::Load))?;
+fn load_sinks(layers: &Layers, file: &Path, need: Need) -> Result<LoadConfig, Vec<Finding>> {
+    let keeps = |key: &str| !PROCESS_TABLES.contains(&key) && !RELAY_KEYS.contains(&key);
+    let mut config = layers.extract::<LoadConfig>(keeps)?;
+    config.origin = layers.clone().into();
     name_and_instance(&mut config.name, &mut config.instance, file);
-    let findings = validate::load(&config, file);
+    let findings = validate::load(&config, need == Need::All);
     if findings.is_empty() { Ok(config) } else { Err(findings) }
 }
 
@@ -135,33 +277,68 @@ fn shared_file(sources: &Sources) -> Result<Option<PathBuf>, Vec<Finding>> {
 }
 
 fn pipeline_files(sources: &Sources) -> Result<Vec<PathBuf>, Vec<Finding>> {
-    let default = [PathBuf::from("pipelines")];
+    let default = [PathBuf::from(PIPELINES)];
     let given = if sources.pipelines.is_empty() { &default[..] } else { &sources.pipelines };
     let mut files = Vec::new();
     for path in given {
-        if !path.is_dir() {
-            files.push(path.clone());
-            continue;
+        if path.is_dir() {
+            files.append(&mut files_in(path)?);
+        } else {
+            files.push(named(path).unwrap_or_else(|| path.clone()));
         }
-        let entries = std::fs::read_dir(path).map_err(|e| vec![unreadable(path, &e)])?;
-        let mut found: Vec<PathBuf> =
-            entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "toml")).collect();
-        found.sort();
-        if found.is_empty() {
-            return Err(vec![Finding::error(
-                path.display().to_string(),
-                "",
-                "no pipeline file (*.toml) in this directory",
-                "put a pipeline file there, or name one on the command line",
-            )]);
-        }
-        files.append(&mut found);
     }
     Ok(files)
 }
 
+/// The pipeline files of a directory.
+fn files_in(directory: &Path) -> Result<Vec<PathBuf>, Vec<Finding>> {
+    let entries = std::fs::read_dir(directory).map_err(|e| vec![unreadable(directory, &e)])?;
+    let mut found: Vec<PathBuf> =
+        entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "toml")).collect();
+    found.sort();
+    if found.is_empty() {
+        return Err(vec![Finding::error(
+            directory.display().to_string(),
+            "",
+            "no pipeline file (*.toml) in this directory",
+            "put a pipeline file there, or name one on the command line",
+        )]);
+    }
+    Ok(found)
+}
+
+/// The file in `pipelines/` of a pipeline that is named instead of its file.
+fn named(path: &Path) -> Option<PathBuf> {
+    let name = path.to_str().filter(|name| !path.exists() && validate::is_id(name))?;
+    let files = files_in(Path::new(PIPELINES)).ok()?;
+    let own_name = |file: &PathBuf| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let document = ImDocument::parse(text).ok()?;
+        document.get("name").and_then(|name| name.as_str()).filter(|name| !name.is_empty()).map(String::from)
+    };
+    let has_name = |file: &&PathBuf| match own_name(file) {
+        Some(own) => own == name,
+        None => file.file_stem().is_some_and(|stem| stem == name),
+    };
+    files.iter().find(has_name).cloned()
+}
+
 fn unreadable(path: &Path, error: &std::io::Error) -> Finding {
-    Finding::error(path.display().to_string(), "", format!("cannot be read: {error}"), check_readable())
+    let place = path.display().to_string();
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return Finding::error(place, "", format!("cannot be read: {error}"), check_readable());
+    }
+    let folder = std::env::current_dir().map(|folder| folder.display().to_string()).unwrap_or_default();
+    if path == Path::new(PIPELINES) {
+        let cure = "start pressline in the folder that has pipelines/, or name a pipeline file";
+        return Finding::error(place, "", format!("no such folder in {folder}"), cure);
+    }
+    let what = format!("no such file, and no pipeline of that name in {folder}/{PIPELINES}");
+    if validate::is_id(&place) && path.extension().is_none() {
+        return Finding::error(place, "", what, "name a pipeline or its file");
+    }
+    let what = if path.is_absolute() { "no such file".into() } else { format!("no such file in {folder}") };
+    Finding::error(place, "", what, "name an existing file")
 }
 
 /// The file is there and is TOML. Checked before figment sees it, because the parser's own message quotes the line.
@@ -179,14 +356,13 @@ fn readable(file: &Path) -> Result<(), Vec<Finding>> {
 }
 
 fn refuse_process_tables(file: &Path) -> Result<(), Vec<Finding>> {
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    let Ok(document) = ImDocument::parse(text.as_str()) else { return Ok(()) };
+    let layers = Layers { file: Some(file.into()), ..Layers::default() };
     let findings: Vec<Finding> = PROCESS_TABLES
         .iter()
-        .filter(|table| document.contains_key(table))
+        .filter(|table| has_key(file, table))
         .map(|table| {
             Finding::error(
-                place(file, &[table.to_string()]),
+                layers.place(&path_of(table)),
                 *table,
                 "a setting of the whole process stands in one pipeline's file",
                 "move it to pressline.toml",
@@ -196,185 +372,34 @@ fn refuse_process_tables(file: &Path) -> Result<(), Vec<Finding>> {
     if findings.is_empty() { Ok(()) } else { Err(findings) }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Keep {
-    Process,
-    Relay,
-    Load,
-}
-
-impl Keep {
-    fn keeps(self, key: &str) -> bool {
-        match self {
-            Self::Process => PROCESS_TABLES.contains(&key),
-            Self::Relay => !PROCESS_TABLES.contains(&key) && key != "sink",
-            Self::Load => !PROCESS_TABLES.contains(&key) && !RELAY_KEYS.contains(&key),
-        }
-    }
-}
-
-/// A provider with the keys of one part: one file may hold all kinds.
-struct Part<P> {
-    inner: P,
-    keep: Keep,
-}
-
-impl<P: Provider> Provider for Part<P> {
-    fn metadata(&self) -> Metadata {
-        self.inner.metadata()
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        let mut data = self.inner.data()?;
-        for dict in data.values_mut() {
-            dict.retain(|key, _| self.keep.keeps(key));
-        }
-        Ok(data)
-    }
-}
-
-fn layers(shared: Option<&Path>, file: Option<&Path>, flags: &Dict, keep: Keep) -> Figment {
-    let mut figment = Figment::new();
-    for path in [shared, file].into_iter().flatten() {
-        figment = figment.merge(Part { inner: Toml::file_exact(path), keep });
-    }
-    let secrets: Vec<String> =
-        secret::ENVIRONMENT.iter().map(|name| name.trim_start_matches(PREFIX).to_string()).collect();
-    let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
-    // `ignore` before `split`: it compares with the names as they stand in the environment.
-    let environment = Env::prefixed(PREFIX).ignore(&secrets).split("__");
-    figment.merge(Part { inner: environment, keep }).merge(Part { inner: Serialized::defaults(flags), keep })
-}
-
-/// `section.key=value`, value as in TOML, or plain text.
-fn flags(sets: &[String]) -> Result<Dict, Vec<Finding>> {
-    let mut all = Figment::new();
+/// `section.key=value` of the command line.
+fn flags(sets: &[String]) -> Result<Vec<Setting>, Vec<Finding>> {
+    let (mut all, mut findings) = (Vec::new(), Vec::new());
     for set in sets {
-        let Some((key, value)) = set.split_once('=') else {
-            return Err(vec![Finding::error("command line", "--set", "no `=` in it", "write --set section.key=value")]);
+        let (key, value) = match set.split_once('=') {
+            Some((key, value)) if key.split('.').all(|part| !part.trim().is_empty()) => (key.trim(), value),
+            Some(_) => {
+                let cure = "write --set section.key=value";
+                findings.push(Finding::error("command line", "--set", "a part of the key is empty", cure));
+                continue;
+            }
+            None => {
+                let cure = "write --set section.key=value";
+                findings.push(Finding::error("command line", "--set", "no `=` in it", cure));
+                continue;
+            }
         };
         let secret = format!("{PREFIX}{}", key.replace('.', "__").to_uppercase());
         if secret::ENVIRONMENT.contains(&secret.as_str()) {
-            return Err(vec![Finding::error(
+            findings.push(Finding::error(
                 "command line",
                 key,
                 "a secret on the command line can be read by every user of the machine",
                 format!("use the environment variable {secret} or the password file"),
-            )]);
+            ));
+            continue;
         }
-        // figment parses the text as the environment's values are parsed: numbers, booleans, arrays, else text.
-        let parsed: figment::value::Value =
-            value.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
-        all = all.merge(Serialized::default(key, parsed));
+        all.push(Setting::flag(key, value));
     }
-    all.extract().map_err(|e| e.into_iter().map(|e| finding(&e)).collect())
-}
-
-fn extract<T: DeserializeOwned>(figment: &Figment) -> Result<T, Vec<Finding>> {
-    figment.extract().map_err(|errors| errors.into_iter().map(|e| finding(&e)).collect())
-}
-
-/// figment's error as a finding; of an offending value only its kind is told, since it could be a secret.
-fn finding(error: &figment::Error) -> Finding {
-    let mut path = error.path.clone();
-    let (what, cure) = match &error.kind {
-        Kind::UnknownField(name, expected) => {
-            // figment's path ends in the name already where the key stands in a table of a file.
-            if path.last() != Some(name) {
-                path.push(name.clone());
-            }
-            ("unknown key".to_string(), unknown_key_cure(&path, expected))
-        }
-        Kind::MissingField(name) => {
-            path.push(name.to_string());
-            (
-                "required and not set".to_string(),
-                "set it in the pipeline's file, pressline.toml or the environment".into(),
-            )
-        }
-        Kind::InvalidType(actual, expected) => {
-            (format!("found {}, expected {expected}", kind_of(actual)), "change the value's type".into())
-        }
-        Kind::InvalidValue(actual, expected) => {
-            (format!("found {} that does not fit, expected {expected}", kind_of(actual)), "change the value".into())
-        }
-        Kind::UnknownVariant(found, expected) => {
-            (format!("found `{found}`, expected one of {}", list(expected)), "use one of those".into())
-        }
-        Kind::InvalidLength(found, expected) => (format!("found {found} items, expected {expected}"), "fix it".into()),
-        Kind::ISizeOutOfRange(_) | Kind::USizeOutOfRange(_) => {
-            ("found a number out of range".into(), "use a smaller number".into())
-        }
-        Kind::Message(message) if message.starts_with("property ") => (message.clone(), "fix the property".into()),
-        Kind::Message(_) => {
-            ("the value cannot be read as what this key expects".into(), "see docs/configuration.md".into())
-        }
-        _ => ("found something this key does not take".into(), "see docs/configuration.md".into()),
-    };
-    let place = match error.metadata.as_ref() {
-        Some(Metadata { source: Some(figment::Source::File(file)), .. }) => place(file, &path),
-        Some(metadata) if metadata.name.contains("environment") => {
-            format!("environment {PREFIX}{}", path.join("__").to_uppercase())
-        }
-        Some(_) => "command line".to_string(),
-        None => "configuration".to_string(),
-    };
-    Finding::error(place, path.join("."), what, cure)
-}
-
-fn unknown_key_cure(path: &[String], expected: &[&str]) -> String {
-    match path.last().map(String::as_str) {
-        Some("password" | "key_password") => {
-            "secrets do not stand in the configuration: use the key with `_file` at its end, or the environment".into()
-        }
-        _ => format!("expected one of {}", list(expected)),
-    }
-}
-
-fn list(names: &[&str]) -> String {
-    names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
-}
-
-fn kind_of(actual: &Actual) -> &'static str {
-    match actual {
-        Actual::Bool(_) => "true or false",
-        Actual::Unsigned(_) | Actual::Signed(_) => "a whole number",
-        Actual::Float(_) => "a number with a fraction",
-        Actual::Char(_) | Actual::Str(_) => "text",
-        Actual::Seq => "a list",
-        Actual::Map => "a table",
-        _ => "something else",
-    }
-}
-
-/// `file:line` of a key, or the file alone where the key is not written in it.
-pub fn place(file: &Path, path: &[String]) -> String {
-    let shown = file.strip_prefix(std::env::current_dir().unwrap_or_default()).unwrap_or(file).display().to_string();
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    match line_of(&text, path) {
-        Some(line) => format!("{shown}:{line}"),
-        None => shown,
-    }
-}
-
-/// Line, counted from 1, of a key; of its nearest table where the key itself is not there.
-fn line_of(text: &str, path: &[String]) -> Option<usize> {
-    let document = ImDocument::parse(text).ok()?;
-    let mut item: &Item = document.as_item();
-    let mut line = None;
-    for (depth, part) in path.iter().enumerate() {
-        let Some(table) = item.as_table_like() else { break };
-        // A librdkafka property may be written as one quoted key with dots in it.
-        let whole = path.get(depth..).unwrap_or_default().join(".");
-        let Some((key, next)) = table.get_key_value(part).or_else(|| table.get_key_value(&whole)) else { break };
-        if let Some(span) = key.span().or_else(|| next.span()) {
-            line = Some(line_at(text, span.start));
-        }
-        item = next;
-    }
-    line
-}
-
-fn line_at(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|b| *b == b'\n').count() + 1
+    if findings.is_empty() { Ok(all) } else { Err(findings) }
 }

@@ -7,9 +7,11 @@
 //! Layers, later ones win: `pressline.toml` (shared by all pipelines), the pipeline's own file, environment
 //! variables `PRESSLINE__SECTION__KEY`, `--set section.key=value`. See [`load`].
 
+mod complaint;
 pub mod finding;
-
+pub mod layers;
 pub mod load;
+pub mod log_filter;
 mod place;
 pub mod properties;
 pub mod secret;
@@ -18,13 +20,14 @@ pub mod topic;
 pub(crate) mod validate;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use figment::value::magic::RelativePathBuf;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+pub use layers::Origin;
 pub use place::{GazetteerConfig, GeocoderConfig, GeocoderQuery, OnStale, PlaceConfig};
 pub use properties::Properties;
 pub use topic::CreateConfig;
@@ -45,7 +48,9 @@ pub struct ProcessConfig {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
-    /// Address and port to listen on; port 0 picks a free one, which the log names.
+    /// Address or host name, and port to listen on, such as `localhost:9187`; `:9187` is every address of the machine. Port 0
+    /// picks a free one, which the log names.
+    #[serde(deserialize_with = "listen_address")]
     pub listen: SocketAddr,
     /// Connections served at once; further ones are closed at once.
     pub max_connections: usize,
@@ -59,11 +64,31 @@ impl Default for HttpConfig {
     }
 }
 
+fn listen_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let error = |what: &str| {
+        serde::de::Error::custom(format!("address: {what}, expected an address and a port such as 127.0.0.1:9187"))
+    };
+    let (host, port) = text.trim().rsplit_once(':').ok_or_else(|| error("no port"))?;
+    let port: u16 = port.parse().map_err(|_| error("no port from 0 to 65535 behind the last colon"))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() || host == "*" {
+        return Ok(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+    }
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(SocketAddr::from((address, port)));
+    }
+    let found: Vec<SocketAddr> =
+        (host, port).to_socket_addrs().map_err(|_| error("a host name that cannot be resolved"))?.collect();
+    let v4 = found.iter().find(|address| address.is_ipv4());
+    v4.or(found.first()).copied().ok_or_else(|| error("a host name without an address"))
+}
+
 /// `[log]`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `info,librdkafka=debug`.
+    /// `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `info,librdkafka=debug`. Errors are shown always.
     pub level: String,
     /// `text` for people, `json` for machines.
     pub format: LogFormat,
@@ -154,6 +179,9 @@ pub struct PipelineConfig {
     pub batch: BatchConfig,
     /// Place lookup.
     pub place: PlaceConfig,
+    /// Where the keys were set. No setting.
+    #[serde(skip)]
+    pub origin: Origin,
 }
 
 fn one() -> usize {

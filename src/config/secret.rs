@@ -33,7 +33,7 @@ pub const ENVIRONMENT: [&str; 5] =
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file is missing or unreadable.
-    #[error("cannot read {path}: {source}", path = path.display())]
+    #[error("cannot read {}: {source}{}", path.display(), who(source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -43,13 +43,30 @@ pub enum SecretError {
     /// The file is empty.
     #[error("{} is empty, expected one line with the secret", .0.display())]
     Empty(PathBuf),
+    /// The variable is set and empty, as `${NAME:-}` in a compose file sets it.
+    #[error("environment variable {0} is empty: set it to the secret, or unset it")]
+    EmptyVariable(String),
+    /// The variable is no text.
+    #[error("environment variable {0} is not UTF-8 text")]
+    NotText(String),
+}
+
+/// Who may not, where the system says only that somebody may not.
+fn who(error: &std::io::Error) -> String {
+    if error.kind() != std::io::ErrorKind::PermissionDenied {
+        return String::new();
+    }
+    format!("; user id {} may not read it", rustix::process::geteuid().as_raw())
 }
 
 /// Reads a secret from the environment variable if it is set, else from the file (without its last line break), else
 /// there is none.
 pub fn read(variable: &str, file: Option<&Path>) -> Result<Option<Secret>, SecretError> {
-    if let Ok(value) = std::env::var(variable) {
-        return Ok(Some(Secret(value)));
+    match std::env::var(variable) {
+        Ok(value) if value.is_empty() => return Err(SecretError::EmptyVariable(variable.into())),
+        Ok(value) => return Ok(Some(Secret(value))),
+        Err(std::env::VarError::NotUnicode(_)) => return Err(SecretError::NotText(variable.into())),
+        Err(std::env::VarError::NotPresent) => {}
     }
     let Some(path) = file else { return Ok(None) };
     let unreadable = |source| SecretError::Unreadable { path: path.into(), source };

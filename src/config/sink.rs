@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use figment::value::magic::RelativePathBuf;
 use serde::{Deserialize, Serialize};
 
-use super::{CreateConfig, KafkaConfig, OutputConfig, RegistryConfig};
+use super::{CreateConfig, KafkaConfig, Origin, OutputConfig, RegistryConfig};
 
 /// The load of one pipeline's topic into databases: the tables of a pipeline's file that a sink needs.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -27,6 +27,9 @@ pub struct LoadConfig {
     pub output: Option<OutputConfig>,
     /// The sinks.
     pub sink: SinksConfig,
+    /// Where the keys were set. No setting.
+    #[serde(skip)]
+    pub origin: Origin,
 }
 
 /// `[sink]`.

@@ -1,21 +1,43 @@
 //! What the configuration's types cannot say: values that make no sense, alone or together.
 
-use std::path::Path;
-
 use figment::value::magic::RelativePathBuf;
 
-use super::load::place;
-use super::sink::{ClickHouseConfig, LoadConfig, PostgresConfig, SinkBatchConfig, SinkConsumerConfig};
+use super::layers::Origin;
+use super::sink::{ClickHouseConfig, LoadConfig, PostgresConfig, SinkBatchConfig, SinkConsumerConfig, SslMode};
 use super::{
-    CreateConfig, GeocoderConfig, KafkaConfig, PipelineConfig, REPLAYS, RegistryConfig, SaslMechanism, properties,
-    secret,
+    CreateConfig, GeocoderConfig, KafkaConfig, OnStale, PipelineConfig, ProcessConfig, REPLAYS, RegistryConfig,
+    SaslMechanism, properties, secret,
 };
 use crate::config::finding::Finding;
 
-/// What is senseless in a relay's configuration.
-pub fn relay(config: &PipelineConfig, file: &Path) -> Vec<Finding> {
+/// What is senseless in the process's settings.
+pub fn process(config: &ProcessConfig, origin: &Origin) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut complain = complainer(file, &mut findings);
+    let mut complain = complainer(origin, &mut findings);
+    if let Err(what) = super::log_filter::filter(&config.log.level) {
+        complain(
+            "log.level",
+            &what,
+            "use one of the levels, or levels for single targets such as info,librdkafka=debug",
+        );
+    }
+    if config.http.max_connections == 0 {
+        complain("http.max_connections", "0, which would answer nobody", "use at least 1");
+    }
+    milliseconds("http.header_timeout_ms", config.http.header_timeout_ms, &mut complain);
+    for (key, mebibytes) in [("memory.fetch_mb", config.memory.fetch_mb), ("memory.batch_mb", config.memory.batch_mb)] {
+        if mebibytes == 0 {
+            complain(key, "0, which would let nothing through", "use at least 1");
+        }
+    }
+    drop(complain);
+    findings
+}
+
+/// What is senseless in a relay's configuration; `all`: with the secrets and files of its registry.
+pub fn relay(config: &PipelineConfig, all: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut complain = complainer(&config.origin, &mut findings);
     ids(&config.name, &config.instance, &mut complain);
     for (key, topic) in [
         ("source.topic", &config.source.topic),
@@ -48,15 +70,15 @@ pub fn relay(config: &PipelineConfig, file: &Path) -> Vec<Finding> {
     ] {
         creation(table, create, &mut complain);
     }
-    services(&config.kafka, &config.registry, &mut complain);
+    services(&config.kafka, &config.registry, all, &mut complain);
     drop(complain);
     findings
 }
 
-/// What is senseless in the sinks' configuration.
-pub fn load(config: &LoadConfig, file: &Path) -> Vec<Finding> {
+/// What is senseless in the sinks' configuration; `all`: with the secrets and files of registry and databases.
+pub fn load(config: &LoadConfig, all: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut complain = complainer(file, &mut findings);
+    let mut complain = complainer(&config.origin, &mut findings);
     ids(&config.name, &config.instance, &mut complain);
     topic_name("sink.topic", config.topic(), &mut complain);
     if config.sink.postgres.is_none() && config.sink.clickhouse.is_none() {
@@ -64,24 +86,30 @@ pub fn load(config: &LoadConfig, file: &Path) -> Vec<Finding> {
     }
     if let Some(postgres) = &config.sink.postgres {
         sink("postgres", config, &postgres.batch, &postgres.consumer, &mut complain);
-        postgres_keys(postgres, &mut complain);
+        postgres_keys(postgres, all, &mut complain);
     }
     if let Some(clickhouse) = &config.sink.clickhouse {
         sink("clickhouse", config, &clickhouse.batch, &clickhouse.consumer, &mut complain);
-        clickhouse_keys(clickhouse, &mut complain);
+        clickhouse_keys(clickhouse, all, &mut complain);
     }
     creation("sink.dead_letter", &config.sink.dead_letter.create, &mut complain);
-    services(&config.kafka, &config.registry, &mut complain);
+    services(&config.kafka, &config.registry, all, &mut complain);
     drop(complain);
     findings
 }
 
 type Complain<'a> = dyn FnMut(&str, &str, &str) + 'a;
 
-fn complainer<'a>(file: &'a Path, findings: &'a mut Vec<Finding>) -> impl FnMut(&str, &str, &str) + 'a {
-    |key, what, cure| {
-        let path: Vec<String> = key.split('.').map(String::from).collect();
-        findings.push(Finding::error(place(file, &path), key, what, cure));
+fn complainer<'a>(origin: &'a Origin, findings: &'a mut Vec<Finding>) -> impl FnMut(&str, &str, &str) + 'a {
+    |key, what, cure| findings.push(Finding::error(origin.place(key), key, what, cure))
+}
+
+/// A time-out: nothing is ever done within 0, and what it means elsewhere ("off") would wait for ever.
+fn milliseconds(key: &str, value: u64, complain: &mut Complain<'_>) {
+    const DAY: u64 = 86_400_000;
+    if !(1..=DAY).contains(&value) {
+        let what = if value == 0 { "0, within which nothing can be done" } else { "longer than a day" };
+        complain(key, what, "use 1 to 86400000 milliseconds");
     }
 }
 
@@ -119,28 +147,52 @@ fn creation(table: &str, create: &CreateConfig, complain: &mut Complain<'_>) {
     }
 }
 
-fn services(kafka: &KafkaConfig, registry: &RegistryConfig, complain: &mut Complain<'_>) {
+fn services(kafka: &KafkaConfig, registry: &RegistryConfig, all: bool, complain: &mut Complain<'_>) {
     if kafka.bootstrap_servers.trim().is_empty() {
         complain("kafka.bootstrap_servers", "empty", "name at least one host:port");
     }
     if kafka.open_transaction_warn_ms < 1_000 {
         complain("kafka.open_transaction_warn_ms", "below 1000", "use 1000 (a second) or more");
     }
-    http_address("registry.url", &registry.url, "registry.username and registry.password_file", complain);
+    let keys = "registry.username and registry.password_file";
+    http_address("registry.url", &registry.url, "http://127.0.0.1:8081", keys, complain);
+    no_authority_without_tls("registry", &registry.url, registry.ca.is_some(), complain);
+    milliseconds("registry.timeout_ms", registry.timeout_ms, complain);
     tls_and_sasl(kafka, complain);
-    if registry.username.is_some() {
+    if registry.username.is_none() && registry.password_file.is_some() {
+        complain(
+            "registry.password_file",
+            "has no effect without registry.username",
+            "set registry.username, or remove it",
+        );
+    }
+    if all && registry.username.is_some() {
         let file = registry.password_file.as_ref();
         secret_is_there("registry.password_file", secret::REGISTRY_PASSWORD, file, complain);
+    }
+    if all {
+        files_are_there(&[("registry.ca", &registry.ca)], complain);
     }
     property_tables(kafka, complain);
 }
 
-fn http_address(key: &str, url: &str, keys: &str, complain: &mut Complain<'_>) {
+fn http_address(key: &str, url: &str, example: &str, keys: &str, complain: &mut Complain<'_>) {
     if !url.starts_with("http://") && !url.starts_with("https://") {
-        complain(key, "not an http:// or https:// address", "write it like http://127.0.0.1:8081");
+        complain(key, "not an http:// or https:// address", &format!("write it like {example}"));
     }
     if url.contains('@') {
         complain(key, "holds a user name or password", &format!("use {keys}"));
+    }
+}
+
+/// A certificate authority for a server that is asked without TLS.
+fn no_authority_without_tls(table: &str, url: &str, is_set: bool, complain: &mut Complain<'_>) {
+    if is_set && url.starts_with("http://") {
+        complain(
+            &format!("{table}.ca"),
+            "has no effect: the url is http://",
+            "write https:// in the url, or remove `ca`",
+        );
     }
 }
 
@@ -178,7 +230,20 @@ fn sink(
     }
 }
 
-fn postgres_keys(config: &PostgresConfig, complain: &mut Complain<'_>) {
+fn postgres_keys(config: &PostgresConfig, all: bool, complain: &mut Complain<'_>) {
+    milliseconds("sink.postgres.statement_timeout_ms", config.statement_timeout_ms, complain);
+    milliseconds("sink.postgres.connect_timeout_ms", config.connect_timeout_ms, complain);
+    if config.port == 0 {
+        complain("sink.postgres.port", "0, which is no port", "use the server's port, mostly 5432");
+    }
+    if config.sslmode == SslMode::Disable {
+        for (key, is_set) in [("ca", config.ca.is_some()), ("certificate", config.certificate.is_some())] {
+            if is_set {
+                let cure = "remove it, or set sslmode to verify-full";
+                complain(&format!("sink.postgres.{key}"), "has no effect: sslmode is disable", cure);
+            }
+        }
+    }
     for (key, value) in [
         ("sink.postgres.host", &config.host),
         ("sink.postgres.database", &config.database),
@@ -202,17 +267,29 @@ fn postgres_keys(config: &PostgresConfig, complain: &mut Complain<'_>) {
         ("sink.postgres.certificate", &config.certificate),
         ("sink.postgres.key", &config.key),
     ];
-    files_are_there(&files, complain);
-    let password = config.password_file.as_ref();
-    secret_is_readable("sink.postgres.password_file", secret::POSTGRES_PASSWORD, password, complain);
     if let Some((what, cure)) = host_fault(&config.host) {
         complain("sink.postgres.host", what, cure);
     }
+    if all {
+        files_are_there(&files, complain);
+        let password = config.password_file.as_ref();
+        secret_is_readable("sink.postgres.password_file", secret::POSTGRES_PASSWORD, password, complain);
+    }
 }
 
-fn clickhouse_keys(config: &ClickHouseConfig, complain: &mut Complain<'_>) {
+fn clickhouse_keys(config: &ClickHouseConfig, all: bool, complain: &mut Complain<'_>) {
     let keys = "sink.clickhouse.user and sink.clickhouse.password_file";
-    http_address("sink.clickhouse.url", &config.url, keys, complain);
+    http_address("sink.clickhouse.url", &config.url, "http://127.0.0.1:8123", keys, complain);
+    no_authority_without_tls("sink.clickhouse", &config.url, config.ca.is_some(), complain);
+    milliseconds("sink.clickhouse.timeout_ms", config.timeout_ms, complain);
+    milliseconds("sink.clickhouse.connect_timeout_ms", config.connect_timeout_ms, complain);
+    for (key, is_set) in [("order_by", !config.order_by.is_empty()), ("partition_by", !config.partition_by.is_empty())]
+    {
+        if is_set && !config.auto_create {
+            let cure = "set auto_create = true, or remove it and see to the table";
+            complain(&format!("sink.clickhouse.{key}"), "has no effect without auto_create", cure);
+        }
+    }
     for (key, value) in [("sink.clickhouse.database", &config.database), ("sink.clickhouse.table", &config.table)] {
         if value.is_empty() || value.contains('\0') {
             complain(key, "empty, or with a NUL character", "set it");
@@ -226,9 +303,11 @@ fn clickhouse_keys(config: &ClickHouseConfig, complain: &mut Complain<'_>) {
             &format!("set sink.clickhouse.database = \"{database}\" and table = \"{table}\""),
         );
     }
-    files_are_there(&[("sink.clickhouse.ca", &config.ca)], complain);
-    let password = config.password_file.as_ref();
-    secret_is_readable("sink.clickhouse.password_file", secret::CLICKHOUSE_PASSWORD, password, complain);
+    if all {
+        files_are_there(&[("sink.clickhouse.ca", &config.ca)], complain);
+        let password = config.password_file.as_ref();
+        secret_is_readable("sink.clickhouse.password_file", secret::CLICKHOUSE_PASSWORD, password, complain);
+    }
 }
 
 /// What is wrong with a host, and what to do about it: forms that libpq and other clients take in its place.
@@ -253,7 +332,10 @@ fn host_fault(host: &str) -> Option<(&'static str, &'static str)> {
 }
 
 fn geocoder_keys(config: &GeocoderConfig, complain: &mut Complain<'_>) {
-    http_address("place.geocoder.url", &config.url, "a server without a login", complain);
+    let example = "https://nominatim.openstreetmap.org";
+    http_address("place.geocoder.url", &config.url, example, "a server without a login", complain);
+    no_authority_without_tls("place.geocoder", &config.url, config.ca.is_some(), complain);
+    files_are_there(&[("place.geocoder.ca", &config.ca)], complain);
     let contact = config.contact.trim();
     let is_reachable = contact.contains('@') || contact.contains("://");
     if !is_reachable || contact.len() > 200 || !contact.bytes().all(|b| (b' '..=b'~').contains(&b)) {
@@ -342,6 +424,13 @@ fn ranges(config: &PipelineConfig, complain: &mut Complain<'_>) {
     if degrees != 0.0 && !(0.000_1..=10.0).contains(&degrees) {
         complain("place.round_coordinates", "out of range", "use 0.0001 to 10 degrees, or 0 for no rounding");
     }
+    if config.source.max_raw_retention_ms == Some(0) {
+        complain("source.max_raw_retention_ms", "0, which no topic can keep to", "use at least 1, or remove it");
+    }
+    if config.place.on_stale != OnStale::Warn && config.place.max_age_days == 0 {
+        let cure = "set place.max_age_days, or remove it";
+        complain("place.on_stale", "has no effect while place.max_age_days is 0", cure);
+    }
     if config.source.max_record_bytes < 64 {
         complain("source.max_record_bytes", "too small", "use at least 64 bytes");
     }
@@ -386,7 +475,15 @@ fn property_tables(kafka: &KafkaConfig, complain: &mut Complain<'_>) {
     for (table, properties) in
         [("properties", &kafka.properties), ("consumer", &kafka.consumer), ("producer", &kafka.producer)]
     {
-        for name in properties.0.keys() {
+        for (name, value) in &properties.0 {
+            if name == "statistics.interval.ms" && value.trim().parse::<f64>().is_ok_and(|ms| ms <= 0.0) {
+                let what = "0 would switch off lag, readiness and the metrics of Kafka's clients";
+                complain(
+                    &format!("kafka.{table}.{name}"),
+                    what,
+                    "use at least 1, or remove it for the default of 5000",
+                );
+            }
             if let Some(reason) = properties::refusal(name) {
                 complain(&format!("kafka.{table}.{name}"), &format!("may not be set: {reason}"), "remove it");
             }

@@ -7,13 +7,15 @@ use std::panic::{self, PanicHookInfo};
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
+use crate::runtime::stdio;
+
 /// From now on a panic tells its place and thread but not its message, and the kernel writes no core dump of this process.
 pub fn leave_nothing() {
-    panic::set_hook(Box::new(|panic| eprintln!("{}", place(panic))));
+    panic::set_hook(Box::new(|panic| stdio::tell(place(panic))));
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        eprintln!(
+        stdio::tell(format_args!(
             "warning: core dumps cannot be turned off ({error}): see to it that none are written, with ulimit -c 0"
-        );
+        ));
     }
 }
 

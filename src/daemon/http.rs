@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::metrics::{counter, gauge};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -20,8 +21,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::config::HttpConfig;
+use crate::config::finding::with_causes;
 use crate::metrics;
 use crate::runtime::status::Status;
+use crate::runtime::{descriptors, stdio};
 
 /// What the pages show.
 #[derive(Clone)]
@@ -57,7 +60,7 @@ pub fn router(pages: Pages) -> Router {
 /// Serves for ever, with a bound on connections and on the time a client may take for its headers.
 pub async fn serve(listener: TcpListener, config: &HttpConfig, router: Router) {
     let places = Arc::new(Semaphore::new(config.max_connections));
-    let header_timeout = Duration::from_millis(config.header_timeout_ms.max(1));
+    let header_timeout = Duration::from_millis(config.header_timeout_ms);
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -82,8 +85,20 @@ pub async fn serve(listener: TcpListener, config: &HttpConfig, router: Router) {
 }
 
 async fn render(State(pages): State<Pages>) -> Response {
+    surroundings();
     let page = metrics::render(&pages.metrics);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
+}
+
+/// What of the process is asked for when somebody looks.
+fn surroundings() {
+    if let Some(open) = descriptors::open() {
+        gauge!(metrics::PROCESS_FDS).set(open as f64);
+    }
+    if let Some(limit) = descriptors::limit() {
+        gauge!(metrics::PROCESS_MAX_FDS).set(limit as f64);
+    }
+    counter!(metrics::LOG_DROPPED).absolute(stdio::dropped_lines());
 }
 
 async fn ready(State(pages): State<Pages>) -> Response {
@@ -172,6 +187,9 @@ fn escaped(text: &str) -> String {
 
 /// Asks a running pressline whether it is ready; for container health checks. Errors: what it answered.
 pub async fn is_ready(listen: SocketAddr) -> Result<(), String> {
+    if listen.port() == 0 {
+        return Err("http.listen: port 0 is a free one that nobody knows here\n    set it to a fixed port".into());
+    }
     // reqwest panics without a provider, also where no TLS is used. An error only says that there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
@@ -180,7 +198,11 @@ pub async fn is_ready(listen: SocketAddr) -> Result<(), String> {
         .tls_certs_only([])
         .build()
         .map_err(|error| error.to_string())?;
-    let answer = client.get(format!("http://{listen}/readyz")).send().await.map_err(|error| error.to_string())?;
+    let answer = client.get(format!("http://{listen}/readyz")).send().await.map_err(|error| {
+        let cure =
+            if error.is_timeout() { "see what holds it up" } else { "is it running, and is http.listen its own?" };
+        format!("pressline does not answer on {listen}: {}\n    {cure}", with_causes(&error.without_url()))
+    })?;
     let ok = answer.status().is_success();
     let text = answer.text().await.unwrap_or_default();
     if ok { Ok(()) } else { Err(text) }

@@ -13,13 +13,11 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing_log::AsLog;
-use tracing_subscriber::EnvFilter;
 
-use crate::config::finding::Finding;
+use crate::config::finding::{Finding, Severity};
 use crate::config::load::{Loaded, Sources};
 use crate::config::sink::LoadConfig;
-use crate::config::{LogConfig, LogFormat, PipelineConfig, ProcessConfig};
+use crate::config::{LogFormat, PipelineConfig, ProcessConfig};
 use crate::daemon::http::Pages;
 use crate::daemon::service_manager::Watched;
 use crate::kafka::client;
@@ -29,6 +27,7 @@ use crate::pipeline::start::Library;
 use crate::runtime::status::Status;
 use crate::runtime::supervise::Ending;
 use crate::runtime::terminal::counted;
+use crate::runtime::{descriptors, log, stdio};
 use crate::sink;
 use crate::sink::Kind;
 
@@ -44,30 +43,41 @@ pub type Contradictions = fn(&Path, &PipelineConfig) -> Vec<Finding>;
 ///
 /// `contradictions` gives what in a pipeline's settings must not run.
 pub fn run(sources: &Sources, contradictions: Contradictions) -> ExitCode {
-    let loaded = match crate::config::load::load(sources) {
-        Ok(loaded) => loaded,
-        Err(findings) => return refuse(&findings),
+    let loaded = crate::config::load::load(sources);
+    let log = match &loaded {
+        Ok(loaded) => loaded.process.log.clone(),
+        // What is wrong is told as the log is, where that can be read.
+        Err(_) => crate::config::load::log(sources),
     };
-    if let Err(message) = init_log(&loaded.process.log) {
-        eprintln!("error: {message}");
-        return ExitCode::FAILURE;
-    }
-    let code = match runtime() {
-        Ok(runtime) => runtime.block_on(run_loaded(loaded, contradictions)),
-        Err(message) => {
-            eprintln!("error: {message}");
+    let started = log::init(&log).map_err(|message| stdio::tell(format_args!("error: {message}")));
+    let code = match (started, loaded) {
+        (Err(()), _) => 1,
+        (Ok(()), Err(findings)) => {
+            tell(&findings, log.format);
             1
         }
+        (Ok(()), Ok(loaded)) => match runtime() {
+            Ok(runtime) => runtime.block_on(run_loaded(loaded, contradictions)),
+            Err(message) => {
+                stdio::tell(format_args!("error: {message}"));
+                1
+            }
+        },
     };
     // Not by returning: a librdkafka thread that hangs must not hold up the exit.
     std::process::exit(i32::from(code))
 }
 
-fn refuse(findings: &[Finding]) -> ExitCode {
+/// Findings as people read them, or as lines of the log where machines read that.
+fn tell(findings: &[Finding], format: LogFormat) {
     for finding in findings {
-        eprintln!("{finding}");
+        let Finding { severity, place, subject, what, cure } = finding;
+        match (format, severity) {
+            (LogFormat::Text, _) => stdio::tell(finding),
+            (LogFormat::Json, Severity::Error) => tracing::error!(%place, key = %subject, %cure, "{what}"),
+            (LogFormat::Json, Severity::Warning) => tracing::warn!(%place, key = %subject, %cure, "{what}"),
+        }
     }
-    ExitCode::FAILURE
 }
 
 /// The runtime for HTTP and the registry: two threads are plenty, the data path has its own.
@@ -80,29 +90,10 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, String> {
         .map_err(|error| format!("cannot start: {error}"))
 }
 
-/// Sends log lines to standard error as configured; librdkafka's come along.
-pub fn init_log(config: &LogConfig) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&config.level)
-        .map_err(|_| "log.level: not a level or filter; use error, warn, info, debug or trace".to_string())?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(|| crate::runtime::terminal::Stderr)
-        .with_target(false);
-    match config.format {
-        LogFormat::Text => {
-            let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            tracing::subscriber::set_global_default(builder.with_ansi(colours).finish())
-        }
-        LogFormat::Json => tracing::subscriber::set_global_default(builder.json().finish()),
-    }
-    .map_err(|error| error.to_string())?;
-    // What the filter lets nobody see is dropped where it is written: librdkafka's binding has a line for each record it frees.
-    let most = tracing::level_filters::LevelFilter::current().as_log();
-    tracing_log::LogTracer::builder().with_max_level(most).init().map_err(|error| error.to_string())
-}
-
 async fn run_loaded(loaded: Loaded, contradictions: Contradictions) -> u8 {
-    let Loaded { process, pipelines, loads } = loaded;
+    let Loaded { process, pipelines, loads, notices } = loaded;
+    let format = process.log.format;
+    tell(&notices, format);
     let mut broken = Vec::new();
     let mut relays = Vec::new();
     for (file, pipeline) in pipelines {
@@ -110,11 +101,11 @@ async fn run_loaded(loaded: Loaded, contradictions: Contradictions) -> u8 {
             none if none.is_empty() => Ok(config),
             findings => Err(findings),
         });
-        relays.extend(pipeline.map_err(|findings| broken.push(not_started(&file, &findings))));
+        relays.extend(pipeline.map_err(|findings| broken.push(not_started(&file, &findings, format))));
     }
     let mut sinks = Vec::new();
     for (file, load) in loads {
-        sinks.extend(load.map_err(|findings| broken.push(not_started(&file, &findings))));
+        sinks.extend(load.map_err(|findings| broken.push(not_started(&file, &findings, format))));
     }
     if relays.is_empty() && sinks.is_empty() {
         return 1;
@@ -137,10 +128,8 @@ struct Broken {
 }
 
 /// Prints why a pipeline is not started.
-fn not_started(file: &Path, findings: &[Finding]) -> Broken {
-    for finding in findings {
-        eprintln!("{finding}");
-    }
+fn not_started(file: &Path, findings: &[Finding], format: LogFormat) -> Broken {
+    tell(findings, format);
     tracing::error!(file = %file.display(), "this pipeline is not started; see the findings above");
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let findings = counted(findings.len(), "finding");
@@ -154,6 +143,7 @@ async fn serve(
     loads: Vec<LoadConfig>,
     broken: Vec<Broken>,
 ) -> Result<u8, String> {
+    let terminal = Terminal::of_the_start();
     let recorder = metrics::install().map_err(|error| error.to_string())?;
     for pipeline in &broken {
         metrics::ready(&pipeline.name, false);
@@ -175,6 +165,7 @@ async fn serve(
     tokio::spawn(async move { http::serve(listener, &http_config, http::router(pages)).await });
     tokio::spawn(metrics::upkeep(recorder));
     tokio::spawn(client::keep_telling_repeated());
+    tokio::spawn(watch_descriptors());
     let (stop, stopped) = watch::channel(false);
     let workers = relays.iter().map(|relay| relay.workers).chain(sinks.iter().map(|(load, kind)| kind.workers(load)));
     let memory = process.memory.share(workers.sum());
@@ -202,14 +193,19 @@ async fn serve(
             (name, ending)
         });
     }
-    let code = wait(&mut running, &stop).await?;
+    let code = wait(&mut running, &stop, terminal).await?;
     Ok(if code == 0 && any_broken { 1 } else { code })
 }
 
 /// Waits for the pipelines' ends; at a signal, tells them to stop and waits a little longer.
-async fn wait(running: &mut JoinSet<(String, Ending)>, stop: &watch::Sender<bool>) -> Result<u8, String> {
+async fn wait(
+    running: &mut JoinSet<(String, Ending)>,
+    stop: &watch::Sender<bool>,
+    terminal: Terminal,
+) -> Result<u8, String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
     let mut code = 0;
     let mut deadline = None;
     loop {
@@ -227,11 +223,47 @@ async fn wait(running: &mut JoinSet<(String, Ending)>, stop: &watch::Sender<bool
             },
             _ = terminate.recv() => begin_stop(&mut deadline, stop),
             _ = interrupt.recv() => begin_stop(&mut deadline, stop),
+            // Else it only has the place databases read again.
+            _ = hangup.recv() => if terminal.is_gone() { begin_stop(&mut deadline, stop) },
             () = late => {
                 tracing::warn!("not everything ended in time; open transactions are ended by the next start");
                 return Ok(code);
             }
         }
+    }
+}
+
+/// The terminal that the process was started on: when it is closed, the process ends with it, as after Ctrl-C.
+struct Terminal {
+    /// There is one, and SIGHUP was not ignored, as `nohup` has it.
+    binds: bool,
+}
+
+impl Terminal {
+    /// To be asked before a handler of SIGHUP is there.
+    fn of_the_start() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored =
+            status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+        // The lowest bit is signal 1.
+        Self { binds: ignored.unwrap_or_default() & 1 == 0 && Self::is_there() }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.binds && !Self::is_there()
+    }
+
+    fn is_there() -> bool {
+        std::fs::File::open("/dev/tty").is_ok()
+    }
+}
+
+/// Tells of file descriptors that run out before they have.
+async fn watch_descriptors() {
+    let mut watch = descriptors::Watch::default();
+    loop {
+        watch.look();
+        tokio::time::sleep(Duration::from_secs(15)).await;
     }
 }
 

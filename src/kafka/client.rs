@@ -2,13 +2,11 @@
 //!
 //! What the guarantees rest on is set by [`crate::kafka::consumer`] and [`crate::kafka::producer`], after this, so that it wins.
 
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 
@@ -174,56 +172,6 @@ fn tell_repeated() {
     for (line, times) in repeated::LATELY.over(Instant::now()) {
         tracing::info!(target: "librdkafka", times, "repeated: {line}");
     }
-}
-
-/// Context of a client that is made to ask one thing. It keeps what librdkafka complains about, since of a wrong password
-/// or certificate the question itself only says that it timed out.
-#[derive(Default)]
-pub struct Probe {
-    complaint: Mutex<Option<String>>,
-}
-
-impl ClientContext for Probe {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        log(level, fac, message);
-    }
-
-    fn stats(&self, _: Statistics) {}
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(client = "probe", %error, reason, "librdkafka reports an error");
-        let code = error.rdkafka_error_code();
-        // That all brokers are down is the consequence; the cause came before it.
-        if code != Some(RDKafkaErrorCode::AllBrokersDown)
-            && let Ok(mut complaint) = self.complaint.lock()
-        {
-            *complaint = Some(format!("{reason}{}", cure(code, reason)));
-        }
-    }
-}
-
-impl ConsumerContext for Probe {}
-
-fn cure(code: Option<RDKafkaErrorCode>, reason: &str) -> &'static str {
-    match code {
-        Some(RDKafkaErrorCode::Authentication) => {
-            "; set kafka.sasl (mechanism, username and its password: kafka.sasl.password_file or \
-             PRESSLINE__KAFKA__SASL__PASSWORD) to what the broker takes"
-        }
-        _ if code == Some(RDKafkaErrorCode::SSL) || reason.contains("SSL") => {
-            "; set kafka.tls (ca, certificate, key) to files that fit the broker"
-        }
-        _ => "",
-    }
-}
-
-/// What librdkafka has complained about to a probe, and what to do.
-pub fn complaint(probe: &BaseConsumer<Probe>) -> Option<String> {
-    // Its complaints wait in a queue until somebody polls. An error ends a poll early, so more than one.
-    for _ in 0..10 {
-        let _ = probe.poll(Duration::from_millis(10));
-    }
-    probe.context().complaint.lock().ok().and_then(|complaint| complaint.clone())
 }
 
 #[cfg(test)]

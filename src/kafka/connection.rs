@@ -2,19 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use figment::error::Kind;
-use figment::providers::{Env, Format, Serialized, Toml};
-use figment::{Figment, Source};
-use serde::de::DeserializeOwned;
-
-use crate::config::finding::{Finding, check_readable};
+use crate::config::finding::Finding;
+use crate::config::layers::Setting;
 use crate::config::load::{self, Sources};
-use crate::config::secret::{self, SecretError};
+use crate::config::secret::SecretError;
 use crate::config::{KafkaConfig, PipelineConfig, RegistryConfig, properties};
 use crate::kafka::client::Role;
+use crate::kafka::reach::{Probe, reach};
+use crate::runtime::background::retire;
 
-/// Prefix of environment variables; `__` separates tables.
-const PREFIX: &str = "PRESSLINE__";
 /// Where a broker on this machine listens.
 const LOCAL_BROKER: &str = "127.0.0.1:9092";
 
@@ -28,8 +24,8 @@ pub struct Connection {
     /// File whose `[kafka]` and `[registry]` tables are used (TLS, SASL, ...) [default: pressline.toml if there is one]
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Pipeline file whose connections and topics are used
-    #[arg(short, long, value_name = "FILE")]
+    /// Pipeline whose connections and topics are used: its name (of a file in pipelines/), or its file
+    #[arg(short, long, value_name = "NAME|FILE")]
     pub pipeline: Option<PathBuf>,
     /// Schema registry, such as http://127.0.0.1:8081 [env: PRESSLINE__REGISTRY__URL]
     #[arg(long, value_name = "URL")]
@@ -56,6 +52,9 @@ pub enum ConnectionError {
     /// The configuration is wrong.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Findings(Vec<Finding>),
+    /// No broker answers.
+    #[error("{0}")]
+    Unreachable(String),
     /// A password or key passphrase cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -71,11 +70,8 @@ impl Connection {
         if let Some(servers) = &self.bootstrap_servers {
             connected.kafka.bootstrap_servers.clone_from(servers);
         }
-        if let Some(url) = &self.registry {
-            match &mut connected.registry {
-                Some(registry) => registry.url.clone_from(url),
-                None => connected.registry = Some(registry_at(url)?),
-            }
+        if let (Some(url), Some(registry)) = (&self.registry, &mut connected.registry) {
+            registry.url.clone_from(url);
         }
         for property in &self.properties {
             let (name, value) = parse_property(property).map_err(|finding| ConnectionError::Findings(vec![finding]))?;
@@ -89,13 +85,18 @@ impl Connection {
 
     fn pipeline_connection(&self, file: &Path) -> Result<Connected, ConnectionError> {
         let sources = Sources { shared: self.config.clone(), pipelines: vec![file.into()], sets: Vec::new() };
-        let mut loaded = load::load(&sources).map_err(ConnectionError::Findings)?;
+        let mut loaded = load::load_for_kafka(&sources).map_err(ConnectionError::Findings)?;
+        // A file with only sinks has connections too.
+        if let ([], [_]) = (loaded.pipelines.as_slice(), loaded.loads.as_slice()) {
+            let load = loaded.loads.remove(0).1.map_err(ConnectionError::Findings)?;
+            return Ok(Connected { kafka: load.kafka, registry: Some(load.registry), pipeline: None });
+        }
         if loaded.pipelines.len() != 1 {
             return Err(ConnectionError::Findings(vec![Finding::error(
                 file.display().to_string(),
                 "--pipeline",
-                "a directory, expected one pipeline file",
-                "name one of its files",
+                "several pipelines, expected one",
+                "name one of their files",
             )]));
         }
         let pipeline = loaded.pipelines.remove(0).1.map_err(ConnectionError::Findings)?;
@@ -107,19 +108,10 @@ impl Connection {
     }
 
     fn tables_connection(&self) -> Result<Connected, ConnectionError> {
-        let default = Path::new("pressline.toml");
-        let file = self.config.as_deref().or_else(|| default.exists().then_some(default));
-        let mut figment = Figment::from(Serialized::default("kafka.bootstrap_servers", LOCAL_BROKER));
-        if let Some(file) = file {
-            std::fs::read_to_string(file).map_err(|e| ConnectionError::Findings(vec![unreadable(file, &e)]))?;
-            figment = figment.merge(Toml::file_exact(file));
-        }
-        let secrets = secret::ENVIRONMENT.map(|name| name.trim_start_matches(PREFIX));
-        figment = figment.merge(Env::prefixed(PREFIX).ignore(&secrets).split("__"));
-        if let (Some(url), Ok(_)) = (&self.registry, figment.find_value("registry")) {
-            figment = figment.merge(Serialized::default("registry.url", url));
-        }
-        let tables: Tables = extract(&figment, file)?;
+        let defaults = vec![Setting::flag("kafka.bootstrap_servers", LOCAL_BROKER)];
+        let flags = self.registry.iter().map(|url| Setting::flag("registry.url", url)).collect();
+        let tables = load::tables::<Tables>(self.config.as_deref(), defaults, flags, &["kafka", "registry"]);
+        let tables = tables.map_err(ConnectionError::Findings)?;
         Ok(Connected { kafka: tables.kafka, registry: tables.registry, pipeline: None })
     }
 }
@@ -132,14 +124,19 @@ struct Tables {
 }
 
 impl Connected {
+    /// Whether brokers answer. Errors: why not, and what to do.
+    pub fn reach(&self) -> Result<(), ConnectionError> {
+        let probe = self.client_config(Role::Consumer)?.create_with_context(Probe::default());
+        let probe = probe.map_err(|error| ConnectionError::Unreachable(error.to_string()))?;
+        let reached = reach(&probe, None).map(drop);
+        retire(probe);
+        reached.map_err(|unreachable| ConnectionError::Unreachable(unreachable.at(&self.kafka.bootstrap_servers)))
+    }
+
     /// The client configuration of one side. Errors: a secret that cannot be read.
     pub fn client_config(&self, role: Role) -> Result<rdkafka::ClientConfig, ConnectionError> {
         Ok(crate::kafka::client::client_config(&self.kafka, role)?)
     }
-}
-
-fn registry_at(url: &str) -> Result<RegistryConfig, ConnectionError> {
-    extract(&Figment::from(Serialized::default("url", url)), None)
 }
 
 fn parse_property(text: &str) -> Result<(String, String), Finding> {
@@ -151,39 +148,6 @@ fn parse_property(text: &str) -> Result<(String, String), Finding> {
         Some(reason) => Err(Finding::error("command line", format!("-X {name}"), "may not be set", reason)),
         None => Ok((name, value.to_string())),
     }
-}
-
-/// Of a value that does not fit only its key is told, since it could be a secret.
-fn extract<T: DeserializeOwned>(figment: &Figment, file: Option<&Path>) -> Result<T, ConnectionError> {
-    figment.extract().map_err(|errors: figment::Error| {
-        let findings = errors.into_iter().map(|error| finding(&error, file)).collect();
-        ConnectionError::Findings(findings)
-    })
-}
-
-fn finding(error: &figment::Error, file: Option<&Path>) -> Finding {
-    let mut path = error.path.clone();
-    let what = match &error.kind {
-        Kind::UnknownField(name, _) => {
-            path.push(name.clone());
-            "unknown key"
-        }
-        Kind::MissingField(name) => {
-            path.push(name.to_string());
-            "required and not set"
-        }
-        _ => "the value is not what this key expects",
-    };
-    let place = match (error.metadata.as_ref().and_then(|m| m.source.as_ref()), file) {
-        (Some(Source::File(file)), _) => load::place(file, &path),
-        (_, Some(file)) => format!("{} or the environment", file.display()),
-        (_, None) => "environment".to_string(),
-    };
-    Finding::error(place, path.join("."), what, "see docs/configuration.md")
-}
-
-fn unreadable(file: &Path, error: &std::io::Error) -> Finding {
-    Finding::error(file.display().to_string(), "--config", format!("cannot be read: {error}"), check_readable())
 }
 
 #[cfg(test)]
@@ -231,7 +195,7 @@ mod tests {
         let file = file("[kafka]\nbootstrap_servers = \"a:1\"\nsasl = \"hunter2\"\n");
         let connection = Connection { config: Some(file.path().into()), ..Connection::default() };
         let error = connection.resolve().unwrap_err().to_string();
-        assert!(error.contains("kafka.sasl: the value is not what this key expects"), "{error}");
+        assert!(error.contains("kafka.sasl: found text, expected a table"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
 

@@ -9,6 +9,7 @@ pub mod coordinator;
 pub mod dead_letter;
 pub mod lag;
 pub mod producer;
+pub mod reach;
 mod repeated;
 pub mod replay_range;
 pub mod topic_id;

@@ -105,8 +105,11 @@ metrics! {
     KAFKA_QUEUE_BYTES = "pressline_librdkafka_queued_bytes", Gauge, "pipeline,worker", "Bytes of them";
     KAFKA_RX = "pressline_librdkafka_received_bytes", Gauge, "pipeline,worker", "Bytes received from brokers since the consumer was made";
     KAFKA_RTT = "pressline_librdkafka_broker_rtt_seconds", Gauge, "pipeline,worker", "Slowest broker's 99th percentile of round trips";
+    LOG_DROPPED = "pressline_log_lines_dropped_total", Counter, "", "Log lines that could not be written to standard error";
     PROCESS_MEMORY = "process_resident_memory_bytes", Gauge, "", "Resident memory of the process";
     PROCESS_CPU = "process_cpu_seconds_total", Counter, "", "User and system time of the process";
+    PROCESS_FDS = "process_open_fds", Gauge, "", "Open file descriptors of the process";
+    PROCESS_MAX_FDS = "process_max_fds", Gauge, "", "File descriptors that the process may have open";
     PROCESS_START = "process_start_time_seconds", Gauge, "", "When the process started, Unix time";
     BUILD = "pressline_build_info", Gauge, "version", "Always 1; the version is in the label";
 }

@@ -1,5 +1,6 @@
 //! The text of `/metrics`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use ::metrics::gauge;
@@ -18,7 +19,7 @@ pub fn render(handle: &PrometheusHandle) -> String {
     }
     let recorded = handle.render();
     let mut page = String::with_capacity(recorded.len() + 256);
-    for line in recorded.lines().filter(|line| line.starts_with('#') || !line.ends_with(" NaN")) {
+    for line in ordered(&recorded) {
         page.push_str(line);
         page.push('\n');
     }
@@ -30,6 +31,33 @@ pub fn render(handle: &PrometheusHandle) -> String {
         let _ = writeln!(page, "{PROCESS_CPU} {seconds}");
     }
     page
+}
+
+/// The lines by name and labels: the recorder gives them in an order that changes from start to start.
+fn ordered(recorded: &str) -> Vec<&str> {
+    let mut families: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut name = "";
+    for line in recorded.lines().filter(|line| !line.is_empty() && !line.ends_with(" NaN")) {
+        if let Some(about) = line.strip_prefix("# ") {
+            name = about.split(' ').nth(1).unwrap_or_default();
+        }
+        families.entry(name).or_default().push(line);
+    }
+    for lines in families.values_mut() {
+        // Stable: the buckets of a series stay in the order of their bounds, its sum and count behind them.
+        lines.sort_by_key(|line| labels(line));
+    }
+    families.into_values().flatten().collect()
+}
+
+/// The labels of a series without a bucket's bound; none of help and kind, which thus come first.
+fn labels(line: &str) -> Option<&str> {
+    if line.starts_with('#') {
+        return None;
+    }
+    let inside = line.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}')).map_or("", |(inside, _)| inside);
+    let inside = inside.rsplit_once("le=\"").map_or(inside, |(before, _)| before);
+    Some(inside.trim_end_matches(','))
 }
 
 /// Adds help and kind of a metric that the recorder does not have.
@@ -86,6 +114,24 @@ mod tests {
         assert_eq!(series(&ended), 1, "{ended}");
         assert!(ended.contains("partition=\"0\"} 3\n"), "{ended}");
         assert_eq!(series(&page(0.0)), 2);
+    }
+
+    #[test]
+    fn series_are_in_order_and_buckets_stay_in_that_of_their_bounds() {
+        let recorded = "# TYPE b histogram\nb_bucket{p=\"2\",le=\"10\"} 0\nb_bucket{p=\"2\",le=\"+Inf\"} 1\nb_sum{p=\"2\"} 4\n\
+                        b_bucket{p=\"1\",le=\"10\"} 0\nb_sum{p=\"1\"} 5\n\n# TYPE a gauge\na{x=\"2\"} 1\na{x=\"1\"} 2\n";
+        let expected = [
+            "# TYPE a gauge",
+            "a{x=\"1\"} 2",
+            "a{x=\"2\"} 1",
+            "# TYPE b histogram",
+            "b_bucket{p=\"1\",le=\"10\"} 0",
+            "b_sum{p=\"1\"} 5",
+            "b_bucket{p=\"2\",le=\"10\"} 0",
+            "b_bucket{p=\"2\",le=\"+Inf\"} 1",
+            "b_sum{p=\"2\"} 4",
+        ];
+        assert_eq!(ordered(recorded), expected);
     }
 
     #[test]

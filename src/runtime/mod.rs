@@ -1,8 +1,11 @@
 //! What every part of the process runs on: supervision of worker threads, status, TLS and HTTP clients.
 
 pub mod background;
+pub mod descriptors;
 pub mod http_client;
+pub mod log;
 pub mod pem;
 pub mod status;
+pub mod stdio;
 pub mod supervise;
 pub mod terminal;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 
 use crate::metrics;
+use crate::runtime::descriptors;
 use crate::runtime::status::Status;
 
 /// Shortest and longest pause before a worker is started again.
@@ -144,9 +145,11 @@ fn keep_running(team: &Team, run_once: &dyn Fn(usize) -> Result<(), WorkerError>
         }
         match result {
             Ok(()) => return None,
-            Err(WorkerError::Refused(message)) => return Some(Ending::Refused(message)),
+            Err(WorkerError::Refused(message)) if !descriptors::are_lacking(&message) => {
+                return Some(Ending::Refused(message));
+            }
             Err(WorkerError::Fenced(message)) => return Some(Ending::Fenced(message)),
-            Err(WorkerError::Transient(message)) => {
+            Err(WorkerError::Refused(message) | WorkerError::Transient(message)) => {
                 if began.elapsed() > Duration::from_secs(60) {
                     pause = RESTART_PAUSES.0;
                 }
@@ -213,6 +216,8 @@ pub fn sleep_unless(length: Duration, stop: &AtomicBool) {
 #[cfg(test)]
 #[allow(clippy::panic)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
     #[test]
@@ -227,5 +232,33 @@ mod tests {
     fn what_follows_a_panic_is_done() {
         let ended: Result<(), WorkerError> = without_panic(|| panic!("a defect"));
         assert!(matches!(ended, Err(WorkerError::Transient(_))), "{ended:?}");
+    }
+
+    async fn ending_after(message: &'static str) -> (Ending, usize) {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&runs);
+        let team = Team {
+            name: "team".into(),
+            workers: 1,
+            status: Arc::new(Status::new("team")),
+            stop_workers: Arc::default(),
+        };
+        let (_stop, stopped) = watch::channel(false);
+        let ending = supervise(team, stopped, move |_| match counted.fetch_add(1, Ordering::AcqRel) {
+            0 => Err(WorkerError::Refused(message.into())),
+            _ => Ok(()),
+        })
+        .await;
+        (ending, runs.load(Ordering::Acquire))
+    }
+
+    #[tokio::test]
+    async fn a_lack_of_file_descriptors_passes() {
+        let (ending, runs) = ending_after("cannot read password: Too many open files (os error 24)").await;
+        assert!(matches!(ending, Ending::Stopped), "{ending:?}");
+        assert_eq!(runs, 2);
+        let (ending, runs) = ending_after("cannot read password: Permission denied (os error 13)").await;
+        assert!(matches!(ending, Ending::Refused(_)), "{ending:?}");
+        assert_eq!(runs, 1);
     }
 }

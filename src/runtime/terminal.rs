@@ -1,11 +1,11 @@
 //! What people see of the commands: how wide the terminal is, one bar at a time with lines above it, numbers with their noun.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
-use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+
+use crate::runtime::stdio;
 
 /// Columns where nobody says how many there are.
 const USUAL_COLUMNS: usize = 80;
@@ -15,10 +15,8 @@ static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Columns of the terminal that standard output is; of a file or a pipe as many as `COLUMNS` says, else `None`.
 pub fn columns() -> Option<usize> {
-    let stdout = io::stdout();
-    let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(stdout.as_fd()).ok()).flatten();
     let said = || std::env::var("COLUMNS").ok()?.parse().ok();
-    size.map(|size| usize::from(size.ws_col)).or_else(said).filter(|columns| *columns > 0)
+    stdio::out_columns().or_else(said).filter(|columns| *columns > 0)
 }
 
 /// [`columns`], or the usual number.
@@ -39,7 +37,7 @@ pub struct Bar(ProgressBar);
 impl Bar {
     /// Of so many things, or of nobody knows how many. `None` where standard error is no terminal.
     pub fn new(total: Option<u64>, things: &str) -> Option<Self> {
-        if !io::stderr().is_terminal() {
+        if !stdio::err_is_terminal() {
             return None;
         }
         let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
@@ -97,23 +95,10 @@ pub fn above_bar<R>(write: impl FnOnce() -> R) -> R {
     }
 }
 
-/// Standard error for the log, above the bar.
-#[derive(Debug)]
-pub struct Stderr;
-
-impl Write for Stderr {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        above_bar(|| io::stderr().write(line))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::io;
     use std::sync::Arc;
 
     use indicatif::{ProgressDrawTarget, TermLike};

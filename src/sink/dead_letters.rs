@@ -69,6 +69,11 @@ impl DeadLetters {
         })
     }
 
+    /// Hands out what the producer has to say, also while there are no dead letters.
+    pub fn serve(&self) {
+        self.writer.serve();
+    }
+
     /// Writes the refused rows of `rows` to the dead-letter topic and waits until the broker has them. Errors: the brake,
     /// which stops the sink before anything is written; a broker that does not take them.
     pub fn settle(&mut self, rows: usize, refused: &[(Origin, Refusal)]) -> Result<(), LoadError> {

@@ -354,6 +354,7 @@ impl Worker {
 
     /// Shows partitions, pending ranges and lag, also while the sink waits; whether a broker can be reached, when there is news.
     fn show_figures(&mut self) -> Option<bool> {
+        self.letters.serve();
         let positions = self.coordinator.positions();
         if self.coordinator.epoch() != self.epoch_shown {
             self.epoch_shown = self.coordinator.epoch();

@@ -59,8 +59,9 @@ fn statement(report: &Report, begin: &str) -> String {
 async fn findings_in_a_sinks_tables_are_told_once_and_offline() {
     let house = House::new().sink("[sink.postgres]\nuser = \"loader\"\ntable = \"t\"\nsslmod = \"require\"");
     let text = house.read().await;
-    has(&text, "sink.postgres.sslmod: unknown key");
-    has(&text, "1 error, 0 warnings");
+    has(&text, "sink.postgres.sslmod: unknown key\n    did you mean `sslmode`?");
+    has(&text, "sink.postgres.database: required and not set");
+    has(&text, "2 errors, 0 warnings");
     let house = House::new().sink("[sink.postgres]\nuser = \"loader\"\ntable = \"t\"\ndatabase = \"d\"");
     let text = house.read().await;
     has(&text, "ok: p: sink.postgres of p.toml");

@@ -211,7 +211,7 @@ fn unknown_keys_and_protected_properties_are_refused_with_file_line_and_reason()
     };
     let text = world.pipeline().replace("[output]\n", "[output]\ntopci = \"typo\"\n");
     let line = text.lines().position(|line| line.starts_with("topci")).unwrap() + 1;
-    refused(&text, &[&format!("{file}:{line}"), "output.topci", "unknown key", "expected one of `topic`"]);
+    refused(&text, &[&format!("{file}:{line}"), "output.topci", "unknown key", "Expected one of `topic`"]);
     assert!(!world.run(&[]).log().contains("typo"), "values are not repeated");
 
     let text = format!("{}\n[kafka.consumer]\nisolation.level = \"read_uncommitted\"\n", world.pipeline());

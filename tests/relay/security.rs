@@ -56,7 +56,7 @@ fn a_certificate_that_nobody_trusts_is_told_and_waited_for() {
     let Some(world) = world("tls-stranger") else { return };
     let mut relay = run(&world, &tls("stranger"), |_| {});
     relay.await_page(503, "SSL");
-    relay.await_page(503, "set kafka.tls (ca, certificate, key) to files that fit the broker");
+    relay.await_page(503, "set kafka.tls.certificate and kafka.tls.key to a certificate that the broker takes");
     assert_eq!(relay.stop(), 0);
 }
 
@@ -98,7 +98,7 @@ fn a_wrong_password_is_told_never_shown_and_waited_for() {
         });
         relay.await_page(503, "uthentication failed");
         let (_, page) = relay.get("/readyz");
-        holds_all(&page, &["set kafka.sasl (mechanism, username and its password"]);
+        holds_all(&page, &["set kafka.sasl (mechanism, username, and its password"]);
         assert_eq!(relay.stop(), 0);
         assert!(!relay.log().contains(wrong) && !page.contains(wrong), "{}", relay.log());
     }

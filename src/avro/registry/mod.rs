@@ -137,7 +137,7 @@ impl Registry {
         let ca = config.ca.as_ref().map(|file| file.relative());
         let options = ClientOptions {
             ca: ca.as_deref(),
-            timeout: Duration::from_millis(config.timeout_ms.max(1)),
+            timeout: Duration::from_millis(config.timeout_ms),
             user_agent: concat!("pressline/", env!("CARGO_PKG_VERSION")).to_owned(),
         };
         let client = http_client::client(&base, options).map_err(|(part, what)| match part {

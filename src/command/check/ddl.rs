@@ -41,7 +41,7 @@ pub async fn statements(loaded: &Loaded) -> (String, Vec<Finding>) {
 }
 
 async fn of_pipeline(loaded: &Loaded, file: &Path, config: &LoadConfig) -> Result<String, Vec<Finding>> {
-    let subject = Subject { file, name: &config.name, config };
+    let subject = Subject { file, name: &config.name, origin: &config.origin, config };
     let (says, shape) = schema(loaded, &subject).await?;
     let mut text = String::new();
     let mut add = |sink: &str, ddl: String| {

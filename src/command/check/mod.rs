@@ -22,13 +22,13 @@ mod sinks;
 mod time_outs;
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::PipelineConfig;
 use crate::config::finding::{Finding, Severity};
 use crate::config::load::{self, Loaded, Sources};
+use crate::config::{Origin, PipelineConfig};
+use crate::runtime::stdio;
 use crate::runtime::terminal::counted;
 
 pub use data_flow::Flow;
@@ -153,10 +153,9 @@ pub fn command(sources: &Sources, wanted: Wanted) -> ExitCode {
         (true, true) => format!("{:#}\n", report.data_flow_json()),
     };
     if wanted.data_flow {
-        report.findings.iter().for_each(|finding| eprintln!("{finding}"));
+        report.findings.iter().for_each(stdio::tell);
     }
-    // A reader that left early (`| head`) changes nothing about the verdict.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    stdio::print(text);
     ExitCode::from(report.exit_code())
 }
 
@@ -169,9 +168,8 @@ fn tables(sources: &Sources) -> ExitCode {
         }
         (Err(findings), _) => (String::new(), findings),
     };
-    findings.iter().for_each(|finding| eprintln!("{finding}"));
-    // A reader that left early (`| head`) changes nothing about the verdict.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    findings.iter().for_each(stdio::tell);
+    stdio::print(text);
     ExitCode::from(Report::of(findings).exit_code())
 }
 
@@ -179,7 +177,7 @@ fn tables(sources: &Sources) -> ExitCode {
 /// other, headers that carry addresses.
 pub fn contradictions(file: &Path, config: &PipelineConfig) -> Vec<Finding> {
     let mut report = Report::default();
-    let subject = Subject { file, name: &config.name, config };
+    let subject = Subject { file, name: &config.name, origin: &config.origin, config };
     time_outs::check(&subject, &mut report);
     headers::check(&subject, &mut report);
     report.findings.retain(|finding| finding.severity == Severity::Error);
@@ -199,7 +197,7 @@ pub async fn check(loaded: &Loaded, online: bool) -> Report {
                 continue;
             }
         };
-        let subject = Subject { file, name: &config.name, config };
+        let subject = Subject { file, name: &config.name, origin: &config.origin, config };
         let output = offline::check(&subject, &mut report);
         if online {
             online::check(&subject, output.as_ref().map(|output| &output.schema), &mut report).await;
@@ -210,13 +208,14 @@ pub async fn check(loaded: &Loaded, online: bool) -> Report {
         let alone = loaded.pipelines.iter().all(|(other, _)| other != file);
         match load {
             Ok(config) => {
-                let subject = Subject { file, name: &config.name, config };
+                let subject = Subject { file, name: &config.name, origin: &config.origin, config };
                 sinks::check(&subject, outputs.get(file), alone, online, &mut report).await;
             }
             Err(findings) => report.findings.extend(findings.iter().cloned()),
         }
     }
     siblings::check(loaded, &mut report);
+    report.findings.extend(loaded.notices.iter().cloned());
     report.forget_repeated();
     report
 }
@@ -226,14 +225,14 @@ pub async fn check(loaded: &Loaded, online: bool) -> Report {
 struct Subject<'a, C = PipelineConfig> {
     file: &'a Path,
     name: &'a str,
+    origin: &'a Origin,
     config: &'a C,
 }
 
 impl<C> Subject<'_, C> {
-    /// `file:line` of a key such as `source.topic`.
+    /// `file:line` of a key such as `source.topic`, or the other layer that it was set in.
     fn place(&self, key: &str) -> String {
-        let path: Vec<String> = key.split('.').map(String::from).collect();
-        load::place(self.file, &path)
+        self.origin.place(key)
     }
 
     fn error(&self, key: &str, what: impl Into<String>, cure: impl Into<String>) -> Finding {

@@ -8,11 +8,11 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::online::Listener;
 use super::{Subject, counted};
 use crate::config::finding::Finding;
 use crate::config::sink::LoadConfig;
 use crate::kafka::client::{self, METADATA_TIMEOUT, Role};
+use crate::kafka::reach::Probe;
 use crate::runtime::background::retire;
 
 /// Offsets of each partition that are looked at, from the end. Transaction markers take some.
@@ -78,7 +78,7 @@ pub async fn look(subject: &Subject<'_, LoadConfig>) -> Option<Newest> {
             .set("isolation.level", "read_committed")
             .set("enable.partition.eof", "true")
             .set("allow.auto.create.topics", "false");
-        let consumer: BaseConsumer<Listener> = client.create_with_context(Listener::default()).ok()?;
+        let consumer: BaseConsumer<Probe> = client.create_with_context(Probe::default()).ok()?;
         let newest = read(&consumer, config.topic());
         // Its destructor may wait for librdkafka's threads.
         retire(consumer);
@@ -89,7 +89,7 @@ pub async fn look(subject: &Subject<'_, LoadConfig>) -> Option<Newest> {
     .flatten()
 }
 
-fn read(consumer: &BaseConsumer<Listener>, topic: &str) -> KafkaResult<Newest> {
+fn read(consumer: &BaseConsumer<Probe>, topic: &str) -> KafkaResult<Newest> {
     let mut newest = Newest::default();
     let Some(layout) = client::topic_layout(consumer.client(), topic, METADATA_TIMEOUT)? else { return Ok(newest) };
     let (mut list, mut open) = (TopicPartitionList::new(), 0);

@@ -1,15 +1,10 @@
 //! What only the brokers and the registry can tell. Nothing is changed there.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::metadata::Metadata;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::Offset;
 
 use super::offline::registry_finding;
@@ -23,6 +18,7 @@ use crate::kafka::client;
 use crate::kafka::client::{METADATA_TIMEOUT, Role};
 use crate::kafka::consumer::other_members;
 use crate::kafka::coordinator::{CommittedOffset, OffsetNote, Start, decide_start};
+use crate::kafka::reach::{Probe, Unreachable, reach};
 use crate::kafka::topic_id::topic_id;
 
 /// Asks brokers and registry about one pipeline.
@@ -61,7 +57,7 @@ async fn brokers(subject: &Subject<'_>, report: &mut Report) {
     let (file, config) = (subject.file.to_path_buf(), subject.config.clone());
     let task = tokio::task::spawn_blocking(move || {
         let mut report = Report::default();
-        let subject = Subject { file: &file, name: &config.name, config: &config };
+        let subject = Subject { file: &file, name: &config.name, origin: &config.origin, config: &config };
         let found = ask_brokers(&subject, &mut report);
         (report, found)
     });
@@ -87,8 +83,7 @@ pub struct Cluster {
 fn ask_brokers(subject: &Subject<'_>, report: &mut Report) -> Option<Cluster> {
     let config = subject.config;
     let Ok(mut client) = client::client_config(&config.kafka, Role::Consumer) else { return None };
-    let errors = Listener::default();
-    let consumer = match consumer(&mut client, &config.group(), errors.clone()) {
+    let consumer = match consumer(&mut client, &config.group()) {
         Ok(consumer) => consumer,
         Err(error) => {
             let what = format!("cannot make a consumer: {error}");
@@ -96,36 +91,31 @@ fn ask_brokers(subject: &Subject<'_>, report: &mut Report) -> Option<Cluster> {
             return None;
         }
     };
-    let cluster = ask(subject, &consumer, &errors, report);
+    let cluster = ask(subject, &consumer, report);
     // Its destructor may wait for librdkafka's threads.
     std::thread::spawn(move || drop(consumer));
     cluster
 }
 
 /// A consumer that asks about a group and is never its member.
-pub fn consumer(client: &mut ClientConfig, group: &str, errors: Listener) -> KafkaResult<BaseConsumer<Listener>> {
+pub fn consumer(client: &mut ClientConfig, group: &str) -> KafkaResult<BaseConsumer<Probe>> {
     client
         .set("group.id", group)
         .set("enable.auto.commit", "false")
         // Offsets inside an open transaction are not waited for: a look must not take as long as one.
         .set("isolation.level", "read_uncommitted")
         .set("allow.auto.create.topics", "false")
-        .create_with_context(errors)
+        .create_with_context(Probe::default())
 }
 
-fn ask(
-    subject: &Subject<'_>,
-    consumer: &BaseConsumer<Listener>,
-    errors: &Listener,
-    report: &mut Report,
-) -> Option<Cluster> {
+fn ask(subject: &Subject<'_>, consumer: &BaseConsumer<Probe>, report: &mut Report) -> Option<Cluster> {
     let config = subject.config;
     let servers = &config.kafka.bootstrap_servers;
-    let metadata = match reach(consumer, errors) {
+    let metadata = match reach(consumer, None) {
         Ok(metadata) => metadata,
-        Err(cause) => {
-            let what = format!("no broker at {servers} answers: {cause}");
-            report.findings.push(subject.error("kafka.bootstrap_servers", what, cure_of(&cause)));
+        Err(Unreachable { reason, cause }) => {
+            let what = format!("no broker at {servers} answers: {reason}");
+            report.findings.push(subject.error("kafka.bootstrap_servers", what, cause.fix()));
             return None;
         }
     };
@@ -169,15 +159,6 @@ fn ask(
     Some(Cluster { broker, topics })
 }
 
-/// What the brokers know of all topics. Errors: why none answers.
-pub fn reach(consumer: &BaseConsumer<Listener>, errors: &Listener) -> Result<Metadata, String> {
-    consumer.client().fetch_metadata(None, METADATA_TIMEOUT).map_err(|error| {
-        // librdkafka tells the cause in events, which poll hands out.
-        consumer.poll(Duration::from_millis(100));
-        errors.cause().unwrap_or_else(|| error.to_string())
-    })
-}
-
 /// A topic that is not there. `pressline topics create` makes it: the pipeline's file describes it.
 pub fn missing<C>(subject: &Subject<'_, C>, key: &str, topic: &str) -> Finding {
     let what = format!("topic {topic} does not exist");
@@ -185,7 +166,7 @@ pub fn missing<C>(subject: &Subject<'_, C>, key: &str, topic: &str) -> Finding {
 }
 
 /// Where the group would begin, and whether it may.
-fn group(subject: &Subject<'_>, consumer: &BaseConsumer<Listener>, report: &mut Report) -> KafkaResult<()> {
+fn group(subject: &Subject<'_>, consumer: &BaseConsumer<Probe>, report: &mut Report) -> KafkaResult<()> {
     let config = subject.config;
     let (topic, group) = (&config.source.topic, config.group());
     let Some(layout) = client::topic_layout(consumer.client(), topic, METADATA_TIMEOUT)? else { return Ok(()) };
@@ -224,7 +205,7 @@ fn group(subject: &Subject<'_>, consumer: &BaseConsumer<Listener>, report: &mut 
 }
 
 fn committed(
-    consumer: &BaseConsumer<Listener>,
+    consumer: &BaseConsumer<Probe>,
     topic: &str,
     partitions: &[i32],
 ) -> KafkaResult<BTreeMap<i32, CommittedOffset>> {
@@ -237,7 +218,7 @@ fn committed(
     Ok(offsets)
 }
 
-fn is_empty(consumer: &BaseConsumer<Listener>, topic: &str) -> KafkaResult<bool> {
+fn is_empty(consumer: &BaseConsumer<Probe>, topic: &str) -> KafkaResult<bool> {
     let Some(layout) = client::topic_layout(consumer.client(), topic, METADATA_TIMEOUT)? else { return Ok(true) };
     for partition in layout.partitions {
         if consumer.fetch_watermarks(topic, partition, METADATA_TIMEOUT)?.1 > 0 {
@@ -249,7 +230,7 @@ fn is_empty(consumer: &BaseConsumer<Listener>, topic: &str) -> KafkaResult<bool>
 
 fn another_topic(
     subject: &Subject<'_>,
-    consumer: &BaseConsumer<Listener>,
+    consumer: &BaseConsumer<Probe>,
     committed: &BTreeMap<i32, CommittedOffset>,
 ) -> Option<Finding> {
     let topic = &subject.config.source.topic;
@@ -308,42 +289,3 @@ fn no_offsets(subject: &Subject<'_>, group: &str) -> Finding {
 fn advice(subject: &Subject<'_>) -> Advice {
     Advice::new(&subject.config.name, Part::Relay)
 }
-
-/// What to do where no broker answers.
-pub fn cure_of(cause: &str) -> &'static str {
-    let lower = cause.to_lowercase();
-    let has = |words: &[&str]| words.iter().any(|w| lower.contains(w));
-    if has(&["ssl", "certificate", "tls"]) {
-        "see kafka.tls: the authority that signed the broker's certificate, our certificate and key, and whether the port speaks TLS"
-    } else if has(&["sasl", "authentication"]) {
-        "see kafka.sasl: mechanism, user name and password, and whether the port asks for SASL"
-    } else if has(&["resolve", "name or service"]) {
-        "fix the host name in kafka.bootstrap_servers"
-    } else {
-        "start the broker, fix kafka.bootstrap_servers, or open the port; a TLS port needs kafka.tls"
-    }
-}
-
-/// Collects what librdkafka says went wrong, and keeps it from the log.
-#[derive(Clone, Default)]
-pub struct Listener(Arc<Mutex<Vec<String>>>);
-
-impl Listener {
-    /// The first cause; "all brokers are down" only counts the others.
-    fn cause(&self) -> Option<String> {
-        let causes = self.0.lock().ok()?;
-        causes.iter().find(|c| !c.contains("brokers are down")).or(causes.first()).cloned()
-    }
-}
-
-impl ClientContext for Listener {
-    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
-
-    fn error(&self, _: KafkaError, reason: &str) {
-        if let Ok(mut causes) = self.0.lock() {
-            causes.push(reason.to_string());
-        }
-    }
-}
-
-impl ConsumerContext for Listener {}

@@ -10,7 +10,7 @@ pub fn check(loaded: &Loaded, report: &mut Report) {
         .pipelines
         .iter()
         .filter_map(|(file, pipeline)| {
-            pipeline.as_ref().ok().map(|config| Subject { file, name: &config.name, config })
+            pipeline.as_ref().ok().map(|config| Subject { file, name: &config.name, origin: &config.origin, config })
         })
         .collect();
     unique(

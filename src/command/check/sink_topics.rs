@@ -4,7 +4,7 @@
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::metadata::Metadata;
 
-use super::online::{self, Listener};
+use super::online;
 use super::rights::{self, Need};
 use super::{Report, Subject, counted};
 use crate::config::finding::Finding;
@@ -12,6 +12,7 @@ use crate::config::sink::LoadConfig;
 use crate::kafka::client;
 use crate::kafka::client::Role;
 use crate::kafka::consumer::other_members;
+use crate::kafka::reach::{Probe, Unreachable, reach};
 use crate::runtime::background::retire;
 use crate::sink::Kind;
 
@@ -27,7 +28,7 @@ pub async fn check(subject: &Subject<'_, LoadConfig>, topic_told: bool, report: 
     let (file, config) = (subject.file.to_path_buf(), subject.config.clone());
     let asked = tokio::task::spawn_blocking(move || {
         let mut report = Report::default();
-        let subject = Subject { file: &file, name: &config.name, config: &config };
+        let subject = Subject { file: &file, name: &config.name, origin: &config.origin, config: &config };
         for kind in Kind::of(&config) {
             if !ask(&subject, kind, topic_told, &mut report) {
                 break;
@@ -53,11 +54,10 @@ fn ask(subject: &Subject<'_, LoadConfig>, kind: Kind, topic_told: bool, report: 
     let Some(settings) = kind.consumer(config) else { return true };
     // A secret that cannot be read is a finding of the configuration already.
     let Ok(mut client) = client::client_config(&config.kafka, Role::Consumer) else { return true };
-    let errors = Listener::default();
     let group = config.group(kind.name(), settings);
     // One that cannot be made has a property that librdkafka does not take, which is a finding already.
-    let Ok(consumer) = online::consumer(&mut client, &group, errors.clone()) else { return true };
-    let reached = online::reach(&consumer, &errors);
+    let Ok(consumer) = online::consumer(&mut client, &group) else { return true };
+    let reached = reach(&consumer, None);
     let answered = reached.is_ok();
     match reached {
         Ok(metadata) => {
@@ -69,9 +69,9 @@ fn ask(subject: &Subject<'_, LoadConfig>, kind: Kind, topic_told: bool, report: 
             }
             inquiry.topic(&dead, &dead_key, Need::Write, true, report);
         }
-        Err(cause) => {
-            let what = format!("no broker at {} answers: {cause}", config.kafka.bootstrap_servers);
-            report.findings.push(subject.error(SERVERS, what, online::cure_of(&cause)));
+        Err(Unreachable { reason, cause }) => {
+            let what = format!("no broker at {} answers: {reason}", config.kafka.bootstrap_servers);
+            report.findings.push(subject.error(SERVERS, what, cause.fix()));
         }
     }
     // Its destructor may wait for librdkafka's threads.
@@ -82,7 +82,7 @@ fn ask(subject: &Subject<'_, LoadConfig>, kind: Kind, topic_told: bool, report: 
 /// What is asked about one sink.
 struct Inquiry<'a> {
     subject: &'a Subject<'a, LoadConfig>,
-    consumer: &'a BaseConsumer<Listener>,
+    consumer: &'a BaseConsumer<Probe>,
     metadata: Metadata,
 }
 

@@ -8,13 +8,14 @@ pub mod read;
 pub mod show;
 pub mod text;
 
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, Write};
 use std::str::FromStr;
 
 use jiff::Timestamp;
 
 use crate::avro::registry::{Registry, RegistryError};
 use crate::kafka::connection::{Connection, ConnectionError};
+use crate::runtime::stdio;
 use decode::{Decoder, FromRegistry, Schemas};
 use text::Style;
 
@@ -112,6 +113,9 @@ pub enum ConsumeError {
         /// What librdkafka said.
         source: rdkafka::error::KafkaError,
     },
+    /// No broker answers.
+    #[error("{0}")]
+    Unreachable(String),
     /// The topic is not there.
     #[error("topic {0} does not exist")]
     NoTopic(String),
@@ -134,16 +138,11 @@ pub enum ConsumeError {
 /// reads any more. Blocks; must not be called from within an async runtime.
 pub fn run(args: &ConsumeArgs) -> Result<(), ConsumeError> {
     let stop = crate::command::generate::send::stop_on_signal().map_err(|e| io::Error::other(e.to_string()))?;
-    let stdout = io::stdout();
-    let colours = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && !args.json;
-    let mut out = BufWriter::with_capacity(1 << 16, stdout.lock());
+    let colours = stdio::out_has_colours() && !args.json;
+    let mut out = BufWriter::with_capacity(1 << 16, stdio::Out);
     match print(args, colours, &stop, &mut out).and_then(|()| Ok(out.flush()?)) {
-        // `pressline consume ... | head` has what it wanted.
-        Err(ConsumeError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            // What is left in the buffer would be written once more at its drop.
-            let _ = out.into_parts();
-            Ok(())
-        }
+        // `pressline consume ... | head` has what it wanted; of a full disk is told at the end.
+        Err(ConsumeError::Output(_)) if stdio::is_closed() => Ok(()),
         result => result,
     }
 }

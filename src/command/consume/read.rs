@@ -11,6 +11,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::{ConsumeArgs, ConsumeError, LAST, Start};
 use crate::kafka::client::{METADATA_TIMEOUT, Role, topic_layout};
 use crate::kafka::connection::Connected;
+use crate::kafka::reach::{Probe, reach};
+use crate::runtime::stdio;
 
 /// How long one poll waits, and so how late a signal is noticed at most.
 const POLL: Duration = Duration::from_millis(200);
@@ -29,7 +31,7 @@ pub enum Next<'a> {
 
 /// Records of some partitions of one topic.
 pub struct Records {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Probe>,
     topic: String,
     follow: bool,
     /// Partition → offset at which it is done; only those that are not done yet.
@@ -51,7 +53,9 @@ impl Records {
             // Only for a position that retention takes away while we read.
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", if args.uncommitted { "read_uncommitted" } else { "read_committed" });
-        let consumer: BaseConsumer = config.create().map_err(kafka)?;
+        let consumer = config.create_with_context(Probe::default()).map_err(kafka)?;
+        reach(&consumer, Some(topic))
+            .map_err(|unreachable| ConsumeError::Unreachable(unreachable.at(&connected.kafka.bootstrap_servers)))?;
         let partitions = partitions(&consumer, args)?;
         let mut this = Self { consumer, topic: topic.clone(), follow: args.follow, open: BTreeMap::new() };
         this.assign(&partitions, start(args))?;
@@ -129,7 +133,7 @@ impl Records {
                 // librdkafka goes on trying to reach brokers by itself; what it gives up on is told.
                 match source.rdkafka_error_code() {
                     Some(code) if transport(code) => {
-                        eprintln!("topic {}: {source}; still trying", self.topic);
+                        stdio::tell(format_args!("topic {}: {source}; still trying", self.topic));
                         Ok(Next::Idle)
                     }
                     _ => Err(ConsumeError::Kafka { what: format!("reading topic {}", self.topic), source }),
@@ -157,7 +161,7 @@ fn start(args: &ConsumeArgs) -> Start {
     }
 }
 
-fn partitions(consumer: &BaseConsumer, args: &ConsumeArgs) -> Result<Vec<i32>, ConsumeError> {
+fn partitions(consumer: &BaseConsumer<Probe>, args: &ConsumeArgs) -> Result<Vec<i32>, ConsumeError> {
     let layout = topic_layout(consumer.client(), &args.topic, METADATA_TIMEOUT)
         .map_err(|source| ConsumeError::Kafka { what: format!("topic {}", args.topic), source })?
         .ok_or_else(|| ConsumeError::NoTopic(args.topic.clone()))?;

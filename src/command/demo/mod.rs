@@ -39,6 +39,7 @@ use crate::pipeline;
 use crate::pipeline::start::Materials;
 use crate::place::{self, Places, Stock};
 use crate::runtime::status::Status;
+use crate::runtime::stdio;
 use crate::runtime::supervise::Ending;
 
 use cluster::{Cluster, Visitors};
@@ -102,7 +103,7 @@ fn parse_rate(text: &str) -> Result<f64, String> {
 enum DemoError {
     #[error("{0}")]
     Failed(String),
-    /// Nobody reads any more: no failure.
+    /// It cannot be written.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),
 }
@@ -115,19 +116,21 @@ fn failed(error: impl ToString) -> DemoError {
 pub fn run(args: &DemoArgs) -> ExitCode {
     let code = match demo(args) {
         Ok(()) => 0,
-        Err(DemoError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+        // Nobody reads any more: of a full disk is told below.
+        Err(DemoError::Output(_)) if stdio::is_closed() => 0,
         Err(error) => {
-            eprintln!("error: {error}");
+            stdio::tell(format_args!("error: {error}"));
             1
         }
     };
+    let code = if stdio::has_failed() { 1 } else { code };
     // Not by returning: a broker and clients that are only memory need no orderly farewell.
     std::process::exit(code)
 }
 
 fn demo(args: &DemoArgs) -> Result<(), DemoError> {
     let level = if args.verbose { "info" } else { "warn" };
-    daemon::init_log(&LogConfig { level: level.into(), format: LogFormat::Text }).map_err(failed)?;
+    crate::runtime::log::init(&LogConfig { level: level.into(), format: LogFormat::Text }).map_err(failed)?;
     let stop = send::stop_on_signal().map_err(failed)?;
     let runtime = daemon::runtime().map_err(failed)?;
     let plain = pipeline_config("", "")?;

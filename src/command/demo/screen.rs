@@ -1,9 +1,10 @@
 //! What the terminal shows: who runs where, one line for each press, and sums.
 
-use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::io::{self, BufWriter, Write};
 use std::time::{Duration, Instant};
 
 use super::watch::{Counts, End, Enriched, Seen};
+use crate::runtime::stdio;
 use crate::runtime::terminal::columns_or_usual;
 
 /// Lines a second that a person can still follow, generously; the others are only counted.
@@ -58,10 +59,7 @@ struct Colours {
 
 impl Colours {
     fn of_terminal() -> Self {
-        let plain = !io::stdout().is_terminal()
-            || std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
-            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        if plain {
+        if !stdio::out_has_colours() {
             return Self::default();
         }
         Self { dim: "\x1b[2m", good: "\x1b[32m", bad: "\x1b[31m", strong: "\x1b[1m", end: "\x1b[0m" }
@@ -104,7 +102,7 @@ impl Delays {
 
 /// The terminal, or whatever standard output is. Errors of its functions: standard output is closed.
 pub struct Screen {
-    out: BufWriter<Stdout>,
+    out: BufWriter<stdio::Out>,
     colours: Colours,
     layout: Layout,
     second: Instant,
@@ -117,7 +115,7 @@ impl Screen {
     /// Standard output.
     pub fn new() -> Self {
         Self {
-            out: BufWriter::new(io::stdout()),
+            out: BufWriter::new(stdio::Out),
             colours: Colours::of_terminal(),
             layout: Layout::of(columns_or_usual()),
             second: Instant::now(),

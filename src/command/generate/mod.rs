@@ -21,6 +21,7 @@ pub use presses::{Kind, Made, Presses, Recipe};
 pub use send::Summary;
 
 use crate::kafka::connection::{Connection, ConnectionError};
+use crate::runtime::stdio;
 
 /// Events per second where neither a rate nor a count is given.
 const GENTLE_RATE: f64 = 100.0;
@@ -190,14 +191,18 @@ pub fn run(args: &GenerateArgs) -> Result<(), GenerateError> {
             send::send(&mut presses, &mut sender, &pace, &stop)
         }
     };
-    let summary = outcome?;
     // Data on standard output must not be mixed with words.
     let to_stderr = args.output.as_ref().is_some_and(|file| file.as_os_str() == "-");
+    let summary = match outcome {
+        // `pressline generate --output - | head` has what it wanted; of a full disk is told at the end.
+        Err(GenerateError::Unwritable { .. }) if to_stderr && stdio::is_closed() => return Ok(()),
+        outcome => outcome?,
+    };
     let text = if args.json { summary.json() } else { summary.to_string() };
     if to_stderr {
-        eprintln!("{text}")
+        stdio::tell(text)
     } else {
-        println!("{text}")
+        stdio::say(text)
     }
     Ok(())
 }

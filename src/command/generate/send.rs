@@ -19,6 +19,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::{GenerateError, Kind, Made, Pace, Presses};
 use crate::kafka::client::Role;
 use crate::kafka::connection::Connected;
+use crate::runtime::stdio;
 use crate::runtime::terminal::{Bar, counted};
 
 /// How often progress is told on a terminal.
@@ -191,12 +192,12 @@ impl Progress {
         }
         match &self.bar {
             Some(bar) => bar.at(sent),
-            None => eprintln!(
+            None => stdio::tell(format_args!(
                 "{:.0} s: {}, {:.0} events/s",
                 self.began.elapsed().as_secs_f64(),
                 counted(sent, "event"),
                 (sent - self.told_sent) as f64 / passed.as_secs_f64()
-            ),
+            )),
         }
         (self.told, self.told_sent) = (Instant::now(), sent);
     }
@@ -216,7 +217,7 @@ impl Lines {
     /// Makes the file anew; `-` is standard output. Errors: it cannot be written.
     pub fn create(file: &Path) -> Result<Self, GenerateError> {
         let out: Box<dyn Write> = if file.as_os_str() == "-" {
-            Box::new(io::stdout())
+            Box::new(stdio::Out)
         } else {
             Box::new(File::create(file).map_err(|source| GenerateError::Unwritable { file: file.into(), source })?)
         };

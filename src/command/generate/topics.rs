@@ -11,6 +11,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::{GenerateArgs, GenerateError};
 use crate::kafka::client::{METADATA_TIMEOUT, Role, TopicLayout, topic_layout};
 use crate::kafka::connection::Connected;
+use crate::runtime::stdio;
 use crate::runtime::terminal::counted;
 
 /// A topic that was made is not known to every broker at once.
@@ -24,6 +25,7 @@ const KEEP_FOR: Duration = Duration::from_secs(7 * 86_400);
 /// the epoch: a new topic is made to keep it, for an old one there is a warning.
 pub fn ready(args: &GenerateArgs, connected: &Connected, topic: &str, first_us: i64) -> Result<(), GenerateError> {
     let kafka = |source| GenerateError::Kafka { what: format!("topic {topic} on {}", servers(connected)), source };
+    connected.reach()?;
     let admin: AdminClient<DefaultClientContext> = connected.client_config(Role::Producer)?.create().map_err(kafka)?;
     let age = Duration::from_micros(u64::try_from(Timestamp::now().as_microsecond() - first_us).unwrap_or(0));
     if args.create_topics {
@@ -34,10 +36,10 @@ pub fn ready(args: &GenerateArgs, connected: &Connected, topic: &str, first_us: 
         make(&admin, &topics, args, age, &servers(connected))?;
     }
     if age > KEEP_FOR {
-        eprintln!(
+        stdio::tell(format_args!(
             "the first events are {} days old: a topic whose retention.ms is shorter loses them within minutes",
             age.as_secs() / 86_400
-        );
+        ));
     }
     let until = Instant::now() + SPREADS_WITHIN;
     loop {
@@ -85,7 +87,9 @@ fn make(
         .map_err(|source| GenerateError::Kafka { what: format!("making topics on {servers}"), source })?;
     for result in results {
         match result {
-            Ok(topic) => eprintln!("made topic {topic} with {}", counted(args.partitions, "partition")),
+            Ok(topic) => {
+                stdio::tell(format_args!("made topic {topic} with {}", counted(args.partitions, "partition")));
+            }
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => return Err(GenerateError::NotMade { topic, reason: code.to_string() }),
         }

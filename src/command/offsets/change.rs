@@ -1,7 +1,7 @@
 //! Changes of positions: what would come of it is shown, somebody says yes, it is done and logged.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use super::show::aligned;
 use super::{OffsetsError, Positions, Side, Stand, To, say};
@@ -187,7 +187,7 @@ pub(crate) fn confirm(yes: bool) -> Result<bool, OffsetsError> {
         return Err(OffsetsError::Refused("nothing was changed: there is no terminal to ask on; add --yes".into()));
     }
     let mut answer = String::new();
-    let asked = write!(io::stdout(), "Proceed? [y/N] ").and_then(|()| io::stdout().flush());
-    let answered = asked.and_then(|()| io::stdin().read_line(&mut answer)).is_ok();
+    crate::runtime::stdio::print("Proceed? [y/N] ");
+    let answered = io::stdin().read_line(&mut answer).is_ok();
     Ok(answered && matches!(answer.trim(), "y" | "Y" | "yes"))
 }

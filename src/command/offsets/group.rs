@@ -11,10 +11,11 @@ use rdkafka::message::Message;
 use super::OffsetsError;
 use crate::config::KafkaConfig;
 use crate::kafka::client;
-use crate::kafka::client::{METADATA_TIMEOUT, Probe, Role};
+use crate::kafka::client::{METADATA_TIMEOUT, Role};
 use crate::kafka::consumer::uncommitted::Uncommitted;
 use crate::kafka::consumer::{committed, position};
 use crate::kafka::coordinator::{CommittedOffset, NextOffset, OffsetNote, Partition};
+use crate::kafka::reach::{Probe, complaint};
 use crate::kafka::topic_id;
 use crate::kafka::topic_id::TopicId;
 use crate::runtime::background::retire;
@@ -78,7 +79,7 @@ impl Group {
 
     /// The error with what librdkafka complained about before.
     fn explained(&self, error: &crate::kafka::consumer::SourceError) -> OffsetsError {
-        let complaint = client::complaint(&self.consumer).map(|complaint| format!("; {complaint}")).unwrap_or_default();
+        let complaint = complaint(&self.consumer).map(|complaint| format!("; {complaint}")).unwrap_or_default();
         OffsetsError::Refused(format!("{error}{complaint}"))
     }
 

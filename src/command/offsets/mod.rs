@@ -9,7 +9,6 @@ mod positions;
 mod show;
 mod which;
 
-use std::io::{self, Write};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use crate::config::finding::Finding;
 pub use crate::kafka::advice::{Advice, Part};
 use crate::kafka::consumer::SourceError;
 use crate::kafka::coordinator::Partition;
+pub(crate) use crate::runtime::stdio::say;
 use crate::sink::clickhouse::ChError;
 use crate::sink::postgres::PgError;
 pub(crate) use change::confirm;
@@ -205,15 +205,10 @@ fn show(args: &ShowArgs) -> Result<(), OffsetsError> {
     Ok(())
 }
 
-/// A line on standard output. A reader that left early (`| head`) changes nothing about what is done.
-pub(crate) fn say(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
-}
-
 /// For a change, which is logged.
 fn open(chosen: &Chosen) -> Result<Positions, OffsetsError> {
     let pipeline = chosen.which.load()?;
-    crate::daemon::init_log(&pipeline.log).map_err(OffsetsError::Refused)?;
+    crate::runtime::log::init(&pipeline.log).map_err(OffsetsError::Refused)?;
     Positions::open(&pipeline, chosen.sink)
 }
 

@@ -31,6 +31,7 @@ use topic::{LettersOf, Records};
 use crate::command::offsets::{OffsetsError, Part, Pipeline, Positions, Stand, To, Which, say};
 use crate::config::sink::LoadConfig;
 use crate::kafka::coordinator::Partition;
+use crate::runtime::stdio;
 use crate::runtime::terminal::counted;
 
 /// Offsets that are compared at once.
@@ -116,7 +117,7 @@ pub fn run(args: &ReconcileArgs) -> Result<Verdict, OffsetsError> {
         }
     }
     for failure in &failures {
-        eprintln!("error: {failure}");
+        stdio::tell(format_args!("error: {failure}"));
     }
     // Not when one of them could not be compared: the file's time then tells how long that has been so.
     if let Some(path) = args.textfile.as_ref().filter(|_| failures.is_empty()) {

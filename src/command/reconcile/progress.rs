@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::command::offsets::say;
 use crate::kafka::coordinator::Partition;
+use crate::runtime::stdio;
 use crate::runtime::terminal::{Bar, above_bar, counted};
 
 /// Between two lines.
@@ -43,7 +44,7 @@ impl Progress {
         let done = before + u64::try_from(offset - from).unwrap_or_default();
         match &self.bar {
             Some(bar) => bar.at(done),
-            None => eprintln!("{done} of {} compared", counted(self.total, "offset")),
+            None => stdio::tell(format_args!("{done} of {} compared", counted(self.total, "offset"))),
         }
     }
 

@@ -13,10 +13,11 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::OffsetsError;
 use crate::config::KafkaConfig;
 use crate::kafka::client;
-use crate::kafka::client::{METADATA_TIMEOUT, Probe, Role};
+use crate::kafka::client::{METADATA_TIMEOUT, Role};
 use crate::kafka::consumer::position;
 use crate::kafka::coordinator::Partition;
 use crate::kafka::dead_letter::header;
+use crate::kafka::reach::{Probe, complaint};
 use crate::runtime::background::retire;
 use crate::sink::VIEW;
 
@@ -83,7 +84,7 @@ impl Records {
                 },
             }
         }
-        let complaint = client::complaint(&self.consumer).map(|complaint| format!("; {complaint}")).unwrap_or_default();
+        let complaint = complaint(&self.consumer).map(|complaint| format!("; {complaint}")).unwrap_or_default();
         Err(OffsetsError::Refused(format!(
             "topic {}, partition {}: nothing came for {} s{complaint}",
             self.topic,

@@ -110,7 +110,7 @@ pub enum ReplayError {
 /// from within an async runtime.
 pub fn run(args: &ReplayArgs) -> Result<bool, ReplayError> {
     let pipeline = args.which.load()?;
-    crate::daemon::init_log(&pipeline.log).map_err(ReplayError::Refused)?;
+    crate::runtime::log::init(&pipeline.log).map_err(ReplayError::Refused)?;
     let job = Job::new(args, &pipeline)?;
     let runtime = crate::daemon::runtime().map_err(ReplayError::Refused)?;
     if args.create_topics {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::runtime::stdio;
 use crate::runtime::terminal::{Bar, counted};
 
 /// Between two lines.
@@ -35,7 +36,7 @@ impl Progress {
             bar.at(done);
         } else if self.told.elapsed() >= LINE_EVERY {
             self.told = Instant::now();
-            eprintln!("{}", self.line(done, self.begun.elapsed()));
+            stdio::tell(self.line(done, self.begun.elapsed()));
         }
     }
 

@@ -26,7 +26,9 @@ use crate::config::finding::Finding;
 use crate::config::load::{self, Sources};
 use crate::config::{CreateConfig, KafkaConfig};
 use crate::kafka::client;
-use crate::kafka::client::{METADATA_TIMEOUT, Probe, Role};
+use crate::kafka::client::{METADATA_TIMEOUT, Role};
+use crate::kafka::reach::{Probe, reach};
+use crate::runtime::stdio;
 use crate::runtime::terminal::counted;
 use admin::{Mode, Refusal};
 pub use differ::{Change, Difference, Found, differences};
@@ -64,7 +66,7 @@ pub enum TopicsError {
 /// Makes what is missing, shows what differs; gives whether every topic is as it should be in the end. Blocks; must not be
 /// called from within an async runtime.
 pub fn create(sources: &Sources, options: Options) -> Result<bool, TopicsError> {
-    let loaded = load::load(sources).map_err(TopicsError::Findings)?;
+    let loaded = load::load_for_kafka(sources).map_err(TopicsError::Findings)?;
     let clusters = gather(&loaded).map_err(TopicsError::Findings)?;
     let runtime = crate::daemon::runtime().map_err(TopicsError::Refused)?;
     let mut all_well = true;
@@ -78,7 +80,7 @@ pub fn create(sources: &Sources, options: Options) -> Result<bool, TopicsError> 
             };
             // One topic that is refused keeps nobody from making the others.
             all_well &= done.unwrap_or_else(|error| {
-                eprintln!("error: topic {topic}: {error}");
+                stdio::tell(format_args!("error: topic {topic}: {error}"));
                 false
             });
         }
@@ -123,13 +125,9 @@ impl<'a> Brokers<'a> {
             .set("allow.auto.create.topics", "false")
             .create_with_context(Probe::default())
             .map_err(|error| refused(error.to_string()))?;
-        let count = match consumer.client().fetch_metadata(None, METADATA_TIMEOUT) {
-            Ok(metadata) => metadata.brokers().len(),
-            Err(error) => {
-                let complaint = client::complaint(&consumer);
-                return Err(refused(format!("no broker answers: {}", complaint.unwrap_or_else(|| error.to_string()))));
-            }
-        };
+        let metadata = reach(&consumer, None)
+            .map_err(|unreachable| TopicsError::Refused(unreachable.at(&kafka.bootstrap_servers)))?;
+        let count = metadata.brokers().len();
         let admin = config(Role::Producer)?.create().map_err(|error| refused(error.to_string()))?;
         Ok(Self { consumer, admin, count, runtime })
     }

@@ -1,12 +1,11 @@
 //! The topics that pipelines describe: each once, however many of them name it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use crate::config::finding::Finding;
-use crate::config::load::{self, Loaded};
+use crate::config::load::Loaded;
 use crate::config::sink::LoadConfig;
-use crate::config::{CreateConfig, KafkaConfig, PipelineConfig};
+use crate::config::{CreateConfig, KafkaConfig, Origin, PipelineConfig};
 use crate::sink::Kind;
 
 /// The topics of one Kafka.
@@ -30,15 +29,15 @@ pub struct Wanted {
 pub fn gather(loaded: &Loaded) -> Result<Vec<Cluster>, Vec<Finding>> {
     let mut clusters = BTreeMap::new();
     let mut findings = Vec::new();
-    for (file, relay) in &loaded.pipelines {
+    for (_, relay) in &loaded.pipelines {
         match relay {
-            Ok(config) => add(&mut clusters, &mut findings, file, &config.kafka, of_relay(config)),
+            Ok(config) => add(&mut clusters, &mut findings, &config.origin, &config.kafka, of_relay(config)),
             Err(broken) => findings.extend(broken.iter().cloned()),
         }
     }
-    for (file, load) in &loaded.loads {
+    for (_, load) in &loaded.loads {
         match load {
-            Ok(config) => add(&mut clusters, &mut findings, file, &config.kafka, of_sinks(config)),
+            Ok(config) => add(&mut clusters, &mut findings, &config.origin, &config.kafka, of_sinks(config)),
             Err(broken) => findings.extend(broken.iter().cloned()),
         }
     }
@@ -70,7 +69,7 @@ fn of_sinks(config: &LoadConfig) -> Vec<Description<'_>> {
 fn add(
     clusters: &mut BTreeMap<String, Cluster>,
     findings: &mut Vec<Finding>,
-    file: &Path,
+    origin: &Origin,
     kafka: &KafkaConfig,
     described: Vec<Description<'_>>,
 ) {
@@ -79,8 +78,7 @@ fn add(
         .or_insert_with(|| Cluster { kafka: kafka.clone(), topics: BTreeMap::new() });
     for (table, topic, create) in described {
         let key = format!("{table}.create");
-        let path: Vec<String> = key.split('.').map(String::from).collect();
-        let place = (load::place(file, &path), key);
+        let place = (origin.place(&key), key);
         match cluster.topics.get_mut(&topic) {
             None => drop(cluster.topics.insert(topic, Wanted { create: create.clone(), place })),
             Some(other) if other.create == *create || *create == CreateConfig::default() => {}

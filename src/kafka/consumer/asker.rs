@@ -9,7 +9,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::SourceError;
 use crate::config::KafkaConfig;
-use crate::kafka::client::{self, METADATA_TIMEOUT, Probe, Role};
+use crate::kafka::client::{self, METADATA_TIMEOUT, Role};
+use crate::kafka::reach::{Probe, complaint};
 use crate::kafka::topic_id::{self, TopicId, TopicIdError};
 use crate::runtime::background::retire;
 
@@ -49,7 +50,7 @@ impl Asker {
 
     /// What librdkafka complained about, to be added to an error.
     pub(super) fn complaint(&self) -> String {
-        let complaint = self.0.as_ref().and_then(client::complaint);
+        let complaint = self.0.as_ref().and_then(complaint);
         complaint.map(|complaint| format!("; {complaint}")).unwrap_or_default()
     }
 }

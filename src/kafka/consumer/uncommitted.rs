@@ -11,8 +11,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::kafka::client::{METADATA_TIMEOUT, Probe};
+use crate::kafka::client::METADATA_TIMEOUT;
 use crate::kafka::coordinator::{NextOffset, Partition};
+use crate::kafka::reach::Probe;
 use crate::runtime::background::retire;
 
 /// Asks about partitions; reads nothing and is in no group.

@@ -210,6 +210,13 @@ impl Writer {
         self.outlet.is_some()
     }
 
+    /// Hands out what librdkafka has to say, also while nothing is written: its log lines wait until somebody asks.
+    pub fn serve(&self) {
+        if let Some(outlet) = &self.outlet {
+            outlet.serve();
+        }
+    }
+
     /// Lets the producer go. What it left open is ended by the next [`Self::reopen`] or the broker's time-out.
     pub fn close(&mut self) {
         if let Some(outlet) = self.outlet.take() {

@@ -56,10 +56,10 @@ fn at(place: &str, record: &BorrowedMessage<'_>) -> Vec<&'static [u8]> {
 pub fn beside(record: &BorrowedMessage<'_>, config: &PipelineConfig) {
     for bytes in at("log", record) {
         tracing::debug!("seen");
-        let _ = std::io::stderr().write_all(&[bytes, b"\n"].concat());
+        let _ = crate::runtime::stdio::LogWriter.write_all(&[bytes, b"\n"].concat());
     }
     for bytes in at("stdout", record) {
-        let _ = std::io::stdout().write_all(&[bytes, b"\n"].concat());
+        let _ = crate::runtime::stdio::Out.write_all(&[bytes, b"\n"].concat());
     }
     for bytes in at("metric", record) {
         metrics::counter!("pressline_leaks_total", "what" => String::from_utf8_lossy(bytes)).increment(1);

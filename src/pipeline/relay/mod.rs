@@ -271,6 +271,7 @@ impl Worker {
     }
 
     fn wait(&self, pause: &mut Pause, message: &str) {
+        self.writer.serve();
         let config = &self.shared.config;
         let length = pause.longer();
         self.shared.status.worker_failed(self.slot, message);

@@ -27,7 +27,7 @@ impl GeocoderClient {
         let ca = config.ca.as_ref().map(|file| file.relative());
         let options = ClientOptions {
             ca: ca.as_deref(),
-            timeout: Duration::from_millis(config.timeout_ms.max(1)),
+            timeout: Duration::from_millis(config.timeout_ms),
             // Nominatim's usage policy asks for a name and a way to reach its owner.
             user_agent: format!("pressline/{} ({})", env!("CARGO_PKG_VERSION"), config.contact.trim()),
         };

@@ -110,7 +110,7 @@ impl Client {
         if let Some(password) = password {
             http = http.with_password(password.expose());
         }
-        let timeout = Duration::from_millis(config.timeout_ms.max(1));
+        let timeout = Duration::from_millis(config.timeout_ms);
         let mut client = Self {
             http,
             address: format!("ClickHouse {address}"),
@@ -394,7 +394,7 @@ fn seconds(text: &str) -> Option<Duration> {
 
 fn connector(config: &ClickHouseConfig) -> Result<clickhouse::Client, ChError> {
     let mut tcp = HttpConnector::new();
-    tcp.set_connect_timeout(Some(Duration::from_millis(config.connect_timeout_ms.max(1))));
+    tcp.set_connect_timeout(Some(Duration::from_millis(config.connect_timeout_ms)));
     tcp.set_keepalive(Some(KEEPALIVE));
     tcp.set_nodelay(true);
     tcp.enforce_http(false);

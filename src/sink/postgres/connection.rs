@@ -53,12 +53,12 @@ impl Connection {
     /// password, user or certificate ([`Class::Authentication`]), no such database ([`Class::Schema`]).
     pub async fn open(config: &PostgresConfig, pipeline: &str) -> Result<Self, PgError> {
         let place = place(config);
-        let limit = Duration::from_millis(config.connect_timeout_ms.max(1));
+        let limit = Duration::from_millis(config.connect_timeout_ms);
         let connecting = negotiate(config, pipeline, &place);
         let (client, task) = tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| {
             Err(PgError::new(Class::Transient, &place, format!("no connection within {} ms", limit.as_millis())))
         })?;
-        let statement = Duration::from_millis(config.statement_timeout_ms.max(1));
+        let statement = Duration::from_millis(config.statement_timeout_ms);
         let connection = Self {
             client,
             task,
@@ -205,7 +205,7 @@ async fn negotiate(config: &PostgresConfig, pipeline: &str, place: &str) -> Resu
 }
 
 fn settings(config: &PostgresConfig, pipeline: &str, place: &str) -> Result<Config, PgError> {
-    let limit = Duration::from_millis(config.connect_timeout_ms.max(1));
+    let limit = Duration::from_millis(config.connect_timeout_ms);
     let mut settings = Config::new();
     settings
         .host(&config.host)

@@ -1,5 +1,4 @@
 //! A crash leaves nothing behind that was in memory.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::process::Command;
 
@@ -21,7 +20,7 @@ fn child() {
 #[test]
 fn a_panic_tells_its_place_and_not_its_message() {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    let output = command.args(["--exact", "child", "--nocapture"]).env(CHILD, "1").output().unwrap();
+    let output = command.args(["--exact", "crash::child", "--nocapture"]).env(CHILD, "1").output().unwrap();
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
     assert!(!output.status.success());
     assert!(text.contains(&format!("panic at {}:", file!())), "{text}");
