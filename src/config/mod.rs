@@ -426,9 +426,9 @@ fn yes() -> bool {
 pub struct DeadLetterConfig {
     /// Topic; `<source.topic>.dead` unless set.
     pub topic: String,
-    /// The brake: when more than this share of the last `window` records were dead letters, the pipeline stops.
+    /// The circuit breaker: when more than this share of the last `window` records were dead letters, the pipeline stops.
     pub max_dead_share: f64,
-    /// Records the brake looks back on.
+    /// Records the circuit breaker looks back on.
     pub window: usize,
     /// How the topic is made.
     pub create: CreateConfig,

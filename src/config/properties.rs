@@ -53,7 +53,21 @@ fn canonical(name: String) -> String {
         "delivery.timeout.ms" => "message.timeout.ms".into(),
         "compression.codec" => "compression.type".into(),
         "queue.buffering.max.ms" => "linger.ms".into(),
+        // The few with an underscore, which was taken for a dot.
+        "log.level" | "log.cb" | "error.cb" | "dr.cb" | "dr.msg.cb" | "enabled.events" => name.replace('.', "_"),
         _ => name,
+    }
+}
+
+/// Why a value of a property may not be set, or `None` if it may.
+pub fn value_refusal(name: &str, value: &str) -> Option<&'static str> {
+    // librdkafka takes 0 to 86400000.
+    let is_in = |range: std::ops::RangeInclusive<u64>| value.trim().parse::<u64>().is_ok_and(|ms| range.contains(&ms));
+    match name {
+        "statistics.interval.ms" if !is_in(100..=60_000) => {
+            Some("lag, readiness and membership are read from the statistics: use 100 to 60000")
+        }
+        _ => None,
     }
 }
 
@@ -89,8 +103,35 @@ pub fn refusal(name: &str) -> Option<&'static str> {
         "enable.ssl.certificate.verification" | "ssl.endpoint.identification.algorithm" => {
             "without it anybody can pose as the broker and read the addresses; set `kafka.tls.ca` to the broker's authority"
         }
+        "log.connection.close" | "log_level" => {
+            "a connection that breaks during a transaction must be noticed; set `log.level` to filter what is shown"
+        }
+        "log.queue" | "log_cb" | "error_cb" => "pressline reads librdkafka's log itself",
         "plugin.library.paths" => "no foreign code is loaded into a process that holds personal data",
         "enable.partition.eof" | "enabled_events" => "pressline does not use it",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_guarantees_listen_to_may_not_be_switched_off_under_any_name() {
+        for name in ["log_level", "log.level", "log.connection.close", "log_connection_close", "log.queue", "error.cb"]
+        {
+            let name = canonical(name.replace('_', "."));
+            assert!(refusal(&name).is_some(), "{name}");
+        }
+        for (name, value, refused) in [
+            ("statistics.interval.ms", "0", true),
+            ("statistics.interval.ms", "-1", true),
+            ("statistics.interval.ms", "86400000", true),
+            ("statistics.interval.ms", "1000", false),
+            ("linger.ms", "0", false),
+        ] {
+            assert_eq!(value_refusal(name, value).is_some(), refused, "{name} = {value}");
+        }
+    }
 }

@@ -233,7 +233,7 @@ pub struct SinkConsumerConfig {
     /// Milliseconds for which a batch that the database refuses for a reason that may pass is tried again as it is, with
     /// growing pauses. Then it is searched for rows that are refused alone.
     pub retry_ms: u64,
-    /// When more than this share of a batch cannot be written, it is a matter of schema and the sink stops.
+    /// When more than this share of the last 10,000 rows cannot be written, it is a matter of schema and the sink stops.
     pub max_dead_share: f64,
     /// Milliseconds after which a record whose schema the registry does not have becomes a dead letter; unless set it is waited
     /// for, for ever.

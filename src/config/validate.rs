@@ -113,6 +113,15 @@ fn milliseconds(key: &str, value: u64, complain: &mut Complain<'_>) {
     }
 }
 
+/// Characters of a topic's name, at most: Kafka makes folders of the names.
+const LONGEST_TOPIC: usize = 249;
+
+/// Whether Kafka takes it for a topic's name.
+pub(crate) fn is_topic(name: &str) -> bool {
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    (1..=LONGEST_TOPIC).contains(&name.len()) && name.chars().all(is_legal) && ![".", ".."].contains(&name)
+}
+
 /// Whether it can be part of groups, transactional ids and metrics.
 pub(crate) fn is_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= 100 && id.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
@@ -132,8 +141,11 @@ fn ids(name: &str, instance: &str, complain: &mut Complain<'_>) {
 fn topic_name(key: &str, topic: &str, complain: &mut Complain<'_>) {
     if topic.is_empty() {
         complain(key, "no topic", "name one");
-    } else if !is_id(topic) {
-        complain(key, "not a topic name", "use 1 to 100 of A-Z a-z 0-9 . _ - (patterns are not supported)");
+    } else if topic.len() > LONGEST_TOPIC {
+        let cure = format!("Kafka takes at most {LONGEST_TOPIC}: set a shorter one");
+        complain(key, &format!("a topic name of {} characters", topic.len()), &cure);
+    } else if !is_topic(topic) {
+        complain(key, "not a topic name", "use A-Z a-z 0-9 . _ - (patterns are not supported)");
     }
 }
 
@@ -476,17 +488,28 @@ fn property_tables(kafka: &KafkaConfig, complain: &mut Complain<'_>) {
         [("properties", &kafka.properties), ("consumer", &kafka.consumer), ("producer", &kafka.producer)]
     {
         for (name, value) in &properties.0 {
-            if name == "statistics.interval.ms" && value.trim().parse::<f64>().is_ok_and(|ms| ms <= 0.0) {
-                let what = "0 would switch off lag, readiness and the metrics of Kafka's clients";
-                complain(
-                    &format!("kafka.{table}.{name}"),
-                    what,
-                    "use at least 1, or remove it for the default of 5000",
-                );
-            }
+            let key = format!("kafka.{table}.{name}");
             if let Some(reason) = properties::refusal(name) {
-                complain(&format!("kafka.{table}.{name}"), &format!("may not be set: {reason}"), "remove it");
+                complain(&key, &format!("may not be set: {reason}"), "remove it");
+            } else if let Some(reason) = properties::value_refusal(name, value) {
+                complain(&key, &format!("may not be {value}"), reason);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_have_the_names_that_kafka_takes() {
+        let longest = "t".repeat(249);
+        for name in ["t", "button_presses.dead", "A-1", longest.as_str()] {
+            assert!(is_topic(name), "{name}");
+        }
+        for name in ["", ".", "..", "^presses.*", "a b", "ä", "t/1", &"t".repeat(250)] {
+            assert!(!is_topic(name), "{name}");
         }
     }
 }

@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::kafka::circuit_breaker::Seen;
 use crate::kafka::replay_range::{Account, Tally};
 
 /// Partition number.
@@ -234,7 +235,7 @@ impl Coordinator {
 
 /// Where a group's offset came from and what was noted with it (the metadata of an offset commit).
 ///
-/// Written as `pressline/1 topic_id=… partitions=… resets=… pending=END:ATTEMPT`, in bounded runs also `run=` (an [`Account`]),
+/// Written as `pressline/1 topic_id=… partitions=… resets=… pending=END:ATTEMPT seen=RECORDS:DEAD:LIMIT`, in bounded runs also `run=` (an [`Account`]),
 /// `then=` (a [`Tally`]) and `asked=…`, and as `pressline/2` with `begun=END`; readers ignore words they do not know, and refuse a newer
 /// version ([`OffsetNote::newer_version`]): what stands there must not be passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -256,6 +257,8 @@ pub struct OffsetNote {
     pub then: Option<Tally>,
     /// Of a bounded run: what it was begun with, one word.
     pub asked: Option<String>,
+    /// What the circuit breaker has seen of the partition.
+    pub seen: Option<Seen>,
 }
 
 /// A range that was begun and of which nobody knows whether it was written: from the committed offset up to, but not
@@ -306,6 +309,9 @@ impl OffsetNote {
         if let Some(asked) = &self.asked {
             text.push_str(&format!(" asked={asked}"));
         }
+        if let Some(seen) = self.seen {
+            text.push_str(&format!(" seen={}", seen.to_text()));
+        }
         text
     }
 
@@ -326,6 +332,7 @@ impl OffsetNote {
                 Some(("run", account)) => note.account = Account::parse(account),
                 Some(("then", tally)) => note.then = Tally::parse(tally),
                 Some(("asked", asked)) => note.asked = Some(asked.to_string()),
+                Some(("seen", seen)) => note.seen = Seen::parse(seen),
                 _ => {}
             }
         }

@@ -144,6 +144,9 @@ pub struct Reject {
 }
 
 impl Reject {
+    /// What became of the record is larger than the output topic takes.
+    pub const TOO_LARGE_FOR_OUTPUT: Self = Self { reason: Reason::TooLarge, field: "", detail: "output" };
+
     /// The whole record is refused.
     pub const fn record(reason: Reason) -> Self {
         Self { reason, field: "", detail: "" }
@@ -158,6 +161,12 @@ impl Reject {
 impl fmt::Display for Reject {
     /// `timestamp: not a plausible time: ... (looks like seconds)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::TOO_LARGE_FOR_OUTPUT {
+            return f.write_str(
+                "the record is larger than the output topic takes: raise its max.message.bytes (and message.max.bytes \
+                 in kafka.producer), or send smaller records",
+            );
+        }
         if !self.field.is_empty() {
             write!(f, "{}: ", self.field)?;
         }

@@ -1,5 +1,6 @@
 //! Kafka: clients, the consumer, the producer and its transactions, and the state machine that decides about positions.
 
+pub mod admin;
 pub mod advice;
 pub mod circuit_breaker;
 pub mod client;

@@ -58,6 +58,7 @@ metrics! {
     BYTES_IN = "pressline_bytes_in_total", Counter, "pipeline", "Bytes of ingress values";
     BYTES_OUT = "pressline_bytes_out_total", Counter, "pipeline", "Bytes of output values";
     UNKNOWN_FIELDS = "pressline_unknown_fields_total", Counter, "pipeline", "Fields of ingress records that are not known and were ignored";
+    TIMESTAMPS_REPLACED = "pressline_record_timestamps_replaced_total", Counter, "pipeline", "Records whose timestamp is implausible or beyond what the output topic takes, and was replaced by the time of writing";
     BATCHES = "pressline_batches_total", Counter, "pipeline,trigger", "Batches, by the limit that ended them";
     COMMITTED = "pressline_transactions_committed_total", Counter, "pipeline", "Transactions committed";
     ABORTED = "pressline_transactions_aborted_total", Counter, "pipeline,cause", "Transactions aborted, by cause";

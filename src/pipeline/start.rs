@@ -12,7 +12,9 @@ use crate::avro::registry::Registry;
 use crate::avro::schema;
 use crate::avro::schema::SchemaFile;
 use crate::config::finding::sentences;
-use crate::config::{Delivery, GeocoderConfig, MemoryShare, PipelineConfig};
+use crate::config::{GeocoderConfig, MemoryShare, PipelineConfig};
+use crate::kafka::circuit_breaker::CircuitBreaker;
+use crate::kafka::producer::OutputLimits;
 use crate::kafka::replay_range::Bounds;
 use crate::metrics;
 use crate::pipeline::press::encode::Encoder;
@@ -203,6 +205,9 @@ async fn prepare(
         tag_stale: Arc::default(),
         memory,
         floor: Arc::default(),
+        breaker: Arc::new(CircuitBreaker::new(config.dead_letter.max_dead_share, config.dead_letter.window)),
+        output: Arc::new(OutputLimits::new(&config.kafka, vec![config.output.topic.clone(), config.dead_topic()])),
+        is_announced: AtomicBool::new(false),
         bounds: None,
         stop: Arc::clone(stop_workers),
         status: Arc::clone(status),
@@ -238,15 +243,8 @@ fn announce(shared: &Shared) {
             attribution = config.place.credit(database.attribution), "GeoIP database"
         );
     }
-    match config.delivery {
-        Delivery::ExactlyOnce => tracing::info!(
-            pipeline = %config.name, from = %config.source.topic, to = %config.output.topic, group = %config.group(),
-            instance = %config.instance, workers = config.workers, "relaying, each event exactly once"
-        ),
-        Delivery::AtLeastOnce => tracing::warn!(
-            pipeline = %config.name, from = %config.source.topic, to = %config.output.topic, group = %config.group(),
-            instance = %config.instance, workers = config.workers,
-            "relaying AT LEAST ONCE: after a crash the last batch may be written twice"
-        ),
-    }
+    tracing::info!(
+        pipeline = %config.name, from = %config.source.topic, to = %config.output.topic,
+        brokers = %config.kafka.bootstrap_servers, "connecting"
+    );
 }

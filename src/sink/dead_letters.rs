@@ -1,17 +1,18 @@
 //! Dead letters of a sink: acknowledged before its position moves, so at least once; their key tells duplicates.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Class, LoadError, Origin, Refusal};
 use crate::config::sink::{LoadConfig, SinkConsumerConfig};
 use crate::config::{Delivery, REPLAYS};
-use crate::kafka::circuit_breaker::Brake;
+use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::dead_letter;
 use crate::kafka::dead_letter::header;
-use crate::kafka::producer::{OutputRecord, TransactionError, Writer};
+use crate::kafka::producer::{OutputLimits, OutputRecord, TransactionError, Writer};
 
-/// Rows the brake looks back on.
+/// Rows the circuit breaker looks back on.
 pub(super) const WINDOW: usize = 10_000;
 /// Rows of the same reason are told in the log no more often than this.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
@@ -27,8 +28,7 @@ pub struct DeadLetters {
     source_topic: String,
     topic: String,
     writer: Writer,
-    brake: Brake,
-    max_share: f64,
+    breaker: Arc<CircuitBreaker>,
     /// Of the batch that is being written: dead or not, row by row.
     outcomes: Vec<bool>,
     /// Its dead letters, by [`super::Why::code`].
@@ -51,8 +51,15 @@ struct Told {
 
 impl DeadLetters {
     /// Prepares the producer; it is made when the first letter is written.
-    pub fn new(config: &LoadConfig, sink: &'static str, consumer: &SinkConsumerConfig) -> Result<Self, String> {
-        let writer = Writer::new(&config.kafka, Delivery::AtLeastOnce, String::new()).map_err(|e| e.to_string())?;
+    pub fn new(
+        config: &LoadConfig,
+        sink: &'static str,
+        consumer: &SinkConsumerConfig,
+        breaker: Arc<CircuitBreaker>,
+    ) -> Result<Self, String> {
+        let limits = Arc::new(OutputLimits::new(&config.kafka, vec![config.dead_topic(consumer)]));
+        let writer =
+            Writer::new(&config.kafka, Delivery::AtLeastOnce, String::new(), limits).map_err(|e| e.to_string())?;
         Ok(Self {
             pipeline: config.name.clone(),
             sink,
@@ -60,8 +67,7 @@ impl DeadLetters {
             source_topic: config.topic().to_string(),
             topic: config.dead_topic(consumer),
             writer,
-            brake: Brake::new(consumer.max_dead_share, WINDOW),
-            max_share: consumer.max_dead_share,
+            breaker,
             outcomes: Vec::new(),
             counts: Vec::new(),
             settled: (0, Vec::new()),
@@ -74,25 +80,25 @@ impl DeadLetters {
         self.writer.serve();
     }
 
-    /// Writes the refused rows of `rows` to the dead-letter topic and waits until the broker has them. Errors: the brake,
-    /// which stops the sink before anything is written; a broker that does not take them.
+    /// Writes the refused rows of `rows` to the dead-letter topic and waits until the broker has them. Errors: the
+    /// circuit breaker, which stops the sink before anything is written; a broker that does not take them.
     pub fn settle(&mut self, rows: usize, refused: &[(Origin, Refusal)]) -> Result<(), LoadError> {
         let before = self.outcomes.len();
         self.outcomes.resize(before + rows.saturating_sub(refused.len()), false);
         self.outcomes.resize(before + rows.max(refused.len()), true);
-        if let (Err(tripped), Some((origin, refusal))) = (self.brake.check(&self.outcomes), refused.last()) {
+        if let (Err(tripped), Some((origin, refusal))) = (self.breaker.check(&self.outcomes), refused.last()) {
             return Err(LoadError::Refused(format!(
-                "circuit breaker: {} of the last {} rows of topic {} cannot be written to the table, more than max_dead_share = {}. \
-                 The last one, at partition {} offset {}: {refusal}. This looks like a matter of schema. Nothing is lost: \
-                 the batch was not written and is read again at the next start. Fix the table or the pipeline's settings, \
-                 or raise sink.{}.consumer.max_dead_share",
+                "circuit breaker: {} of the last {} rows of topic {} cannot be written to the table, more than \
+                 sink.{sink}.consumer.max_dead_share = {}; the last one, at partition {} offset {}: {refusal}. Fix the table \
+                 or the pipeline's settings, or raise sink.{sink}.consumer.max_dead_share, and start again: the batch was \
+                 rolled back, nothing is lost",
                 tripped.dead,
-                tripped.window,
+                tripped.seen,
                 self.source_topic,
-                self.max_share,
+                self.breaker.max_share(),
                 origin.partition,
                 origin.offset,
-                self.sink
+                sink = self.sink
             )));
         }
         if !refused.is_empty() {
@@ -121,6 +127,8 @@ impl DeadLetters {
         if !self.writer.is_open() {
             self.writer.reopen(OPEN_TIMEOUT)?;
         }
+        let limits = self.writer.limits();
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
         let mut transaction = self.writer.begin()?;
         for (origin, refusal) in refused {
             let (partition, offset) = (origin.partition.to_string(), origin.offset.to_string());
@@ -129,7 +137,7 @@ impl DeadLetters {
                 topic: &self.topic,
                 key: Some(key.as_bytes()),
                 value: None,
-                timestamp_ms: origin.timestamp_ms,
+                timestamp_ms: limits.timestamp(&self.topic, origin.timestamp_ms, now_ms),
                 headers: Some(dead_letter::headers(
                     header::OF_SINK,
                     [
@@ -156,7 +164,7 @@ impl DeadLetters {
 
     /// The batch was written: only now do its letters count. Gives how many there were, by reason.
     pub fn confirm(&mut self) -> Vec<(&'static str, u64)> {
-        self.brake.settled(&self.outcomes);
+        self.breaker.settled(&self.outcomes);
         self.outcomes.clear();
         self.settled = (0, Vec::new());
         for (code, count) in &self.counts {

@@ -12,12 +12,14 @@ use crate::avro::registry::Registry;
 use crate::config::MemoryShare;
 use crate::config::sink::{LoadConfig, SinkBatchConfig, SinkConsumerConfig};
 use crate::kafka::advice::Part;
+use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::consumer::{BatchLimits, SinkPositions};
 use crate::kafka::replay_range::{Bounds, Overlap};
 use crate::runtime::status::Status;
 use crate::runtime::supervise::CLOSE_TIMEOUT;
 use crate::runtime::supervise::{Ending, Team, WorkerError, supervise, without_panic};
 use crate::sink::clickhouse::sink as clickhouse;
+use crate::sink::dead_letters::WINDOW;
 use crate::sink::postgres::sink as postgres;
 
 /// A kind of database.
@@ -126,6 +128,7 @@ fn prepare(
             clickhouse_parts(&config, &runtime, bounds.as_deref().map_or(Overlap::None, Bounds::overlap))?
         }
     };
+    let breaker = Arc::new(CircuitBreaker::new(parts.consumer.max_dead_share, WINDOW));
     Ok(Shared {
         sink: kind.name(),
         part: kind.part(),
@@ -137,6 +140,7 @@ fn prepare(
         runtime,
         memory,
         floor: Arc::default(),
+        breaker,
         bounds,
         stop: Arc::clone(stop),
         status: Arc::clone(status),

@@ -15,6 +15,7 @@ use crate::avro::registry::Registry;
 use crate::config::MemoryShare;
 use crate::config::sink::{LoadConfig, SinkConsumerConfig};
 use crate::kafka::advice::{Advice, Part};
+use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::consumer::{
     BatchLimits, Floor, Intake, Keeper, OpenTransactions, SinkPositions, Source, SourceError, SourceOptions, Trigger,
 };
@@ -60,6 +61,8 @@ pub struct Shared {
     pub memory: MemoryShare,
     /// What this process knows to be committed.
     pub floor: Arc<Floor>,
+    /// Stops the sink when too many rows are dead letters.
+    pub breaker: Arc<CircuitBreaker>,
     /// Loads only what lies within; `None`: without end.
     pub bounds: Option<Arc<Bounds>>,
     /// Set when the sink is to stop.
@@ -104,7 +107,8 @@ impl Worker {
         };
         let schemas = Schemas::new(Arc::clone(&shared.registry), shared.runtime.clone(), patience);
         prepare(&shared, &schemas, sink.as_mut())?;
-        let letters = DeadLetters::new(config, shared.sink, consumer).map_err(WorkerError::Refused)?;
+        let letters = DeadLetters::new(config, shared.sink, consumer, Arc::clone(&shared.breaker))
+            .map_err(WorkerError::Refused)?;
         let advice = Advice::new(&config.name, shared.part);
         let source = Source::open(SourceOptions {
             kafka: &config.kafka,
@@ -118,6 +122,7 @@ impl Worker {
             floor: Arc::clone(&shared.floor),
             stop: Arc::clone(&shared.stop),
             bounds: shared.bounds.clone(),
+            breaker: Arc::clone(&shared.breaker),
         })?;
         Ok(Self {
             slot,

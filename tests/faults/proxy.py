@@ -29,8 +29,8 @@ _MOST = 200_000_000
 class Rule:
     """What happens to the frames of one API of one client; `times` of them, all while it is None.
 
-    `action` is one of: hold (kept until `release`), drop, delay (by `seconds`), cut (half of the frame is passed on,
-    then both connections are closed), edit (`edit(frame, API version)` is passed on). `stage` is request or response.
+    `action` is one of: hold (kept until `release`), hold-and-close (the client's connection is closed as well), drop, delay
+    (by `seconds`), cut (half of the frame is passed on, then both connections are closed), edit (`edit(frame, API version)` is passed on). `stage` is request or response.
     """
 
     def __init__(self, client, api, action, stage="request", times=1, seconds=0.0, edit=None):
@@ -213,9 +213,11 @@ class _Connection:
         rule = self._proxy.rule_for(self.client, api, stage)
         if rule is not None:
             rule.hit.set()
-            if rule.action == "hold":
+            if rule.action in ("hold", "hold-and-close"):
                 self._holds += 1
                 rule.held.append((self, frame))
+                if rule.action == "hold-and-close":
+                    self._to_client.close()
                 return True
             if rule.action == "drop":
                 return True

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -249,7 +250,7 @@ class World:
 
         def both():
             self.check_running()
-            return all("partitions assigned" in instance.log() for instance in pair.values())
+            return all(instance.has_partitions() for instance in pair.values())
 
         await_that("both instances to own partitions", both)
         self.flow()
@@ -531,6 +532,11 @@ class Instance:
         if fail_point:
             environment["PRESSLINE_FAIL_POINT"] = fail_point
         sets = {**world.settings, "instance": name, "kafka.properties.client.id": self.client, **settings}
+        self._port = None
+        if "log.level" in sets:  # where it listens is not in the log then
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                self._port = free.getsockname()[1]
+            sets["http.listen"] = f"127.0.0.1:{self._port}"
         words = [word for key, value in sets.items() if value is not None for word in ("--set", f"{key}={value}")]
         with open(self._log, "wb") as log:
             self.process = subprocess.Popen(
@@ -541,6 +547,12 @@ class Instance:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+
+    def has_partitions(self):
+        """Whether it was given some."""
+        if self._port:
+            return self.metric("pressline_assigned_partitions") > 0
+        return "partitions assigned" in self.log()
 
     def log(self):
         """What it said so far."""
@@ -587,6 +599,8 @@ class Instance:
 
     def address(self):
         """Host and port of its pages; None while there is no server."""
+        if self._port:
+            return "127.0.0.1", self._port
         found = re.search(r"http://([0-9.]+):([0-9]+)/metrics", self.log())
         return (found[1], int(found[2])) if found else None
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -126,6 +128,17 @@ impl Cluster {
         let consumer = self.consumer("", "read_committed");
         for (name, count) in topics {
             await_that(&format!("topic {name}"), || layout(&consumer, name) == *count);
+        }
+    }
+
+    /// Gives a topic these settings, and its defaults in all others.
+    pub fn configure(&self, topic: &str, settings: &[(&str, &str)]) {
+        let mut change = AlterConfig::new(ResourceSpecifier::Topic(topic));
+        for (name, value) in settings {
+            change = change.set(name, value);
+        }
+        for answer in wait(self.admin().alter_configs(&[change], &options())).unwrap() {
+            answer.unwrap();
         }
     }
 

@@ -10,6 +10,7 @@ mod end_to_end;
 mod kill;
 mod offsets;
 mod open_transaction;
+mod output_limits;
 mod places;
 mod positions;
 mod registry;

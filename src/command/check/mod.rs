@@ -11,6 +11,7 @@ mod headers;
 mod newest;
 mod offline;
 mod online;
+mod output_limits;
 mod place_chain;
 mod postgres;
 mod raw_retention;

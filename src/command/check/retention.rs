@@ -6,6 +6,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 
 use super::online::Cluster;
+use super::output_limits::{self, Role as OutputRole};
 use super::raw_retention::{LONGEST_MS, Retention, duration};
 use super::{Report, Subject, counted};
 use crate::config::Delivery;
@@ -82,8 +83,10 @@ fn topic_settings(subject: &Subject<'_>, topic: &str, replicas: usize, settings:
             raw_retention(subject, topic, kept, &alter, report);
         }
     }
-    if is_output {
-        replication(subject, topic, replicas, settings, &alter, report);
+    if !is_source {
+        let role = if is_output { OutputRole::Output } else { OutputRole::DeadLetters };
+        output_limits::check(subject, key, (topic, role), settings, &alter, report);
+        replication(subject, key, (topic, replicas), settings, &alter, report);
     }
 }
 
@@ -117,8 +120,8 @@ fn raw_retention(
 
 fn replication(
     subject: &Subject<'_>,
-    topic: &str,
-    replicas: usize,
+    key: &str,
+    (topic, replicas): (&str, usize),
     settings: &Settings,
     alter: &dyn Fn(&str) -> String,
     report: &mut Report,
@@ -128,7 +131,9 @@ fn replication(
     if needed > replicas {
         let what = format!("topic {topic} has {shown}, but min.insync.replicas is {needed}: no write will succeed");
         let cure = alter(&format!("min.insync.replicas={}", replicas.saturating_sub(1).max(1)));
-        report.findings.push(subject.error("output.topic", what, cure));
+        report.findings.push(subject.error(key, what, cure));
+    } else if key != "output.topic" {
+        // What stands there is no event: only that it can be written matters.
     } else if needed == replicas && replicas > 1 {
         let what = format!(
             "topic {topic} has {shown} and min.insync.replicas is {needed}: one broker down stops the pipeline"

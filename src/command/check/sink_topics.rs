@@ -6,9 +6,10 @@ use rdkafka::metadata::Metadata;
 
 use super::online;
 use super::rights::{self, Need};
-use super::{Report, Subject, counted};
+use super::{Report, Subject, counted, output_limits};
 use crate::config::finding::Finding;
 use crate::config::sink::LoadConfig;
+use crate::kafka::admin;
 use crate::kafka::client;
 use crate::kafka::client::Role;
 use crate::kafka::consumer::other_members;
@@ -67,7 +68,9 @@ fn ask(subject: &Subject<'_, LoadConfig>, kind: Kind, topic_told: bool, report: 
             if inquiry.topic(config.topic(), "sink.topic", Need::Read, !topic_told, report) {
                 inquiry.group(&group, &format!("sink.{}.consumer.group", kind.name()), report);
             }
-            inquiry.topic(&dead, &dead_key, Need::Write, true, report);
+            if inquiry.topic(&dead, &dead_key, Need::Write, true, report) {
+                inquiry.limits(&dead, &dead_key, report);
+            }
         }
         Err(Unreachable { reason, cause }) => {
             let what = format!("no broker at {} answers: {reason}", config.kafka.bootstrap_servers);
@@ -103,6 +106,16 @@ impl Inquiry<'_> {
         }
         report.findings.extend(rights::lacking(self.subject, self.consumer.client(), key, topic, need));
         true
+    }
+
+    /// What the topic of dead letters takes. Without the right to read its settings only the run shows it.
+    fn limits(&self, topic: &str, key: &str, report: &mut Report) {
+        let Ok(settings) = admin::settings(self.consumer.client(), topic) else { return };
+        let servers = &self.subject.config.kafka.bootstrap_servers;
+        let alter = |setting: &str| {
+            format!("kafka-configs.sh --bootstrap-server {servers} --alter --topic {topic} --add-config {setting}")
+        };
+        output_limits::check(self.subject, key, (topic, output_limits::Role::DeadLetters), &settings, &alter, report);
     }
 
     fn missing(&self, topic: &str, key: &str) -> Finding {

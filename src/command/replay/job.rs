@@ -196,7 +196,7 @@ fn relay(mut config: PipelineConfig, id: String, into: &str, args: &ReplayArgs) 
     };
     let dead = &config.dead_letter.topic;
     for (flag, topic) in [("--into", into), ("--dead-letters", dead)] {
-        if !sense::is_id(topic) {
+        if !sense::is_topic(topic) {
             return Err(refused(format!("{flag} {topic}: not a topic name")));
         }
         if *topic == config.source.topic {

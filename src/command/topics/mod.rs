@@ -7,7 +7,6 @@
 //! brokers ────────► found ──┘   else: differences, applied if asked
 //! ```
 
-mod admin;
 mod differ;
 mod wanted;
 
@@ -25,12 +24,12 @@ use crate::config::finding;
 use crate::config::finding::Finding;
 use crate::config::load::{self, Sources};
 use crate::config::{CreateConfig, KafkaConfig};
+use crate::kafka::admin::{self, Mode, Refusal};
 use crate::kafka::client;
 use crate::kafka::client::{METADATA_TIMEOUT, Role};
 use crate::kafka::reach::{Probe, reach};
 use crate::runtime::stdio;
 use crate::runtime::terminal::counted;
-use admin::{Mode, Refusal};
 pub use differ::{Change, Difference, Found, differences};
 use wanted::{Cluster, gather};
 

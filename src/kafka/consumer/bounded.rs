@@ -11,11 +11,15 @@ use crate::kafka::coordinator::{Coordinator, NextOffset, OffsetNote, Partition};
 use crate::kafka::replay_range::{Bounds, Tally};
 
 impl Source {
-    /// The transaction with these offsets is committed: its records' outcomes are final.
+    /// These offsets are committed: their records' outcomes are final.
     pub fn settled(&self, next: &BTreeMap<Partition, NextOffset>, outcomes: &BTreeMap<Partition, Tally>) {
-        let Some(bounds) = &self.consumer.context().bounds else { return };
+        let context = self.consumer.context();
         for (&partition, &position) in next {
-            bounds.settled(partition, position, outcomes.get(&partition).copied().unwrap_or_default());
+            let outcome = outcomes.get(&partition).copied().unwrap_or_default();
+            context.breaker.counted(partition, outcome);
+            if let Some(bounds) = &context.bounds {
+                bounds.settled(partition, position, outcome);
+            }
         }
     }
 
@@ -27,9 +31,10 @@ impl Source {
     /// What is noted with an offset once records with these outcomes lie before it.
     pub(super) fn note_after(&self, partition: Partition, outcome: Tally) -> OffsetNote {
         let context = self.consumer.context();
+        let note = OffsetNote { seen: context.breaker.after(partition, outcome), ..note(context) };
         match &context.bounds {
-            Some(bounds) => bounds.note(partition, outcome, note(context)),
-            None => note(context),
+            Some(bounds) => bounds.note(partition, outcome, note),
+            None => note,
         }
     }
 

@@ -39,6 +39,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::kafka::advice::{Advice, Part};
+use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::client;
 use crate::kafka::client::METADATA_TIMEOUT;
 use crate::kafka::coordinator::{Coordinator, NextOffset, Partition, Take};
@@ -99,6 +100,7 @@ struct SourceContext {
     stop: Arc<AtomicBool>,
     /// Of a run that ends by itself.
     bounds: Option<Arc<Bounds>>,
+    breaker: Arc<CircuitBreaker>,
     /// Id of the ingress topic when the worker started.
     topic_id: Option<TopicId>,
     events: Mutex<Vec<GroupEvent>>,

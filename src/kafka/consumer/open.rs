@@ -14,6 +14,7 @@ use super::other_members::{STRATEGY, strategy};
 use super::{Floor, Keeper, SESSION_TIMEOUT, Source, SourceContext, SourceError};
 use crate::config::KafkaConfig;
 use crate::kafka::advice::Advice;
+use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::client;
 use crate::kafka::client::Role;
 use crate::kafka::replay_range::Bounds;
@@ -43,6 +44,8 @@ pub struct SourceOptions<'a> {
     pub stop: Arc<AtomicBool>,
     /// Reads only what lies within; `None`: without end.
     pub bounds: Option<Arc<Bounds>>,
+    /// Keeps what it has seen in the offsets' notes.
+    pub breaker: Arc<CircuitBreaker>,
 }
 
 impl Source {
@@ -58,6 +61,7 @@ impl Source {
             floor: options.floor,
             stop: options.stop,
             bounds: options.bounds,
+            breaker: options.breaker,
             topic_id: if options.topic_ids { current_topic_id(&asker, &topic)? } else { None },
             events: Mutex::default(),
             has_events: AtomicBool::new(false),

@@ -43,6 +43,8 @@ pub(super) fn starts(
         let layout = layout(consumer, &context.topic)?;
         let committed = believed(context, consumer, &layout, partitions)?;
         let missing = partitions.iter().any(|partition| !committed.contains_key(partition));
+        let noted = |partition: &Partition| Some((*partition, committed.get(partition)?.note.seen?));
+        let seen = partitions.iter().filter_map(noted).collect();
         let starts = match &context.keeper {
             Keeper::Group { policy, output_topic } => {
                 group_starts(context, consumer, partitions, &layout, committed, *policy, output_topic)
@@ -52,6 +54,9 @@ pub(super) fn starts(
             }
         };
         if !missing || Instant::now() >= deadline || !matches!(starts, Err(SourceError::Refused(_))) {
+            if starts.is_ok() {
+                context.breaker.remember(&seen);
+            }
             return starts;
         }
         context.pause()?;

@@ -66,9 +66,16 @@ impl Source {
         }
     }
 
-    /// Commits offsets that nobody rests on, without waiting: they show tools how far a sink with positions of its own is.
-    pub fn show_progress(&self, next: impl Iterator<Item = (Partition, NextOffset)>) {
-        let list = offsets_with_notes(&self.topic, &next.collect(), |_| note(self.consumer.context()));
+    /// Commits offsets that nobody rests on, without waiting: they show tools how far a sink with positions of its own is,
+    /// and keep what the circuit breaker has seen.
+    pub fn show_progress(
+        &self,
+        next: impl Iterator<Item = (Partition, NextOffset)>,
+        outcomes: &BTreeMap<Partition, Tally>,
+    ) {
+        let next = next.collect();
+        self.settled(&next, outcomes);
+        let list = offsets_with_notes(&self.topic, &next, |partition| self.note_after(partition, Tally::default()));
         if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
             tracing::debug!(topic = %self.topic, %error, "the group's offsets are behind");
         }

@@ -2,6 +2,8 @@
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::left_behind::Room;
+
 /// Why a transaction or the producer failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransactionError {
@@ -45,14 +47,21 @@ pub enum Cause {
     Stalled,
     /// The pipeline stops.
     Stop,
-    /// The brake.
-    Brake,
+    /// The circuit breaker.
+    CircuitBreaker,
 }
 
 impl Cause {
     /// All causes, for the metric's labels.
-    pub const ALL: [Cause; 7] =
-        [Self::Abortable, Self::Delivery, Self::Transport, Self::Rebalance, Self::Stalled, Self::Stop, Self::Brake];
+    pub const ALL: [Cause; 7] = [
+        Self::Abortable,
+        Self::Delivery,
+        Self::Transport,
+        Self::Rebalance,
+        Self::Stalled,
+        Self::Stop,
+        Self::CircuitBreaker,
+    ];
 
     /// Label of the metric.
     pub fn label(self) -> &'static str {
@@ -63,7 +72,7 @@ impl Cause {
             Self::Rebalance => "rebalance",
             Self::Stalled => "stalled",
             Self::Stop => "stop",
-            Self::Brake => "brake",
+            Self::CircuitBreaker => "circuit_breaker",
         }
     }
 }
@@ -76,12 +85,14 @@ impl std::fmt::Display for Cause {
 
 pub(super) fn init_error(error: &KafkaError, transactional_id: &str) -> TransactionError {
     match error.rdkafka_error_code() {
+        Some(code @ (RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::InvalidTransactionTimeout)) => {
+            TransactionError::Fatal { message: init_advice(code, transactional_id) }
+        }
+        // As a consumer's: grants are changed while pressline runs.
         Some(
-            code @ (RDKafkaErrorCode::TransactionalIdAuthorizationFailed
-            | RDKafkaErrorCode::ClusterAuthorizationFailed
-            | RDKafkaErrorCode::UnsupportedFeature
-            | RDKafkaErrorCode::InvalidTransactionTimeout),
-        ) => TransactionError::Fatal { message: init_advice(code, transactional_id) },
+            code
+            @ (RDKafkaErrorCode::TransactionalIdAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed),
+        ) => TransactionError::Recover { cause: Cause::Transport, message: init_advice(code, transactional_id) },
         _ => TransactionError::Recover { cause: Cause::Transport, message: format!("InitProducerId: {error}") },
     }
 }
@@ -97,6 +108,25 @@ fn init_advice(code: RDKafkaErrorCode, transactional_id: &str) -> String {
         other => format!(
             "not allowed to use transactional id {transactional_id} ({other}): grant Write and Describe on it to this user"
         ),
+    }
+}
+
+/// Refuses another producer while too many calls of others have not returned.
+pub(super) fn too_many_calls(room: Room) -> Result<(), TransactionError> {
+    match room {
+        Room::Free => Ok(()),
+        Room::Full(calls) => Err(TransactionError::Recover {
+            cause: Cause::Transport,
+            message: format!(
+                "{calls} calls to the group's coordinator have not returned, so no further one is made: look at the broker \
+                 that coordinates the group"
+            ),
+        }),
+        Room::Hopeless(calls) => Err(TransactionError::Fatal {
+            message: format!(
+                "{calls} calls to the group's coordinator have not returned for minutes: start pressline again"
+            ),
+        }),
     }
 }
 
@@ -118,8 +148,22 @@ pub(super) fn undelivered(reason: Option<&KafkaError>) -> String {
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
             ": create the output topic and the topic of dead letters"
         }
-        Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
-            ": raise max.message.bytes of the topic, or message.max.bytes under kafka.producer"
+        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::MessageBatchTooLarge) => {
+            ": the output or dead letter topic takes no batch of this size, so smaller ones are sent now; if this repeats, \
+             raise its max.message.bytes"
+        }
+        Some(RDKafkaErrorCode::InvalidTimestamp) => {
+            ": the output or dead letter topic takes no such record timestamp, so its limits are read again; if this \
+             repeats, raise its message.timestamp.before.max.ms and message.timestamp.after.max.ms, grant this user \
+             DescribeConfigs on it, or set this host's clock"
+        }
+        Some(RDKafkaErrorCode::InvalidRecord) => {
+            ": the output or dead letter topic refuses the record; look at its cleanup.policy and message.timestamp settings, \
+             and at the broker's log"
+        }
+        Some(RDKafkaErrorCode::PolicyViolation) => ": a policy of the brokers forbids it; ask who runs them",
+        Some(RDKafkaErrorCode::NotEnoughReplicas | RDKafkaErrorCode::NotEnoughReplicasAfterAppend) => {
+            ": fewer replicas are in sync than the topic's min.insync.replicas; start the missing brokers"
         }
         _ => "",
     };

@@ -5,15 +5,18 @@
 //! InitProducerId ends on the broker what the old one left open. There is no call to abort.
 //!
 //! Why so strict: librdkafka retries an EndTxn that is late, silently, and the late one can commit the *next*
-//! transaction. So a writer that saw a request time out or a connection break while a transaction was open is not used
-//! for another one, even when the commit was reported as done.
+//! transaction. So a writer of which a request was not answered, or whose connection broke while a transaction was open,
+//! is not used for another one, even when the commit was reported as done. Two sources tell of it, and no setting switches
+//! either off: librdkafka's log, whose level is fixed here, and its statistics.
 
+mod age;
 mod error;
+mod left_behind;
+mod limits;
 mod send;
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,12 +26,17 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
+use rdkafka::statistics::{Broker, Statistics};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
+use self::age::Moment;
 pub use self::error::{Cause, TransactionError};
 use self::error::{
-    Fenced, classify, init_error, is_fencing, names_fencing, no_producer, offsets_not_taken, retriable, undelivered,
+    Fenced, classify, init_error, is_fencing, names_fencing, no_producer, offsets_not_taken, retriable, too_many_calls,
+    undelivered,
 };
+use self::left_behind::{Call, LEFT_BEHIND};
+pub use self::limits::{Limits, OutputLimits, SMALLEST_DEAD_LETTER, TopicLimits};
 use crate::config::{Delivery, KafkaConfig};
 use crate::kafka::client;
 use crate::kafka::client::Role;
@@ -78,12 +86,34 @@ pub struct OutputRecord<'a> {
 /// What librdkafka's threads report about the producer.
 #[derive(Default)]
 struct Signs {
-    /// A request timed out or a connection broke since the transaction began.
+    /// A request timed out or a connection broke since the producer was made.
     doubtful: AtomicBool,
+    /// By the last statistics, how often that happened in the producer's life.
+    breaks: AtomicI64,
     /// Messages that could not be delivered since then.
     undelivered: AtomicU64,
     /// Why, of the first of them.
     reason: Mutex<Option<KafkaError>>,
+}
+
+impl Signs {
+    /// Whether a request may still be on its way to the broker, now that all calls have returned.
+    fn are_doubtful(&self) -> bool {
+        self.doubtful.load(Ordering::Acquire)
+    }
+
+    /// What the statistics tell. They come once a second: what the log hid is noticed a transaction or two later.
+    fn observe(&self, statistics: &Statistics) {
+        let breaks: i64 = statistics.brokers.values().map(breaks).sum();
+        if breaks > self.breaks.swap(breaks, Ordering::AcqRel) {
+            self.doubtful.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// Requests of this broker that timed out, and its connections that were closed.
+fn breaks(broker: &Broker) -> i64 {
+    broker.disconnects.unwrap_or_default().saturating_add(i64::try_from(broker.req_timeouts).unwrap_or(i64::MAX))
 }
 
 struct WriterContext {
@@ -92,11 +122,14 @@ struct WriterContext {
 
 impl ClientContext for WriterContext {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        // librdkafka retries timed-out and broken requests by itself; its log lines are where that is seen at once.
         if matches!(fac, "REQTMOUT" | "FAIL" | "ERROR" | "TXNERR") {
             self.signs.doubtful.store(true, Ordering::Release);
         }
         crate::kafka::client::log(level, fac, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.signs.observe(&statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -127,12 +160,16 @@ pub struct Writer {
     transactional_id: String,
     /// `transaction.timeout.ms` as it is set.
     timeout: Duration,
+    /// What the topics take that are written to.
+    output: Arc<OutputLimits>,
+    /// The same, as it was known when the producer was made.
+    limits: Arc<Limits>,
     signs: Arc<Signs>,
     outlet: Option<Outlet<WriterContext>>,
     /// A transaction was aborted, and no new producer has ended it yet.
     left_open: bool,
     /// When an InitProducerId may have been left behind on its way.
-    late_init: Cell<Option<Instant>>,
+    late_init: Cell<Option<Moment>>,
 }
 
 impl Writer {
@@ -142,6 +179,7 @@ impl Writer {
         kafka: &KafkaConfig,
         delivery: Delivery,
         mut transactional_id: String,
+        output: Arc<OutputLimits>,
     ) -> Result<Self, TransactionError> {
         let mut client = client::client_config(kafka, Role::Producer)
             .map_err(|e| TransactionError::Fatal { message: e.to_string() })?;
@@ -155,7 +193,13 @@ impl Writer {
             .set("acks", "all")
             // Success needs no report: a transaction commits only if everything was delivered, and the drain in
             // at-least-once counts failures.
-            .set("delivery.report.only.error", "true");
+            .set("delivery.report.only.error", "true")
+            .set("log.connection.close", "true");
+        match delivery {
+            Delivery::ExactlyOnce => hear_all(&mut client),
+            // Nothing rests on it there, and nobody looks for what it says while nothing is written.
+            Delivery::AtLeastOnce => drop(client.set("statistics.interval.ms", "0")),
+        }
         if delivery == Delivery::ExactlyOnce {
             client.set("transactional.id", &transactional_id);
         }
@@ -168,6 +212,8 @@ impl Writer {
             delivery,
             transactional_id,
             timeout,
+            output,
+            limits: Arc::default(),
             signs: Arc::default(),
             outlet: None,
             left_open: false,
@@ -184,7 +230,11 @@ impl Writer {
     /// most `timeout`; on an error the writer stays unopened and the call may be repeated.
     pub fn reopen(&mut self, timeout: Duration) -> Result<(), TransactionError> {
         self.close();
+        too_many_calls(LEFT_BEHIND.room(Instant::now()))?;
         self.signs = Arc::default();
+        self.limits = self.output.current();
+        let batch_size = self.limits.batch_size(self.output.own_batch_size());
+        self.config.set("batch.size", batch_size.to_string());
         let context = WriterContext { signs: Arc::clone(&self.signs) };
         let producer = BaseProducer::from_config_and_context(&self.config, context)
             .map_err(|e| TransactionError::Fatal { message: format!("cannot make a producer: {e}") })?;
@@ -192,17 +242,29 @@ impl Writer {
             && let Err(error) = producer.init_transactions(timeout)
         {
             retire(producer);
-            self.late_init.set(Some(Instant::now()));
+            self.late_init.set(Some(Moment::now()));
             return Err(init_error(&error, &self.transactional_id));
         }
         let outlet = self.outlet.insert(Outlet::new(producer));
         // The log lines of requests that were late.
         outlet.serve();
-        if self.signs.doubtful.load(Ordering::Acquire) {
-            self.late_init.set(Some(Instant::now()));
+        if self.signs.doubtful.swap(false, Ordering::AcqRel) {
+            self.late_init.set(Some(Moment::now()));
         }
         self.left_open = false;
         Ok(())
+    }
+
+    /// What the topics take that are written to.
+    pub fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.limits)
+    }
+
+    /// Takes what librdkafka has to say: while nothing is written, it would pile up.
+    pub fn serve(&self) {
+        if let Some(outlet) = &self.outlet {
+            outlet.serve();
+        }
     }
 
     /// Whether a transaction can begin.
@@ -239,7 +301,6 @@ impl Writer {
 
     /// Begins a transaction (or, at-least-once, a batch to be acknowledged).
     pub fn begin(&mut self) -> Result<Transaction<'_>, TransactionError> {
-        self.signs.doubtful.store(false, Ordering::Release);
         self.signs.undelivered.store(0, Ordering::Release);
         let Some(outlet) = self.outlet.as_ref() else { return Err(no_producer()) };
         if self.delivery == Delivery::ExactlyOnce
@@ -249,7 +310,7 @@ impl Writer {
             self.close();
             return Err(error);
         }
-        Ok(Transaction { writer: self, began: Instant::now(), committed: false })
+        Ok(Transaction { writer: self, began: Moment::now(), committed: false })
     }
 
     fn classify(&self, error: &KafkaError, age: Duration) -> TransactionError {
@@ -263,7 +324,7 @@ impl Writer {
 
     /// Whether an InitProducerId of our own may have fenced us. Once: a second time it was another process.
     fn had_late_init(&self) -> bool {
-        self.late_init.take().is_some_and(|since| since.elapsed() < LATE_INIT)
+        self.late_init.take().is_some_and(|since| since.age() < LATE_INIT)
     }
 
     /// Whether librdkafka has noted that another producer took over. Which call hears of it first is a matter of luck:
@@ -272,6 +333,17 @@ impl Writer {
         let fatal = self.outlet.as_ref().and_then(|outlet| outlet.producer().client().fatal_error());
         fatal.is_some_and(|(code, _)| is_fencing(code))
     }
+}
+
+/// Has librdkafka say that a connection broke, whatever our own log shows. At `Info` it says so only once in 30 seconds for
+/// each broker, as long as the words are the same; with its debug context `broker` it says it each time, at `Debug`.
+fn hear_all(client: &mut ClientConfig) {
+    if crate::testing::mutant::is("log_at_info") {
+        client.set_log_level(RDKafkaLogLevel::Info).set("statistics.interval.ms", "0");
+        return;
+    }
+    let own = client.get("debug").map(|contexts| format!("{contexts},")).unwrap_or_default();
+    client.set("debug", format!("{own}broker")).set_log_level(RDKafkaLogLevel::Debug);
 }
 
 /// What may be overridden: sensible values first, the user's own after them.
@@ -286,6 +358,7 @@ fn defaults(client: &mut ClientConfig, own: &crate::config::PropertyMap, both: &
         ("batch.num.messages", "10000".to_string()),
         ("queue.buffering.max.messages", "200000".to_string()),
         ("reconnect.backoff.max.ms", "2000".to_string()),
+        ("statistics.interval.ms", "1000".to_string()),
         // The first requests of a transaction are refused while the broker ends the one before it, a matter of milliseconds.
         ("retry.backoff.ms", "10".to_string()),
     ];
@@ -300,7 +373,7 @@ fn defaults(client: &mut ClientConfig, own: &crate::config::PropertyMap, both: &
 #[must_use = "a transaction that is dropped is aborted"]
 pub struct Transaction<'w> {
     writer: &'w mut Writer,
-    began: Instant,
+    began: Moment,
     committed: bool,
 }
 
@@ -353,7 +426,7 @@ impl Transaction<'_> {
         if let Ok(outlet) = self.outlet() {
             outlet.serve();
         }
-        if self.writer.signs.doubtful.load(Ordering::Acquire) && !crate::testing::mutant::is("keep_producer") {
+        if self.writer.signs.are_doubtful() && !crate::testing::mutant::is("keep_producer") {
             self.writer.close();
             return Ok(Committed { reopen: true });
         }
@@ -378,23 +451,18 @@ impl Transaction<'_> {
         &self,
         offsets: &TopicPartitionList,
         group: ConsumerGroupMetadata,
-    ) -> Result<Receiver<Result<(), KafkaError>>, TransactionError> {
+    ) -> Result<Call, TransactionError> {
         let (producer, offsets, left) = (Arc::clone(self.outlet()?.producer()), offsets.clone(), self.time_left());
-        let (done, sending) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("pressline-offsets".into()).spawn(move || {
+        let send = move || {
             let call = |timeout| producer.send_offsets_to_transaction(&offsets, &group, timeout);
-            // Nobody listens any more when it was late.
-            let _ = done.send(repeat(left, call));
-        });
-        match thread {
-            Ok(_) => Ok(sending),
-            Err(error) => Err(offsets_not_taken(&format!("no thread ({error})"))),
-        }
+            repeat(left, call)
+        };
+        Call::spawn(&LEFT_BEHIND, send).map_err(|error| offsets_not_taken(&format!("no thread ({error})")))
     }
 
     /// Waits until the group's coordinator has taken the offsets.
-    fn offsets_taken(&self, sending: &Receiver<Result<(), KafkaError>>) -> Result<(), TransactionError> {
-        match sending.recv_timeout(self.time_left() + GRACE) {
+    fn offsets_taken(&self, sending: &Call) -> Result<(), TransactionError> {
+        match sending.wait(self.time_left() + GRACE) {
             Ok(result) => result.map_err(|error| self.classify(&error)),
             Err(_) => Err(offsets_not_taken("no answer within the transaction's time-out")),
         }
@@ -426,6 +494,9 @@ impl Transaction<'_> {
         outlet.serve();
         if self.writer.signs.undelivered.load(Ordering::Acquire) > 0 {
             let reason = self.writer.signs.reason.lock().ok().and_then(|mut reason| reason.take());
+            if let Some(code) = reason.as_ref().and_then(KafkaError::rdkafka_error_code) {
+                self.writer.output.refused(code);
+            }
             let undelivered =
                 TransactionError::Recover { cause: Cause::Delivery, message: undelivered(reason.as_ref()) };
             let fenced = self.writer.is_fenced();
@@ -435,7 +506,7 @@ impl Transaction<'_> {
     }
 
     fn classify(&self, error: &KafkaError) -> TransactionError {
-        self.writer.classify(error, self.began.elapsed())
+        self.writer.classify(error, self.began.age())
     }
 }
 
@@ -466,6 +537,25 @@ fn repeat(limit: Duration, call: impl Fn(Duration) -> Result<(), KafkaError>) ->
                 std::thread::sleep(Duration::from_millis(20));
             }
             result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_broke_or_an_answer_that_was_lost_is_seen_in_the_statistics() {
+        let statistics = |disconnects, req_timeouts| {
+            let broker = Broker { disconnects: Some(disconnects), req_timeouts, ..Broker::default() };
+            Statistics { brokers: [("1".to_string(), broker)].into(), ..Statistics::default() }
+        };
+        let signs = Signs::default();
+        for (disconnects, timeouts, doubtful) in [(0, 0, false), (1, 0, true), (1, 0, false), (1, 1, true)] {
+            signs.doubtful.store(false, Ordering::Release);
+            signs.observe(&statistics(disconnects, timeouts));
+            assert_eq!(signs.are_doubtful(), doubtful, "{disconnects} {timeouts}");
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::metrics::{
     ABORTED, ASSIGNED, BATCHES, BYTES_IN, BYTES_OUT, CACHE_ENTRIES, CACHE_EVICTIONS, COMMITTED, Delays, KAFKA_QUEUE,
     KAFKA_QUEUE_BYTES, KAFKA_RTT, KAFKA_RX, LAG_RECORDS, LAG_SECONDS, LOOKUPS, OPEN_TRANSACTION_RECORDS,
     OPEN_TRANSACTION_SECONDS, REBALANCES, RECORDS_DEAD, RECORDS_FILTERED, RECORDS_IN, RECORDS_WRITTEN, RECOVERIES,
-    TRANSACTION_SECONDS, UNKNOWN_FIELDS, WORK_SECONDS, increment_all, position, unix_seconds,
+    TIMESTAMPS_REPLACED, TRANSACTION_SECONDS, UNKNOWN_FIELDS, WORK_SECONDS, increment_all, position, unix_seconds,
 };
 use crate::pipeline::press::enrich::LookupOutcome;
 use crate::place::CacheStats;
@@ -34,6 +34,8 @@ pub struct BatchCounts {
     pub bytes_out: u64,
     /// Unknown fields.
     pub unknown_fields: u64,
+    /// Records written with another timestamp than their own.
+    pub timestamps_replaced: u64,
     /// Lookups, by position in [`LookupOutcome::ALL`].
     pub lookups: [u64; LookupOutcome::ALL.len()],
     /// The worker's own part.
@@ -80,6 +82,7 @@ pub struct WorkerMetrics {
     bytes_in: Counter,
     bytes_out: Counter,
     unknown_fields: Counter,
+    timestamps_replaced: Counter,
     batches: Vec<Counter>,
     committed: Counter,
     aborted: Vec<Counter>,
@@ -114,6 +117,7 @@ impl WorkerMetrics {
             bytes_in: counter!(BYTES_IN, p()),
             bytes_out: counter!(BYTES_OUT, p()),
             unknown_fields: counter!(UNKNOWN_FIELDS, p()),
+            timestamps_replaced: counter!(TIMESTAMPS_REPLACED, p()),
             batches: Trigger::ALL.iter().map(|t| with(BATCHES, "trigger", t.label())).collect(),
             committed: counter!(COMMITTED, p()),
             aborted: Cause::ALL.iter().map(|c| with(ABORTED, "cause", c.label())).collect(),
@@ -142,6 +146,7 @@ impl WorkerMetrics {
         self.bytes_in.increment(counts.bytes_in);
         self.bytes_out.increment(counts.bytes_out);
         self.unknown_fields.increment(counts.unknown_fields);
+        self.timestamps_replaced.increment(counts.timestamps_replaced);
         if let Some(counter) = position(&Trigger::ALL, &trigger).and_then(|i| self.batches.get(i)) {
             counter.increment(1);
         }

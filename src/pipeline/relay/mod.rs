@@ -16,14 +16,14 @@ use rdkafka::message::Message;
 use self::stages::{Stages, timestamp_ms};
 use crate::config::{Delivery, MemoryShare, PipelineConfig};
 use crate::kafka::advice::{Advice, Part};
-use crate::kafka::circuit_breaker::{Brake, Tripped};
+use crate::kafka::circuit_breaker::{CircuitBreaker, Tripped};
 use crate::kafka::consumer::{
     Batch, BatchLimits, Floor, Keeper, OpenTransactions, Source, SourceError, SourceOptions, Trigger,
 };
 use crate::kafka::coordinator::{Coordinator, OpenTransaction, Partition, Phase};
 use crate::kafka::dead_letter::{Reason, Reject};
 use crate::kafka::lag::Progress;
-use crate::kafka::producer::{Cause, Committed, OutputRecord, TransactionError, Writer};
+use crate::kafka::producer::{Cause, Committed, OutputLimits, OutputRecord, TransactionError, Writer};
 use crate::kafka::replay_range::Bounds;
 use crate::pipeline::press::decode::{Decoder, Limits};
 use crate::pipeline::press::encode::Encoder;
@@ -38,8 +38,6 @@ use crate::runtime::supervise::{Pause, WorkerError, sleep_unless};
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long one attempt to make a producer may take.
 const INIT_TIMEOUT: Duration = Duration::from_secs(15);
-/// Pause before a batch is sent again whose messages were not delivered twice: what is wrong with it may stay so.
-const UNDELIVERED_PAUSE: Duration = Duration::from_millis(500);
 /// How long a worker that ends may take to end its transaction.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -63,6 +61,12 @@ pub struct Shared {
     pub memory: MemoryShare,
     /// What this process knows to be committed.
     pub floor: Arc<Floor>,
+    /// Stops the pipeline when too much becomes dead letters.
+    pub breaker: Arc<CircuitBreaker>,
+    /// What the topics take that are written to.
+    pub output: Arc<OutputLimits>,
+    /// It was said what is relayed, and with which guarantee.
+    pub is_announced: AtomicBool,
     /// Relays only what lies within; `None`: without end.
     pub bounds: Option<Arc<Bounds>>,
     /// Set when the pipeline is to stop.
@@ -84,8 +88,8 @@ pub struct Worker {
     last_timestamp_ms: BTreeMap<Partition, i64>,
     epoch_shown: u64,
     open_transactions: OpenTransactions,
-    /// Batches in a row whose messages were not delivered.
-    undelivered: u32,
+    /// Pauses between failures in a row; `None` since a batch was committed.
+    failing: Option<Pause>,
 }
 
 impl Worker {
@@ -105,15 +109,16 @@ impl Worker {
             floor: Arc::clone(&shared.floor),
             stop: Arc::clone(&shared.stop),
             bounds: shared.bounds.clone(),
+            breaker: Arc::clone(&shared.breaker),
         })?;
-        let writer = Writer::new(&config.kafka, config.delivery, config.transactional_id(slot)).map_err(refused)?;
+        let (id, output) = (config.transactional_id(slot), Arc::clone(&shared.output));
+        let writer = Writer::new(&config.kafka, config.delivery, id, output).map_err(refused)?;
         let limits = Limits { max_record_bytes: config.source.max_record_bytes, max_depth: config.source.max_depth };
         let decoder = Decoder::new(limits, Arc::clone(&shared.actions)).with_bad_ip(config.source.bad_ip);
         let (caches, encoder) = (Arc::clone(&shared.caches), Arc::clone(&shared.encoder));
         let enricher = Enricher::following(shared.places.subscribe(), caches, encoder, Coarsening::from(&config.place))
             .with_chain(Arc::clone(&shared.chain));
-        let brake = Brake::new(config.dead_letter.max_dead_share, config.dead_letter.window);
-        let stages = Stages::new(decoder, enricher, Arc::clone(&shared.encoder), brake);
+        let stages = Stages::new(decoder, enricher, Arc::clone(&shared.encoder));
         let open_transactions =
             OpenTransactions::new(advice, &config.source.topic, config.kafka.open_transaction_warn());
         Ok(Self {
@@ -127,7 +132,7 @@ impl Worker {
             last_timestamp_ms: BTreeMap::new(),
             epoch_shown: 0,
             open_transactions,
-            undelivered: 0,
+            failing: None,
         })
     }
 
@@ -153,8 +158,9 @@ impl Worker {
             let polled = self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut batch)?;
             if let Some(trigger) = polled {
                 self.source.same_topic_after_silence()?;
-                let given_up = relay_batch(
+                let outcome = relay_batch(
                     &self.shared.config,
+                    &self.shared.breaker,
                     &self.source,
                     &mut self.writer,
                     &mut self.coordinator,
@@ -164,8 +170,7 @@ impl Worker {
                     &batch,
                     trigger,
                 )?;
-                self.undelivered = if given_up == Some(Cause::Delivery) { self.undelivered + 1 } else { 0 };
-                self.tell(given_up);
+                self.after(outcome);
             } else if self.source.in_touch() && self.source.has_joined(&self.coordinator) {
                 self.shared.status.worker_idle(self.slot);
             }
@@ -184,26 +189,30 @@ impl Worker {
         self.source.close(timeout);
     }
 
+    fn stopping(&self) -> bool {
+        self.shared.stop.load(Ordering::Acquire)
+    }
+
     /// What a batch says of the worker's state: only one that went through shows that it can write.
-    fn tell(&self, given_up: Option<Cause>) {
-        match given_up {
-            None => {
+    fn after(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Committed => {
+                self.failing = None;
                 let counts = &self.stages.counts;
                 let dead = Reason::ALL.iter().zip(counts.dead).map(|(reason, count)| (reason.code(), count));
                 self.shared.status.settled(counts.written, dead);
                 self.shared.status.worker_wrote(self.slot);
             }
-            // Partitions come and go: nothing is wrong with what was to be written.
-            Some(Cause::Rebalance) => {}
-            Some(cause) => {
-                let reason = format!("the last transaction was aborted ({cause}); the log says why");
-                self.shared.status.worker_failed(self.slot, &reason);
+            Outcome::Failed(message) => {
+                self.shared.status.worker_failed(self.slot, &message);
+                match &mut self.failing {
+                    // The first failure is met at once: most of them are over when the new producer is made.
+                    None => self.failing = Some(Pause::default()),
+                    Some(pause) => sleep_unless(pause.longer(), &self.shared.stop),
+                }
             }
+            Outcome::Unharmed => {}
         }
-    }
-
-    fn stopping(&self) -> bool {
-        self.shared.stop.load(Ordering::Acquire)
     }
 
     /// The one way out of every failed or doubtful transaction: a new producer (whose InitProducerId ends what was
@@ -211,9 +220,6 @@ impl Worker {
     fn recover(&mut self) -> Result<(), WorkerError> {
         self.metrics.recovered();
         self.recovering();
-        if self.undelivered > 1 {
-            sleep_unless(UNDELIVERED_PAUSE, &self.shared.stop);
-        }
         self.reopen()?;
         if self.coordinator.phase() != Phase::Lost {
             return Ok(());
@@ -228,6 +234,7 @@ impl Worker {
                         self.ready_if_joined();
                         return Ok(());
                     }
+                    sleep_unless(pause.longer(), &self.shared.stop);
                 }
                 Err(error @ SourceError::Refused(_)) => return Err(error.into()),
                 Err(SourceError::Transient(message)) => self.wait(&mut pause, &message),
@@ -238,9 +245,12 @@ impl Worker {
 
     /// Not ready from now on: with a broker that keeps silent each step of a recovery may block for long.
     fn recovering(&self) {
-        self.shared
-            .status
-            .worker_waits(self.slot, "recovering: a new producer and the committed offsets are waited for");
+        // Of a batch that failed again the reason stays.
+        if self.failing.is_none() {
+            self.shared
+                .status
+                .worker_waits(self.slot, "recovering: a new producer and the committed offsets are waited for");
+        }
     }
 
     /// Ready, once the group has taken us: before that no record can come.
@@ -284,12 +294,16 @@ impl Worker {
 
     /// Metrics and the slow checks, between batches.
     fn observe(&mut self) -> Result<(), WorkerError> {
+        self.writer.serve();
         if self.coordinator.epoch() != self.epoch_shown {
             self.epoch_shown = self.coordinator.epoch();
             self.ready_if_joined();
             self.metrics.rebalanced(self.coordinator.positions());
             let positions = self.coordinator.positions();
             self.last_timestamp_ms.retain(|partition, _| positions.contains_key(partition));
+        }
+        if !self.coordinator.positions().is_empty() && self.writer.is_open() {
+            announce(&self.shared);
         }
         if let Some(statistics) = self.source.take_statistics() {
             let positions = self.coordinator.positions();
@@ -309,14 +323,43 @@ impl Worker {
     }
 }
 
+/// Says, once, what is relayed: producer and partitions are there, so the guarantee holds from now on.
+fn announce(shared: &Shared) {
+    if shared.is_announced.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let config = &shared.config;
+    match config.delivery {
+        Delivery::ExactlyOnce => tracing::info!(
+            pipeline = %config.name, from = %config.source.topic, to = %config.output.topic, group = %config.group(),
+            instance = %config.instance, workers = config.workers, "relaying, each event exactly once"
+        ),
+        Delivery::AtLeastOnce => tracing::warn!(
+            pipeline = %config.name, from = %config.source.topic, to = %config.output.topic, group = %config.group(),
+            instance = %config.instance, workers = config.workers,
+            "relaying AT LEAST ONCE: after a crash the last batch may be written twice"
+        ),
+    }
+}
+
 fn refused(error: TransactionError) -> WorkerError {
     WorkerError::Refused(error.to_string())
 }
 
-/// One batch, one transaction; why it was aborted, if it was.
+/// How a batch ended.
+enum Outcome {
+    Committed,
+    /// Rolled back, for what may be so again.
+    Failed(String),
+    /// Rolled back, or not begun, for nothing that is wrong: partitions moved, or the pipeline stops.
+    Unharmed,
+}
+
+/// One batch, one transaction.
 #[allow(clippy::too_many_arguments)] // The worker's parts, apart, because the batch borrows one of them.
 fn relay_batch(
     config: &PipelineConfig,
+    breaker: &CircuitBreaker,
     source: &Source,
     writer: &mut Writer,
     coordinator: &mut Coordinator,
@@ -325,10 +368,10 @@ fn relay_batch(
     last_timestamp_ms: &mut BTreeMap<Partition, i64>,
     batch: &Batch<'_>,
     trigger: Trigger,
-) -> Result<Option<Cause>, WorkerError> {
-    let Some(open) = coordinator.begin() else { return Ok(None) };
+) -> Result<Outcome, WorkerError> {
+    let Some(open) = coordinator.begin() else { return Ok(Outcome::Unharmed) };
     let began = Instant::now();
-    match write_and_commit(config, source, writer, coordinator, stages, batch, &open) {
+    match write_and_commit(config, breaker, source, writer, coordinator, stages, batch, &open) {
         Ok(Committed { .. }) => {
             source.acknowledged(open.offsets());
             source.settled(open.offsets(), &stages.tallies);
@@ -340,13 +383,13 @@ fn relay_batch(
                     last_timestamp_ms.insert(record.partition(), ms);
                 }
             }
-            stages.brake.settled(&stages.outcomes);
+            breaker.settled(&stages.outcomes);
             metrics.settled(&stages.counts, trigger, began.elapsed());
-            Ok(None)
+            Ok(Outcome::Committed)
         }
         Err(failure) => {
             coordinator.given_up(open);
-            give_up(config, metrics, failure).map(Some)
+            rolled_back(config, metrics, failure)
         }
     }
 }
@@ -356,7 +399,7 @@ enum Failure {
     Transaction(TransactionError),
     Source(SourceError),
     Rebalanced,
-    Braked(Tripped, Reject),
+    Tripped(Tripped, Reject),
 }
 
 impl From<TransactionError> for Failure {
@@ -371,8 +414,10 @@ impl From<SourceError> for Failure {
     }
 }
 
+#[allow(clippy::too_many_arguments)] // As above.
 fn write_and_commit(
     config: &PipelineConfig,
+    breaker: &CircuitBreaker,
     source: &Source,
     writer: &mut Writer,
     coordinator: &Coordinator,
@@ -381,15 +426,16 @@ fn write_and_commit(
     open: &OpenTransaction,
 ) -> Result<Committed, Failure> {
     let group = source.group_metadata()?;
+    let limits = writer.limits();
     let mut transaction = writer.begin()?;
     stages.clear();
     stages.counts.bytes_in = batch.bytes as u64;
     let began = Instant::now();
     let send = |output: OutputRecord<'_>| transaction.send(output);
-    let last_reject = stages.relay(&batch.records, now_us(), config, source.is_bounded(), send)?;
+    let last_reject = stages.relay(&batch.records, now_us(), config, &limits, send)?;
     stages.counts.work = std::mem::take(&mut stages.refreshed) + began.elapsed();
-    if let (Err(tripped), Some(reject)) = (stages.brake.check(&stages.outcomes), last_reject) {
-        return Err(Failure::Braked(tripped, reject));
+    if let (Err(tripped), Some(reject)) = (breaker.check(&stages.outcomes), last_reject) {
+        return Err(Failure::Tripped(tripped, reject));
     }
     crate::testing::fail_point::hit("after_produce");
     #[cfg(feature = "mutants")]
@@ -412,14 +458,18 @@ fn write_and_commit(
     Ok(committed)
 }
 
-/// What a given-up batch means for the worker.
-fn give_up(config: &PipelineConfig, metrics: &WorkerMetrics, failure: Failure) -> Result<Cause, WorkerError> {
+/// What a batch that was rolled back means for the worker.
+fn rolled_back(config: &PipelineConfig, metrics: &WorkerMetrics, failure: Failure) -> Result<Outcome, WorkerError> {
     let pipeline = &config.name;
     match failure {
+        Failure::Transaction(TransactionError::Recover { cause: Cause::Stop, .. }) => {
+            metrics.aborted(Cause::Stop);
+            Ok(Outcome::Unharmed)
+        }
         Failure::Transaction(TransactionError::Recover { cause, message }) => {
             metrics.aborted(cause);
             tracing::warn!(%pipeline, %cause, "transaction aborted, re-reading its records: {message}");
-            Ok(cause)
+            Ok(Outcome::Failed(message))
         }
         Failure::Transaction(error @ TransactionError::Fenced { .. }) => Err(WorkerError::Fenced(error.to_string())),
         Failure::Transaction(error @ TransactionError::Fatal { .. }) => Err(refused(error)),
@@ -430,15 +480,15 @@ fn give_up(config: &PipelineConfig, metrics: &WorkerMetrics, failure: Failure) -
         Failure::Rebalanced => {
             metrics.aborted(Cause::Rebalance);
             tracing::info!(%pipeline, "transaction aborted after a rebalance, re-reading its records");
-            Ok(Cause::Rebalance)
+            Ok(Outcome::Unharmed)
         }
-        Failure::Braked(tripped, reject) => {
-            metrics.aborted(Cause::Brake);
+        Failure::Tripped(tripped, reject) => {
+            metrics.aborted(Cause::CircuitBreaker);
             Err(WorkerError::Refused(format!(
-                "circuit breaker: {} of the last {} records of topic {} are dead letters, more than dead_letter.max_dead_share = {}. \
-                 The last one: {reject}. Nothing is lost: the batch was not committed and is read again at the next \
-                 start. Fix the sender or the pipeline's settings, or raise max_dead_share",
-                tripped.dead, tripped.window, config.source.topic, config.dead_letter.max_dead_share
+                "circuit breaker: {} of the last {} records of topic {} are dead letters, more than \
+                 dead_letter.max_dead_share = {}; the last one: {reject}. Fix the sender or the pipeline's settings, or raise \
+                 dead_letter.max_dead_share, and start again: the batch was rolled back, nothing is lost",
+                tripped.dead, tripped.seen, config.source.topic, config.dead_letter.max_dead_share
             )))
         }
     }

@@ -14,11 +14,10 @@ use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use super::leak;
 use crate::avro::timestamp;
 use crate::config::{PipelineConfig, SourceConfig};
-use crate::kafka::circuit_breaker::Brake;
 use crate::kafka::coordinator::Partition;
 use crate::kafka::dead_letter;
 use crate::kafka::dead_letter::{Reject, header};
-use crate::kafka::producer::{OutputRecord, TransactionError};
+use crate::kafka::producer::{Limits, OutputRecord, TransactionError};
 use crate::kafka::replay_range::Tally;
 use crate::pipeline::press::decode::Decoder;
 use crate::pipeline::press::encode::Encoder;
@@ -37,14 +36,15 @@ pub struct Stages {
     /// Whether output records tell when the database of their place was built.
     pub tagged: bool,
     encoder: Arc<Encoder>,
-    pub brake: Brake,
     /// How long it took since the last batch to take up replaced GeoIP databases.
     pub refreshed: Duration,
     pub counts: BatchCounts,
-    /// Outcomes of the batch for the brake: dead or not.
+    /// Outcomes of the batch for the circuit breaker: dead or not.
     pub outcomes: Vec<bool>,
-    /// The same by partition, in a bounded run.
+    /// The same by partition.
     pub tallies: BTreeMap<Partition, Tally>,
+    /// Those of the partition at hand: records of one come in long runs.
+    tally: (Partition, Tally),
     /// What the records of a run say, or why they are dead letters.
     presses: Vec<Result<Sought, Reject>>,
     /// Their addresses, until they are looked up.
@@ -61,17 +61,17 @@ struct Sought {
 
 impl Stages {
     /// Stages of a worker.
-    pub fn new(decoder: Decoder, enricher: Enricher, encoder: Arc<Encoder>, brake: Brake) -> Self {
+    pub fn new(decoder: Decoder, enricher: Enricher, encoder: Arc<Encoder>) -> Self {
         Self {
             decoder,
             enricher,
             tagged: false,
             encoder,
-            brake,
             refreshed: Duration::ZERO,
             counts: BatchCounts::default(),
             outcomes: Vec::new(),
             tallies: BTreeMap::new(),
+            tally: Default::default(),
             presses: Vec::with_capacity(RUN),
             addresses: Vec::with_capacity(RUN),
             value: Vec::with_capacity(512),
@@ -88,10 +88,11 @@ impl Stages {
         records: &[BorrowedMessage<'_>],
         now_us: i64,
         config: &PipelineConfig,
-        is_bounded: bool,
+        limits: &Limits,
         mut send: impl FnMut(OutputRecord<'_>) -> Result<(), TransactionError>,
     ) -> Result<Option<Reject>, TransactionError> {
         let dead_topic = config.dead_topic();
+        let now_ms = now_us / 1000;
         let mut last_reject = None;
         for run in records.chunks(RUN) {
             self.decode(run, now_us, config);
@@ -100,25 +101,65 @@ impl Stages {
             for (record, press) in run.iter().zip(presses.drain(..)) {
                 let timestamp_ms = timestamp_ms(record, now_us);
                 self.counts.timestamps_ms.extend(timestamp_ms);
-                self.outcomes.push(press.is_err());
-                if is_bounded {
-                    self.tallies.entry(record.partition()).or_default().add(press.is_err());
-                }
-                match press {
-                    Ok(press) => send(self.output(&press, record, timestamp_ms, config))?,
-                    Err(reject) => {
-                        send(self.dead_letter(&dead_topic, &reject, record, timestamp_ms))?;
-                        last_reject = Some(reject);
+                let taken = |topic: &str| limits.timestamp(topic, timestamp_ms, now_ms);
+                let reject = match press {
+                    Ok(press) => {
+                        let timestamp_ms = taken(&config.output.topic);
+                        let output = self.output(&press, record, timestamp_ms, config);
+                        if limits.fits(&output) {
+                            let bytes = output.value.map_or(0, <[u8]>::len) as u64;
+                            send(output)?;
+                            self.written(bytes, record, timestamp_ms);
+                            continue;
+                        }
+                        Reject::TOO_LARGE_FOR_OUTPUT
                     }
-                }
+                    Err(reject) => reject,
+                };
+                let timestamp_ms = taken(&dead_topic);
+                send(self.dead_letter(&dead_topic, &reject, record, timestamp_ms))?;
+                self.dead(&reject, record, timestamp_ms);
+                last_reject = Some(reject);
             }
             self.presses = presses;
         }
+        self.turn_to(-1);
         Ok(last_reject)
+    }
+
+    fn written(&mut self, bytes: u64, record: &BorrowedMessage<'_>, timestamp_ms: Option<i64>) {
+        self.counts.written += 1;
+        self.counts.bytes_out += bytes;
+        self.settle(false, record, timestamp_ms);
+    }
+
+    fn dead(&mut self, reject: &Reject, record: &BorrowedMessage<'_>, timestamp_ms: Option<i64>) {
+        self.counts.add_dead(reject.reason);
+        self.settle(true, record, timestamp_ms);
+    }
+
+    fn settle(&mut self, is_dead: bool, record: &BorrowedMessage<'_>, timestamp_ms: Option<i64>) {
+        self.outcomes.push(is_dead);
+        if record.partition() != self.tally.0 {
+            self.turn_to(record.partition());
+        }
+        self.tally.1.add(is_dead);
+        self.counts.timestamps_replaced +=
+            u64::from(timestamp_ms.is_none() && record.timestamp().to_millis().is_some());
+    }
+
+    /// Adds up what was counted, and counts another partition's records.
+    fn turn_to(&mut self, partition: Partition) {
+        let (before, tally) = std::mem::replace(&mut self.tally, (partition, Tally::default()));
+        if tally.read > 0 {
+            let sum = self.tallies.entry(before).or_default();
+            *sum = sum.plus(tally);
+        }
     }
 
     /// Forgets the batch before.
     pub fn clear(&mut self) {
+        self.tally = Default::default();
         self.counts.clear();
         self.outcomes.clear();
         self.tallies.clear();
@@ -166,8 +207,6 @@ impl Stages {
         self.value.clear();
         self.encoder.encode(&press.body, &fragment, &mut self.value);
         self.counts.add_lookup(outcome);
-        self.counts.written += 1;
-        self.counts.bytes_out += self.value.len() as u64;
         let output = OutputRecord {
             topic: &config.output.topic,
             // From the validated value, not the record's own key, which could be anything.
@@ -189,7 +228,6 @@ impl Stages {
         record: &BorrowedMessage<'_>,
         timestamp_ms: Option<i64>,
     ) -> OutputRecord<'s> {
-        self.counts.add_dead(reject.reason);
         let (partition, offset) = (record.partition().to_string(), record.offset().to_string());
         self.value.clear();
         self.value.extend_from_slice(format!("{}/{partition}/{offset}", record.topic()).as_bytes());

@@ -280,7 +280,7 @@ impl PostgresSink {
             .iter()
             .map(|(&partition, span)| Advance { partition, start: span.start, end: span.end })
             .collect();
-        // More bad rows than this trip the brake anyway: the search for them ends there.
+        // More bad rows than this trip the circuit breaker anyway: the search for them ends there.
         let most = (self.target.config.consumer.max_dead_share * batch.rows().len().max(WINDOW) as f64) as usize;
         let Some(writer) = &mut self.writer else { return Err(no_connection()) };
         let plans = &self.plans;
@@ -397,7 +397,8 @@ impl Sink for PostgresSink {
                 if desk.source.is_bounded() {
                     show(desk.source, batch, &self.outcomes, false)?;
                 } else {
-                    desk.source.show_progress(batch.spans().iter().map(|(&partition, span)| (partition, span.end)));
+                    let ends = batch.spans().iter().map(|(&partition, span)| (partition, span.end));
+                    desk.source.show_progress(ends, &self.outcomes);
                 }
                 Ok(written)
             }

@@ -3,6 +3,7 @@
 //! rdkafka 0.39 hands out codes without the brokers' words, and has no IncrementalAlterConfigs: its AlterConfigs sets back
 //! to the default every setting that it is not told. So this file calls librdkafka itself.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
@@ -154,6 +155,45 @@ pub fn alter<C: ClientContext>(
         }
         let resource = *resources;
         verdict(sys::rd_kafka_ConfigResource_error(resource), sys::rd_kafka_ConfigResource_error_string(resource))
+    }
+}
+
+/// A topic's settings, defaults too.
+pub fn settings<C: ClientContext>(client: &Client<C>, topic: &str) -> Result<BTreeMap<String, String>, Refusal> {
+    let name = text(topic)?;
+    let request = Request::new(client, Op::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, Mode::Real);
+    // SAFETY: as in `create`.
+    let event = unsafe {
+        let kind = sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
+        let mut resource = sys::rd_kafka_ConfigResource_new(kind, name.as_ptr());
+        if resource.is_null() {
+            return Err(Refusal::of(RDKafkaErrorCode::InvalidArgument));
+        }
+        sys::rd_kafka_DescribeConfigs(request.rk, &mut resource, 1, request.options, request.queue);
+        sys::rd_kafka_ConfigResource_destroy(resource);
+        request.answer()?
+    };
+    // SAFETY: the event lives while its entries are copied; a name is never null, a value is where it is a secret.
+    unsafe {
+        let result = sys::rd_kafka_event_DescribeConfigs_result(event.0);
+        let (mut resources_count, mut entries_count) = (0, 0);
+        let resources = if result.is_null() {
+            ptr::null_mut()
+        } else {
+            sys::rd_kafka_DescribeConfigs_result_resources(result, &mut resources_count)
+        };
+        if resources.is_null() || resources_count == 0 {
+            return Err(Refusal::of(RDKafkaErrorCode::BadMessage));
+        }
+        let resource = *resources;
+        verdict(sys::rd_kafka_ConfigResource_error(resource), sys::rd_kafka_ConfigResource_error_string(resource))?;
+        let entries = sys::rd_kafka_ConfigResource_configs(resource, &mut entries_count);
+        let copy = |text: *const c_char| (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned());
+        let pair = |at: usize| {
+            let entry = *entries.add(at);
+            Some((copy(sys::rd_kafka_ConfigEntry_name(entry))?, copy(sys::rd_kafka_ConfigEntry_value(entry))?))
+        };
+        Ok(if entries.is_null() { BTreeMap::new() } else { (0..entries_count).filter_map(pair).collect() })
     }
 }
 
