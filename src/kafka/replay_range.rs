@@ -210,6 +210,9 @@ impl Bounds {
     }
 }
 
+/// How much time a run may be behind its pace and make up for.
+const MADE_UP: Duration = Duration::from_secs(2);
+
 /// At most so many records a second, for all workers together.
 #[derive(Debug)]
 pub struct Pace {
@@ -261,7 +264,9 @@ impl Turn<'_> {
     pub fn end(self, records: usize) {
         let taken = records.saturating_sub(self.held);
         if let Ok(mut free) = self.pace.free.lock() {
-            *free = (*free).max(Instant::now()) + Duration::from_secs_f64(taken as f64 / self.pace.per_second);
+            // What a slow write or fetch has cost is made up for, but no more than that: a long pause is no leave to rush.
+            let earliest = Instant::now().checked_sub(MADE_UP).unwrap_or(*free);
+            *free = (*free).max(earliest) + Duration::from_secs_f64(taken as f64 / self.pace.per_second);
         }
     }
 }
@@ -332,6 +337,20 @@ mod tests {
         }
         assert!(pace.turn(0, Duration::from_millis(10)).is_none());
         assert!(begun.elapsed() >= Duration::from_millis(750), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn a_stall_is_made_up_for_and_no_more() {
+        let pace = Pace::new(1_000);
+        let behind = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        *pace.free.lock().unwrap() = behind(1);
+        for _ in 0..4 {
+            pace.turn(0, Duration::ZERO).unwrap().end(250);
+        }
+        assert!(pace.turn(0, Duration::ZERO).is_some_and(|turn| turn.held == 0), "a second's records without a wait");
+        *pace.free.lock().unwrap() = behind(60);
+        pace.turn(0, Duration::ZERO).unwrap().end(3_000);
+        assert!(pace.turn(0, Duration::ZERO).is_none(), "not a minute's");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod kill;
 mod offsets;
 mod open_transaction;
 mod output_limits;
+mod other_members;
 mod places;
 mod positions;
 mod registry;

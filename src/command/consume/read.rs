@@ -13,6 +13,7 @@ use crate::kafka::client::{METADATA_TIMEOUT, Role, topic_layout};
 use crate::kafka::connection::Connected;
 use crate::kafka::reach::{Probe, reach};
 use crate::runtime::stdio;
+use crate::kafka::consumer::uncommitted::Uncommitted;
 
 /// How long one poll waits, and so how late a signal is noticed at most.
 const POLL: Duration = Duration::from_millis(200);
@@ -58,15 +59,18 @@ impl Records {
             .map_err(|unreachable| ConsumeError::Unreachable(unreachable.at(&connected.kafka.bootstrap_servers)))?;
         let partitions = partitions(&consumer, args)?;
         let mut this = Self { consumer, topic: topic.clone(), follow: args.follow, open: BTreeMap::new() };
-        this.assign(&partitions, start(args))?;
+        let times = match start(args) {
+            Start::Time(time) => Uncommitted::new(&config)
+                .and_then(|asker| asker.offsets_at(topic, partitions.iter().copied(), time.as_millisecond()))
+                .map_err(|source| ConsumeError::Kafka { what: format!("topic {topic}: offsets of a time"), source })?,
+            _ => BTreeMap::new(),
+        };
+        this.assign(&partitions, start(args), &times)?;
         Ok(this)
     }
 
-    fn assign(&mut self, partitions: &[i32], start: Start) -> Result<(), ConsumeError> {
-        let times = match start {
-            Start::Time(time) => self.offsets_at(partitions, time.as_millisecond())?,
-            _ => BTreeMap::new(),
-        };
+    /// `times`: partition → first offset of the time to begin at, where there is one.
+    fn assign(&mut self, partitions: &[i32], start: Start, times: &BTreeMap<i32, i64>) -> Result<(), ConsumeError> {
         let mut list = TopicPartitionList::new();
         for &partition in partitions {
             let (low, high) = self
@@ -89,21 +93,6 @@ impl Records {
         }
         let assigned = self.consumer.assign(&list);
         assigned.map_err(|source| ConsumeError::Kafka { what: format!("topic {}", self.topic), source })
-    }
-
-    /// Partition → first offset of this time or later, where there is one.
-    fn offsets_at(&self, partitions: &[i32], time_ms: i64) -> Result<BTreeMap<i32, i64>, ConsumeError> {
-        let failed = |source| ConsumeError::Kafka { what: format!("topic {}: offsets of a time", self.topic), source };
-        let mut list = TopicPartitionList::new();
-        for &partition in partitions {
-            list.add_partition_offset(&self.topic, partition, Offset::Offset(time_ms)).map_err(failed)?;
-        }
-        let found = self.consumer.offsets_for_times(list, METADATA_TIMEOUT).map_err(failed)?;
-        let offset = |e: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match e.offset() {
-            Offset::Offset(offset) => Some((e.partition(), offset)),
-            _ => None,
-        };
-        Ok(found.elements().iter().filter_map(offset).collect())
     }
 
     /// The next record, waiting a little. Errors: a partition that cannot be read.

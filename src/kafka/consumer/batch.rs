@@ -8,7 +8,7 @@ use crate::config::{BatchConfig, MemoryShare};
 use crate::kafka::coordinator::Partition;
 
 /// What librdkafka and we hold of a record beside its bytes, roughly: its message, and its entry in the batch.
-pub(super) const RECORD_OVERHEAD: usize = 512;
+const RECORD_OVERHEAD: usize = 512;
 
 /// Where polled records go: the relay keeps them in librdkafka's memory, the load copies their bytes.
 pub trait Intake<'s> {

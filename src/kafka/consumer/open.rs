@@ -8,9 +8,8 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::asker::Asker;
-use super::batch::RECORD_OVERHEAD;
 use super::held::Held;
-use super::other_members::{STRATEGY, strategy};
+use super::other_members::strategy;
 use super::{Floor, Keeper, SESSION_TIMEOUT, Source, SourceContext, SourceError};
 use crate::config::KafkaConfig;
 use crate::kafka::advice::Advice;
@@ -19,6 +18,9 @@ use crate::kafka::client;
 use crate::kafka::client::Role;
 use crate::kafka::replay_range::Bounds;
 use crate::kafka::topic_id::{TopicId, TopicIdError};
+
+/// What we divide partitions by unless the user sets something else.
+pub(super) const STRATEGY: (&str, &str) = ("partition.assignment.strategy", "cooperative-sticky");
 
 /// What a worker reads and as whom.
 pub struct SourceOptions<'a> {
@@ -123,7 +125,7 @@ fn consumer_config(options: &SourceOptions<'_>) -> Result<ClientConfig, SourceEr
         // The default of a second would starve a worker each time its small queue was full.
         ("fetch.queue.backoff.ms", "10".to_string()),
         // The queue's limit in bytes counts values only: what each record costs beside them is held by their number.
-        ("queued.min.messages", (options.fetch_kb * 1024 / RECORD_OVERHEAD as u64).clamp(1_000, 100_000).to_string()),
+        ("queued.min.messages", "10000".to_string()),
         ("statistics.interval.ms", "5000".to_string()),
         ("reconnect.backoff.max.ms", "2000".to_string()),
     ];
