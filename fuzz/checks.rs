@@ -70,8 +70,12 @@ pub fn address(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let expected = text.parse::<IpAddr>().ok();
     let parsed = ClientIp::parse(text);
-    assert_eq!(parsed.is_some(), expected.is_some());
-    let (Some(ip), Some(expected)) = (parsed, expected) else { return };
+    let Some(expected) = expected else {
+        // A port, brackets or a zone was cut off.
+        let has_more = text.contains(['[', '%']) || text.matches(':').count() == 1;
+        return assert!(parsed.is_none() || has_more);
+    };
+    let ip = parsed.expect("what the standard library reads");
     let found = PLACES.lookup(&ip);
     assert_eq!(found, PLACES.lookup_addr(expected));
     assert_eq!(found, PLACES.lookup_addr(expected.to_canonical()));

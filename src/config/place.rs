@@ -14,7 +14,7 @@ pub struct PlaceConfig {
     pub files: Vec<RelativePathBuf>,
     /// Credit that the licence of the files asks for, where they do not say who made them.
     #[serde(default)]
-    pub attribution: String,
+    pub attribution: Option<String>,
     /// Files with coordinates and time zones by name.
     #[serde(default)]
     pub gazetteer: GazetteerConfig,
@@ -64,7 +64,7 @@ impl PlaceConfig {
     pub fn of(files: impl Iterator<Item = PathBuf>) -> Self {
         Self {
             files: files.map(RelativePathBuf::from).collect(),
-            attribution: String::new(),
+            attribution: None,
             gazetteer: GazetteerConfig::default(),
             geocoder: None,
             poll_seconds: poll_seconds(),
@@ -83,7 +83,7 @@ impl PlaceConfig {
 
     /// The credit for a database: its maker's, else the one that is configured. "" where neither is known.
     pub fn credit<'a>(&'a self, makers: &'a str) -> &'a str {
-        if makers.is_empty() { &self.attribution } else { makers }
+        if makers.is_empty() { self.attribution.as_deref().unwrap_or_default() } else { makers }
     }
 
     /// Pause between looks at the files, unless they are read again at SIGHUP only.
