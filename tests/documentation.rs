@@ -189,7 +189,7 @@ fn default_text(key: &str, value: &Value) -> String {
         }
         _ if key.ends_with(".create.partitions") || key.ends_with(".create.replication") => "the brokers'".into(),
         "sink.clickhouse.order_by" => "the record's topic, partition and offset".into(),
-        "sink.clickhouse.partition_by" => "none".into(),
+        "sink.clickhouse.partition_by" | "place.attribution" => "none".into(),
         _ => match value {
             Value::Null => "none".into(),
             Value::Object(_) => "empty".into(),
@@ -300,8 +300,14 @@ fn every_property_that_pressline_sets_is_documented() {
     let page = read("docs/configuration.md");
     let (_, below) = page.split_once("### Defaults that pressline sets").unwrap();
     let (defaults, protected) = below.split_once("### Protected properties").unwrap();
-    let sources =
-        ["src/kafka/client.rs", "src/kafka/consumer/open.rs", "src/kafka/producer/mod.rs"].map(read).join("\n");
+    let sources = [
+        "src/kafka/client.rs",
+        "src/kafka/consumer/open.rs",
+        "src/kafka/consumer/other_members.rs",
+        "src/kafka/producer/mod.rs",
+    ]
+    .map(read)
+    .join("\n");
     // Without the tests at the end of each file and without line breaks between name and value.
     let sources: String = sources.split_whitespace().collect::<Vec<_>>().join(" ");
     let millis = |duration: std::time::Duration| duration.as_millis().to_string();
@@ -311,6 +317,8 @@ fn every_property_that_pressline_sets_is_documented() {
         ("message.timeout.ms", millis(producer::MESSAGE_TIMEOUT)),
         ("linger.ms", millis(producer::LINGER)),
         ("socket.timeout.ms", millis(producer::REQUEST_TIMEOUT)),
+        // By the memory that a worker may hold.
+        ("queued.min.messages", "1000` to `100000".into()),
     ]);
     let mut problems = Problems::default();
     let mut documented = BTreeSet::new();

@@ -129,7 +129,8 @@ pub fn run(args: &DemoArgs) -> ExitCode {
 }
 
 fn demo(args: &DemoArgs) -> Result<(), DemoError> {
-    let level = if args.verbose { "info" } else { "warn" };
+    // Each dead letter has its line on the screen: a warning in the log would say it again.
+    let level = if args.verbose { "info" } else { "error" };
     crate::runtime::log::init(&LogConfig { level: level.into(), format: LogFormat::Text }).map_err(failed)?;
     let stop = send::stop_on_signal().map_err(failed)?;
     let runtime = daemon::runtime().map_err(failed)?;
