@@ -11,9 +11,9 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::{ConsumeArgs, ConsumeError, LAST, Start};
 use crate::kafka::client::{METADATA_TIMEOUT, Role, topic_layout};
 use crate::kafka::connection::Connected;
+use crate::kafka::consumer::uncommitted::Uncommitted;
 use crate::kafka::reach::{Probe, reach};
 use crate::runtime::stdio;
-use crate::kafka::consumer::uncommitted::Uncommitted;
 
 /// How long one poll waits, and so how late a signal is noticed at most.
 const POLL: Duration = Duration::from_millis(200);

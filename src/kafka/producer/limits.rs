@@ -11,7 +11,8 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::OutputRecord;
 use crate::config::KafkaConfig;
 use crate::kafka::admin;
-use crate::kafka::client::{self, Probe, Role};
+use crate::kafka::client::{self, Role};
+use crate::kafka::reach::Probe;
 use crate::runtime::background::retire;
 
 /// What a batch with one record has beside key, value and headers, at most: its own header and the record's lengths.

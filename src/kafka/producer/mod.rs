@@ -260,13 +260,6 @@ impl Writer {
         Arc::clone(&self.limits)
     }
 
-    /// Takes what librdkafka has to say: while nothing is written, it would pile up.
-    pub fn serve(&self) {
-        if let Some(outlet) = &self.outlet {
-            outlet.serve();
-        }
-    }
-
     /// Whether a transaction can begin.
     pub fn is_open(&self) -> bool {
         self.outlet.is_some()
