@@ -54,7 +54,7 @@ pub enum ProduceError {
         /// Brokers.
         servers: String,
         /// What librdkafka said.
-        source: KafkaError,
+        source: Box<KafkaError>,
     },
     /// The topic is not there.
     #[error("topic {0} does not exist; create it (pressline topics create) or name another with --topic")]
@@ -117,17 +117,17 @@ pub fn run(args: &ProduceArgs) -> Result<(), ProduceError> {
     let failed = |source| ProduceError::Kafka {
         topic: topic.clone(),
         servers: connected.kafka.bootstrap_servers.clone(),
-        source,
+        source: Box::new(source),
     };
     let mut events = Events::open(&args.file)?;
     connected.reach()?;
-    let producer = producer(&connected, &failed)?;
+    let producer = producer(&connected, failed)?;
     // Asked first: brokers may make a topic that is written to.
     if topic_layout(producer.client(), &topic, METADATA_TIMEOUT).map_err(&failed)?.is_none() {
         return Err(ProduceError::NoTopic(topic));
     }
     let mut sent = 0;
-    while let Some(event) = events.next()? {
+    while let Some(event) = events.next_event()? {
         let key = key(&event, &args.key);
         let mut record = BaseRecord::to(&topic).payload(&event);
         if let Some(key) = &key {
@@ -177,10 +177,10 @@ fn report(topic: &str, sent: u64, delivered: &Delivered) -> Result<(), ProduceEr
         let (topic, first) = (topic.to_owned(), first.clone());
         return Err(ProduceError::NotDelivered { topic, sent, failed: *failed, first });
     }
-    crate::command::offsets::say(&format!("sent {} to topic {topic}", counted(sent, "event")));
+    crate::command::offsets::say(format!("sent {} to topic {topic}", counted(sent, "event")));
     for (partition, (first, last, count)) in offsets {
         let range = if count == &1 { format!("offset {first}") } else { format!("offsets {first} to {last}") };
-        crate::command::offsets::say(&format!("  partition {partition}: {range}"));
+        crate::command::offsets::say(format!("  partition {partition}: {range}"));
     }
     Ok(())
 }

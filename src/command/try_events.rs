@@ -87,7 +87,7 @@ pub fn run(args: &TryArgs) -> Result<bool, TryError> {
     let trial = Trial::new(config)?;
     let mut events = Events::open(&args.file)?;
     let (mut number, mut dead) = (0, 0);
-    while let Some(event) = events.next()? {
+    while let Some(event) = events.next_event()? {
         if stdio::is_closed() {
             // Nobody reads the answers.
             break;

@@ -36,7 +36,7 @@ impl Events {
     }
 
     /// The next event; none at the end. Its last line break is not part of it. Errors: as for [`Self::open`].
-    pub fn next(&mut self) -> Result<Option<Vec<u8>>, Unreadable> {
+    pub fn next_event(&mut self) -> Result<Option<Vec<u8>>, Unreadable> {
         let mut event = Vec::new();
         while self.line(&mut event)? {
             if event.trim_ascii() == b"{" {
@@ -72,7 +72,7 @@ mod tests {
 
     fn events(text: &'static str) -> Vec<String> {
         let mut events = Events { what: "-".into(), lines: Box::new(text.as_bytes()) };
-        std::iter::from_fn(|| events.next().unwrap()).map(|event| String::from_utf8(event).unwrap()).collect()
+        std::iter::from_fn(|| events.next_event().unwrap()).map(|event| String::from_utf8(event).unwrap()).collect()
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub fn clear_pending(
         let rows = positions.rows_in_table(partition, start, pending.end)?;
         let in_table =
             rows.map_or("the table cannot tell".into(), |rows| format!("the table has {} of it", counted(rows, "row")));
-        say(&format!("partition {partition}: the range {start}..{} is pending, {in_table}; {what}", pending.end));
+        say(format!("partition {partition}: the range {start}..{} is pending, {in_table}; {what}", pending.end));
         changes.push(Change { partition, before, after });
     }
     if changes.is_empty() {
@@ -92,7 +92,7 @@ pub fn copy(positions: &Positions, from: &str, yes: bool) -> Result<bool, Offset
     let mut changes = Vec::new();
     for (partition, before) in positions.read()? {
         let Some(offset) = committed.get(&partition) else {
-            say(&format!("partition {partition}: group {from} has no offset of it; left as it is"));
+            say(format!("partition {partition}: group {from} has no offset of it; left as it is"));
             continue;
         };
         let (low, high) = before.range;
@@ -136,7 +136,7 @@ fn apply(positions: &Positions, changes: &[Change], yes: bool, why: &str) -> Res
             consequence(positions, change)?,
         ]);
     }
-    say(&format!("{pipeline} {}, topic {}:\n{}", part.name(), positions.group.topic, aligned(&lines).trim_end()));
+    say(format!("{pipeline} {}, topic {}:\n{}", part.name(), positions.group.topic, aligned(&lines).trim_end()));
     if !confirm(yes)? {
         say("Cancelled");
         return Ok(false);

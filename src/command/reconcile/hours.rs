@@ -67,10 +67,10 @@ pub fn compare(task: &Task<'_>, table: &Table) -> Result<Outcome, OffsetsError> 
         counts.entry(hour).or_default().rows += rows;
     }
     let by = field.as_ref().map_or("total counts".to_string(), |field| format!("hourly counts by `{}`", field.name));
-    say(&format!("{} has no columns for partition and offset: comparing {by}", table.place()));
+    say(format!("{} has no columns for partition and offset: comparing {by}", table.place()));
     let (since, dead) = count_records(task, field.as_ref(), &mut shapes, &mut counts)?;
     if let Some(hour) = since {
-        say(&format!("before {} nothing is compared: retention took records of that time", shown(Some(hour))));
+        say(format!("before {} nothing is compared: retention took records of that time", shown(Some(hour))));
         counts.retain(|of, _| of.is_none_or(|of| of >= hour));
     }
     Ok(report(&counts, dead))
@@ -207,9 +207,9 @@ fn report(counts: &BTreeMap<Option<i64>, Counts>, dead: u64) -> Outcome {
         outcome.surplus += counts.rows.saturating_sub(counts.records);
         different += 1;
         let (records, rows) = (counted(counts.records, "record"), counted(counts.rows, "row"));
-        say(&format!("{}: {records}, {rows}: {more} {what}", shown(*hour)));
+        say(format!("{}: {records}, {rows}: {more} {what}", shown(*hour)));
     }
-    say(&format!(
+    say(format!(
         "{} without dead letters, {}, {}; {different} of {} differ",
         counted(records, "record"),
         counted(rows, "row"),

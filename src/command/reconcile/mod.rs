@@ -148,7 +148,7 @@ fn reconcile(args: &ReconcileArgs, pipeline: &Pipeline, sink: Part) -> Result<Ou
     let letters = topic::dead_letters(&load.kafka, &dead_topic, &wanted)?;
     let task = Task { load, positions: &positions, spans: &spans, letters: &letters.dead, runtime: &runtime };
     for (partition, what) in &letters.views {
-        say(&format!("partition {partition}, {what}"));
+        say(format!("partition {partition}, {what}"));
     }
     if runtime.block_on(table.has_offsets())? {
         return offset_by_offset(&task, &table);
@@ -177,11 +177,11 @@ fn spans(args: &ReconcileArgs, positions: &Positions) -> Result<BTreeMap<Partiti
             )));
         }
         let Some(position) = position else {
-            say(&format!("partition {partition}: the sink has no position"));
+            say(format!("partition {partition}: the sink has no position"));
             continue;
         };
         if let Some(pending) = pending {
-            say(&format!("partition {partition}: {position} to {} is being written and not compared", pending.end - 1));
+            say(format!("partition {partition}: {position} to {} is being written and not compared", pending.end - 1));
         }
         not_reached(args, positions, partition, position, stable);
         let end = to.get(&partition).copied().unwrap_or(position).min(position);
@@ -198,10 +198,10 @@ fn not_reached(args: &ReconcileArgs, positions: &Positions, partition: Partition
     }
     if position < stable {
         let last = stable - 1;
-        say(&format!("partition {partition}: offsets {position} to {last} are not loaded yet and not compared"));
+        say(format!("partition {partition}: offsets {position} to {last} are not loaded yet and not compared"));
     }
     if let Some((stable, high)) = positions.group.behind_transactions().get(&partition) {
-        say(&format!(
+        say(format!(
             "partition {partition}: offsets {stable} to {} are behind an open transaction of another producer and not compared",
             high - 1
         ));
@@ -300,9 +300,9 @@ fn summary(task: &Task<'_>, table: &Table, sums: &Sums, compacted: bool) -> Outc
     let stray_fault = if compacted { 0 } else { *stray };
     let compaction = if compacted { " (the topic is compacted)" } else { "" };
     for (partition, (from, to)) in task.spans {
-        say(&format!("partition {partition}: offsets {from} to before {to}"));
+        say(format!("partition {partition}: offsets {from} to before {to}"));
     }
-    say(&format!(
+    say(format!(
         "topic {}: {}; {}: {}; {}, {missing} missing, {}, {}{compaction}",
         task.load.topic(),
         counted(*records, "record"),

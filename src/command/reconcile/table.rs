@@ -17,7 +17,7 @@ const PATIENCE_MS: u64 = 600_000;
 /// A table that was loaded.
 pub enum Table {
     /// PostgreSQL's.
-    Postgres(Connection, postgres::Table),
+    Postgres(Box<Connection>, postgres::Table),
     /// ClickHouse's.
     ClickHouse(Box<Client>, clickhouse::Table),
 }
@@ -44,7 +44,7 @@ impl Table {
             let connection = Connection::open(&sink, &load.name).await?;
             let table = postgres::Table::read(&connection, &name).await?;
             let table = table.ok_or_else(|| none(&postgres::place(&sink), &sink.table))?;
-            return Ok(Self::Postgres(connection, table));
+            return Ok(Self::Postgres(Box::new(connection), table));
         }
         let Some(sink) = load.sink.clickhouse.as_ref().filter(|_| part == Part::Clickhouse) else {
             return Err(OffsetsError::Refused(format!("pipeline {} has no sink {}", load.name, part.name())));

@@ -118,13 +118,13 @@ pub fn run(args: &ReplayArgs) -> Result<bool, ReplayError> {
     }
     let store = Store::open(&job, &runtime)?;
     let plan = plan::plan(args, &pipeline, &job, &store)?;
-    say(&format!("replay {}: topic {} into {}", job.name, job.topic(), job.target()));
+    say(format!("replay {}: topic {} into {}", job.name, job.topic(), job.target()));
     match plan.state {
         State::Open => {}
         State::Finished => return Ok(finished(&plan)),
         State::Nothing => {
-            say(&format!("there is nothing to replay from {} to {}, and nothing was noted", args.from, args.to));
-            plan.not_reached.iter().for_each(|line| say(line));
+            say(format!("there is nothing to replay from {} to {}, and nothing was noted", args.from, args.to));
+            plan.not_reached.iter().for_each(say);
             return Ok(true);
         }
         State::Cancelled => {
@@ -137,7 +137,7 @@ pub fn run(args: &ReplayArgs) -> Result<bool, ReplayError> {
     let standings = store.noted()?.map(|noted| noted.standings).unwrap_or_default();
     let found = summary::summary(&standings);
     say(&found.text);
-    not_reached.iter().for_each(|line| say(line));
+    not_reached.iter().for_each(say);
     match ending {
         Ending::Stopped if found.accounted => Ok(true),
         Ending::Stopped => {
@@ -185,7 +185,7 @@ fn execute(args: &ReplayArgs, job: &Job, plan: Plan, runtime: &Runtime) -> Resul
     let (offsets, took) = progress.end(bounds.progress().0);
     let seconds = took.as_secs_f64();
     let done = counted(offsets, "offset");
-    say(&format!("{done} in {seconds:.1} s, {:.0}/s", offsets as f64 / seconds.max(0.001)));
+    say(format!("{done} in {seconds:.1} s, {:.0}/s", offsets as f64 / seconds.max(0.001)));
     ending.map_err(ReplayError::Refused)
 }
 

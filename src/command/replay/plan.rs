@@ -190,7 +190,7 @@ fn may_repeat(
         return Ok(true);
     }
     let offsets: i64 = standings.values().map(|standing| standing.account.end - standing.account.from).sum();
-    say(&format!(
+    say(format!(
         "up to {offsets} records of topic {} will be written to {} again: what is there already will be there twice",
         job.topic(),
         job.target()

@@ -174,12 +174,12 @@ impl<'a> Brokers<'a> {
     fn make(&self, topic: &str, wanted: &CreateConfig, options: Options) -> Result<bool, String> {
         match admin::create(self.consumer.client(), topic, wanted, options.mode()) {
             Ok(()) if options.dry_run => {
-                say(&format!("topic {topic} is missing, and would be made"));
+                say(format!("topic {topic} is missing, and would be made"));
                 Ok(false)
             }
             Ok(()) => {
                 let made = self.await_made(topic)?;
-                say(&format!("made topic {topic} with {}", sizes(made.partitions, made.replication)));
+                say(format!("made topic {topic} with {}", sizes(made.partitions, made.replication)));
                 Ok(true)
             }
             // Somebody else made it meanwhile: the next run looks at its settings.
@@ -205,10 +205,10 @@ impl<'a> Brokers<'a> {
     /// Shows how a topic differs, and changes it where that is asked for and can be done.
     fn settle(&self, topic: &str, differences: &[Difference], options: Options) -> Result<bool, String> {
         if differences.is_empty() {
-            say(&format!("topic {topic}: as described"));
+            say(format!("topic {topic}: as described"));
             return Ok(true);
         }
-        say(&format!("topic {topic} differs:\n{}", table(differences).trim_end()));
+        say(format!("topic {topic} differs:\n{}", table(differences).trim_end()));
         if !options.apply {
             say("  nothing is changed there without --apply");
             return Ok(false);
@@ -231,9 +231,9 @@ impl<'a> Brokers<'a> {
         let left = differences.iter().filter(|difference| difference.change == Change::None).count();
         let done = if options.dry_run { "the brokers would change it" } else { "changed" };
         match left {
-            0 => say(&format!("  {done}")),
+            0 => say(format!("  {done}")),
             left if left == differences.len() => say("  nothing of this can be changed here"),
-            left => say(&format!("  {done}, all but {left}")),
+            left => say(format!("  {done}, all but {left}")),
         }
         Ok(left == 0 && !options.dry_run)
     }
