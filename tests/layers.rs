@@ -3,6 +3,8 @@
 //! Read from the sources by `syn`: `use` trees and paths that begin with `crate`, `self`, `super` or a child module.
 //! A name that a module re-exports counts as the file that defines it. Unit tests are left out: they may use anything.
 
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

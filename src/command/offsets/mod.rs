@@ -178,10 +178,22 @@ pub enum OffsetsError {
     Kafka(#[from] SourceError),
     /// PostgreSQL.
     #[error(transparent)]
-    Postgres(#[from] PgError),
+    Postgres(Box<PgError>),
     /// ClickHouse.
     #[error(transparent)]
-    ClickHouse(#[from] ChError),
+    ClickHouse(Box<ChError>),
+}
+
+impl From<PgError> for OffsetsError {
+    fn from(error: PgError) -> Self {
+        Self::Postgres(Box::new(error))
+    }
+}
+
+impl From<ChError> for OffsetsError {
+    fn from(error: ChError) -> Self {
+        Self::ClickHouse(Box::new(error))
+    }
 }
 
 /// Runs the command; false where somebody was asked and said no. Blocks; must not be called from within an async runtime.

@@ -125,7 +125,7 @@ fn status_of(text: &str) -> Option<u16> {
         let digits = text.trim_start().split(|c: char| !c.is_ascii_digit()).next()?;
         digits.parse().ok().filter(|status| (400..600).contains(status))
     };
-    let lower = text.get(..text.floor_char_boundary(4_096))?.to_ascii_lowercase();
+    let lower: String = text.chars().take(4_096).map(|c| c.to_ascii_lowercase()).collect();
     let after = |mark: &str| lower.split_once(mark).and_then(|(_, rest)| number(rest));
     let named = || (lower.contains("too large") && !lower.contains("header")).then_some(413);
     number(&lower).or_else(|| after("<title>")).or_else(|| after("<h1>")).or_else(named)
