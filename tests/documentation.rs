@@ -317,8 +317,6 @@ fn every_property_that_pressline_sets_is_documented() {
         ("message.timeout.ms", millis(producer::MESSAGE_TIMEOUT)),
         ("linger.ms", millis(producer::LINGER)),
         ("socket.timeout.ms", millis(producer::REQUEST_TIMEOUT)),
-        // By the memory that a worker may hold.
-        ("queued.min.messages", "1000` to `100000".into()),
     ]);
     let mut problems = Problems::default();
     let mut documented = BTreeSet::new();

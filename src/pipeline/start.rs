@@ -196,6 +196,9 @@ async fn prepare(
         ),
         Err(error) => tracing::debug!(pipeline = %config.name, %error, "the registered schema was not compared"),
     }
+    // The demo's broker answers no question about a topic.
+    let asked =
+        if config.source.topic_ids { vec![config.output.topic.clone(), config.dead_topic()] } else { Vec::new() };
     Ok(Some(Shared {
         actions,
         encoder: Arc::new(encoder),
@@ -206,7 +209,7 @@ async fn prepare(
         memory,
         floor: Arc::default(),
         breaker: Arc::new(CircuitBreaker::new(config.dead_letter.max_dead_share, config.dead_letter.window)),
-        output: Arc::new(OutputLimits::new(&config.kafka, vec![config.output.topic.clone(), config.dead_topic()])),
+        output: Arc::new(OutputLimits::new(&config.kafka, asked)),
         is_announced: AtomicBool::new(false),
         bounds: None,
         stop: Arc::clone(stop_workers),

@@ -7,6 +7,7 @@ use maxminddb_writer::metadata::IpVersion;
 use serde_json::{Value, json};
 
 use super::address::private;
+use super::address::tunnel;
 use super::database::record;
 use super::*;
 
@@ -430,7 +431,8 @@ fn our_search_agrees_with_maxminddb_on_any_address() {
             Lookup::Found(key) => Some(key.offset()),
             _ => None,
         };
-        assert_eq!(ours, reader.lookup(ip).unwrap().offset(), "{ip}");
+        // Of an address that stands for an IPv4 one, that one is looked up.
+        assert_eq!(ours, reader.lookup(tunnel::inner(ip)).unwrap().offset(), "{ip}");
         found += u32::from(ours.is_some());
     }
     assert!(found > 20_000, "{found}");

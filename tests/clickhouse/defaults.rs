@@ -297,7 +297,7 @@ fn a_lost_answer_between_the_inserts_of_a_range_loses_and_doubles_nothing() {
 fn versions_in_turns_stand_once_where_only_tokens_tell() {
     let address = std::env::var("PRESSLINE_TEST_CLICKHOUSE").unwrap_or_default();
     let Some((world, load)) = alternating("turns_tokens", &address, "delivery = \"deduplicated\"") else { return };
-    send_in_turns(&load, 24);
+    send_in_turns(&load, 9);
     load.load_all();
-    judge(&world, &load, 24);
+    judge(&world, &load, 9);
 }

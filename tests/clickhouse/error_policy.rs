@@ -111,7 +111,7 @@ fn a_view_that_fails_is_told_with_its_name_and_the_offsets() {
     assert_eq!(letter.header(header::REASON), Some("view"));
     assert!(letter.header(header::MESSAGE).unwrap().contains("offsets 0 to 99: 100 rows"));
     let said = load.tool_ok(&["reconcile"]);
-    holds_all(&said, &["equal", "offsets 0 to 99: 100 rows", "view"]);
+    holds_all(&said, &["OK", "offsets 0 to 99: 100 rows", "view"]);
     assert!(load.check().contains(&format!("{}_v", load.name)));
 }
 

@@ -51,7 +51,7 @@ fn a_range_loaded_again_on_purpose_is_no_repetition() {
     load.load_all();
     assert_eq!(counts(&world, &load), "100 100");
     let said = load.tool_ok(&["offsets", "set", "--partition", "0", "--to", "beginning", "--yes"]);
-    holds_all(&said, &["100 rows that the table has already come a second time", "before=\"100\" after=0"]);
+    holds_all(&said, &["100 rows already in the table will be inserted again", "before=\"100\" after=0"]);
     // The same range as one insert, within the window of deduplication.
     load.load_all();
     assert_eq!(counts(&world, &load), "200 100");

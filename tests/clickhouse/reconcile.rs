@@ -15,7 +15,7 @@ fn gaps_and_doubles_are_found_exactly() {
     load.load_all();
     assert_eq!(counts(&world, &load), "200 200");
     let equal = load.tool_ok(&["reconcile"]);
-    holds_all(&equal, &["201 records", "200 rows; 1 dead letters, 0 missing, 0 duplicates, 0 orphan rows", "OK"]);
+    holds_all(&equal, &["201 records", "200 rows; 1 dead letter, 0 missing, 0 duplicates, 0 orphan rows", "OK"]);
 
     let table = format!("{DATABASE}.{}", load.name);
     world.run(&format!("DELETE FROM {table} WHERE _partition = 1 AND n BETWEEN 1005 AND 1024"));
@@ -36,7 +36,7 @@ fn gaps_and_doubles_are_found_exactly() {
             "partition 1, offsets 5 to 9: 5 records without a row",
             "partition 1, offsets 10 to 10: 1 orphan row, without a record",
             "partition 1, offsets 13 to 30: 15 records without a row",
-            "21 missing, 2 duplicates, 1 orphan rows",
+            "21 missing, 2 duplicates, 1 orphan row",
             "DIFFERENCES FOUND",
         ],
     );

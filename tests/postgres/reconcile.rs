@@ -12,14 +12,14 @@ fn rows_without_offsets_are_counted_by_the_hour() {
     load.send_in_transactions(1, 200..300);
     let mut run = load.run();
     load.await_loaded(&mut run);
-    load.tool_fails(&["reconcile"], &["a live member", "Stop it first"]);
+    load.tool_fails(&["reconcile"], &["cannot be compared while its sink runs", "Stop the sink"]);
     assert_eq!(run.stop(), 0);
     let equal = load.tool_ok(&["reconcile"]);
     holds_all(
         &equal,
         &[
             "comparing hourly counts by `t`",
-            "300 records without dead letters, 300 rows, 1 dead letters; 0 of 5 hours differ",
+            "300 records without dead letters, 300 rows, 1 dead letter; 0 of 5 hours differ",
         ],
     );
 
@@ -51,7 +51,7 @@ fn rows_with_offsets_are_compared_one_by_one() {
     database.sql(&fill);
     holds_all(
         &load.tool_ok(&["reconcile"]),
-        &["101 records", "100 rows", "1 dead letters, 0 missing, 0 duplicates", "OK"],
+        &["101 records", "100 rows", "1 dead letter, 0 missing, 0 duplicates", "OK"],
     );
 
     database.sql("DELETE FROM SCHEMA.t WHERE n BETWEEN 20 AND 24 OR n = 30; INSERT INTO SCHEMA.t SELECT * FROM SCHEMA.t WHERE n = 50")
@@ -62,7 +62,7 @@ fn rows_with_offsets_are_compared_one_by_one() {
             "partition 0, offsets 20 to 24: 5 records without a row",
             "partition 0, offsets 30 to 30: 1 record without a row",
             "partition 0, offsets 50 to 50: 1 record with 2 rows each",
-            "6 missing, 1 duplicates, 0 orphan rows",
+            "6 missing, 1 duplicate, 0 orphan rows",
             "DIFFERENCES FOUND",
         ],
     );
@@ -98,12 +98,12 @@ fn rows_without_a_time_are_counted_all_together() {
     load.send_in_transactions(1, 30..60);
     load.load_all();
     let equal = load.tool_ok(&["reconcile"]);
-    let counted = "60 records without dead letters, 60 rows, 1 dead letters; 0 of 1 hours differ";
+    let counted = "60 records without dead letters, 60 rows, 1 dead letter; 0 of 1 hour differ";
     holds_all(&equal, &["comparing total counts", counted, "OK"]);
     database.sql("DELETE FROM SCHEMA.t WHERE n IN (7, 8)");
     load.tool_fails(
         &["reconcile"],
-        &["no hour: 60 records, 58 rows: 2 missing", "1 of 1 hours differ", "DIFFERENCES FOUND"],
+        &["no hour: 60 records, 58 rows: 2 missing", "1 of 1 hour differ", "DIFFERENCES FOUND"],
     );
     database.sql("INSERT INTO SCHEMA.t SELECT g FROM generate_series(1000, 1004) g");
     load.tool_fails(&["reconcile"], &["60 records, 63 rows: 3 too many"]);

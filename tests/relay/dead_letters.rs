@@ -125,7 +125,7 @@ fn cases() -> Vec<Case> {
         case(
             "bad_ip",
             "ip",
-            with("ip", json!(format!("{ADDRESS}:8080"))),
+            with("ip", json!(format!("{ADDRESS}/24"))),
             "ip: not an IPv4 or IPv6 address: send its text without zone, port or prefix, or null",
         ),
     ]

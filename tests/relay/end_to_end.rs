@@ -39,6 +39,9 @@ fn every_generated_press_comes_out_as_an_independent_client_works_it_out() {
     for outcome in ["private", "not_found"] {
         assert!(lookups(outcome) > 0.02 * f64::from(COUNT), "{} lookups with outcome {outcome}", lookups(outcome));
     }
+    // Each doubt about a producer costs a new one: without a cause there is none.
+    let (renewed, committed) = (count("pressline_recoveries_total"), count("pressline_transactions_committed_total"));
+    assert!(renewed < committed / 10.0, "{renewed} new producers in {committed} transactions");
     assert_eq!(relay.stop(), 0);
     let log = relay.log();
     holds_all(&log, &["relaying, each event exactly once", "schema is registered"]);

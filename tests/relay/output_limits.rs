@@ -135,7 +135,7 @@ fn what_is_refused_again_and_again_is_tried_with_growing_pauses_and_is_not_ready
     world.send(&[Raw::value(0, "{")]);
     let short = ["kafka.producer.message.timeout.ms=1500", "kafka.producer.socket.timeout.ms=1000"];
     let mut relay = world.run(&short);
-    relay.await_page(503, "create the output topic");
+    relay.await_page(503, "whether the output topic and the topic of dead letters exist");
     let begun = std::time::Instant::now();
     let mut seen = 0;
     while begun.elapsed() < Duration::from_secs(6) {

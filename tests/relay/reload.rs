@@ -71,9 +71,10 @@ fn reloads(relay: &mut Relay, result: &str) -> f64 {
 fn a_database_replaced_while_events_flow_is_taken_and_no_event_is_lost() {
     let Some(world) = world("reload") else { return };
     std::fs::write(file(&world), edition("Alpha", OCTOBER)).unwrap();
-    let mut relay = run(&world, &["place.build_header=true", "workers=2"]);
+    let credit = "place.attribution=\"Places by the test\"";
+    let mut relay = run(&world, &["place.build_header=true", "workers=2", credit]);
     assert_eq!((reloads(&mut relay, "taken"), reloads(&mut relay, "refused")), (0.0, 0.0));
-    holds_all(&relay.get("/").1, &["/metrics", "/readyz", "IP Geolocation by DB-IP (https://db-ip.com), CC BY 4.0"]);
+    holds_all(&relay.get("/").1, &["/metrics", "/readyz", "Places by the test"]);
     world.send(&presses(0, 0..500));
     world.await_relayed(&mut relay);
     replace(&world, &edition("Beta", NOVEMBER));

@@ -161,6 +161,10 @@ pub(super) fn undelivered(reason: Option<&KafkaError>) -> String {
             ": the output or dead letter topic refuses the record; look at its cleanup.policy and message.timestamp settings, \
              and at the broker's log"
         }
+        Some(RDKafkaErrorCode::MessageTimedOut) => {
+            ": no broker took them within message.timeout.ms; look at the brokers, and whether the output topic and the topic of \
+             dead letters exist"
+        }
         Some(RDKafkaErrorCode::PolicyViolation) => ": a policy of the brokers forbids it; ask who runs them",
         Some(RDKafkaErrorCode::NotEnoughReplicas | RDKafkaErrorCode::NotEnoughReplicasAfterAppend) => {
             ": fewer replicas are in sync than the topic's min.insync.replicas; start the missing brokers"

@@ -88,6 +88,9 @@ pub struct OutputRecord<'a> {
 struct Signs {
     /// A request timed out or a connection broke since the producer was made.
     doubtful: AtomicBool,
+    /// The same, without what librdkafka mentions in debugging only: it closes connections by itself when it learns where the
+    /// coordinator is, which each new producer does.
+    troubled: AtomicBool,
     /// By the last statistics, how often that happened in the producer's life.
     breaks: AtomicI64,
     /// Messages that could not be delivered since then.
@@ -124,6 +127,9 @@ impl ClientContext for WriterContext {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
         if matches!(fac, "REQTMOUT" | "FAIL" | "ERROR" | "TXNERR") {
             self.signs.doubtful.store(true, Ordering::Release);
+            if !matches!(level, RDKafkaLogLevel::Debug) {
+                self.signs.troubled.store(true, Ordering::Release);
+            }
         }
         crate::kafka::client::log(level, fac, message);
     }
@@ -134,6 +140,7 @@ impl ClientContext for WriterContext {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.signs.doubtful.store(true, Ordering::Release);
+        self.signs.troubled.store(true, Ordering::Release);
         tracing::debug!(client = "producer", %error, reason, "librdkafka reports an error");
     }
 }
@@ -248,7 +255,8 @@ impl Writer {
         let outlet = self.outlet.insert(Outlet::new(producer));
         // The log lines of requests that were late.
         outlet.serve();
-        if self.signs.doubtful.swap(false, Ordering::AcqRel) {
+        self.signs.doubtful.store(false, Ordering::Release);
+        if self.signs.troubled.swap(false, Ordering::AcqRel) {
             self.late_init.set(Some(Moment::now()));
         }
         self.left_open = false;

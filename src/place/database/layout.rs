@@ -62,17 +62,23 @@ fn flat(record: &Value<'_>) -> Result<Place, Damage> {
     if country_code == "--" {
         return Ok(Place::unknown());
     }
+    let (latitude, longitude) = point(&either(record, ["latitude", "lat"])?, &either(record, ["longitude", "lng"])?);
     Ok(Place {
         country_code,
         subdivision_name: either(record, ["state1", "region"])?.text().to_owned(),
         subdivision_code: record.get("region_code")?.text().to_owned(),
         city_name: record.get("city")?.text().to_owned(),
-        latitude: degrees(&either(record, ["latitude", "lat"])?, 90.0),
-        longitude: degrees(&either(record, ["longitude", "lng"])?, 180.0),
+        latitude,
+        longitude,
         accuracy_km: metres(&record.get("radius")?),
         time_zone: some_text(&record.get("timezone")?),
         ..Place::unknown()
     })
+}
+
+/// Latitude and longitude in degrees; one without the other says nothing.
+fn point(latitude: &Value<'_>, longitude: &Value<'_>) -> (Option<f64>, Option<f64>) {
+    degrees(latitude, 90.0).zip(degrees(longitude, 180.0)).unzip()
 }
 
 /// The first of two fields that is there.
@@ -94,14 +100,15 @@ fn nested(record: &Value<'_>) -> Result<Place, Damage> {
     }
     let subdivision = record.get("subdivisions")?.first()?;
     let location = record.get("location")?;
+    let (latitude, longitude) = point(&location.get("latitude")?, &location.get("longitude")?);
     Ok(Place {
         country_name: english_name(&country)?,
         country_code,
         subdivision_name: english_name(&subdivision)?,
         subdivision_code: subdivision.get("iso_code")?.text().to_owned(),
         city_name: english_name(&record.get("city")?)?,
-        latitude: degrees(&location.get("latitude")?, 90.0),
-        longitude: degrees(&location.get("longitude")?, 180.0),
+        latitude,
+        longitude,
         accuracy_km: kilometres(&location.get("accuracy_radius")?),
         time_zone: some_text(&location.get("time_zone")?),
     })

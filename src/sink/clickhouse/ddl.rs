@@ -273,6 +273,7 @@ fn item_type(shape: &Shape, null_as_default: bool) -> Option<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::another_name;
     use super::*;
     use figment::providers::{Format, Toml};
 
@@ -291,6 +292,34 @@ mod tests {
         let sql = create_table(&shape, &config(columns)).unwrap().sql;
         assert!(sql.contains("`group` Nullable(Int32)"), "{sql}");
         assert!(!sql.contains("`cohort`") && !sql.contains("time_zone"), "{sql}");
+    }
+
+    #[test]
+    fn several_expressions_of_a_key_get_parentheses() {
+        for (given, made) in [
+            ("a, b", "(a, b)"),
+            ("(a, b)", "(a, b)"),
+            ("(a, b), c", "((a, b), c)"),
+            ("concat(a, b)", "concat(a, b)"),
+            ("concat(a, ')')", "concat(a, ')')"),
+            ("if(a = '(', 1, 2), `x, y`", "(if(a = '(', 1, 2), `x, y`)"),
+            ("'it\\'s, ' || a", "'it\\'s, ' || a"),
+            ("tuple()", "tuple()"),
+        ] {
+            assert_eq!(key(given), made);
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_like_another_is_told() {
+        let found = |name: &str| vec![("Shop".to_string(), name.to_string())];
+        let told = another_name("shop", "orders", &found("Orders"));
+        assert!(told.contains("there is Shop.Orders: names keep their case"), "{told}");
+        let told = another_name("default", "Shop.Orders", &found("Orders"));
+        assert!(told.contains("database = \"Shop\" and table = \"Orders\""), "{told}");
+        let told = another_name("default", "shop.orders", &[]);
+        assert!(told.contains("database = \"shop\" and table = \"orders\""), "{told}");
+        assert_eq!(another_name("default", "orders", &[]), "");
     }
 
     #[test]
