@@ -277,7 +277,7 @@ async fn online_postgres_everything_that_does_not_fit_at_once() {
     let report = house.check(true).await;
     let text = house.text(&report);
     has(&text, "column timestamp (real) from field timestamp");
-    has(&text, "1 error, 1 warning\n");
+    has(&text, "1 error, 2 warnings\n");
 }
 
 #[tokio::test]

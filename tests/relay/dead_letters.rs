@@ -126,7 +126,7 @@ fn cases() -> Vec<Case> {
             "bad_ip",
             "ip",
             with("ip", json!(format!("{ADDRESS}/24"))),
-            "ip: not an IPv4 or IPv6 address: send its text without zone, port or prefix, or null",
+            "ip: not an IPv4 or IPv6 address: send its text without a prefix, or null",
         ),
     ]
 }
