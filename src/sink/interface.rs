@@ -80,7 +80,7 @@ pub struct Tries {
     since: Option<Instant>,
     /// So long after that the batch is searched.
     searched_after: Duration,
-    /// [`super::SinkConsumerConfig::retry_ms`].
+    /// See `retry_ms` of [`crate::config::sink::SinkConsumerConfig`].
     retry: Duration,
 }
 
