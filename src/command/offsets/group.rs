@@ -86,7 +86,9 @@ impl Group {
     /// Whether there is such a topic.
     pub fn has_topic(&self, topic: &str) -> Result<bool, OffsetsError> {
         let layout = client::topic_layout(self.consumer.client(), topic, METADATA_TIMEOUT);
-        Ok(layout.map_err(|error| OffsetsError::Refused(format!("topic {topic}: no metadata: {error}")))?.is_some())
+        Ok(layout
+            .map_err(|error| crate::kafka::consumer::transient(&error, &format!("topic {topic}: no metadata")))?
+            .is_some())
     }
 
     /// What the group has committed of the topic; waits for a transaction that is not ended.

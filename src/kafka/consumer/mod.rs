@@ -54,7 +54,8 @@ use held::Held;
 use membership::Membership;
 pub use open::SourceOptions;
 pub use open_transactions::{Behind, OpenTransactions};
-use position::{assignment, in_range, in_runs, layout, no_offsets, starts, transient, watermarks};
+pub(crate) use position::transient;
+use position::{assignment, in_range, in_runs, layout, no_offsets, starts, watermarks};
 pub use position_store::{Assigned, Assignment, Keeper, SinkPositions};
 pub use sink_offsets::SinkStep;
 

@@ -345,7 +345,7 @@ fn is_empty(consumer: &BaseConsumer<SourceContext>, topic: &str) -> Result<bool,
 }
 
 /// With the right that is missing, where one is.
-pub(super) fn transient(error: &KafkaError, what: &str) -> SourceError {
+pub(crate) fn transient(error: &KafkaError, what: &str) -> SourceError {
     let cure = match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
             "; grant this user Read on a topic that is read, Write on one that is written"
