@@ -533,7 +533,7 @@ class Instance:
             environment["PRESSLINE_FAIL_POINT"] = fail_point
         sets = {**world.settings, "instance": name, "kafka.properties.client.id": self.client, **settings}
         self._port = None
-        if "log.level" in sets:  # where it listens is not in the log then
+        if sets.get("log.level") == "error":  # where it listens is not in the log then
             with socket.create_server(("127.0.0.1", 0)) as free:
                 self._port = free.getsockname()[1]
             sets["http.listen"] = f"127.0.0.1:{self._port}"

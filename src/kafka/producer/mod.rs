@@ -119,13 +119,21 @@ fn breaks(broker: &Broker) -> i64 {
     broker.disconnects.unwrap_or_default().saturating_add(i64::try_from(broker.req_timeouts).unwrap_or(i64::MAX))
 }
 
+/// Whether a line of librdkafka's log says that requests may have been lost. Some lines in debugging say so of what each new
+/// producer does: it tries to connect, and lets the bootstrap connections go, which carry no transaction.
+fn tells_of_a_break(level: RDKafkaLogLevel, fac: &str, message: &str) -> bool {
+    matches!(fac, "REQTMOUT" | "FAIL" | "ERROR" | "TXNERR")
+        && (!matches!(level, RDKafkaLogLevel::Debug)
+            || message.contains(" in state UP") && !message.contains("/bootstrap: "))
+}
+
 struct WriterContext {
     signs: Arc<Signs>,
 }
 
 impl ClientContext for WriterContext {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        if matches!(fac, "REQTMOUT" | "FAIL" | "ERROR" | "TXNERR") {
+        if tells_of_a_break(level, fac, message) {
             self.signs.doubtful.store(true, Ordering::Release);
             if !matches!(level, RDKafkaLogLevel::Debug) {
                 self.signs.troubled.store(true, Ordering::Release);
@@ -545,6 +553,41 @@ fn repeat(limit: Duration, call: impl Fn(Duration) -> Result<(), KafkaError>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_the_lines_in_debugging_those_of_a_connection_in_use_tell() {
+        use RDKafkaLogLevel::{Debug, Info};
+        for (level, fac, message, tells) in [
+            (Info, "FAIL", "[thrd:x]: 127.0.0.1:9092/1: Disconnected (after 3112ms in state UP)", true),
+            (
+                Debug,
+                "FAIL",
+                "TxnCoordinator: 127.0.0.1:9092: Disconnected (after 3112ms in state UP) (_TRANSPORT): identical to last error: error log suppressed",
+                true,
+            ),
+            (
+                Debug,
+                "FAIL",
+                "127.0.0.1:9092/1: 5 request(s) timed out: disconnect (after 32432ms in state UP) (_TIMED_OUT)",
+                true,
+            ),
+            (
+                Debug,
+                "FAIL",
+                "127.0.0.1:9092/bootstrap: Decommissioning this broker (after 104ms in state UP) (_DESTROY_BROKER)",
+                false,
+            ),
+            (
+                Debug,
+                "FAIL",
+                "TxnCoordinator/1: 127.0.0.1:9092: Closing connection due to nodename change (after 5ms in state TRY_CONNECT) (_TRANSPORT)",
+                false,
+            ),
+            (Debug, "STATE", "127.0.0.1:9092/1: Broker changed state CONNECT -> UP", false),
+        ] {
+            assert_eq!(tells_of_a_break(level, fac, message), tells, "{message}");
+        }
+    }
 
     #[test]
     fn a_connection_that_broke_or_an_answer_that_was_lost_is_seen_in_the_statistics() {
