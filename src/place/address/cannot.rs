@@ -3,7 +3,7 @@
 //!
 //! An address is not printed:
 //! ```compile_fail
-//! let ip = pressline::event::ClientIp::parse("192.0.2.1").unwrap();
+//! let ip = pressline::place::ClientIp::parse("192.0.2.1").unwrap();
 //! println!("{ip}");
 //! ```
 //! ```
@@ -11,27 +11,27 @@
 //! println!("{ip}");
 //! ```
 //! ```compile_fail
-//! let ip = pressline::event::ClientIp::parse("192.0.2.1");
+//! let ip = pressline::place::ClientIp::parse("192.0.2.1");
 //! println!("{ip:?}");
 //! ```
 //! ```
-//! let session_id = pressline::event::SessionId::parse("c0ffee00-abcd-4abc-8def-0123456789ab");
+//! let session_id = pressline::pipeline::press::event::SessionId::parse("c0ffee00-abcd-4abc-8def-0123456789ab");
 //! println!("{session_id:?}");
 //! ```
 //! Nor logged, nor is the press that it came with:
 //! ```compile_fail
-//! fn log(press: &pressline::event::Press) {
+//! fn log(press: &pressline::pipeline::press::event::Press) {
 //!     tracing::info!(press = ?press, "seen");
 //! }
 //! ```
 //! ```
-//! fn log(press: &pressline::event::Press) {
+//! fn log(press: &pressline::pipeline::press::event::Press) {
 //!     tracing::info!(press = ?press.body, "seen");
 //! }
 //! ```
 //! Nor serialised:
 //! ```compile_fail
-//! let ip = pressline::event::ClientIp::parse("192.0.2.1").unwrap();
+//! let ip = pressline::place::ClientIp::parse("192.0.2.1").unwrap();
 //! serde_json::to_string(&ip).unwrap();
 //! ```
 //! ```
@@ -40,67 +40,70 @@
 //! ```
 //! Nor taken out, by field or by method:
 //! ```compile_fail
-//! fn take_out(ip: &pressline::event::ClientIp) -> std::net::IpAddr {
+//! fn take_out(ip: &pressline::place::ClientIp) -> std::net::IpAddr {
 //!     ip.0
 //! }
 //! ```
 //! ```compile_fail
-//! fn take_out(ip: &pressline::event::ClientIp) -> std::net::IpAddr {
+//! fn take_out(ip: &pressline::place::ClientIp) -> std::net::IpAddr {
 //!     ip.addr()
 //! }
 //! ```
 //! ```
-//! fn take_out(id: &pressline::event::SessionId) -> &str {
+//! fn take_out(id: &pressline::pipeline::press::event::SessionId) -> &str {
 //!     id.as_str()
 //! }
 //! ```
 //! Nor kept as the key of a cache:
 //! ```compile_fail
-//! let ip = pressline::event::ClientIp::parse("192.0.2.1").unwrap();
+//! let ip = pressline::place::ClientIp::parse("192.0.2.1").unwrap();
 //! std::collections::HashMap::new().insert(ip, 1);
 //! ```
 //! ```
-//! let id = pressline::event::SessionId::parse("c0ffee00-abcd-4abc-8def-0123456789ab").unwrap();
+//! let id = pressline::pipeline::press::event::SessionId::parse("c0ffee00-abcd-4abc-8def-0123456789ab").unwrap();
 //! std::collections::HashMap::new().insert(id, 1);
 //! ```
 //! Nor copied:
 //! ```compile_fail
-//! fn twice(ip: &pressline::event::ClientIp) -> pressline::event::ClientIp {
+//! fn twice(ip: &pressline::place::ClientIp) -> pressline::place::ClientIp {
 //!     ip.clone()
 //! }
 //! ```
 //! ```
-//! fn twice(body: &pressline::event::PressBody) -> pressline::event::PressBody {
+//! use pressline::pipeline::press::event::PressBody;
+//! fn twice(body: &PressBody) -> PressBody {
 //!     body.clone()
 //! }
 //! ```
 //! The encoder takes neither an address nor the press that holds one:
 //! ```compile_fail
-//! fn write(encoder: &pressline::encode::Encoder, press: &pressline::event::Press, out: &mut Vec<u8>) {
+//! use pressline::pipeline::press::{encode::Encoder, event::Press};
+//! fn write(encoder: &Encoder, press: &Press, out: &mut Vec<u8>) {
 //!     encoder.encode(press, &[], out);
 //! }
 //! ```
 //! ```
-//! fn write(encoder: &pressline::encode::Encoder, press: &pressline::event::Press, out: &mut Vec<u8>) {
+//! use pressline::pipeline::press::{encode::Encoder, event::Press};
+//! fn write(encoder: &Encoder, press: &Press, out: &mut Vec<u8>) {
 //!     encoder.encode(&press.body, &[], out);
 //! }
 //! ```
 //! What is written has no field for it:
 //! ```compile_fail
-//! use pressline::event::{ClientIp, PressBody};
+//! use pressline::pipeline::press::event::{ClientIp, PressBody};
 //! fn hide(body: PressBody, ip: ClientIp) -> PressBody {
 //!     PressBody { session_id: ip, ..body }
 //! }
 //! ```
 //! ```
-//! use pressline::event::{PressBody, SessionId};
+//! use pressline::pipeline::press::event::{PressBody, SessionId};
 //! fn hide(body: PressBody, id: SessionId) -> PressBody {
 //!     PressBody { session_id: id, ..body }
 //! }
 //! ```
 //! The place of an event cannot name it:
 //! ```compile_fail
-//! use pressline::{event::ClientIp, place::Place};
+//! use pressline::place::{ClientIp, Place};
 //! fn hide(ip: ClientIp) -> Place {
 //!     Place { city_name: ip.into(), ..Place::unknown() }
 //! }
@@ -113,13 +116,13 @@
 //! ```
 //! And a dead letter's words are all written in the program, none at run time:
 //! ```compile_fail
-//! use pressline::dead_letter::{Reason, Reject};
+//! use pressline::kafka::dead_letter::{Reason, Reject};
 //! fn refuse(payload: &str) -> Reject {
 //!     Reject::field(Reason::BadIp, "ip", payload)
 //! }
 //! ```
 //! ```
-//! use pressline::dead_letter::{Reason, Reject};
+//! use pressline::kafka::dead_letter::{Reason, Reject};
 //! fn refuse() -> Reject {
 //!     Reject::field(Reason::BadIp, "ip", "looks like a name")
 //! }
