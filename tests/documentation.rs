@@ -23,11 +23,12 @@ use pressline::place::Answer;
 use pressline::place::chain::{Step, Steps};
 use serde_json::Value;
 
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "README.md",
     "CHANGELOG.md",
     "docs/architecture.md",
     "docs/configuration.md",
+    "docs/formats.md",
     "docs/guarantees.md",
     "docs/metrics.md",
     "docs/operations.md",
@@ -175,6 +176,7 @@ fn default_text(key: &str, value: &Value) -> String {
         "name" => "the file's name without `.toml`".into(),
         "instance" => "the host name".into(),
         "kafka.tls.ca" => "the system's store".into(),
+        "source.subject" => format!("`{}`", config.source_subject()),
         "source.group" => format!("`{}`", config.group()),
         "output.subject" => format!("`{}`", config.subject()),
         "dead_letter.topic" => format!("`{}`", config.dead_topic()),
@@ -593,8 +595,11 @@ fn examples_of_settings_use_keys_that_exist() {
         let parsed: Value = Figment::from(Toml::string(text)).extract().unwrap_or_else(|e| panic!("{place}: {e}"));
         let mut keys = BTreeMap::new();
         flatten("", &parsed, &mut keys);
-        // Below a table of Kafka's own names.
-        let table = |key: &str| key.split_once(".settings.").map(|(table, _)| format!("{table}.settings"));
+        // Below a table of names of others.
+        let table = |key: &str| {
+            let below = [".settings", ".fields", ".cast"];
+            below.iter().find_map(|name| key.split_once(&format!("{name}.")).map(|(table, _)| format!("{table}{name}")))
+        };
         for key in keys.keys().filter(|key| !known.contains_key(&table(key).unwrap_or(key.to_string()))) {
             problems.add(format!("{place}: `{key}` is no key: correct it"));
         }

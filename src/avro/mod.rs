@@ -4,6 +4,7 @@
 //! apache-avro parses the schema; datums are read here, straight from the record's bytes into columns, with every bound
 //! checked: what stands on a topic is nobody's promise.
 
+pub mod format;
 pub mod registry;
 pub mod schema;
 pub mod timestamp;

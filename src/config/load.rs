@@ -36,7 +36,8 @@ pub struct Sources {
 pub struct Loaded {
     /// Process settings.
     pub process: ProcessConfig,
-    /// Pipeline file → configuration of its relay, or findings; files without a `[source]` have none.
+    /// Pipeline file → configuration of its relay, or findings; files without a `[source]`, or with sinks and no `[output]`, have
+    /// none.
     pub pipelines: Vec<(PathBuf, Result<PipelineConfig, Vec<Finding>>)>,
     /// Pipeline file → configuration of its sinks, or findings; files without a `[sink]` have none.
     pub loads: Vec<(PathBuf, Result<LoadConfig, Vec<Finding>>)>,
@@ -109,7 +110,7 @@ fn read(sources: &Sources, need: Need) -> Result<Loaded, Vec<Finding>> {
     };
     let (mut pipelines, mut loads) = (Vec::new(), Vec::new());
     let mut names = BTreeSet::new();
-    let mut any_relay = false;
+    let (mut any_relay, mut any_source) = (false, false);
     for file in files {
         if let Err(findings) = readable(&file).and_then(|()| refuse_process_tables(&file)) {
             pipelines.push((file, Err(findings)));
@@ -117,16 +118,19 @@ fn read(sources: &Sources, need: Need) -> Result<Loaded, Vec<Finding>> {
         }
         let layers = layers.with_file(&file);
         let (has_source, has_sink) = (has_table(&file, &layers, "source"), has_table(&file, &layers, "sink"));
+        // Without an output the sinks read the source themselves.
+        let has_relay = has_source && (!has_sink || has_table(&file, &layers, "output"));
+        any_source |= has_source;
         if has_sink {
-            let mut load = load_sinks(&layers, &file, need);
-            if !has_source {
-                without_effect(&mut load, &file);
+            let mut load = load_sinks(&layers, &file, need, has_relay);
+            if !has_relay {
+                without_effect(&mut load, &file, has_source);
                 // A pipeline with both is named, and judged for its name, by its relay.
                 refuse_twin(&mut load, |config| &config.name, &mut names, &file);
             }
             loads.push((file.clone(), load));
         }
-        if has_source || !has_sink {
+        if has_relay || !has_sink {
             any_relay = true;
             let mut pipeline = load_relay(&layers, &file, need);
             refuse_twin(&mut pipeline, |config| &config.name, &mut names, &file);
@@ -135,7 +139,7 @@ fn read(sources: &Sources, need: Need) -> Result<Loaded, Vec<Finding>> {
     }
     let mut notices = single_underscores();
     if !any_relay {
-        notices.extend(unused(&layers)?);
+        notices.extend(unused(&layers, any_source)?);
     }
     Ok(Loaded { process, pipelines, loads, notices })
 }
@@ -169,20 +173,23 @@ fn has_key(file: &Path, key: &str) -> bool {
     ImDocument::parse(text.as_str()).is_ok_and(|document| document.contains_key(key))
 }
 
-/// Refuses keys of a relay in a file that has none.
-fn without_effect<T>(load: &mut Result<T, Vec<Finding>>, file: &Path) {
-    let found = RELAY_KEYS.iter().filter(|key| has_key(file, key)).map(|key| {
-        let cure = match *key {
-            "workers" => "set `consumer.workers` in the sink's table, or add [source] for a relay",
-            "batch" => "set `batch` in the sink's table, or add [source] for a relay",
-            "dead_letter" => {
-                "set `consumer.max_dead_share` and `consumer.dead_letter_topic` in the sink's table, or add [source]"
+/// Refuses keys of a relay in a file that has none: it has no `[source]`, or that is the sinks' for want of an `[output]`.
+fn without_effect<T>(load: &mut Result<T, Vec<Finding>>, file: &Path, has_source: bool) {
+    let table = if has_source { "[output]" } else { "[source]" };
+    let found = relay_keys(has_source).filter(|key| has_key(file, key)).map(|key| {
+        let cure = match key {
+            "workers" => format!("set `consumer.workers` in the sink's table, or add {table} for a relay"),
+            "batch" => format!("set `batch` in the sink's table, or add {table} for a relay"),
+            "dead_letter" => format!(
+                "set `consumer.max_dead_share` and `consumer.dead_letter_topic` in the sink's table, or add {table}"
+            ),
+            "delivery" => {
+                format!("remove it, or add {table} for a relay; only sink.clickhouse has a `delivery` of its own")
             }
-            "delivery" => "remove it, or add [source] for a relay; only sink.clickhouse has a `delivery` of its own",
-            _ => "remove it, or add [source] for a relay",
+            _ => format!("remove it, or add {table} for a relay"),
         };
         let layers = Layers { file: Some(file.into()), ..Layers::default() };
-        Finding::error(layers.place(&path_of(key)), *key, "has no effect: this file has no [source]", cure)
+        Finding::error(layers.place(&path_of(key)), key, format!("has no effect: this file has no {table}"), cure)
     });
     let found: Vec<Finding> = found.collect();
     match load {
@@ -192,10 +199,19 @@ fn without_effect<T>(load: &mut Result<T, Vec<Finding>>, file: &Path) {
     }
 }
 
+/// Keys that only a relay reads; `[source]` is the sinks' where the file has one, and no relay.
+fn relay_keys(sinks_read_source: bool) -> impl Iterator<Item = &'static str> {
+    RELAY_KEYS.into_iter().filter(move |key| !sinks_read_source || *key != "source")
+}
+
 /// Keys of a relay in the shared layers where no pipeline has one. Errors: such a key on the command line.
-fn unused(layers: &Layers) -> Result<Vec<Finding>, Vec<Finding>> {
-    let is_relays = |setting: &&Setting| setting.path.first().is_some_and(|key| RELAY_KEYS.contains(&key.as_str()));
-    let what = "has no effect: no pipeline has a [source]";
+fn unused(layers: &Layers, any_source: bool) -> Result<Vec<Finding>, Vec<Finding>> {
+    let is_relays =
+        |setting: &&Setting| setting.path.first().is_some_and(|first| relay_keys(any_source).any(|key| key == first));
+    let what = match any_source {
+        true => "has no effect: no pipeline has a [source] and an [output]",
+        false => "has no effect: no pipeline has a [source]",
+    };
     let finding = |key: &str| Finding::warning(layers.place(&path_of(key)), key, what, "remove it, or add a relay");
     let flags: Vec<Finding> = layers.flags.iter().filter(is_relays).map(|flag| finding(&flag.path.join("."))).collect();
     if !flags.is_empty() {
@@ -206,7 +222,7 @@ fn unused(layers: &Layers) -> Result<Vec<Finding>, Vec<Finding>> {
     let mut findings: Vec<Finding> =
         layers.environment.iter().filter(is_relays).map(|set| finding(&set.path.join("."))).collect();
     if let Some(shared) = &layers.shared {
-        findings.extend(RELAY_KEYS.iter().filter(|key| has_key(shared, key)).map(|key| finding(key)));
+        findings.extend(relay_keys(any_source).filter(|key| has_key(shared, key)).map(finding));
     }
     Ok(findings)
 }
@@ -248,10 +264,11 @@ fn load_relay(layers: &Layers, file: &Path, need: Need) -> Result<PipelineConfig
     if findings.is_empty() { Ok(config) } else { Err(findings) }
 }
 
-fn load_sinks(layers: &Layers, file: &Path, need: Need) -> Result<LoadConfig, Vec<Finding>> {
-    let keeps = |key: &str| !PROCESS_TABLES.contains(&key) && !RELAY_KEYS.contains(&key);
+fn load_sinks(layers: &Layers, file: &Path, need: Need, has_relay: bool) -> Result<LoadConfig, Vec<Finding>> {
+    let keeps = |key: &str| !PROCESS_TABLES.contains(&key) && !relay_keys(!has_relay).any(|relays| relays == key);
     let mut config = layers.extract::<LoadConfig>(keeps)?;
     config.origin = layers.clone().into();
+    config.name_tables();
     name_and_instance(&mut config.name, &mut config.instance, file);
     let findings = validate::load(&config, need == Need::All);
     if findings.is_empty() { Ok(config) } else { Err(findings) }

@@ -9,6 +9,7 @@
 
 mod complaint;
 pub mod finding;
+pub mod format;
 pub mod layers;
 pub mod load;
 pub mod log_filter;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use figment::value::magic::RelativePathBuf;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use format::{FieldConfig, Format, FormatConfig, KeyConfig};
 pub use layers::Origin;
 pub use place::{GazetteerConfig, GeocoderConfig, GeocoderQuery, OnStale, PlaceConfig};
 pub use properties::Properties;
@@ -322,6 +324,21 @@ fn registry_timeout_ms() -> u64 {
 pub struct SourceConfig {
     /// Ingress topic.
     pub topic: String,
+    /// Format of the values; unset, the JSON of button presses.
+    #[serde(default)]
+    pub format: Option<Format>,
+    /// Fields of `json`: name → type.
+    #[serde(default)]
+    pub fields: BTreeMap<String, FieldConfig>,
+    /// Field → the type that it is read as.
+    #[serde(default)]
+    pub cast: BTreeMap<String, String>,
+    /// The records' keys.
+    #[serde(default)]
+    pub key: KeyConfig,
+    /// Subject of the values in the registry, for formats with registered schemas; `<topic>-value` unless set.
+    #[serde(default)]
+    pub subject: String,
     /// Consumer group; `pressline.<name>` unless set.
     #[serde(default)]
     pub group: String,
@@ -359,6 +376,14 @@ pub struct SourceConfig {
     /// How the topic is made.
     #[serde(default)]
     pub create: CreateConfig,
+}
+
+impl SourceConfig {
+    /// Format of the values; `None` for button presses.
+    pub fn format(&self) -> Option<FormatConfig> {
+        let format = self.format?;
+        Some(FormatConfig { format, fields: self.fields.clone(), cast: self.cast.clone() })
+    }
 }
 
 /// See [`SourceConfig::bad_ip`].
@@ -472,6 +497,11 @@ impl PipelineConfig {
     /// Subject of the output's schema.
     pub fn subject(&self) -> String {
         or_default(&self.output.subject, || format!("{}-value", self.output.topic))
+    }
+
+    /// Subject of the source's values, where their schemas are registered.
+    pub fn source_subject(&self) -> String {
+        or_default(&self.source.subject, || format!("{}-value", self.source.topic))
     }
 
     /// Files of the place lookup, as paths from here.

@@ -6,7 +6,11 @@ use std::path::PathBuf;
 use figment::value::magic::RelativePathBuf;
 use serde::{Deserialize, Serialize};
 
+use super::format::{FieldConfig, Format, FormatConfig, KeyConfig};
 use super::{CreateConfig, KafkaConfig, Origin, OutputConfig, RegistryConfig};
+
+/// What stands for the topic's name in a table's.
+const TOPIC: &str = "${topic}";
 
 /// The load of one pipeline's topic into databases: the tables of a pipeline's file that a sink needs.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -25,6 +29,9 @@ pub struct LoadConfig {
     /// The pipeline's output, whose topic the sinks read unless told otherwise.
     #[serde(default)]
     pub output: Option<OutputConfig>,
+    /// What the sinks read where the pipeline has no output, and so no relay.
+    #[serde(default)]
+    pub source: Option<SinkSourceConfig>,
     /// The sinks.
     pub sink: SinksConfig,
     /// Where the keys were set. No setting.
@@ -32,11 +39,29 @@ pub struct LoadConfig {
     pub origin: Origin,
 }
 
+/// `[source]` of a pipeline without a relay: the topic that others fill, and how its records are written.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SinkSourceConfig {
+    /// Topic; or `sink.topic`.
+    pub topic: String,
+    /// Format of the values; `avro` unless set.
+    pub format: Format,
+    /// Fields of `json`: name → type.
+    pub fields: BTreeMap<String, FieldConfig>,
+    /// Field → the type that it is read as.
+    pub cast: BTreeMap<String, String>,
+    /// The records' keys.
+    pub key: KeyConfig,
+    /// Subject of the values in the registry; `<topic>-value` unless set.
+    pub subject: String,
+}
+
 /// `[sink]`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SinksConfig {
-    /// Avro topic that is loaded; `output.topic` unless set.
+    /// Topic that is loaded; `output.topic` unless set, without [output] `source.topic`.
     #[serde(default)]
     pub topic: String,
     /// The topics of the sinks' dead letters.
@@ -151,8 +176,11 @@ pub struct PostgresConfig {
     /// Its private key (libpq's `sslkey`).
     #[serde(default)]
     pub key: Option<RelativePathBuf>,
-    /// Table, `schema.table`; without a schema the search path decides.
+    /// Table, `schema.table`; without a schema the search path decides. `${topic}` in it is the topic's name.
     pub table: String,
+    /// In the topic's name, whatever is no letter, digit or underscore becomes an underscore.
+    #[serde(default)]
+    pub normalize_topic: bool,
     /// `insert`.
     #[serde(default)]
     pub mode: WriteMode,
@@ -273,8 +301,11 @@ pub struct ClickHouseConfig {
     /// Database.
     #[serde(default = "default_name")]
     pub database: String,
-    /// Table.
+    /// Table. `${topic}` in it is the topic's name.
     pub table: String,
+    /// In the topic's name, whatever is no letter, digit or underscore becomes an underscore.
+    #[serde(default)]
+    pub normalize_topic: bool,
     /// What is promised; see [`ClickHouseDelivery`].
     #[serde(default)]
     pub delivery: ClickHouseDelivery,
@@ -330,18 +361,39 @@ pub enum ClickHouseDelivery {
 impl LoadConfig {
     /// The topic that is loaded.
     pub fn topic(&self) -> &str {
-        match &self.output {
+        match (&self.output, &self.source) {
             _ if !self.sink.topic.is_empty() => &self.sink.topic,
-            Some(output) => &output.topic,
-            None => "",
+            (Some(output), _) => &output.topic,
+            (None, Some(source)) => &source.topic,
+            (None, None) => "",
         }
+    }
+
+    /// How the records of the topic are written.
+    pub fn format(&self) -> FormatConfig {
+        let Some(source) = &self.source else { return FormatConfig::default() };
+        FormatConfig { format: source.format, fields: source.fields.clone(), cast: source.cast.clone() }
     }
 
     /// Subject of the topic's values in the registry.
     pub fn subject(&self) -> String {
-        match &self.output {
-            Some(output) if self.sink.topic.is_empty() && !output.subject.is_empty() => output.subject.clone(),
-            _ => format!("{}-value", self.topic()),
+        let set = match (&self.output, &self.source) {
+            (Some(output), _) if self.sink.topic.is_empty() => &output.subject,
+            (None, Some(source)) => &source.subject,
+            _ => "",
+        };
+        super::or_default(set, || format!("{}-value", self.topic()))
+    }
+
+    /// Puts the topic's name into the names of the tables.
+    pub(super) fn name_tables(&mut self) {
+        let topic = self.topic().to_string();
+        let postgres = self.sink.postgres.as_mut().map(|sink| (&mut sink.table, sink.normalize_topic));
+        let clickhouse = self.sink.clickhouse.as_mut().map(|sink| (&mut sink.table, sink.normalize_topic));
+        for (table, normalize) in postgres.into_iter().chain(clickhouse) {
+            let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' };
+            let name = if normalize { topic.chars().map(plain).collect() } else { topic.clone() };
+            *table = table.replace(TOPIC, &name);
         }
     }
 

@@ -80,7 +80,8 @@ pub fn load(config: &LoadConfig, all: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut complain = complainer(&config.origin, &mut findings);
     ids(&config.name, &config.instance, &mut complain);
-    topic_name("sink.topic", config.topic(), &mut complain);
+    let reads_source = config.source.is_some() && config.sink.topic.is_empty();
+    topic_name(if reads_source { "source.topic" } else { "sink.topic" }, config.topic(), &mut complain);
     if config.sink.postgres.is_none() && config.sink.clickhouse.is_none() {
         complain("sink", "no sink in it", "add [sink.postgres] or [sink.clickhouse], or remove [sink]");
     }

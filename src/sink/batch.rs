@@ -7,6 +7,7 @@ use std::time::Instant;
 use rdkafka::message::{BorrowedMessage, Message};
 
 use super::{Refusal, Why};
+use crate::avro::format::{Decoded, Decoder};
 use crate::kafka::consumer::Intake;
 use crate::kafka::coordinator::Partition;
 
@@ -30,8 +31,10 @@ pub struct Row {
     pub offset: i64,
     /// Its timestamp, milliseconds since 1970.
     pub timestamp_ms: Option<i64>,
-    /// Id of its schema.
+    /// Id of its schema in the registry, or a number that stands for it.
     pub schema_id: u32,
+    /// Its payload is no datum yet: it waits for its schema.
+    is_raw: bool,
     /// Where its datum lies in the buffer.
     at: (u32, u32),
 }
@@ -52,6 +55,8 @@ const REFUSAL_TEXT: usize = 128;
 /// Records that are written together.
 #[derive(Debug, Default)]
 pub struct Batch {
+    /// Reads formats other than Avro, whose datums are taken as they are.
+    decoder: Option<Decoder>,
     datums: Vec<u8>,
     rows: Vec<Row>,
     spans: BTreeMap<Partition, Span>,
@@ -72,12 +77,67 @@ impl Row {
 }
 
 impl Batch {
+    /// A batch of records of the decoder's format.
+    pub fn of(decoder: Decoder) -> Self {
+        Self { decoder: Some(decoder).filter(|decoder| !decoder.is_avro()), ..Self::default() }
+    }
+
+    /// The decoder of a format other than Avro.
+    pub fn decoder(&mut self) -> Option<&mut Decoder> {
+        self.decoder.as_mut()
+    }
+
+    /// Makes datums of the payloads whose schema is known by now.
+    pub fn decode_rest(&mut self) {
+        let Some(decoder) = self.decoder.as_mut().filter(|_| self.rows.iter().any(|row| row.is_raw)) else { return };
+        let (datums, refused, mut payload) = (&mut self.datums, &mut self.refused, Vec::new());
+        self.rows.retain_mut(|row| {
+            if !row.is_raw {
+                return true;
+            }
+            payload.clear();
+            payload.extend_from_slice(datums.get(row.at.0 as usize..row.at.1 as usize).unwrap_or_default());
+            let start = datums.len();
+            match decoder.decode(Some(&payload), datums) {
+                Ok(Decoded::Datum { schema, .. }) => {
+                    (row.schema_id, row.is_raw) = (schema, false);
+                    row.at = (offset_in_buffer(start), offset_in_buffer(datums.len()));
+                    true
+                }
+                Ok(Decoded::Unknown(_)) => true,
+                Err(reject) => {
+                    refused.push((row.origin(), reject.into()));
+                    false
+                }
+            }
+        });
+    }
+
+    fn decode(&mut self, origin: Origin, payload: Option<&[u8]>) {
+        let Some(decoder) = &mut self.decoder else { return };
+        let start = self.datums.len();
+        let (schema_id, is_raw) = match decoder.decode(payload, &mut self.datums) {
+            Ok(Decoded::Datum { schema, .. }) => (schema, false),
+            Ok(Decoded::Unknown(id)) => {
+                self.datums.extend_from_slice(payload.unwrap_or_default());
+                (id, true)
+            }
+            Err(reject) => {
+                self.refused.push((origin, reject.into()));
+                return;
+            }
+        };
+        let at = (offset_in_buffer(start), offset_in_buffer(self.datums.len()));
+        let Origin { partition, offset, timestamp_ms } = origin;
+        self.rows.push(Row { partition, offset, timestamp_ms, schema_id, is_raw, at });
+    }
+
     /// Adds a record's datum (the value after the wire format's five bytes).
     pub fn push(&mut self, partition: Partition, offset: i64, timestamp_ms: Option<i64>, schema_id: u32, datum: &[u8]) {
         let start = offset_in_buffer(self.datums.len());
         self.datums.extend_from_slice(datum);
         let at = (start, offset_in_buffer(self.datums.len()));
-        self.rows.push(Row { partition, offset, timestamp_ms, schema_id, at });
+        self.rows.push(Row { partition, offset, timestamp_ms, schema_id, is_raw: false, at });
     }
 
     /// The batch moves the partition from `start` to `end`.
@@ -171,6 +231,7 @@ impl<'s> Intake<'s> for Batch {
             timestamp_ms: record.timestamp().to_millis(),
         };
         match record.payload() {
+            payload if self.decoder.is_some() => self.decode(origin, payload),
             // Confluent's wire format: a byte 0, the schema's id, the datum.
             Some([0, a, b, c, d, datum @ ..]) => {
                 let schema_id = u32::from_be_bytes([*a, *b, *c, *d]);

@@ -142,7 +142,7 @@ impl DeadLetters {
                     header::OF_SINK,
                     [
                         refusal.why.code(),
-                        &refusal.column,
+                        refusal.field(),
                         &refusal.to_string(),
                         &self.source_topic,
                         &partition,

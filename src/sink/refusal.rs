@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::avro::DatumError;
+use crate::avro::format::Reject;
 
 /// What is wrong with a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +20,9 @@ pub enum Why {
     /// The registry's schema is of a kind, or of a form, that cannot be read.
     #[error("the registry's schema of the record's id cannot be read: {0}")]
     UnreadableSchema(String),
+    /// The payload is no record of the source's format.
+    #[error("{0}")]
+    NotOfFormat(Reject),
     /// The bytes are not what the schema says.
     #[error("the bytes do not fit the schema: {0}")]
     Damaged(#[from] DatumError),
@@ -71,12 +75,16 @@ pub const VIEW: &str = "view";
 
 impl Why {
     /// All codes, for the metric's labels.
-    pub const CODES: [&'static str; 14] = [
+    pub const CODES: [&'static str; 18] = [
         "null_value",
         "not_wire_format",
         "unknown_schema",
         "unreadable_schema",
         "damaged",
+        "too_deep",
+        "duplicate_key",
+        "missing_field",
+        "wrong_type",
         "out_of_range",
         "inexact",
         "too_long",
@@ -95,6 +103,7 @@ impl Why {
             Self::NotWireFormat => "not_wire_format",
             Self::UnknownSchema => "unknown_schema",
             Self::UnreadableSchema(_) => "unreadable_schema",
+            Self::NotOfFormat(reject) => reject.reason.code(),
             Self::Damaged(_) => "damaged",
             Self::OutOfRange => "out_of_range",
             Self::Inexact => "inexact",
@@ -126,9 +135,24 @@ impl Refusal {
         Self { column: Arc::from(""), why: why.into() }
     }
 
+    /// The column that it is about, or the field of a record that could not be read; empty where it is the whole row.
+    pub fn field(&self) -> &str {
+        match &self.why {
+            Why::NotOfFormat(reject) => &reject.field,
+            _ => &self.column,
+        }
+    }
+
     /// The row is refused for one column.
     pub fn column(column: &Arc<str>, why: impl Into<Why>) -> Self {
         Self { column: Arc::clone(column), why: why.into() }
+    }
+}
+
+impl From<Reject> for Refusal {
+    fn from(reject: Reject) -> Self {
+        // The field is named by the reject's own words.
+        Self::row(Why::NotOfFormat(reject))
     }
 }
 

@@ -12,8 +12,10 @@ use tokio::runtime::Handle;
 
 use super::{Class, LoadError, Origin, Why};
 use crate::avro::Shape;
+use crate::avro::format::{self, Decoder};
 use crate::avro::registry::{Registry, RegistryError, SchemaId};
 use crate::avro::schema::SchemaText;
+use crate::config::format::FormatConfig;
 
 /// An id that was believed to be absent is asked for again no earlier than after this time.
 const BELIEVED_FOR: Duration = Duration::from_secs(60);
@@ -22,6 +24,7 @@ const MOST_REMEMBERED: usize = 10_000;
 
 /// What is known about the ids met so far.
 pub struct Schemas {
+    format: FormatConfig,
     registry: Arc<Registry>,
     runtime: Handle,
     patience: Patience,
@@ -58,10 +61,10 @@ pub enum Schema {
 }
 
 impl Schemas {
-    /// Nothing met yet.
-    pub fn new(registry: Arc<Registry>, runtime: Handle, patience: Patience) -> Self {
+    /// Nothing met yet of a topic of this format.
+    pub fn new(format: FormatConfig, registry: Arc<Registry>, runtime: Handle, patience: Patience) -> Self {
         let (learnt, absent, unreadable) = Default::default();
-        Self { registry, runtime, patience, learnt, absent, unreadable }
+        Self { format, registry, runtime, patience, learnt, absent, unreadable }
     }
 
     /// A batch has records with these ids: each is waited for from now on, not from when its turn comes to be asked for.
@@ -76,11 +79,14 @@ impl Schemas {
         }
     }
 
-    /// What `id` stands for, which the record at `first` carries. Errors: the registry does not answer, or does not have it and
-    /// is waited for.
-    pub fn get(&mut self, id: u32, first: Option<Origin>) -> Result<Schema, LoadError> {
+    /// What `id` stands for, which the record at `first` carries. A decoder of another format than Avro has it already, or learns
+    /// it. Errors: the registry does not answer, or does not have it and is waited for.
+    pub fn get(&mut self, id: u32, first: Option<Origin>, decoder: Option<&mut Decoder>) -> Result<Schema, LoadError> {
         if self.learnt.contains(&id) {
             return Ok(Schema::Known);
+        }
+        if let Some(shape) = decoder.as_ref().and_then(|decoder| decoder.shape(id)) {
+            return Ok(Schema::New(shape.as_ref().clone()));
         }
         if let Some(why) = self.unreadable.get(&id) {
             return Ok(Schema::Unusable(why.clone()));
@@ -92,15 +98,19 @@ impl Schemas {
         match self.runtime.block_on(self.registry.schema_by_id(SchemaId(id))) {
             Ok(schema) => {
                 self.absent.remove(&id);
-                Ok(self.parsed(id, &schema))
+                Ok(self.parsed(id, &schema, decoder))
             }
             Err(error) if error.is_absent() => self.is_absent(id, first, &error),
             Err(error) => Err(transient(error.to_string())),
         }
     }
 
-    fn parsed(&mut self, id: u32, schema: &SchemaText) -> Schema {
-        match Shape::registered(schema) {
+    fn parsed(&mut self, id: u32, schema: &SchemaText, decoder: Option<&mut Decoder>) -> Schema {
+        let shape = match decoder {
+            Some(decoder) => decoder.learn(id, schema).map(|shape| shape.as_ref().clone()),
+            None => format::registered_shape(&self.format, schema),
+        };
+        match shape {
             Ok(shape) => Schema::New(shape),
             Err(what) => {
                 let why = Why::UnreadableSchema(what);
@@ -137,10 +147,15 @@ impl Schemas {
         Ok(Schema::Unusable(Why::UnknownSchema))
     }
 
-    /// The newest schema of a subject, if the registry has one that can be read, and answers.
+    /// The newest schema of a subject, if the registry has one that can be read, and answers; the declared one where the format
+    /// has its schemas elsewhere.
     pub fn latest(&self, subject: &str) -> Option<Shape> {
+        if !self.format.format.has_registered_schemas() {
+            let decoder = Decoder::new(&self.format).ok()?;
+            return decoder.declared().map(|shape| shape.as_ref().clone());
+        }
         match self.runtime.block_on(self.registry.latest(subject)) {
-            Ok(version) => version.and_then(|version| Shape::registered(&version.schema).ok()),
+            Ok(version) => version.and_then(|version| format::registered_shape(&self.format, &version.schema).ok()),
             Err(error) => {
                 tracing::debug!(subject, %error, "the newest schema is not known yet");
                 None

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use super::schemas::{Patience, Schema, Schemas};
 use super::{Batch, Class, DeadLetters, Desk, LoadError, Sink, Tries, Written};
 use crate::avro::Shape;
+use crate::avro::format::Decoder;
 use crate::avro::registry::Registry;
 use crate::config::MemoryShare;
 use crate::config::sink::{LoadConfig, SinkConsumerConfig};
@@ -105,7 +106,9 @@ impl Worker {
             wait: consumer.unknown_schema_wait_ms.map(Duration::from_millis),
             key: format!("sink.{}.consumer.unknown_schema_wait_ms", shared.sink),
         };
-        let schemas = Schemas::new(Arc::clone(&shared.registry), shared.runtime.clone(), patience);
+        let format = config.format();
+        let decoder = Decoder::new(&format).map_err(|what| WorkerError::Refused(format!("source: {what}")))?;
+        let schemas = Schemas::new(format, Arc::clone(&shared.registry), shared.runtime.clone(), patience);
         prepare(&shared, &schemas, sink.as_mut())?;
         let letters = DeadLetters::new(config, shared.sink, consumer, Arc::clone(&shared.breaker))
             .map_err(WorkerError::Refused)?;
@@ -131,7 +134,7 @@ impl Worker {
             letters,
             schemas,
             coordinator: Bounds::coordinator(shared.bounds.as_deref()),
-            batch: Batch::default(),
+            batch: Batch::of(decoder),
             starting: Duration::ZERO,
             pause: first_pause(&shared.consumer),
             failed: 0,
@@ -438,7 +441,8 @@ fn learn(
     schemas.meet(&ids);
     let (mut new, mut unusable) = (Vec::new(), BTreeMap::new());
     for id in ids {
-        match schemas.get(id, batch.first_of(id))? {
+        let first = batch.first_of(id);
+        match schemas.get(id, first, batch.decoder())? {
             Schema::Known => {}
             Schema::New(shape) => new.push((id, shape)),
             Schema::Unusable(why) => drop(unusable.insert(id, why)),
@@ -464,5 +468,6 @@ fn learn(
     if !unusable.is_empty() {
         batch.refuse_schemas(&unusable);
     }
+    batch.decode_rest();
     Ok(())
 }

@@ -49,14 +49,19 @@ fn world(wait: Option<Duration>) -> World {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let registry = Arc::new(Registry::new(&config).unwrap());
     let patience = Patience { wait, key: "sink.s.consumer.unknown_schema_wait_ms".into() };
-    World { schemas: Schemas::new(registry, runtime.handle().clone(), patience), known, asked, _runtime: runtime }
+    World {
+        schemas: Schemas::new(FormatConfig::default(), registry, runtime.handle().clone(), patience),
+        known,
+        asked,
+        _runtime: runtime,
+    }
 }
 
 impl World {
     fn get(&mut self, id: u32) -> Result<Schema, String> {
         let first = Origin { partition: 3, offset: 77, timestamp_ms: None };
         self.schemas.meet(&[id]);
-        self.schemas.get(id, Some(first)).map_err(|error| match error {
+        self.schemas.get(id, Some(first), None).map_err(|error| match error {
             LoadError::Again { class: Class::Transient, message } => message,
             other => panic!("{other}"),
         })

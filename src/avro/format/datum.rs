@@ -1,0 +1,105 @@
+//! Writes the parts of a datum (Avro 1.12 specification, "Binary encoding").
+
+/// Appends an int or a long.
+pub(super) fn long(value: i64, out: &mut Vec<u8>) {
+    let mut bits = ((value << 1) ^ (value >> 63)) as u64;
+    while bits >= 0x80 {
+        out.push(bits as u8 | 0x80);
+        bits >>= 7;
+    }
+    out.push(bits as u8);
+}
+
+/// Appends bytes or a string.
+pub(super) fn bytes(value: &[u8], out: &mut Vec<u8>) {
+    long(value.len() as i64, out);
+    out.extend_from_slice(value);
+}
+
+/// Begins an array or a map; [`end_items`] is given what this returns.
+pub(super) fn begin_items(out: &mut Vec<u8>) -> usize {
+    out.push(0);
+    out.len() - 1
+}
+
+/// Ends an array or a map of `count` items, all in one block.
+pub(super) fn end_items(begin: usize, count: usize, out: &mut Vec<u8>) {
+    // Of no items, what was begun is the end.
+    if count == 0 {
+        return;
+    }
+    let end = out.len();
+    long(count as i64, out);
+    let length = out.len() - end;
+    // The count takes one byte up to 63 items: that one is there already.
+    let mut count = [0; 10];
+    count[..length].copy_from_slice(&out[end..]);
+    out.truncate(end);
+    out.splice(begin..=begin, count[..length].iter().copied());
+    out.push(0);
+}
+
+/// A decimal's text, `-12.30` or `1.5e3`, as its unscaled number's bytes, big endian. Errors: `None` where it is no number, has
+/// digits beyond the scale or more than `precision` of them.
+pub(super) fn decimal(text: &str, precision: usize, scale: usize) -> Option<Vec<u8>> {
+    let (negative, text) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if whole.is_empty() && fraction.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let mut digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).map(|b| b - b'0').collect();
+    // How many zeros the number needs behind it; below zero: how many it must have to lose.
+    let shift = i64::from(exponent) + scale as i64 - fraction.len() as i64;
+    let leading = digits.iter().take_while(|digit| **digit == 0).count();
+    digits.drain(..leading);
+    if digits.is_empty() {
+        return Some(vec![0]);
+    }
+    if shift < 0 {
+        let lost = usize::try_from(-shift).ok()?;
+        if lost > digits.len() || digits[digits.len() - lost..].iter().any(|digit| *digit != 0) {
+            return None;
+        }
+        digits.truncate(digits.len() - lost);
+    } else if digits.len() as i64 + shift <= precision as i64 {
+        digits.resize(digits.len() + usize::try_from(shift).ok()?, 0);
+    } else {
+        return None;
+    }
+    (digits.len() <= precision).then(|| two_complement(&digits, negative))
+}
+
+/// Digits, most significant first, as the shortest big-endian bytes.
+fn two_complement(digits: &[u8], negative: bool) -> Vec<u8> {
+    let mut bytes = vec![0u8];
+    for digit in digits {
+        let mut carry = u32::from(*digit);
+        for byte in bytes.iter_mut().rev() {
+            let sum = u32::from(*byte) * 10 + carry;
+            (*byte, carry) = (sum as u8, sum >> 8);
+        }
+        if carry > 0 {
+            bytes.insert(0, carry as u8);
+        }
+    }
+    if bytes.first().is_some_and(|byte| byte & 0x80 != 0) {
+        bytes.insert(0, 0);
+    }
+    if negative {
+        let mut carry = true;
+        for byte in bytes.iter_mut().rev() {
+            (*byte, carry) = (!*byte).overflowing_add(u8::from(carry));
+        }
+        while bytes.len() > 1 && bytes[0] == 0xff && bytes[1] & 0x80 != 0 {
+            bytes.remove(0);
+        }
+    }
+    bytes
+}
