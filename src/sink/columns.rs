@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use crate::avro::format::Casts;
 use crate::avro::{Field, Shape};
 use crate::config::finding::Finding;
 use crate::config::sink::ColumnsConfig;
@@ -185,7 +186,10 @@ fn misplaced(field: &Field, table: &str) -> Option<Finding> {
     let what = format!(
         "the schema has logicalType `{logical}` beside the type of the field, where readers ignore it: it is read as a plain {shape}"
     );
-    let cure =
+    let mut cure =
         format!("put it into the type in the producer's schema: {{\"type\": …, \"logicalType\": \"{logical}\"}}");
+    if let Some(line) = Casts::line(&field.name, logical, shape) {
+        cure.push_str(&format!("; or cast the field, with this line under [source.cast] in the pipeline file: {line}"));
+    }
     Some(Finding::warning(table, &field.name, what, cure))
 }

@@ -27,6 +27,7 @@ mod error_policy;
 mod inserts;
 mod matrix;
 mod offsets;
+mod orders;
 mod presses;
 mod reconcile;
 mod refused;

@@ -21,6 +21,7 @@ mod auto_create;
 mod error_policy;
 mod independent;
 mod offsets;
+mod orders;
 mod pooler;
 mod positions;
 mod presses;

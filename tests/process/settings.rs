@@ -75,7 +75,7 @@ fn everything_that_is_wrong_is_told_at_once() {
     house.write("pipelines/presses.toml", &text);
     let found = house.check("--set workers=0.5");
     for expected in [
-        "presses.toml:7: source.topik: unknown key\n    did you mean `topic`? Expected one of `topic`, `group`",
+        "presses.toml:7: source.topik: unknown key\n    did you mean `topic`? Expected one of `topic`, `format`",
         "presses.toml:8: source.max_depth: found text, expected a whole number, 0 or more\n",
         "presses.toml:9: source.static_membership: found a whole number, expected true or false\n",
         "presses.toml:10: source.start: found `begining`, expected one of `auto`, `beginning`, `end`\n    did you mean `beginning`?",

@@ -17,6 +17,16 @@ impl Casts {
         Ok(Self(casts.iter().map(shape).collect::<Result<_, String>>()?))
     }
 
+    /// The line under `[source.cast]` by which a field of this type is read as the logical type; `None` where it cannot be.
+    pub fn line(field: &str, logical: &str, shape: &Shape) -> Option<String> {
+        // Many write `timestamp_micros`.
+        let logical = logical.replace('_', "-");
+        let wanted = declared::parse(&logical, field).ok()?.shape();
+        let is_bare = !field.is_empty() && field.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        let key = if is_bare { field.to_string() } else { format!("{field:?}") };
+        retyped(&mut shape.clone(), &wanted).then(|| format!("{key} = \"{logical}\""))
+    }
+
     /// Whether there is a cast of the field.
     pub fn has(&self, field: &str) -> bool {
         self.0.contains_key(field)

@@ -28,6 +28,8 @@ use json::Scratch;
 use types::Type;
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;
 
 /// A payload, decoded.

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use super::Subject;
 use super::offline::registry_finding;
+use super::sinks::{TopicSchema, unregistered};
 use crate::avro::Shape;
+use crate::avro::format::registered_shape;
 use crate::avro::schema::{self, SchemaText};
 use crate::config::finding::Finding;
 use crate::config::load::Loaded;
@@ -66,6 +68,16 @@ async fn schema(loaded: &Loaded, subject: &Subject<'_, LoadConfig>) -> Result<(S
         let says = format!("schema file {}", file.path.display());
         return parsed(subject, says, &file.compact.as_str().into());
     }
+    if !subject.config.format().format.has_registered_schemas() {
+        return match unregistered(subject).await?.into_iter().next() {
+            Some(TopicSchema { says, shape, .. }) => Ok((says, shape)),
+            None => Err(vec![subject.error(
+                "source.topic",
+                format!("topic {topic} has no record yet that could be read"),
+                "run this again once its producer has written one",
+            )]),
+        };
+    }
     let name = subject.config.subject();
     let registry = crate::avro::registry::Registry::new(&subject.config.registry);
     let asked = match registry {
@@ -91,7 +103,7 @@ fn parsed(
     says: String,
     schema: &SchemaText,
 ) -> Result<(String, Shape), Vec<Finding>> {
-    match Shape::registered(schema) {
+    match registered_shape(&subject.config.format(), schema) {
         Ok(shape) => Ok((says, shape)),
         Err(why) => {
             let cure = "load a topic whose schema pressline can read";

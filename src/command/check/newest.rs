@@ -9,7 +9,10 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{Subject, counted};
+use crate::avro::Shape;
+use crate::avro::format::{Decoded, Decoder};
 use crate::config::finding::Finding;
+use crate::config::format::Format;
 use crate::config::sink::LoadConfig;
 use crate::kafka::client::{self, METADATA_TIMEOUT, Role};
 use crate::kafka::reach::Probe;
@@ -26,12 +29,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Newest {
     /// By schema id, how many.
     pub schemas: BTreeMap<u32, usize>,
-    /// By kind, those that are not in the wire format.
+    /// Of schemas that come along with records, the newest first.
+    pub shapes: Vec<Shape>,
+    /// Records of another format than Avro that were read.
+    read: usize,
+    /// By kind, those that are not of the format.
     others: BTreeMap<&'static str, usize>,
 }
 
 impl Newest {
-    fn add(&mut self, value: Option<&[u8]>) {
+    fn add(&mut self, value: Option<&[u8]>, decoder: &mut Decoder) {
+        if !decoder.is_avro() {
+            return self.decode(value, decoder);
+        }
         let kind = match value {
             Some([0, a, b, c, d, ..]) => {
                 *self.schemas.entry(u32::from_be_bytes([*a, *b, *c, *d])).or_default() += 1;
@@ -47,20 +57,40 @@ impl Newest {
         *self.others.entry(kind).or_default() += 1;
     }
 
+    fn decode(&mut self, value: Option<&[u8]>, decoder: &mut Decoder) {
+        let mut arena = Vec::new();
+        match decoder.decode(value, &mut arena) {
+            Ok(Decoded::Unknown(id)) => *self.schemas.entry(id).or_default() += 1,
+            Ok(Decoded::Datum { schema, .. }) => {
+                self.read += 1;
+                let shape = decoder.shape(schema).filter(|shape| !self.shapes.contains(shape));
+                self.shapes.extend(shape.map(|shape| shape.as_ref().clone()));
+            }
+            Err(reject) => *self.others.entry(reject.reason.code()).or_default() += 1,
+        }
+    }
+
     /// What is odd about them.
     pub fn finding(&self, subject: &Subject<'_, LoadConfig>) -> Option<Finding> {
         let odd: usize = self.others.values().sum();
-        let all = odd + self.schemas.values().sum::<usize>();
+        let all = odd + self.read + self.schemas.values().sum::<usize>();
+        let format = subject.config.format().format;
         let kinds: Vec<String> = self.others.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         (odd > 0).then(|| {
+            let (wanted, cure) = match format {
+                Format::Avro => (
+                    "in Confluent's wire format",
+                    "a sink reads Avro with the schema's id before it and writes all else to the dead letter queue: name a topic of \
+                     such records, or set source.format for another format",
+                ),
+                other => (other.name(), "such records go to the dead letter queue: fix source.format or what belongs to it"),
+            };
             let what = format!(
-                "of the newest {} of topic {}, {odd} are not in Confluent's wire format: {}",
+                "of the newest {} of topic {}, {odd} are not {wanted}: {}",
                 counted(all, "record"),
                 subject.config.topic(),
                 kinds.join(", ")
             );
-            let cure = "a sink reads Avro with the schema's id before it and writes all else to the dead letter queue: name a topic \
-                        of such records";
             subject.warning("sink.topic", what, cure)
         })
     }
@@ -79,17 +109,17 @@ pub async fn look(subject: &Subject<'_, LoadConfig>) -> Option<Newest> {
             .set("enable.partition.eof", "true")
             .set("allow.auto.create.topics", "false");
         let consumer: BaseConsumer<Probe> = client.create_with_context(Probe::default()).ok()?;
-        let newest = read(&consumer, config.topic());
+        let newest = Decoder::new(&config.format()).ok().map(|decoder| read(&consumer, config.topic(), decoder));
         // Its destructor may wait for librdkafka's threads.
         retire(consumer);
-        newest.ok()
+        newest?.ok()
     })
     .await
     .ok()
     .flatten()
 }
 
-fn read(consumer: &BaseConsumer<Probe>, topic: &str) -> KafkaResult<Newest> {
+fn read(consumer: &BaseConsumer<Probe>, topic: &str, mut decoder: Decoder) -> KafkaResult<Newest> {
     let mut newest = Newest::default();
     let Some(layout) = client::topic_layout(consumer.client(), topic, METADATA_TIMEOUT)? else { return Ok(newest) };
     let (mut list, mut open) = (TopicPartitionList::new(), 0);
@@ -104,7 +134,7 @@ fn read(consumer: &BaseConsumer<Probe>, topic: &str) -> KafkaResult<Newest> {
     let deadline = Instant::now() + PATIENCE;
     while open > 0 && Instant::now() < deadline {
         match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(record)) => newest.add(record.payload()),
+            Some(Ok(record)) => newest.add(record.payload(), &mut decoder),
             Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
             Some(Err(error)) => return Err(error),
             None => {}
@@ -115,7 +145,9 @@ fn read(consumer: &BaseConsumer<Probe>, topic: &str) -> KafkaResult<Newest> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::config::format::FormatConfig;
 
     #[test]
     fn records_are_told_apart() {
@@ -123,7 +155,8 @@ mod tests {
         let framed = [0, 0, 0, 1, 2, 7];
         let values: [Option<&[u8]>; 7] =
             [Some(&framed), Some(&framed), Some(b"{\"a\":1}"), None, Some(b""), Some(b"Obj\x01..."), Some(b"\x00\x01")];
-        values.into_iter().for_each(|value| newest.add(value));
+        let mut avro = Decoder::new(&FormatConfig::default()).unwrap();
+        values.into_iter().for_each(|value| newest.add(value, &mut avro));
         assert_eq!(newest.schemas, [(258, 2)].into());
         let others = ["without a value (tombstones)", "with an empty value", "JSON", "of another format"];
         assert!(others.iter().all(|kind| newest.others.get(kind) == Some(&1)), "{newest:?}");

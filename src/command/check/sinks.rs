@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::offline::{self, Output, registry_finding};
 use super::{Report, Subject, clickhouse, data_flow, newest, postgres, sink_topics};
 use crate::avro::Shape;
+use crate::avro::format::{Decoder, registered_shape};
 use crate::avro::registry::{Registry, RegistryError, SchemaId, Standing, SubjectVersion};
 use crate::avro::schema::SchemaFile;
 use crate::config::finding::{Finding, Severity};
@@ -106,6 +107,10 @@ pub async fn check(
             report.findings.push(registry_finding(subject, &error));
         }
     }
+    if let Err(what) = Decoder::new(&config.format()) {
+        report.findings.push(subject.error("source", what, "correct [source]; docs/formats.md has the types"));
+        return;
+    }
     // The relay fills the topic only if it is the same one.
     let local = local.filter(|_| config.output.as_ref().is_some_and(|output| output.topic == config.topic()));
     data_flow::sinks(subject, local.map_or(&[], |output| output.origins.as_slice()), report);
@@ -130,6 +135,9 @@ async fn schemas(
     local: Option<&SchemaFile>,
     report: &mut Report,
 ) -> Vec<TopicSchema> {
+    if !subject.config.format().format.has_registered_schemas() {
+        return of_records(subject, report).await;
+    }
     // A client that cannot be made is a finding already.
     let Ok(registry) = Registry::new(&subject.config.registry) else { return Vec::new() };
     let name = subject.config.subject();
@@ -153,6 +161,43 @@ async fn schemas(
         Err(error) => report.findings.push(registry_finding(subject, &error)),
     }
     found
+}
+
+/// The schemas of a format that keeps them elsewhere than in the registry.
+async fn of_records(subject: &Subject<'_, LoadConfig>, report: &mut Report) -> Vec<TopicSchema> {
+    let topic = subject.config.topic();
+    let newest_records = newest::look(subject).await.unwrap_or_default();
+    report.findings.extend(newest_records.finding(subject));
+    match unregistered(subject).await {
+        Ok(found) if found.is_empty() => {
+            let what = format!("topic {topic} has no record yet, so that the tables were compared with nothing");
+            report.findings.push(subject.warning(
+                "source.topic",
+                what,
+                "check again once its producer has written one",
+            ));
+            found
+        }
+        Ok(found) => found,
+        Err(findings) => {
+            report.findings.extend(findings);
+            Vec::new()
+        }
+    }
+}
+
+/// The schema that the pipeline file declares, or those that the newest records bring.
+pub async fn unregistered(subject: &Subject<'_, LoadConfig>) -> Result<Vec<TopicSchema>, Vec<Finding>> {
+    let decoder = Decoder::new(&subject.config.format())
+        .map_err(|what| vec![subject.error("source", what, "correct [source]; docs/formats.md has the types")])?;
+    if let Some(shape) = decoder.declared() {
+        let says = format!("the fields that {} declares", subject.file.display());
+        return Ok(vec![TopicSchema { says, shape: shape.as_ref().clone(), comes: true }]);
+    }
+    let newest_records = newest::look(subject).await.unwrap_or_default();
+    let says = format!("the schema of the newest records of topic {}", subject.config.topic());
+    let schema = |shape| TopicSchema { says: says.clone(), shape, comes: true };
+    Ok(newest_records.shapes.into_iter().map(schema).collect())
 }
 
 /// The schema that the relay in the same file writes.
@@ -180,7 +225,7 @@ async fn add_of_records(
     let topic = subject.config.topic();
     let says = format!("schema id {id} of the newest records of topic {topic}");
     match registry.schema_by_id(SchemaId(id)).await {
-        Ok(schema) => match Shape::registered(&schema) {
+        Ok(schema) => match registered_shape(&subject.config.format(), &schema) {
             Ok(shape) if found.iter().any(|known| known.shape == shape) => {}
             Ok(shape) => found.push(TopicSchema { says, shape, comes: true }),
             Err(why) => report.findings.push(subject.warning(
@@ -208,7 +253,7 @@ fn add_newest(
     report: &mut Report,
 ) {
     let says = format!("subject {}, version {} (id {})", subject.config.subject(), version.version, version.id.0);
-    match Shape::registered(&version.schema) {
+    match registered_shape(&subject.config.format(), &version.schema) {
         Ok(shape) => match found.iter().position(|known| known.shape == shape) {
             Some(at) => found.iter_mut().skip(at).take(1).for_each(|known| known.says = says.clone()),
             // The sink makes its table for the newest schema if that takes all records.

@@ -1,9 +1,11 @@
 //! `pressline consume`: prints a topic's records, decoded, without disturbing anybody.
 //!
-//! Partitions are assigned, never subscribed to, and no offset is ever committed: no consumer group comes to be.
+//! Partitions are assigned, never subscribed to, and no offset is ever committed: no consumer group comes to be. Only with
+//! `--group` is it a member like others.
 
 pub mod avro;
 pub mod decode;
+pub mod group;
 pub mod read;
 pub mod show;
 pub mod text;
@@ -43,6 +45,13 @@ pub struct ConsumeArgs {
     /// Only this partition; can be given several times
     #[arg(long, value_name = "N")]
     pub partition: Vec<i32>,
+    /// Share the topic with the other members of this consumer group, from its committed offsets on, and commit what was shown;
+    /// each second, partitions, pace and lag go to standard error
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["from_beginning", "from", "partition", "follow"])]
+    pub group: Option<String>,
+    /// With --group, show no more than so many records per second
+    #[arg(long, value_name = "N", requires = "group", value_parser = parse_pace)]
+    pub pace: Option<f64>,
     /// One JSON object a line; times inside values are then numbers as in the schema, bytes are hexadecimal text
     #[arg(long)]
     pub json: bool,
@@ -82,6 +91,11 @@ impl FromStr for Start {
                 .map_err(|_| "expected an offset, or a time such as 2026-01-31T12:00:00Z or -1h".into()),
         }
     }
+}
+
+fn parse_pace(text: &str) -> Result<f64, String> {
+    let pace = text.parse::<f64>().ok().filter(|pace| pace.is_finite() && *pace > 0.0);
+    pace.ok_or_else(|| "expected a number of records per second above 0".into())
 }
 
 /// Why printing failed.
@@ -164,6 +178,9 @@ pub fn print(
     };
     let style = Style { people: !args.json, addresses: args.show_addresses };
     let mut decoder = Decoder::new(schemas, style);
+    if let Some(group) = &args.group {
+        return group::share(args, group, &connected, (&mut decoder, style, colours), stop, out);
+    }
     let mut records = read::Records::open(args, &connected)?;
     let mut shown = 0;
     while args.max.is_none_or(|max| shown < max) && !stop.load(std::sync::atomic::Ordering::Relaxed) {

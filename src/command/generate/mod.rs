@@ -6,6 +6,7 @@ pub mod events;
 
 pub mod addresses;
 pub mod malformed;
+pub mod orders;
 pub mod presses;
 pub mod send;
 pub mod topics;
@@ -17,10 +18,12 @@ use jiff::{SpanRelativeTo, Timestamp};
 
 pub use addresses::Addresses;
 pub use malformed::Malformed;
+pub use orders::{OrderFormat, Orders};
 pub use presses::{Kind, Made, Presses, Recipe};
 pub use send::Summary;
 
-use crate::kafka::connection::{Connection, ConnectionError};
+use crate::avro::registry::Registry;
+use crate::kafka::connection::{Connected, Connection, ConnectionError};
 use crate::runtime::stdio;
 
 /// Events per second where neither a rate nor a count is given.
@@ -31,7 +34,16 @@ const BULK_STEP_NS: u64 = 4_000_000;
 /// Options of `pressline generate`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct GenerateArgs {
-    /// Topic to send to [default: the pipeline's source topic, else raw_presses]
+    /// What to send
+    #[arg(long, value_enum, default_value_t = What::Presses)]
+    pub kind: What,
+    /// Tills that take the orders, each order with a time of its own
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub tills: usize,
+    /// How orders are written
+    #[arg(long, value_enum, default_value_t = OrderFormat::Json)]
+    pub format: OrderFormat,
+    /// Topic to send to [default: the pipeline's source topic, else raw_presses or orders]
     #[arg(short, long)]
     pub topic: Option<String>,
     /// How many events; without it, until Ctrl-C
@@ -88,6 +100,15 @@ pub struct GenerateArgs {
     /// How to reach Kafka.
     #[command(flatten)]
     pub connection: Connection,
+}
+
+/// What is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum What {
+    /// Presses of a button, in JSON
+    Presses,
+    /// Orders of a fish and chip shop
+    Orders,
 }
 
 /// Why generating failed.
@@ -166,29 +187,27 @@ pub enum GenerateError {
 /// called from within an async runtime.
 pub fn run(args: &GenerateArgs) -> Result<(), GenerateError> {
     let pace = Pace::of(args, Timestamp::now())?;
-    let addresses = match args.mmdb.as_slice() {
-        [] => Addresses::bundled(args.seed)?,
-        files => Addresses::from_files(files, args.seed)?,
-    };
     let stop = send::stop_on_signal()?;
     let outcome = match &args.output {
         Some(file) => {
             let mut lines = send::Lines::create(file)?;
-            let mut presses = Presses::new(pace.recipe(args), addresses)?;
-            send::send(&mut presses, &mut lines, &pace, &stop)
+            let mut events = events(args, &pace, 0)?;
+            send::send(events.as_mut(), &mut lines, &pace, &stop)
         }
         None => {
             let connected = args.connection.resolve()?;
             let topic = args.topic.clone().unwrap_or_else(|| match &connected.pipeline {
                 Some(pipeline) => pipeline.source.topic.clone(),
+                None if args.kind == What::Orders => "orders".into(),
                 None => "raw_presses".into(),
             });
             topics::ready(args, &connected, &topic, pace.start_us)?;
+            let schema_id = schema_id(args, &connected, &topic)?;
             let mut sender = send::Sender::new(&connected, &topic, pace.rate > 0.0)?;
             // Live events carry the time at which they are sent: the clock starts when everything else is ready.
             let pace = Pace::of(args, Timestamp::now())?;
-            let mut presses = Presses::new(pace.recipe(args), addresses)?;
-            send::send(&mut presses, &mut sender, &pace, &stop)
+            let mut events = events(args, &pace, schema_id)?;
+            send::send(events.as_mut(), &mut sender, &pace, &stop)
         }
     };
     // Data on standard output must not be mixed with words.
@@ -205,6 +224,33 @@ pub fn run(args: &GenerateArgs) -> Result<(), GenerateError> {
         stdio::say(text)
     }
     Ok(())
+}
+
+/// What makes the events; `schema_id` is that of orders in Avro.
+fn events(args: &GenerateArgs, pace: &Pace, schema_id: u32) -> Result<Box<dyn send::Events>, GenerateError> {
+    if args.kind == What::Orders {
+        let times = (pace.start_us, pace.step_ns);
+        return Ok(Box::new(Orders::new(args.tills, args.format, schema_id, args.seed, times)?));
+    }
+    let addresses = match args.mmdb.as_slice() {
+        [] => Addresses::bundled(args.seed)?,
+        files => Addresses::from_files(files, args.seed)?,
+    };
+    Ok(Box::new(Presses::new(pace.recipe(args), addresses)?))
+}
+
+/// Registers the schema of orders in Avro. Errors: no registry is named, or it does not take the schema.
+fn schema_id(args: &GenerateArgs, connected: &Connected, topic: &str) -> Result<u32, GenerateError> {
+    if args.kind != What::Orders || args.format != OrderFormat::Avro {
+        return Ok(0);
+    }
+    let argument = |what: String| GenerateError::Argument { name: "format", what };
+    let registry = connected.registry.as_ref();
+    let registry = registry.ok_or_else(|| argument("avro needs a schema registry; name it with --registry".into()))?;
+    let registry = Registry::new(registry).map_err(|error| argument(error.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let id = runtime.block_on(registry.ensure(&format!("{topic}-value"), orders::SCHEMA, true));
+    id.map(|id| id.0).map_err(|error| argument(error.to_string()))
 }
 
 /// How many events, how fast, and when they are said to have happened.

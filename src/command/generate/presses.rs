@@ -82,6 +82,8 @@ pub enum Kind {
     Unknown,
     /// With a mistake.
     Malformed(Malformed),
+    /// An order.
+    Order,
 }
 
 /// One event, beside the bytes of its key and value.

@@ -45,6 +45,18 @@ pub trait Sink {
     fn finish(&mut self) -> Result<(), GenerateError>;
 }
 
+/// What makes events without end.
+pub trait Events {
+    /// The next one's key and value, in the place of what is there.
+    fn next_into(&mut self, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Made;
+}
+
+impl Events for Presses {
+    fn next_into(&mut self, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Made {
+        Presses::next_into(self, key, value)
+    }
+}
+
 /// What was sent.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Summary {
@@ -58,6 +70,9 @@ pub struct Summary {
     pub unknown: u64,
     /// With a mistake, by its name.
     pub malformed: BTreeMap<&'static str, u64>,
+    /// Orders.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub orders: u64,
     /// Wall time.
     pub seconds: f64,
     /// Events per second of wall time.
@@ -71,6 +86,7 @@ impl Summary {
             Kind::Good => self.good += 1,
             Kind::Private => self.private += 1,
             Kind::Unknown => self.unknown += 1,
+            Kind::Order => self.orders += 1,
             Kind::Malformed(mistake) => *self.malformed.entry(mistake.name()).or_default() += 1,
         }
     }
@@ -86,8 +102,16 @@ impl Summary {
     }
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.orders > 0 {
+            let sent = counted(self.orders, "order");
+            return write!(f, "sent {sent} in {:.1} s ({:.0} orders/s)", self.seconds, self.events_per_second);
+        }
         let sent = counted(self.sent, "event");
         writeln!(f, "sent {sent} in {:.1} s ({:.0} events/s)", self.seconds, self.events_per_second)?;
         writeln!(f, "  good       {:>10}", self.good)?;
@@ -103,7 +127,7 @@ impl fmt::Display for Summary {
 
 /// Sends until the count is reached or `stop` is set; then waits until everything is out.
 pub fn send(
-    presses: &mut Presses,
+    events: &mut dyn Events,
     sink: &mut dyn Sink,
     pace: &Pace,
     stop: &AtomicBool,
@@ -115,7 +139,7 @@ pub fn send(
     while !stop.load(Ordering::Relaxed) {
         let due = due(pace, summary.sent, began.elapsed());
         for _ in 0..due {
-            let made = presses.next_into(&mut key, &mut value);
+            let made = events.next_into(&mut key, &mut value);
             sink.put(&made, &key, &value)?;
             summary.count(made.kind);
         }

@@ -10,9 +10,11 @@ use rdkafka::message::Message;
 use super::table::Table;
 use super::topic::Records;
 use super::{Outcome, Progress, Task, verdict};
+use crate::avro::format::registered_shape;
 use crate::avro::registry::{Registry, SchemaId};
 use crate::avro::{Cursor, DatumError, Shape};
 use crate::command::offsets::{OffsetsError, Part, say};
+use crate::config::format::{Format, FormatConfig};
 use crate::config::sink::LoadConfig;
 use crate::runtime::terminal::counted;
 
@@ -35,6 +37,7 @@ struct Counts {
 
 /// Asks for schemas, each once.
 struct Shapes<'a> {
+    format: FormatConfig,
     registry: Registry,
     runtime: &'a tokio::runtime::Runtime,
     known: BTreeMap<u32, Shape>,
@@ -45,7 +48,7 @@ impl Shapes<'_> {
     fn get(&mut self, id: u32) -> Result<&Shape, OffsetsError> {
         if !self.known.contains_key(&id) {
             let shape = match self.runtime.block_on(self.registry.schema_by_id(SchemaId(id))) {
-                Ok(schema) => Shape::registered(&schema).unwrap_or(Shape::Null),
+                Ok(schema) => registered_shape(&self.format, &schema).unwrap_or(Shape::Null),
                 Err(error) if error.is_absent() => Shape::Null,
                 Err(error) => return Err(OffsetsError::Refused(error.to_string())),
             };
@@ -59,7 +62,7 @@ impl Shapes<'_> {
 pub fn compare(task: &Task<'_>, table: &Table) -> Result<Outcome, OffsetsError> {
     must_rest(task, table)?;
     let registry = Registry::new(&task.load.registry).map_err(|error| OffsetsError::Refused(error.to_string()))?;
-    let mut shapes = Shapes { registry, runtime: task.runtime, known: BTreeMap::new() };
+    let mut shapes = Shapes { format: task.load.format(), registry, runtime: task.runtime, known: BTreeMap::new() };
     let field = time_field(task, table)?;
     let rows = task.runtime.block_on(table.hours(field.as_ref()))?;
     let mut counts: BTreeMap<Option<i64>, Counts> = BTreeMap::new();
@@ -138,6 +141,11 @@ fn count_records(
 /// The first field with a time whose column can be read as one.
 fn time_field(task: &Task<'_>, table: &Table) -> Result<Option<TimeField>, OffsetsError> {
     let LoadConfig { registry, sink, .. } = task.load;
+    let format = task.load.format();
+    // The times within other formats are not looked at: all records are counted together.
+    if format.format != Format::Avro {
+        return Ok(None);
+    }
     let columns = match task.positions.advice.part {
         Part::Clickhouse => sink.clickhouse.as_ref().map(|sink| &sink.columns),
         Part::Postgres | Part::Relay => sink.postgres.as_ref().map(|sink| &sink.columns),
@@ -146,7 +154,7 @@ fn time_field(task: &Task<'_>, table: &Table) -> Result<Option<TimeField>, Offse
     let registry = Registry::new(registry).map_err(refused)?;
     let latest = task.runtime.block_on(registry.latest(&task.load.subject())).map_err(refused)?;
     let (Some(columns), Some(version)) = (columns, latest) else { return Ok(None) };
-    let Ok(Shape::Record(fields)) = Shape::registered(&version.schema) else { return Ok(None) };
+    let Ok(Shape::Record(fields)) = registered_shape(&format, &version.schema) else { return Ok(None) };
     Ok(fields.iter().find_map(|field| {
         let per_hour = per_hour(&field.shape)?;
         let hour = table.hour_of(Table::column_of(columns, &field.name)?, per_hour)?;
