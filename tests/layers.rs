@@ -1,4 +1,4 @@
-//! Which part of `src/` may use which: no arrow goes up, so that the rooms have no circle.
+//! Which part of `src/` may use which: no arrow goes up, and neither the rooms nor the files have a circle.
 //!
 //! Read from the sources by `syn`: `use` trees and paths that begin with `crate`, `self`, `super` or a child module.
 //! A name that a module re-exports counts as the file that defines it. Unit tests are left out: they may use anything.
@@ -193,6 +193,24 @@ fn layer(file: &str) -> usize {
     layer.unwrap_or_else(|| panic!("src/{file} is in no layer: give it a room that tests/layers.rs knows"))
 }
 
+/// A path from `from` back to itself, if there is one.
+fn circle(from: &str, arrows: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
+    let mut ways = vec![vec![from.to_owned()]];
+    let mut seen = BTreeSet::new();
+    while let Some(way) = ways.pop() {
+        for next in arrows.get(way.last().unwrap()).into_iter().flatten() {
+            let further = [&way[..], std::slice::from_ref(next)].concat();
+            if next == from {
+                return Some(further);
+            }
+            if seen.insert(next.clone()) {
+                ways.push(further);
+            }
+        }
+    }
+    None
+}
+
 #[test]
 fn no_arrow_goes_up() {
     let mut up = Vec::new();
@@ -202,6 +220,14 @@ fn no_arrow_goes_up() {
         }
     }
     assert!(up.is_empty(), "{} arrows go up:\n{}", up.len(), up.join("\n"));
+}
+
+#[test]
+fn no_files_use_each_other_in_a_circle() {
+    let arrows = arrows();
+    let circles: Vec<String> =
+        arrows.keys().filter_map(|file| circle(file, &arrows)).map(|way| way.join(" -> ")).collect();
+    assert!(circles.is_empty(), "{} files are in circles:\n{}", circles.len(), circles.join("\n"));
 }
 
 #[test]

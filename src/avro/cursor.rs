@@ -1,6 +1,6 @@
 //! Reads a datum's bytes, each bound checked; no allocation.
 
-use super::{Shape, UuidForm};
+use super::{Recursion, Shape, UuidForm};
 
 /// Most items of one datum, in all its arrays and maps.
 const MAX_ITEMS: usize = 1_000_000;
@@ -203,15 +203,19 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Goes into a record within itself, of so many levels.
-    pub(super) fn deeper(&mut self, levels: usize) -> Result<(), DatumError> {
-        self.depth_left = self.depth_left.checked_sub(levels).ok_or(DatumError::TooDeep)?;
-        Ok(())
-    }
-
-    /// Comes out of it.
-    pub(super) fn higher(&mut self, levels: usize) {
-        self.depth_left += levels;
+    /// Reads a value of a type that holds itself. Errors: those of `read`; a datum that goes too deep into itself.
+    pub(super) fn recurse(
+        &mut self,
+        of: &Recursion,
+        read: impl FnOnce(&Shape, &mut Self) -> Result<(), DatumError>,
+    ) -> Result<(), DatumError> {
+        let within = of.with_type(|shape, depth| {
+            self.depth_left = self.depth_left.checked_sub(depth).ok_or(DatumError::TooDeep)?;
+            read(shape, self)?;
+            self.depth_left += depth;
+            Ok(())
+        });
+        within.unwrap_or(Err(DatumError::NoSuchBranch))
     }
 
     /// Passes over a value.
@@ -242,7 +246,7 @@ impl<'a> Cursor<'a> {
                 cursor.skip(values)
             })?),
             Shape::Record(fields) => fields.iter().try_for_each(|field| self.skip(&field.shape))?,
-            Shape::Recursive(of) => of.read(self, |shape, cursor| cursor.skip(shape))?,
+            Shape::Recursive(of) => self.recurse(of, |shape, cursor| cursor.skip(shape))?,
             Shape::Optional { null_first, some } => {
                 if self.is_some(*null_first)? {
                     self.skip(some)?;

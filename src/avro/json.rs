@@ -42,7 +42,7 @@ pub fn write_json(shape: &Shape, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> 
             let index = cursor.index(branches.len())?;
             write_json(branches.get(index).ok_or(DatumError::NoSuchBranch)?, cursor, out)?;
         }
-        Shape::Recursive(of) => of.read(cursor, |shape, cursor| write_json(shape, cursor, out))?,
+        Shape::Recursive(of) => cursor.recurse(of, |shape, cursor| write_json(shape, cursor, out))?,
         Shape::Array(_) | Shape::Map(_) | Shape::Record(_) => nested(shape, cursor, out)?,
         time => write_time(time, cursor, out)?,
     }

@@ -12,14 +12,12 @@ pub mod timestamp;
 mod cursor;
 mod decimal;
 mod json;
-mod recursion;
 mod shape;
 
 pub use cursor::{Cursor, DatumError};
 pub use decimal::{decimal_digits, decimal_text, is_negative};
 pub use json::write_json;
-pub use recursion::Recursion;
-pub use shape::{Field, Shape, UuidForm};
+pub use shape::{Field, Recursion, Shape, UuidForm};
 
 #[cfg(test)]
 mod tests;

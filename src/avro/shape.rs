@@ -1,13 +1,13 @@
 //! A schema resolved: references replaced by what they name, `["null", T]` recognised, logical types with their form. A record
 //! within itself stays a reference.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::sync::{Arc, Weak};
 
 use apache_avro::Schema;
 use apache_avro::schema::{InnerDecimalSchema, NamespaceRef, UuidSchema};
 
-use super::recursion::{self, Link, Recursion};
 use crate::avro::schema::{MAX_DEPTH, SchemaText, misplaced_logical_type, original, parse_registered};
 
 /// Most types of a schema with all references replaced by what they name: a short text can unfold into billions.
@@ -128,7 +128,7 @@ impl Shape {
         if unfolded.recursive.is_empty() {
             return Ok(shape);
         }
-        let types = recursion::types(unfolded.recursive, |full, link| {
+        let types = linked(unfolded.recursive, |full, link| {
             let named = names.get(full).ok_or_else(|| format!("type `{full}` is not in the schema"))?;
             let mut unfolded = Unfolded { link, ..Unfolded::default() };
             Ok((resolve(named, None, &names, &mut unfolded)?, unfolded.deepest, unfolded.recursive))
@@ -319,3 +319,83 @@ impl fmt::Display for Shape {
         }
     }
 }
+
+/// A reference to a type that it stands in.
+#[derive(Clone, Debug)]
+pub struct Recursion {
+    name: String,
+    link: Link,
+}
+
+/// The types that hold themselves, with how deep each is nested.
+#[derive(Debug)]
+struct Types(BTreeMap<String, (Shape, usize)>);
+
+/// Where a reference finds its type. The references within the types do not keep them: nothing would ever free them.
+#[derive(Clone, Debug)]
+enum Link {
+    Strong(Arc<Types>),
+    Weak(Weak<Types>),
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self::Weak(Weak::new())
+    }
+}
+
+/// All types of these names, and those that they refer to in the same way. `resolve` gives a type with links put in, its depth
+/// and the names that it links to. Errors: those of `resolve`.
+fn linked(
+    names: BTreeSet<String>,
+    resolve: impl Fn(&str, Link) -> Result<(Shape, usize, BTreeSet<String>), String>,
+) -> Result<Arc<Types>, String> {
+    let mut error = None;
+    let types = Arc::new_cyclic(|weak| {
+        let (mut found, mut open) = (BTreeMap::new(), names);
+        while let Some(name) = open.pop_first() {
+            match resolve(&name, Link::Weak(weak.clone())) {
+                Ok((shape, depth, more)) => {
+                    found.insert(name, (shape, depth));
+                    open.extend(more.into_iter().filter(|name| !found.contains_key(name)));
+                }
+                Err(why) => error = Some(why),
+            }
+        }
+        Types(found)
+    });
+    error.map_or(Ok(types), Err)
+}
+
+impl Recursion {
+    fn new(name: String, link: Link) -> Self {
+        Self { name, link }
+    }
+
+    /// Full name of the type.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The type and how deep it is nested; `None` where the schema that it stands in is gone.
+    pub(super) fn with_type<R>(&self, read: impl FnOnce(&Shape, usize) -> R) -> Option<R> {
+        let upgraded;
+        let types = match &self.link {
+            Link::Strong(types) => Some(types),
+            Link::Weak(types) => {
+                upgraded = types.upgrade();
+                upgraded.as_ref()
+            }
+        };
+        types.and_then(|types| types.0.get(&self.name)).map(|(shape, depth)| read(shape, *depth))
+    }
+}
+
+impl PartialEq for Recursion {
+    /// By name: what differs within the type differs where it stands unfolded, too.
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Recursion {}

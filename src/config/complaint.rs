@@ -2,8 +2,8 @@
 
 use figment::error::{Actual, Kind};
 
-use super::layers::{KeyPath, Layers};
-use crate::config::finding::Finding;
+/// A key's path: `["source", "topic"]`.
+pub type KeyPath = Vec<String>;
 
 /// What begins the messages of our own types, which hold no value.
 const OWN: [&str; 2] = ["property ", "address: "];
@@ -37,13 +37,6 @@ pub struct Complaint {
     pub is_missing: bool,
     /// The key is known, its value does not fit.
     pub is_of_value: bool,
-}
-
-impl Complaint {
-    /// With the layer that the key was set in.
-    pub fn finding(&self, layers: &Layers) -> Finding {
-        Finding::error(layers.place(&self.path), self.path.join("."), &self.what, &self.cure)
-    }
 }
 
 /// An error of figment; `exists` tells whether a key is set.

@@ -13,7 +13,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 use toml_edit::{ImDocument, Item};
 
-use super::complaint::{self, Complaint};
+use super::complaint::{self, Complaint, KeyPath};
 use super::secret;
 use crate::config::finding::Finding;
 
@@ -23,9 +23,6 @@ pub const PREFIX: &str = "PRESSLINE__";
 const TEXTS: [&str; 3] = ["kafka.properties", "kafka.consumer", "kafka.producer"];
 /// Findings of one part of the configuration; after so many, nobody reads on.
 const MOST_FINDINGS: usize = 100;
-
-/// A key's path: `["source", "topic"]`.
-pub type KeyPath = Vec<String>;
 
 /// The path of a key such as `source.topic`.
 pub fn path_of(key: &str) -> KeyPath {
@@ -172,6 +169,12 @@ impl Layers {
             Some((file, None)) => shown(file),
             None => "configuration".into(),
         }
+    }
+
+    /// A complaint with the layer that its key was set in.
+    fn finding(&self, complaint: &Complaint) -> Finding {
+        let Complaint { path, what, cure, .. } = complaint;
+        Finding::error(self.place(path), path.join("."), what, cure)
     }
 
     /// The value of all layers together, restricted to the top-level keys that are kept. Errors: everything that is wrong.
@@ -360,7 +363,7 @@ impl<'a> Reading<'a> {
     fn fill(&mut self, complaint: Complaint) -> bool {
         let known = self.dropped.iter().any(|dropped| dropped.starts_with(&complaint.path));
         if !known {
-            let finding = complaint.finding(self.layers);
+            let finding = self.layers.finding(&complaint);
             self.missing.insert(complaint.path.clone(), finding);
         }
         self.filled.insert(complaint.path, 0).is_none()
@@ -372,7 +375,7 @@ impl<'a> Reading<'a> {
             complaint.what = "empty".into();
             complaint.cure = "set it to a value, or unset the variable".into();
         }
-        self.findings.push(complaint.finding(self.layers));
+        self.findings.push(self.layers.finding(&complaint));
         // An item of a list goes with its list.
         while complaint.path.len() > 1 && complaint.path.last().is_some_and(|part| part.parse::<usize>().is_ok()) {
             complaint.path.pop();

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use clap::ValueEnum;
 
 use crate::config::REPLAYS;
-use crate::kafka::coordinator::Partition;
+use crate::kafka::offset_note::Partition;
 
 /// Who has positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -13,54 +13,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-use crate::kafka::coordinator::Partition;
-use crate::kafka::replay_range::Tally;
+use crate::kafka::offset_note::{Partition, Seen, Tally};
 
 /// Of fewer records no share is taken.
 const FEWEST_SEEN: usize = 100;
 /// Fewer dead letters than these stop nothing: single bad records are what a dead letter queue is for.
 const FEWEST_DEAD: usize = 10;
-
-/// Records of a partition and the dead letters among them, as they are noted with its offset.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// Records.
-    pub records: u64,
-    /// Dead letters among them.
-    pub dead: u64,
-    /// The share that was let through, in millionths.
-    pub limit_ppm: u32,
-}
-
-impl Seen {
-    /// `RECORDS:DEAD:LIMIT`, as it is noted.
-    pub fn to_text(self) -> String {
-        format!("{}:{}:{}", self.records, self.dead, self.limit_ppm)
-    }
-
-    /// Reads [`Self::to_text`].
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut numbers = text.split(':');
-        let seen = Self {
-            records: numbers.next()?.parse().ok()?,
-            dead: numbers.next()?.parse().ok()?,
-            limit_ppm: numbers.next()?.parse().ok()?,
-        };
-        (seen.dead <= seen.records && numbers.next().is_none()).then_some(seen)
-    }
-
-    /// With these records too; older ones fade once there are more than `window`.
-    fn plus(self, more: Tally, window: usize) -> Self {
-        let (records, dead) = (self.records.saturating_add(more.read), self.dead.saturating_add(more.dead));
-        let window = window as u64;
-        if records <= window {
-            return Self { records, dead, ..self };
-        }
-        // Rounded up: one dead letter is not forgotten because many records follow.
-        let faded = (u128::from(dead) * u128::from(window)).div_ceil(u128::from(records));
-        Self { records: window, dead: u64::try_from(faded).unwrap_or(window).min(window), ..self }
-    }
-}
 
 /// What tripped the circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,13 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::kafka::circuit_breaker::Seen;
-use crate::kafka::replay_range::{Account, Tally};
-
-/// Partition number.
-pub type Partition = i32;
-/// Offset of the next record to relay.
-pub type NextOffset = i64;
+use crate::kafka::offset_note::{CommittedOffset, NextOffset, Partition};
 
 /// What became of a polled record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,129 +225,6 @@ impl Coordinator {
         }
         missing
     }
-}
-
-/// Where a group's offset came from and what was noted with it (the metadata of an offset commit).
-///
-/// Written as `pressline/1 topic_id=… partitions=… resets=… pending=END:ATTEMPT seen=RECORDS:DEAD:LIMIT`, in bounded runs also `run=` (an [`Account`]),
-/// `then=` (a [`Tally`]) and `asked=…`, and as `pressline/2` with `begun=END`; readers ignore words they do not know, and refuse a newer
-/// version ([`OffsetNote::newer_version`]): what stands there must not be passed over.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OffsetNote {
-    /// Id of the topic the offset belongs to.
-    pub topic_id: Option<String>,
-    /// Partitions the topic had when the group first started: higher ones were added later.
-    pub partitions: Option<i32>,
-    /// How often the position was set by hand. It is part of a sink's deduplication tokens: a server must not take a range
-    /// that is loaded again on purpose for a repeated one.
-    pub resets: u32,
-    /// What a sink is about to write from the committed offset on.
-    pub pending: Option<Pending>,
-    /// Up to here, an insert that the server has refused since may have left rows in a sink's table.
-    pub begun: Option<NextOffset>,
-    /// Of a bounded run: its account up to the committed offset.
-    pub account: Option<Account>,
-    /// Of a bounded run: what `pending` adds to the account once it is written.
-    pub then: Option<Tally>,
-    /// Of a bounded run: what it was begun with, one word.
-    pub asked: Option<String>,
-    /// What the circuit breaker has seen of the partition.
-    pub seen: Option<Seen>,
-}
-
-/// A range that was begun and of which nobody knows whether it was written: from the committed offset up to, but not
-/// including, `end`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pending {
-    /// After its last offset.
-    pub end: NextOffset,
-    /// Counts the attempts to write from this offset on, so that each has a deduplication token of its own.
-    pub attempt: u32,
-}
-
-impl OffsetNote {
-    /// Newest version of the notes that is read, and written where the one before cannot say it.
-    pub const VERSION: u32 = 2;
-
-    /// The version of a note by a newer pressline, which this one cannot read.
-    pub fn newer_version(text: &str) -> Option<u32> {
-        let version = text.split(' ').next()?.strip_prefix("pressline/")?.parse().ok()?;
-        (version > Self::VERSION).then_some(version)
-    }
-
-    /// The metadata text.
-    pub fn to_text(&self) -> String {
-        let mut text = format!("pressline/{}", if self.begun.is_some() { Self::VERSION } else { 1 });
-        if let Some(id) = &self.topic_id {
-            text.push_str(" topic_id=");
-            text.push_str(id);
-        }
-        if let Some(partitions) = self.partitions {
-            text.push_str(&format!(" partitions={partitions}"));
-        }
-        if self.resets > 0 {
-            text.push_str(&format!(" resets={}", self.resets));
-        }
-        if let Some(Pending { end, attempt }) = self.pending {
-            text.push_str(&format!(" pending={end}:{attempt}"));
-        }
-        if let Some(begun) = self.begun {
-            text.push_str(&format!(" begun={begun}"));
-        }
-        if let Some(account) = self.account {
-            text.push_str(&format!(" run={}", account.to_text()));
-        }
-        if let Some(then) = self.then {
-            text.push_str(&format!(" then={}", then.to_text()));
-        }
-        if let Some(asked) = &self.asked {
-            text.push_str(&format!(" asked={asked}"));
-        }
-        if let Some(seen) = self.seen {
-            text.push_str(&format!(" seen={}", seen.to_text()));
-        }
-        text
-    }
-
-    /// Reads metadata; whatever is not ours gives an empty note.
-    pub fn parse(text: &str) -> Self {
-        let mut words = text.split(' ');
-        let mut note = Self::default();
-        if !matches!(words.next(), Some("pressline/1" | "pressline/2")) {
-            return note;
-        }
-        for word in words {
-            match word.split_once('=') {
-                Some(("topic_id", id)) if !id.is_empty() => note.topic_id = Some(id.to_string()),
-                Some(("partitions", count)) => note.partitions = count.parse().ok(),
-                Some(("resets", count)) => note.resets = count.parse().unwrap_or_default(),
-                Some(("pending", pending)) => note.pending = Pending::parse(pending),
-                Some(("begun", end)) => note.begun = end.parse().ok(),
-                Some(("run", account)) => note.account = Account::parse(account),
-                Some(("then", tally)) => note.then = Tally::parse(tally),
-                Some(("asked", asked)) => note.asked = Some(asked.to_string()),
-                Some(("seen", seen)) => note.seen = Seen::parse(seen),
-                _ => {}
-            }
-        }
-        note
-    }
-}
-
-impl Pending {
-    fn parse(text: &str) -> Option<Self> {
-        let (end, attempt) = text.split_once(':')?;
-        Some(Self { end: end.parse().ok()?, attempt: attempt.parse().ok()? })
-    }
-}
-
-/// A group's committed offset of one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommittedOffset {
-    /// Next offset to relay.
-    pub next: NextOffset,
-    /// What was noted with it.
-    pub note: OffsetNote,
 }
 
 /// Where to begin with a partition.

@@ -8,7 +8,7 @@ use ::metrics::{Gauge, Label, gauge};
 use rdkafka::statistics::{Partition as Reader, Topic};
 
 use crate::kafka::consumer::Behind;
-use crate::kafka::coordinator::{NextOffset, Partition};
+use crate::kafka::offset_note::{NextOffset, Partition};
 use crate::metrics::{ENDED, unix_seconds};
 
 /// How far a worker is.

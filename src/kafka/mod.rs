@@ -9,6 +9,7 @@ pub mod consumer;
 pub mod coordinator;
 pub mod dead_letter;
 pub mod lag;
+pub mod offset_note;
 pub mod producer;
 pub mod reach;
 mod repeated;

@@ -8,90 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::kafka::coordinator::{CommittedOffset, Coordinator, NextOffset, OffsetNote, Partition};
-
-/// What became of records. Each is either written or dead.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Records read.
-    pub read: u64,
-    /// Of these, written.
-    pub written: u64,
-    /// Of these, dead letters.
-    pub dead: u64,
-}
-
-impl Tally {
-    /// Of so many records, of which some are dead and the others written.
-    pub fn of(read: usize, dead: usize) -> Self {
-        Self { read: read as u64, written: read.saturating_sub(dead) as u64, dead: dead as u64 }
-    }
-
-    /// Adds a record.
-    pub fn add(&mut self, is_dead: bool) {
-        self.read += 1;
-        *(if is_dead { &mut self.dead } else { &mut self.written }) += 1;
-    }
-
-    /// Both together.
-    pub fn plus(self, more: Self) -> Self {
-        Self { read: self.read + more.read, written: self.written + more.written, dead: self.dead + more.dead }
-    }
-
-    /// `READ:WRITTEN:DEAD`, as it is noted.
-    pub fn to_text(self) -> String {
-        format!("{}:{}:{}", self.read, self.written, self.dead)
-    }
-
-    /// Reads [`Self::to_text`].
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut numbers = text.split(':').map(str::parse);
-        let mut next = || numbers.next()?.ok();
-        Some(Self { read: next()?, written: next()?, dead: next()? })
-    }
-}
-
-/// A partition's part of a bounded run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Account {
-    /// First offset of the run.
-    pub from: NextOffset,
-    /// After its last.
-    pub end: NextOffset,
-    /// Offsets of it that retention had removed before they could be read.
-    pub removed: u64,
-    /// What became of the records so far.
-    pub tally: Tally,
-}
-
-impl Account {
-    /// `FROM:END:REMOVED:READ:WRITTEN:DEAD`, as it is noted.
-    pub fn to_text(self) -> String {
-        format!("{}:{}:{}:{}", self.from, self.end, self.removed, self.tally.to_text())
-    }
-
-    /// Reads [`Self::to_text`].
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut words = text.splitn(4, ':');
-        let (from, end) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        Some(Self { from, end, removed: words.next()?.parse().ok()?, tally: Tally::parse(words.next()?)? })
-    }
-
-    /// Offsets up to `position` that are no records: markers of transactions, and what compaction has taken.
-    pub fn without_record(&self, position: NextOffset) -> i64 {
-        position - self.from - signed(self.removed) - signed(self.tally.read)
-    }
-
-    /// Whether the run has come to the partition's end and every record it read has one outcome.
-    pub fn is_settled(&self, position: NextOffset) -> bool {
-        let Tally { read, written, dead } = self.tally;
-        position >= self.end && read == written + dead && self.without_record(self.end) >= 0
-    }
-}
-
-fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
+use crate::kafka::coordinator::Coordinator;
+use crate::kafka::offset_note::{Account, CommittedOffset, NextOffset, OffsetNote, Partition, Tally};
 
 /// A partition's position and account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,7 +193,7 @@ impl Turn<'_> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::kafka::coordinator::Pending;
+    use crate::kafka::offset_note::Pending;
 
     const ACCOUNT: Account =
         Account { from: 10, end: 100, removed: 5, tally: Tally { read: 40, written: 38, dead: 2 } };

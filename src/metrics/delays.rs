@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{DELAY_SECONDS, SECONDS, describe};
+use super::names::{DELAY_SECONDS, SECONDS, describe};
 
 /// By pipeline: for the life of the process, as counters are.
 static PIPELINES: Mutex<BTreeMap<String, Arc<Delays>>> = Mutex::new(BTreeMap::new());

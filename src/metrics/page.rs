@@ -6,7 +6,8 @@ use std::fmt::Write;
 use ::metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use super::{ALL, Kind, PROCESS_CPU, PROCESS_MEMORY, delays};
+use super::delays;
+use super::names::{PROCESS_CPU, PROCESS_MEMORY, describe};
 
 /// The value of a gauge whose series ends: the recorder cannot forget one that it was told of, so the page leaves it out
 /// until it has a number again.
@@ -58,17 +59,6 @@ fn labels(line: &str) -> Option<&str> {
     let inside = line.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}')).map_or("", |(inside, _)| inside);
     let inside = inside.rsplit_once("le=\"").map_or(inside, |(before, _)| before);
     Some(inside.trim_end_matches(','))
-}
-
-/// Adds help and kind of a metric that the recorder does not have.
-pub(super) fn describe(name: &str, page: &mut String) {
-    let Some(metric) = ALL.iter().find(|metric| metric.name == name) else { return };
-    let kind = match metric.kind {
-        Kind::Counter => "counter",
-        Kind::Gauge => "gauge",
-        Kind::Histogram => "histogram",
-    };
-    let _ = write!(page, "# HELP {name} {}\n# TYPE {name} {kind}\n", metric.help);
 }
 
 /// Resident memory by /proc.

@@ -7,11 +7,12 @@
 
 use std::sync::Arc;
 
+use ::metrics::{Counter, Label, counter};
 use serde::Serialize;
 
 use super::gazetteer::Level;
 use super::{FragmentCache, Gazetteer, Geocoder, Place, PlaceKey};
-use crate::place::metrics::ChainMetrics;
+use crate::metrics::PLACE_PARTS;
 
 /// What can fill in a part of a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -236,6 +237,38 @@ fn put_zone(place: &mut Place, steps: &mut Steps, zone: Option<&str>) {
     {
         place.time_zone = Some(zone.to_owned());
         steps.time_zone = Some(Step::Gazetteer);
+    }
+}
+
+/// Value of the label `step` for what no step knew.
+const NO_STEP: &str = "none";
+
+/// A pipeline's counters: made once, so that counting a place is a few atomic additions.
+pub struct ChainMetrics {
+    /// By part, then by step, the last for none.
+    counters: Vec<Vec<Counter>>,
+}
+
+impl ChainMetrics {
+    /// Counters of one pipeline.
+    pub fn new(pipeline: &str) -> Self {
+        let counter = |part, step| {
+            let own = Label::new("pipeline", pipeline.to_string());
+            counter!(PLACE_PARTS, vec![own, Label::new("part", part), Label::new("step", step)])
+        };
+        let steps = || Step::ALL.map(Step::label).into_iter().chain([NO_STEP]);
+        let parts = Steps::default().parts();
+        Self { counters: parts.iter().map(|(part, _)| steps().map(|step| counter(*part, step)).collect()).collect() }
+    }
+
+    /// Counts a place that was made ready.
+    pub fn count(&self, steps: &Steps) {
+        for (counters, (_, given)) in self.counters.iter().zip(steps.parts()) {
+            let index = Step::ALL.iter().position(|step| Some(*step) == given).unwrap_or(Step::ALL.len());
+            if let Some(counter) = counters.get(index) {
+                counter.increment(1);
+            }
+        }
     }
 }
 

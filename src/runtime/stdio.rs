@@ -11,10 +11,10 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use super::terminal::above_bar;
+use indicatif::ProgressBar;
 
 /// Why standard output could not be written first; nothing is written after that.
 static FAILED: Mutex<Option<(io::ErrorKind, String)>> = Mutex::new(None);
@@ -142,4 +142,21 @@ impl Write for LogWriter {
 /// Lines of the log that could not be written so far.
 pub fn dropped_lines() -> u64 {
     DROPPED.load(Ordering::Relaxed)
+}
+
+/// The bar on the terminal, if one is shown: a log line has to clear it first.
+static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+pub(super) fn shown() -> std::sync::MutexGuard<'static, Option<ProgressBar>> {
+    SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does something that writes whole lines to the terminal, with the bar out of the way.
+pub fn above_bar<R>(write: impl FnOnce() -> R) -> R {
+    // Not held while it writes: what it calls may come here too.
+    let bar = shown().clone();
+    match bar {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
 }

@@ -1,7 +1,6 @@
 //! What people see of the commands: how wide the terminal is, one bar at a time with lines above it, numbers with their noun.
 
 use std::fmt::Display;
-use std::sync::{Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
@@ -9,9 +8,6 @@ use crate::runtime::stdio;
 
 /// Columns where nobody says how many there are.
 const USUAL_COLUMNS: usize = 80;
-
-/// The bar on the terminal, if one is shown: a log line has to clear it first.
-static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Columns of the terminal that standard output is; of a file or a pipe as many as `COLUMNS` says, else `None`.
 pub fn columns() -> Option<usize> {
@@ -45,7 +41,7 @@ impl Bar {
             Ok(style) => bar.with_style(style),
             Err(_) => bar,
         };
-        *shown() = Some(bar.clone());
+        *stdio::shown() = Some(bar.clone());
         Some(Self(bar))
     }
 
@@ -63,7 +59,7 @@ impl Bar {
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        *shown() = None;
+        *stdio::shown() = None;
         self.0.finish_and_clear();
     }
 }
@@ -81,20 +77,6 @@ fn style(bounded: bool, things: &str) -> Result<ProgressStyle, indicatif::style:
     Ok(ProgressStyle::with_template(&template)?.with_key("rate", rate))
 }
 
-fn shown() -> std::sync::MutexGuard<'static, Option<ProgressBar>> {
-    SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Does something that writes whole lines to the terminal, with the bar out of the way.
-pub fn above_bar<R>(write: impl FnOnce() -> R) -> R {
-    // Not held while it writes: what it calls may come here too.
-    let bar = shown().clone();
-    match bar {
-        Some(bar) => bar.suspend(write),
-        None => write(),
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -102,6 +84,8 @@ mod tests {
     use std::sync::Arc;
 
     use indicatif::{ProgressDrawTarget, TermLike};
+
+    use std::sync::Mutex;
 
     use super::*;
 

@@ -9,7 +9,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use super::{Refusal, Why};
 use crate::avro::format::{Decoded, Decoder};
 use crate::kafka::consumer::Intake;
-use crate::kafka::coordinator::Partition;
+use crate::kafka::offset_note::Partition;
 
 /// Where a record comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use ::metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
 use rdkafka::statistics::Statistics;
 
 use crate::kafka::consumer::Trigger;
-use crate::kafka::coordinator::{NextOffset, Partition};
 use crate::kafka::lag::{LagGauges, Progress};
+use crate::kafka::offset_note::{NextOffset, Partition};
 use crate::metrics::{
     ENDED, SINK_ASSIGNED, SINK_BATCHES, SINK_BYTES, SINK_DEAD, SINK_DROPPED, SINK_FOUND, SINK_LAG_RECORDS,
     SINK_LAG_SECONDS, SINK_OPEN_TRANSACTION_RECORDS, SINK_OPEN_TRANSACTION_SECONDS, SINK_PENDING_AGE, SINK_RETRIES,

@@ -16,8 +16,7 @@ use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::consumer::{BatchLimits, SinkPositions};
 use crate::kafka::replay_range::{Bounds, Overlap};
 use crate::runtime::status::Status;
-use crate::runtime::supervise::CLOSE_TIMEOUT;
-use crate::runtime::supervise::{Ending, Team, WorkerError, supervise, without_panic};
+use crate::runtime::supervise::{CLOSE_TIMEOUT, Ending, Team, WorkerError, supervise, without_panic};
 use crate::sink::clickhouse::sink as clickhouse;
 use crate::sink::dead_letters::WINDOW;
 use crate::sink::postgres::sink as postgres;
@@ -183,6 +182,6 @@ fn clickhouse_parts(config: &LoadConfig, runtime: &Handle, overlap: Overlap) -> 
         // Each partition's rows are an insert of their own.
         limits: BatchLimits { by_partition: true, ..limits(&sink.batch, 1_000) },
         positions: Arc::new(target.clone()),
-        make_sink: target.maker(),
+        make_sink: clickhouse::maker(target),
     })
 }

@@ -20,8 +20,9 @@ use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::consumer::{
     BatchLimits, Floor, Intake, Keeper, OpenTransactions, SinkPositions, Source, SourceError, SourceOptions, Trigger,
 };
-use crate::kafka::coordinator::{Coordinator, NextOffset, Partition, Phase};
+use crate::kafka::coordinator::{Coordinator, Phase};
 use crate::kafka::lag::Progress;
+use crate::kafka::offset_note::{NextOffset, Partition};
 use crate::kafka::replay_range::Bounds;
 use crate::runtime::status::Status;
 use crate::runtime::supervise::{Pause, WorkerError};

@@ -6,9 +6,8 @@
 
 mod backoff;
 mod error;
-mod memory;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -25,7 +24,6 @@ use crate::config::finding::with_causes;
 use crate::config::secret::{self, Secret, SecretError};
 use crate::runtime::http_client;
 use crate::runtime::http_client::ClientOptions;
-
 pub use error::RegistryError;
 
 /// Media type of the Confluent API's requests and answers.
@@ -168,8 +166,8 @@ impl Registry {
             Standing::Registered(id) => id,
             Standing::Compatible => self.register(subject, schema_text).await?,
         };
-        memory::had_id(&self.account(), id);
-        memory::had_subject(&self.account(), subject);
+        had_id(&self.account(), id);
+        had_subject(&self.account(), subject);
         Ok(id)
     }
 
@@ -230,7 +228,7 @@ impl Registry {
             Answer::Found(raw) => {
                 let id = self.id_of(&raw)?;
                 let version = raw.version.ok_or_else(|| self.unreadable("an answer without a version"))?;
-                memory::had_subject(&self.account(), subject);
+                had_subject(&self.account(), subject);
                 Ok(Some(SubjectVersion { version, id, schema: self.whole(raw).await? }))
             }
         }
@@ -243,7 +241,7 @@ impl Registry {
         match self.call::<RawRegisteredSchema>(Method::GET, &path, "", None).await? {
             Answer::Found(raw) => {
                 let whole = self.whole(raw).await?;
-                memory::had_id(&self.account(), id);
+                had_id(&self.account(), id);
                 Ok(whole)
             }
             Answer::Absent => Err(self.absent(NO_SCHEMA, format!("no schema has the id {}", id.0))),
@@ -285,7 +283,7 @@ impl Registry {
     /// Whether it has an id and a subject still that this process has had from it: one that is starting may lack them, and what
     /// it then says of others counts for nothing. Errors: any [`RegistryError`].
     pub async fn has_what_it_had(&self) -> Result<bool, RegistryError> {
-        let memory::Had { id, subject } = memory::had(&self.account());
+        let Had { id, subject } = had(&self.account());
         if let Some(id) = id {
             let path = ["schemas", "ids", &id.0.to_string()];
             if let Answer::Absent = self.call::<RawRegisteredSchema>(Method::GET, &path, "", None).await? {
@@ -468,4 +466,33 @@ fn base_url(text: &str) -> Result<Url, RegistryError> {
 fn same_json(a: &str, b: &str) -> bool {
     let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
     parse(a).is_some_and(|a| Some(a) == parse(b))
+}
+
+/// What this process has had from a registry, the newest of each kind: one that now lacks it has been restarted and has not
+/// read its log yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Had {
+    id: Option<SchemaId>,
+    subject: Option<String>,
+}
+
+/// By account. Shared by all clients of the process: what one sink has had, the others believe.
+static HAD: Mutex<BTreeMap<String, Had>> = Mutex::new(BTreeMap::new());
+
+fn had_id(account: &str, id: SchemaId) {
+    remember(account, |had| had.id = Some(id));
+}
+
+fn had_subject(account: &str, subject: &str) {
+    remember(account, |had| had.subject = Some(subject.to_string()));
+}
+
+fn had(account: &str) -> Had {
+    HAD.lock().ok().and_then(|all| all.get(account).cloned()).unwrap_or_default()
+}
+
+fn remember(account: &str, note: impl FnOnce(&mut Had)) {
+    if let Ok(mut all) = HAD.lock() {
+        note(all.entry(account.to_string()).or_default());
+    }
 }

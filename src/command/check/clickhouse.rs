@@ -1,13 +1,13 @@
 //! A ClickHouse sink against its live table. No row is written there.
 
-use super::sinks::{TablePlan, TopicSchema};
-use super::{Report, Subject, counted};
+use super::table_plan::{TablePlan, TopicSchema};
+use super::{Report, Subject};
 use crate::config::finding::Finding;
 use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig};
-use crate::sink::clickhouse;
-use crate::sink::clickhouse::sink::SECTION;
+use crate::runtime::terminal::counted;
+use crate::sink::clickhouse::session::SECTION;
 use crate::sink::clickhouse::{ChError, Class, Client, Grant, Plan, Table, Undefined, create_table};
-use crate::sink::{Columns, Kind, make_table};
+use crate::sink::{Columns, Kind, clickhouse, make_table};
 
 /// Connects and looks at the table.
 pub async fn check(

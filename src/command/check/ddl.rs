@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::Subject;
 use super::offline::registry_finding;
-use super::sinks::{TopicSchema, unregistered};
+use super::sinks::unregistered;
+use super::table_plan::TopicSchema;
 use crate::avro::Shape;
 use crate::avro::format::registered_shape;
 use crate::avro::schema::{self, SchemaText};

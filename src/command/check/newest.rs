@@ -8,7 +8,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::{Subject, counted};
+use super::Subject;
 use crate::avro::Shape;
 use crate::avro::format::{Decoded, Decoder};
 use crate::config::finding::Finding;
@@ -17,6 +17,7 @@ use crate::config::sink::LoadConfig;
 use crate::kafka::client::{self, METADATA_TIMEOUT, Role};
 use crate::kafka::reach::Probe;
 use crate::runtime::background::retire;
+use crate::runtime::terminal::counted;
 
 /// Offsets of each partition that are looked at, from the end. Transaction markers take some.
 const LAST: i64 = 20;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Report, Subject, data_flow, headers, place_chain, time_outs};
+use super::{Report, Subject, data_flow, place_chain, time_outs};
 use crate::avro::registry::{Registry, RegistryError};
 use crate::avro::schema;
 use crate::avro::schema::SchemaFile;
@@ -12,8 +12,7 @@ use crate::kafka::client;
 use crate::kafka::client::Role;
 use crate::pipeline::press::encode::{Encoder, Origin};
 use crate::pipeline::press::event::Actions;
-use crate::place::Places;
-use crate::place::reload;
+use crate::place::{Places, reload};
 
 /// The schema of a relay's output, and where each field of it comes from; of those nothing where the actions are at fault.
 pub struct Output {
@@ -28,7 +27,7 @@ pub fn check(subject: &Subject<'_>, report: &mut Report) -> Option<Output> {
     report.ok(subject.line(format_args!("configuration {}", subject.file.display())));
     properties(subject, &subject.config.kafka, report);
     time_outs::check(subject, report);
-    headers::check(subject, report);
+    data_flow::check_headers(subject, report);
     if let Err(error) = Registry::new(&subject.config.registry) {
         report.findings.push(registry_finding(subject, &error));
     }

@@ -8,8 +8,9 @@ use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::Offset;
 
 use super::offline::registry_finding;
+use super::retention::Cluster;
 use super::rights::{self, Need};
-use super::{Report, Subject, counted, retention};
+use super::{Report, Subject, retention};
 use crate::avro::registry::{Registry, Standing};
 use crate::avro::schema::SchemaFile;
 use crate::command::offsets::{Advice, Part};
@@ -17,9 +18,11 @@ use crate::config::finding::Finding;
 use crate::kafka::client;
 use crate::kafka::client::{METADATA_TIMEOUT, Role};
 use crate::kafka::consumer::other_members;
-use crate::kafka::coordinator::{CommittedOffset, OffsetNote, Start, decide_start};
+use crate::kafka::coordinator::{Start, decide_start};
+use crate::kafka::offset_note::{CommittedOffset, OffsetNote};
 use crate::kafka::reach::{Probe, Unreachable, reach};
 use crate::kafka::topic_id::topic_id;
+use crate::runtime::terminal::counted;
 
 /// Asks brokers and registry about one pipeline.
 pub async fn check(subject: &Subject<'_>, schema: Option<&SchemaFile>, report: &mut Report) {
@@ -70,14 +73,6 @@ async fn brokers(subject: &Subject<'_>, report: &mut Report) {
     if let Some(found) = found {
         retention::check(subject, &found, report).await;
     }
-}
-
-/// What later questions need.
-pub struct Cluster {
-    /// Any broker's number.
-    pub broker: i32,
-    /// Topics that are there: name and smallest number of replicas a partition has.
-    pub topics: Vec<(String, usize)>,
 }
 
 fn ask_brokers(subject: &Subject<'_>, report: &mut Report) -> Option<Cluster> {

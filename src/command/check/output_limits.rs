@@ -1,7 +1,6 @@
 //! What the topics that are written to take: size of a batch, record timestamps, and whether dead letters stay there.
 
-use super::raw_retention::duration;
-use super::retention::Settings;
+use super::raw_retention::{Settings, duration};
 use super::{Report, Subject};
 use crate::kafka::producer::{SMALLEST_DEAD_LETTER, TopicLimits};
 

@@ -1,6 +1,6 @@
 //! A PostgreSQL sink against its live tables. Nothing is changed there.
 
-use super::sinks::{TablePlan, TopicSchema};
+use super::table_plan::{TablePlan, TopicSchema};
 use super::{Report, Subject};
 use crate::config::finding::Finding;
 use crate::config::secret::POSTGRES_PASSWORD;

@@ -4,8 +4,12 @@
 //! `retention.ms`. And a segment is deleted as a whole, once its newest record is old enough, so its oldest may be there for
 //! `segment.ms` longer.
 
-use super::counted;
-use super::retention::Settings;
+use std::collections::BTreeMap;
+
+use crate::runtime::terminal::counted;
+
+/// A topic's or a broker's settings by name.
+pub type Settings = BTreeMap<String, String>;
 
 /// Longest time that the ingress topic may keep addresses without a warning where nothing is set: Kafka's own default, and
 /// enough to fix what broke over a weekend.

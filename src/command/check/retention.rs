@@ -1,21 +1,24 @@
 //! Settings of topics and brokers: how long addresses are kept, what compaction and replication do to the promise.
 
-use std::collections::BTreeMap;
-
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 
-use super::online::Cluster;
 use super::output_limits::{self, Role as OutputRole};
-use super::raw_retention::{LONGEST_MS, Retention, duration};
-use super::{Report, Subject, counted};
+use super::raw_retention::{LONGEST_MS, Retention, Settings, duration};
+use super::{Report, Subject};
 use crate::config::Delivery;
 use crate::kafka::client;
 use crate::kafka::client::{METADATA_TIMEOUT, Role};
 use crate::kafka::producer::TRANSACTION_TIMEOUT;
+use crate::runtime::terminal::counted;
 
-/// A topic's or a broker's settings by name.
-pub type Settings = BTreeMap<String, String>;
+/// What later questions need.
+pub struct Cluster {
+    /// Any broker's number.
+    pub broker: i32,
+    /// Topics that are there: name and smallest number of replicas a partition has.
+    pub topics: Vec<(String, usize)>,
+}
 
 /// Asks for the settings of the topics that are there and of one broker.
 pub async fn check(subject: &Subject<'_>, cluster: &Cluster, report: &mut Report) {

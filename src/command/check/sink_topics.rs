@@ -4,17 +4,16 @@
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::metadata::Metadata;
 
-use super::online;
 use super::rights::{self, Need};
-use super::{Report, Subject, counted, output_limits};
+use super::{Report, Subject, online, output_limits};
 use crate::config::finding::Finding;
 use crate::config::sink::LoadConfig;
-use crate::kafka::admin;
-use crate::kafka::client;
 use crate::kafka::client::Role;
 use crate::kafka::consumer::other_members;
 use crate::kafka::reach::{Probe, Unreachable, reach};
+use crate::kafka::{admin, client};
 use crate::runtime::background::retire;
+use crate::runtime::terminal::counted;
 use crate::sink::Kind;
 
 /// The key that brokers who do not answer are told at.

@@ -7,19 +7,18 @@ pub mod avro;
 pub mod decode;
 pub mod group;
 pub mod read;
+mod run;
 pub mod show;
 pub mod text;
 
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::str::FromStr;
 
 use jiff::Timestamp;
 
-use crate::avro::registry::{Registry, RegistryError};
+use crate::avro::registry::RegistryError;
 use crate::kafka::connection::{Connection, ConnectionError};
-use crate::runtime::stdio;
-use decode::{Decoder, FromRegistry, Schemas};
-use text::Style;
+pub use run::{print, run};
 
 /// Records of each partition that are shown where no start is given.
 const LAST: i64 = 10;
@@ -146,56 +145,6 @@ pub enum ConsumeError {
     /// Standard output cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
-}
-
-/// Runs the command: prints to standard output until the end, the most records asked for, SIGINT, or until nobody
-/// reads any more. Blocks; must not be called from within an async runtime.
-pub fn run(args: &ConsumeArgs) -> Result<(), ConsumeError> {
-    let stop = crate::command::generate::send::stop_on_signal().map_err(|e| io::Error::other(e.to_string()))?;
-    let colours = stdio::out_has_colours() && !args.json;
-    let mut out = BufWriter::with_capacity(1 << 16, stdio::Out);
-    match print(args, colours, &stop, &mut out).and_then(|()| Ok(out.flush()?)) {
-        // `pressline consume ... | head` has what it wanted; of a full disk is told at the end.
-        Err(ConsumeError::Output(_)) if stdio::is_closed() => Ok(()),
-        result => result,
-    }
-}
-
-/// [`run`] into any writer.
-pub fn print(
-    args: &ConsumeArgs,
-    colours: bool,
-    stop: &std::sync::atomic::AtomicBool,
-    out: &mut dyn Write,
-) -> Result<(), ConsumeError> {
-    let connected = args.connection.resolve()?;
-    let schemas = match &connected.registry {
-        None => None,
-        Some(config) => Some(Box::new(FromRegistry {
-            registry: Registry::new(config).map_err(|error| ConsumeError::Registry(Box::new(error)))?,
-            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
-        }) as Box<dyn Schemas>),
-    };
-    let style = Style { people: !args.json, addresses: args.show_addresses };
-    let mut decoder = Decoder::new(schemas, style);
-    if let Some(group) = &args.group {
-        return group::share(args, group, &connected, (&mut decoder, style, colours), stop, out);
-    }
-    let mut records = read::Records::open(args, &connected)?;
-    let mut shown = 0;
-    while args.max.is_none_or(|max| shown < max) && !stop.load(std::sync::atomic::Ordering::Relaxed) {
-        match records.poll()? {
-            read::Next::Record(record) => {
-                show::write(&record, &mut decoder, style, args.json, colours, out)?;
-                shown += 1;
-            }
-            read::Next::Idle => out.flush()?,
-            read::Next::Skipped => {}
-            read::Next::End => break,
-        }
-    }
-    out.flush()?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ use super::avro::Plan;
 use super::decode::Encoding;
 use super::*;
 use crate::avro::schema::SchemaText;
+use crate::command::consume::decode::{Decoder, Schemas};
+use crate::command::consume::text::Style;
 
 const PRESSES: &str = include_str!("../../../schemas/button_presses.avsc");
 const PEOPLE: Style = Style { people: true, addresses: false };

@@ -19,6 +19,12 @@ use rdkafka_sys as sys;
 use crate::command::generate::Presses;
 use crate::kafka::client;
 
+/// The mock broker does not answer a waiting fetch when a record comes, only when its time is up.
+pub(super) const FETCH_WAIT_MS: &str = "20";
+
+/// Header of the raw presses that the demo itself sends; the relay lets no header through that is not on its list.
+pub(super) const OWN_HEADER: &str = "pressline.demo";
+
 /// Partitions of every topic.
 const PARTITIONS: i32 = 3;
 /// How long the mock waits for further members of a new group.
@@ -108,7 +114,7 @@ impl Visitors {
     pub fn send(&self, cluster: &Cluster, topic: &str, presses: &mut Presses) {
         let (mut key, mut value) = (Vec::new(), Vec::new());
         let producer = &cluster.producer;
-        let own = OwnedHeaders::new().insert(Header { key: super::OWN_HEADER, value: None::<&str> });
+        let own = OwnedHeaders::new().insert(Header { key: OWN_HEADER, value: None::<&str> });
         let began = Instant::now();
         let mut made = 0u64;
         while !self.stop.load(Ordering::Acquire) && self.count.is_none_or(|count| made < count) {

@@ -31,31 +31,25 @@ use crate::command::demo::watch::Watch;
 use crate::command::generate::{Addresses, Presses, Recipe, send};
 use crate::config::finding::Finding;
 use crate::config::{HttpConfig, LogConfig, LogFormat, MemoryConfig, PipelineConfig};
-use crate::daemon;
 use crate::daemon::http;
 use crate::daemon::http::Pages;
-use crate::metrics;
-use crate::pipeline;
 use crate::pipeline::start::Materials;
 use crate::place::{self, Places, Stock};
 use crate::runtime::status::Status;
 use crate::runtime::stdio;
 use crate::runtime::supervise::Ending;
-
-use cluster::{Cluster, Visitors};
+use crate::{daemon, metrics, pipeline};
+use cluster::{Cluster, FETCH_WAIT_MS, Visitors};
 use screen::Screen;
 
 // In the binary, so that an installed one needs no files.
 const PIPELINE: &str = include_str!("../../../pipelines/button_presses.toml");
 const SCHEMA: &str = include_str!("../../../schemas/button_presses.avsc");
 
-/// The mock broker does not answer a waiting fetch when a record comes, only when its time is up.
-const FETCH_WAIT_MS: &str = "20";
 /// A laptop that was asleep must find its partitions where they were: the mock stores no transaction's offsets, so a
 /// worker that joins anew would begin at the beginning. Half an hour: above 35 minutes the mock's microseconds overflow.
 const SESSION_MS: &str = "1800000";
-/// Header of the raw presses that the demo itself sends; the relay lets no header through that is not on its list.
-const OWN_HEADER: &str = "pressline.demo";
+
 /// What the relay may hold.
 const MEMORY: MemoryConfig = MemoryConfig { fetch_mb: 8, batch_mb: 8 };
 /// How often sums are shown.

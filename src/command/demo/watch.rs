@@ -133,7 +133,7 @@ impl Watch {
             .set("group.id", "pressline-demo-screen")
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "earliest")
-            .set("fetch.wait.max.ms", super::FETCH_WAIT_MS)
+            .set("fetch.wait.max.ms", super::cluster::FETCH_WAIT_MS)
             .create_with_context(Quiet)?;
         let topics = [config.source.topic.clone(), config.output.topic.clone(), config.dead_topic()];
         let mut list = TopicPartitionList::new();
@@ -207,7 +207,7 @@ impl Watch {
         let raw = Raw {
             session: short(session.as_deref().unwrap_or("?")),
             action: action.unwrap_or("?").to_string(),
-            own: record.headers().is_some_and(|headers| headers.iter().any(|h| h.key == super::OWN_HEADER)),
+            own: record.headers().is_some_and(|headers| headers.iter().any(|h| h.key == super::cluster::OWN_HEADER)),
             has_address,
         };
         RawPress { at, timestamp_us: json.get("timestamp").and_then(Json::as_i64), session, raw }

@@ -3,6 +3,7 @@
 //! [`Presses`] makes the events and knows nothing of Kafka; [`send`] brings them out at a rate and counts them.
 
 pub mod events;
+mod run;
 
 pub mod addresses;
 pub mod malformed;
@@ -16,15 +17,13 @@ use std::str::FromStr;
 
 use jiff::{SpanRelativeTo, Timestamp};
 
+use crate::kafka::connection::{Connection, ConnectionError};
 pub use addresses::Addresses;
 pub use malformed::Malformed;
 pub use orders::{OrderFormat, Orders};
 pub use presses::{Kind, Made, Presses, Recipe};
+pub use run::run;
 pub use send::Summary;
-
-use crate::avro::registry::Registry;
-use crate::kafka::connection::{Connected, Connection, ConnectionError};
-use crate::runtime::stdio;
 
 /// Events per second where neither a rate nor a count is given.
 const GENTLE_RATE: f64 = 100.0;
@@ -181,76 +180,6 @@ pub enum GenerateError {
     /// Threads or signals are not to be had.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
-}
-
-/// Runs the command until the count is reached or SIGINT or SIGTERM comes, and prints the summary. Blocks; must not be
-/// called from within an async runtime.
-pub fn run(args: &GenerateArgs) -> Result<(), GenerateError> {
-    let pace = Pace::of(args, Timestamp::now())?;
-    let stop = send::stop_on_signal()?;
-    let outcome = match &args.output {
-        Some(file) => {
-            let mut lines = send::Lines::create(file)?;
-            let mut events = events(args, &pace, 0)?;
-            send::send(events.as_mut(), &mut lines, &pace, &stop)
-        }
-        None => {
-            let connected = args.connection.resolve()?;
-            let topic = args.topic.clone().unwrap_or_else(|| match &connected.pipeline {
-                Some(pipeline) => pipeline.source.topic.clone(),
-                None if args.kind == What::Orders => "orders".into(),
-                None => "raw_presses".into(),
-            });
-            topics::ready(args, &connected, &topic, pace.start_us)?;
-            let schema_id = schema_id(args, &connected, &topic)?;
-            let mut sender = send::Sender::new(&connected, &topic, pace.rate > 0.0)?;
-            // Live events carry the time at which they are sent: the clock starts when everything else is ready.
-            let pace = Pace::of(args, Timestamp::now())?;
-            let mut events = events(args, &pace, schema_id)?;
-            send::send(events.as_mut(), &mut sender, &pace, &stop)
-        }
-    };
-    // Data on standard output must not be mixed with words.
-    let to_stderr = args.output.as_ref().is_some_and(|file| file.as_os_str() == "-");
-    let summary = match outcome {
-        // `pressline generate --output - | head` has what it wanted; of a full disk is told at the end.
-        Err(GenerateError::Unwritable { .. }) if to_stderr && stdio::is_closed() => return Ok(()),
-        outcome => outcome?,
-    };
-    let text = if args.json { summary.json() } else { summary.to_string() };
-    if to_stderr {
-        stdio::tell(text)
-    } else {
-        stdio::say(text)
-    }
-    Ok(())
-}
-
-/// What makes the events; `schema_id` is that of orders in Avro.
-fn events(args: &GenerateArgs, pace: &Pace, schema_id: u32) -> Result<Box<dyn send::Events>, GenerateError> {
-    if args.kind == What::Orders {
-        let times = (pace.start_us, pace.step_ns);
-        return Ok(Box::new(Orders::new(args.tills, args.format, schema_id, args.seed, times)?));
-    }
-    let addresses = match args.mmdb.as_slice() {
-        [] => Addresses::bundled(args.seed)?,
-        files => Addresses::from_files(files, args.seed)?,
-    };
-    Ok(Box::new(Presses::new(pace.recipe(args), addresses)?))
-}
-
-/// Registers the schema of orders in Avro. Errors: no registry is named, or it does not take the schema.
-fn schema_id(args: &GenerateArgs, connected: &Connected, topic: &str) -> Result<u32, GenerateError> {
-    if args.kind != What::Orders || args.format != OrderFormat::Avro {
-        return Ok(0);
-    }
-    let argument = |what: String| GenerateError::Argument { name: "format", what };
-    let registry = connected.registry.as_ref();
-    let registry = registry.ok_or_else(|| argument("avro needs a schema registry; name it with --registry".into()))?;
-    let registry = Registry::new(registry).map_err(|error| argument(error.to_string()))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let id = runtime.block_on(registry.ensure(&format!("{topic}-value"), orders::SCHEMA, true));
-    id.map(|id| id.0).map_err(|error| argument(error.to_string()))
 }
 
 /// How many events, how fast, and when they are said to have happened.

@@ -8,9 +8,7 @@ use rand_pcg::Pcg64;
 
 use super::GenerateError;
 use super::addresses::{Addresses, draw_private};
-use super::malformed::Malformed;
-
-pub(super) const MICROS_PER_SECOND: i64 = 1_000_000;
+use super::malformed::{Line, MICROS_PER_SECOND, Malformed};
 
 /// Most presses of one session.
 const MOST_PRESSES: f64 = 500.0;
@@ -101,38 +99,6 @@ impl Made {
     /// The record's timestamp, milliseconds since the epoch.
     pub fn timestamp_ms(&self) -> i64 {
         self.timestamp_us / 1_000
-    }
-}
-
-/// The parts of one press.
-#[derive(Clone, Copy)]
-pub(super) struct Line<'a> {
-    pub session: &'a [u8; 36],
-    pub timestamp_us: i64,
-    pub cohort: &'a str,
-    pub action: &'a str,
-    /// JSON of the address with its quotes, `null`, or empty for no such field.
-    pub ip: &'a str,
-    /// The rest of the object.
-    pub tail: &'a str,
-}
-
-impl Line<'_> {
-    pub fn write(&self, value: &mut Vec<u8>) {
-        value.extend_from_slice(b"{\"session_id\":\"");
-        value.extend_from_slice(self.session);
-        value.extend_from_slice(b"\",\"timestamp\":");
-        write_integer(self.timestamp_us, value);
-        value.extend_from_slice(b",\"cohort\":");
-        value.extend_from_slice(self.cohort.as_bytes());
-        value.extend_from_slice(b",\"action\":\"");
-        value.extend_from_slice(self.action.as_bytes());
-        value.push(b'"');
-        if !self.ip.is_empty() {
-            value.extend_from_slice(b",\"ip\":");
-            value.extend_from_slice(self.ip.as_bytes());
-        }
-        value.extend_from_slice(self.tail.as_bytes());
     }
 }
 
@@ -294,23 +260,4 @@ fn tails() -> Vec<String> {
 
 fn quoted(ip: IpAddr) -> String {
     format!("\"{ip}\"")
-}
-
-/// Decimal digits without an allocation or the formatter, which would be the largest cost of an event.
-fn write_integer(number: i64, value: &mut Vec<u8>) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    let mut rest = number.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if number < 0 {
-        value.push(b'-');
-    }
-    value.extend_from_slice(&digits[at..]);
 }

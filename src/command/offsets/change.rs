@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 
 use super::show::aligned;
 use super::{OffsetsError, Positions, Side, Stand, To, say};
-use crate::kafka::coordinator::{NextOffset, Partition};
+use crate::kafka::offset_note::{NextOffset, Partition};
 use crate::kafka::topic_id::TopicId;
 use crate::runtime::terminal::counted;
 

@@ -10,14 +10,13 @@ use rdkafka::message::Message;
 
 use super::OffsetsError;
 use crate::config::KafkaConfig;
-use crate::kafka::client;
 use crate::kafka::client::{METADATA_TIMEOUT, Role};
 use crate::kafka::consumer::uncommitted::Uncommitted;
-use crate::kafka::consumer::{committed, position};
-use crate::kafka::coordinator::{CommittedOffset, NextOffset, OffsetNote, Partition};
+use crate::kafka::consumer::{committed, topic};
+use crate::kafka::offset_note::{CommittedOffset, NextOffset, OffsetNote, Partition};
 use crate::kafka::reach::{Probe, complaint};
-use crate::kafka::topic_id;
 use crate::kafka::topic_id::TopicId;
+use crate::kafka::{client, topic_id};
 use crate::runtime::background::retire;
 
 /// How long it is waited for the first record of partitions, to tell whether there is one.
@@ -62,13 +61,13 @@ impl Group {
             config,
             consumer,
         };
-        let layout = position::layout(&group.consumer, topic).map_err(|error| group.explained(&error))?;
+        let layout = topic::layout(&group.consumer, topic).map_err(|error| group.explained(&error))?;
         // Before the ranges: what is committed in between must not pass for open.
         let highs = group.uncommitted.high_watermarks(topic, layout.partitions.iter().copied());
         group.highs =
             highs.map_err(|error| OffsetsError::Refused(format!("topic {topic}: its high watermarks: {error}")))?;
         for partition in layout.partitions {
-            group.ranges.insert(partition, position::watermarks(&group.consumer, topic, partition)?);
+            group.ranges.insert(partition, topic::watermarks(&group.consumer, topic, partition)?);
         }
         if topic_ids {
             group.topic_id = topic_id::topic_id(group.consumer.client(), topic, METADATA_TIMEOUT)
@@ -160,7 +159,7 @@ impl Group {
             .set("fetch.message.max.bytes", "65536")
             .set("fetch.wait.max.ms", "100");
         let consumer: BaseConsumer<Probe> = config.create_with_context(Probe::default()).map_err(failed)?;
-        consumer.assign(&position::assignment(&self.topic, offsets)).map_err(failed)?;
+        consumer.assign(&topic::assignment(&self.topic, offsets)).map_err(failed)?;
         let mut unknown: BTreeSet<Partition> = offsets.keys().copied().collect();
         let begun = Instant::now();
         while !unknown.is_empty() && begun.elapsed() < FIRST_RECORD_WITHIN {

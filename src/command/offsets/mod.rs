@@ -6,6 +6,7 @@
 mod change;
 mod group;
 mod positions;
+mod run;
 mod show;
 mod which;
 
@@ -18,13 +19,14 @@ use jiff::Timestamp;
 use crate::config::finding::Finding;
 pub use crate::kafka::advice::{Advice, Part};
 use crate::kafka::consumer::SourceError;
-use crate::kafka::coordinator::Partition;
+use crate::kafka::offset_note::Partition;
 pub(crate) use crate::runtime::stdio::say;
 use crate::sink::clickhouse::ChError;
 use crate::sink::postgres::PgError;
 pub(crate) use change::confirm;
 pub use group::Group;
 pub use positions::{Positions, Stand};
+pub use run::run;
 pub(crate) use show::aligned;
 pub use which::{Pipeline, Which};
 
@@ -194,34 +196,6 @@ impl From<ChError> for OffsetsError {
     fn from(error: ChError) -> Self {
         Self::ClickHouse(Box::new(error))
     }
-}
-
-/// Runs the command; false where somebody was asked and said no. Blocks; must not be called from within an async runtime.
-pub fn run(args: &OffsetsArgs) -> Result<bool, OffsetsError> {
-    match &args.command {
-        Command::Show(args) => show(args).map(|()| true),
-        Command::Set(args) => change::set(&open(&args.chosen)?, &args.partition, args.to, args.chosen.yes),
-        Command::ClearPending(args) => {
-            change::clear_pending(&open(&args.chosen)?, &args.partition, args.to, args.chosen.yes)
-        }
-        Command::CopyFromGroup(args) => change::copy(&open(&args.chosen)?, &args.group, args.chosen.yes),
-    }
-}
-
-fn show(args: &ShowArgs) -> Result<(), OffsetsError> {
-    let pipeline = args.which.load()?;
-    let parts = args.sink.map_or_else(|| pipeline.parts(), |part| vec![part]);
-    for part in parts {
-        say(show::table(&Positions::open(&pipeline, part)?)?.trim_end());
-    }
-    Ok(())
-}
-
-/// For a change, which is logged.
-fn open(chosen: &Chosen) -> Result<Positions, OffsetsError> {
-    let pipeline = chosen.which.load()?;
-    crate::runtime::log::init(&pipeline.log).map_err(OffsetsError::Refused)?;
-    Positions::open(&pipeline, chosen.sink)
 }
 
 impl std::fmt::Display for To {

@@ -7,11 +7,10 @@ use tokio::runtime::Runtime;
 use super::{Advice, Group, OffsetsError, Part, Pipeline};
 use crate::config::KafkaConfig;
 use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig, PostgresConfig};
-use crate::kafka::coordinator::{CommittedOffset, NextOffset, OffsetNote, Partition, Pending};
+use crate::kafka::offset_note::{CommittedOffset, NextOffset, OffsetNote, Partition, Pending};
 use crate::kafka::topic_id::TopicId;
-use crate::sink::clickhouse;
-use crate::sink::postgres;
 use crate::sink::postgres::{Connection, Offsets};
+use crate::sink::{clickhouse, postgres};
 
 /// A relay's or sink's positions.
 pub struct Positions {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::{OffsetsError, Positions, Stand};
-use crate::kafka::coordinator::Partition;
+use crate::kafka::offset_note::Partition;
 use crate::kafka::topic_id::TopicId;
 
 /// One relay's or sink's positions as text.
@@ -110,7 +110,7 @@ pub(crate) fn aligned(lines: &[Vec<String>]) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::kafka::coordinator::Pending;
+    use crate::kafka::offset_note::Pending;
 
     #[test]
     fn what_is_wrong_with_a_position_shows() {

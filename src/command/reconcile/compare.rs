@@ -1,6 +1,6 @@
 //! The comparison itself, without I/O: which offsets are records, which of them are dead letters, how many rows each has.
 
-use crate::kafka::coordinator::Partition;
+use crate::kafka::offset_note::Partition;
 use crate::runtime::terminal::counted;
 
 /// Offsets with the same number of rows, from `start` up to but not including `end`.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rdkafka::message::Message;
 
-use super::table::Table;
+use super::table::{Table, TimeField};
 use super::topic::Records;
 use super::{Outcome, Progress, Task, verdict};
 use crate::avro::format::registered_shape;
@@ -17,16 +17,6 @@ use crate::command::offsets::{OffsetsError, Part, say};
 use crate::config::format::{Format, FormatConfig};
 use crate::config::sink::LoadConfig;
 use crate::runtime::terminal::counted;
-
-/// A field with a time that the table has, too.
-pub struct TimeField {
-    /// The field.
-    pub name: String,
-    /// What an hour counts in its unit.
-    pub per_hour: i64,
-    /// The hour of its column, as SQL.
-    pub hour: String,
-}
 
 /// Records and rows of an hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

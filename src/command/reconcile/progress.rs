@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::command::offsets::say;
-use crate::kafka::coordinator::Partition;
+use crate::kafka::offset_note::Partition;
 use crate::runtime::stdio;
-use crate::runtime::terminal::{Bar, above_bar, counted};
+use crate::runtime::stdio::above_bar;
+use crate::runtime::terminal::{Bar, counted};
 
 /// Between two lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);

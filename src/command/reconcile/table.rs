@@ -2,14 +2,22 @@
 
 use super::OffsetsError;
 use super::compare::Run;
-use super::hours::TimeField;
 use crate::command::offsets::Part;
 use crate::config::sink::{ColumnsConfig, LoadConfig};
-use crate::kafka::coordinator::Partition;
-use crate::sink::clickhouse;
+use crate::kafka::offset_note::Partition;
 use crate::sink::clickhouse::Client;
-use crate::sink::postgres;
 use crate::sink::postgres::{ColumnType, Connection, TableName};
+use crate::sink::{clickhouse, postgres};
+
+/// A field with a time that the table has, too.
+pub struct TimeField {
+    /// The field.
+    pub name: String,
+    /// What an hour counts in its unit.
+    pub per_hour: i64,
+    /// The hour of its column, as SQL.
+    pub hour: String,
+}
 
 /// Longest question: a table without an index on its offsets is read as a whole for each.
 const PATIENCE_MS: u64 = 600_000;

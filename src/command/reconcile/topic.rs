@@ -14,9 +14,9 @@ use super::OffsetsError;
 use crate::config::KafkaConfig;
 use crate::kafka::client;
 use crate::kafka::client::{METADATA_TIMEOUT, Role};
-use crate::kafka::consumer::position;
-use crate::kafka::coordinator::Partition;
+use crate::kafka::consumer::topic;
 use crate::kafka::dead_letter::header;
+use crate::kafka::offset_note::Partition;
 use crate::kafka::reach::{Probe, complaint};
 use crate::runtime::background::retire;
 use crate::sink::VIEW;
@@ -103,7 +103,7 @@ impl Records {
         let layout = layout.map_err(|error| self.failed(&error))?;
         let mut ranges = BTreeMap::new();
         for partition in layout.map(|layout| layout.partitions).unwrap_or_default() {
-            ranges.insert(partition, position::watermarks(&self.consumer, &self.topic, partition)?);
+            ranges.insert(partition, topic::watermarks(&self.consumer, &self.topic, partition)?);
         }
         Ok(ranges)
     }

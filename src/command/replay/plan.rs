@@ -9,8 +9,8 @@ use super::store::{Noted, Store};
 use super::{ReplayArgs, ReplayError};
 use crate::command::offsets::{Pipeline, Positions, To, confirm, say};
 use crate::kafka::consumer::SESSION_TIMEOUT;
-use crate::kafka::coordinator::{NextOffset, OffsetNote, Partition};
-use crate::kafka::replay_range::{Account, Overlap, Standing};
+use crate::kafka::offset_note::{Account, NextOffset, OffsetNote, Partition};
+use crate::kafka::replay_range::{Overlap, Standing};
 
 /// How long the members of a killed process may stay in the group: its session time-out, and a little.
 const REST_WITHIN: Duration = SESSION_TIMEOUT.saturating_add(Duration::from_secs(15));

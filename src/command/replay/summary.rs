@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::command::offsets::aligned;
-use crate::kafka::coordinator::Partition;
-use crate::kafka::replay_range::{Standing, Tally};
+use crate::kafka::offset_note::{Partition, Tally};
+use crate::kafka::replay_range::Standing;
 use crate::runtime::terminal::counted;
 
 /// The outcome of a replay, so far.
@@ -48,7 +48,7 @@ pub fn summary(standings: &BTreeMap<Partition, Standing>) -> Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::replay_range::Account;
+    use crate::kafka::offset_note::Account;
 
     fn standing(position: i64, removed: u64, tally: Tally) -> Standing {
         Standing { position, account: Account { from: 10, end: 110, removed, tally } }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::SourceError;
+use super::error::SourceError;
 use crate::config::KafkaConfig;
 use crate::kafka::client::{self, METADATA_TIMEOUT, Role};
 use crate::kafka::reach::{Probe, complaint};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 
 use crate::config::{BatchConfig, MemoryShare};
-use crate::kafka::coordinator::Partition;
+use crate::kafka::offset_note::Partition;
 
 /// What librdkafka and we hold of a record beside its bytes, roughly: its message, and its entry in the batch.
 const RECORD_OVERHEAD: usize = 512;

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use rdkafka::consumer::Consumer;
 
 use super::committed::{committed, note};
-use super::position::{assignment, layout};
+use super::topic::{assignment, layout};
 use super::{Source, SourceError};
-use crate::kafka::coordinator::{Coordinator, NextOffset, OffsetNote, Partition};
-use crate::kafka::replay_range::{Bounds, Tally};
+use crate::kafka::coordinator::Coordinator;
+use crate::kafka::offset_note::{NextOffset, OffsetNote, Partition, Tally};
+use crate::kafka::replay_range::Bounds;
 
 impl Source {
     /// These offsets are committed: their records' outcomes are final.

@@ -10,12 +10,14 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka_sys as sys;
 
-use super::position::{another_topic, transient, watermarks};
-use super::{Keeper, SourceContext, SourceError};
+use super::context::SourceContext;
+use super::error::{SourceError, transient};
+use super::position_store::Keeper;
+use super::topic::{another_topic, watermarks};
 use crate::config::StartPolicy;
 use crate::kafka::client::{METADATA_TIMEOUT, TopicLayout};
 use crate::kafka::consumer::committed_watermark::WentBack;
-use crate::kafka::coordinator::{CommittedOffset, NextOffset, OffsetNote, Partition};
+use crate::kafka::offset_note::{CommittedOffset, NextOffset, OffsetNote, Partition};
 use crate::kafka::topic_id;
 use crate::kafka::topic_id::TopicId;
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use crate::kafka::coordinator::{CommittedOffset, NextOffset, OffsetNote, Partition};
+use crate::kafka::offset_note::{CommittedOffset, NextOffset, OffsetNote, Partition};
 
 /// One for each relay or sink, shared by its workers, since partitions move between them.
 #[derive(Debug, Default)]

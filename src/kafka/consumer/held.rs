@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::SourceContext;
+use super::context::SourceContext;
 use crate::runtime::background::retire;
 
 /// A worker's consumer. When a panic drops it, its destructor, which can wait for a silent broker, runs on a thread of its own:

@@ -8,6 +8,8 @@ mod batch;
 mod bounded;
 pub(crate) mod committed;
 mod committed_watermark;
+mod context;
+mod error;
 mod held;
 mod leave;
 mod membership;
@@ -19,8 +21,10 @@ pub(crate) mod other_members;
 mod pause;
 pub(crate) mod position;
 mod position_store;
+mod rebalance;
 mod same_topic;
 mod sink_offsets;
+pub(crate) mod topic;
 pub(crate) mod uncommitted;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,174 +33,37 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol};
+use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
-use rdkafka::types::RDKafkaRespErr;
 
-use crate::kafka::advice::{Advice, Part};
-use crate::kafka::circuit_breaker::CircuitBreaker;
+use crate::kafka::advice::Part;
 use crate::kafka::client;
 use crate::kafka::client::METADATA_TIMEOUT;
-use crate::kafka::coordinator::{Coordinator, NextOffset, Partition, Take};
-use crate::kafka::replay_range::{Bounds, Tally};
+use crate::kafka::coordinator::{Coordinator, Take};
+use crate::kafka::offset_note::{NextOffset, Partition, Tally};
+use crate::kafka::replay_range::Bounds;
 use crate::kafka::topic_id::TopicId;
-use crate::runtime::supervise::WorkerError;
 use asker::Asker;
 pub use batch::{Batch, BatchLimits, Intake, Trigger};
 use committed::{commit, known_committed, offsets_with_notes};
 pub use committed_watermark::Floor;
+use context::GroupEvent;
+pub use error::SourceError;
+pub(crate) use error::transient;
 use held::Held;
 use membership::Membership;
-pub use open::SourceOptions;
+pub use open::{SESSION_TIMEOUT, SourceOptions};
 pub use open_transactions::{Behind, OpenTransactions};
-pub(crate) use position::transient;
-use position::{assignment, in_range, in_runs, layout, no_offsets, starts, watermarks};
+use position::{in_range, in_runs, no_offsets, starts};
 pub use position_store::{Assigned, Assignment, Keeper, SinkPositions};
 pub use sink_offsets::SinkStep;
+use topic::{assignment, layout, watermarks};
 
-/// `session.timeout.ms`: above [`crate::kafka::producer::TRANSACTION_TIMEOUT`].
-pub const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a rebalance may hold us up when we leave: others hear of it with their next heartbeat.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Why the source cannot go on.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SourceError {
-    /// Going on would lose or duplicate events: a person must decide.
-    #[error("{0}")]
-    Refused(String),
-    /// It may pass by itself: make a new consumer after a while.
-    #[error("{0}")]
-    Transient(String),
-}
-
-impl From<SourceError> for WorkerError {
-    fn from(error: SourceError) -> Self {
-        match error {
-            SourceError::Refused(message) => Self::Refused(message),
-            SourceError::Transient(message) => Self::Transient(message),
-        }
-    }
-}
-
-/// What the group coordinator did to us.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum GroupEvent {
-    Assigned(BTreeMap<Partition, NextOffset>),
-    Revoked { partitions: Vec<Partition>, lost: bool },
-    Failed(SourceError),
-}
-
-/// State shared with librdkafka's callbacks.
-struct SourceContext {
-    topic: String,
-    keeper: Keeper,
-    advice: Advice,
-    floor: Arc<Floor>,
-    stop: Arc<AtomicBool>,
-    /// Of a run that ends by itself.
-    bounds: Option<Arc<Bounds>>,
-    breaker: Arc<CircuitBreaker>,
-    /// Id of the ingress topic when the worker started.
-    topic_id: Option<TopicId>,
-    events: Mutex<Vec<GroupEvent>>,
-    /// Set after an event was pushed: asked after every record, where the lock would cost.
-    has_events: AtomicBool,
-    statistics: Mutex<Option<Box<Statistics>>>,
-    /// Partitions at the group's first start, as noted with its offsets.
-    first_partitions: Mutex<Option<i32>>,
-    /// How often each partition's position was set by hand, as noted with its offset.
-    resets: Mutex<BTreeMap<Partition, u32>>,
-    closing: AtomicBool,
-    /// The record that the mutant `position_left` polled and left.
-    #[cfg(feature = "mutants")]
-    left: Mutex<Option<(Partition, NextOffset)>>,
-    /// Partitions that went away in the midst of a batch, which the mutant `old_epoch_accepted` ends all the same.
-    #[cfg(feature = "mutants")]
-    late: Mutex<Vec<Vec<Partition>>>,
-}
-
-impl SourceContext {
-    /// Waits before offsets are asked for again. Error: the worker is to stop.
-    fn pause(&self) -> Result<(), SourceError> {
-        if self.stop.load(Ordering::Acquire) {
-            return Err(SourceError::Transient(format!("topic {}: stopped while offsets were waited for", self.topic)));
-        }
-        std::thread::sleep(Duration::from_millis(200));
-        Ok(())
-    }
-
-    fn send(&self, event: GroupEvent) {
-        if let Ok(mut events) = self.events.lock() {
-            events.push(event);
-        }
-        self.has_events.store(true, Ordering::Release);
-    }
-}
-
-impl ClientContext for SourceContext {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        client::log(level, fac, message);
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        if let Ok(mut slot) = self.statistics.lock() {
-            *slot = Some(Box::new(statistics));
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(client = "consumer", %error, reason, "librdkafka reports an error");
-    }
-}
-
-impl ConsumerContext for SourceContext {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let partitions: Vec<Partition> = list.elements().iter().map(|e| e.partition()).collect();
-        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
-        if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            let starts = if self.closing.load(Ordering::Acquire) || partitions.is_empty() {
-                Ok(BTreeMap::new())
-            } else {
-                starts(self, consumer, &partitions)
-            };
-            let (assignment, event) = match starts {
-                Ok(starts) if starts.len() == partitions.len() => {
-                    (assignment(&self.topic, &starts), GroupEvent::Assigned(starts))
-                }
-                // While we leave, and where we must: taken as offered, to be given back at once. librdkafka gives back
-                // what it offered, and that fails and keeps us in the group unless just that was taken.
-                Ok(_) => (list.clone(), GroupEvent::Assigned(BTreeMap::new())),
-                Err(error) => (list.clone(), GroupEvent::Failed(error)),
-            };
-            let result =
-                if cooperative { consumer.incremental_assign(&assignment) } else { consumer.assign(&assignment) };
-            match result {
-                Ok(()) => self.send(event),
-                Err(error) => {
-                    self.send(GroupEvent::Failed(SourceError::Transient(format!("cannot take partitions: {error}"))))
-                }
-            }
-        } else {
-            let lost = consumer.assignment_lost();
-            // librdkafka keeps a pause over a rebalance: given again, a partition that was paused while we waited would stand
-            // still without a word.
-            if let Err(error) = consumer.resume(list) {
-                tracing::debug!(topic = %self.topic, %error, "revoked partitions cannot be resumed");
-            }
-            let result = if cooperative { consumer.incremental_unassign(list) } else { consumer.unassign() };
-            if let Err(error) = result {
-                tracing::warn!(%error, "cannot give partitions back");
-            }
-            self.send(GroupEvent::Revoked { partitions, lost });
-        }
-    }
-}
 
 /// One worker's consumer.
 pub struct Source {

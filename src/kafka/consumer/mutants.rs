@@ -9,9 +9,10 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::Offset;
 
 use super::Source;
-use super::position::assignment;
+use super::topic::assignment;
 use crate::kafka::client::METADATA_TIMEOUT;
-use crate::kafka::coordinator::{Coordinator, NextOffset, Partition};
+use crate::kafka::coordinator::Coordinator;
+use crate::kafka::offset_note::{NextOffset, Partition};
 
 /// Long enough for a group of a few to settle.
 const REBALANCE: Duration = Duration::from_secs(3);

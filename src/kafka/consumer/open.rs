@@ -2,15 +2,17 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::asker::Asker;
+use super::context::SourceContext;
+use super::error::SourceError;
 use super::held::Held;
-use super::other_members::strategy;
-use super::{Floor, Keeper, SESSION_TIMEOUT, Source, SourceContext, SourceError};
+use super::other_members::{STRATEGY, strategy};
+use super::{Floor, Keeper, Source};
 use crate::config::KafkaConfig;
 use crate::kafka::advice::Advice;
 use crate::kafka::circuit_breaker::CircuitBreaker;
@@ -19,8 +21,8 @@ use crate::kafka::client::Role;
 use crate::kafka::replay_range::Bounds;
 use crate::kafka::topic_id::{TopicId, TopicIdError};
 
-/// What we divide partitions by unless the user sets something else.
-pub(super) const STRATEGY: (&str, &str) = ("partition.assignment.strategy", "cooperative-sticky");
+/// `session.timeout.ms`: above [`crate::kafka::producer::TRANSACTION_TIMEOUT`].
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a worker reads and as whom.
 pub struct SourceOptions<'a> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rdkafka::statistics::{Partition as Reader, Topic};
 
 use crate::kafka::advice::Advice;
-use crate::kafka::coordinator::{NextOffset, Partition};
+use crate::kafka::offset_note::{NextOffset, Partition};
 
 /// The longest time that one look adds: librdkafka's figures come every 5 s, and what was not looked at in between (a long
 /// write, a pause) may have moved.

@@ -3,9 +3,11 @@
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 
-use super::open::STRATEGY;
 use crate::config::KafkaConfig;
 use crate::kafka::client::METADATA_TIMEOUT;
+
+/// What we divide partitions by unless the user sets something else.
+pub(super) const STRATEGY: (&str, &str) = ("partition.assignment.strategy", "cooperative-sticky");
 
 /// Most client ids that are named.
 const NAMED: usize = 5;

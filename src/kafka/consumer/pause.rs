@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
 
-use super::position::{assignment, transient};
+use super::error::transient;
+use super::topic::assignment;
 use super::{Batch, Intake, Source, SourceError};
-use crate::kafka::coordinator::{Coordinator, NextOffset, Partition};
+use crate::kafka::coordinator::Coordinator;
+use crate::kafka::offset_note::{NextOffset, Partition};
 use crate::kafka::replay_range::Bounds;
 
 impl Source {

@@ -4,32 +4,23 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::consumer::BaseConsumer;
 
 use super::committed::{believed, commit, known_committed, note, offsets_with_notes};
-use super::{Assigned, Assignment, Keeper, SinkPositions, SourceContext, SourceError};
+use super::context::SourceContext;
+use super::error::SourceError;
+use super::position_store::{Assigned, Assignment, Keeper, SinkPositions};
+use super::topic::{another_topic, is_empty, layout, watermarks};
 use crate::config::StartPolicy;
-use crate::kafka::advice::{Advice, Part};
-use crate::kafka::client;
-use crate::kafka::client::{METADATA_TIMEOUT, TopicLayout};
-use crate::kafka::coordinator::{CommittedOffset, NextOffset, Partition, Start, decide_start};
+use crate::kafka::client::TopicLayout;
+use crate::kafka::coordinator::{Start, decide_start};
+use crate::kafka::offset_note::{CommittedOffset, NextOffset, Partition};
 use crate::kafka::topic_id::TopicId;
 
 /// Most partitions whose offsets one log line shows.
 const RUNS_SHOWN: usize = 16;
 /// How long a missing offset is asked for again before a start is refused for it.
 const MISSING_TIMEOUT: Duration = Duration::from_secs(10);
-
-pub(crate) fn assignment(topic: &str, starts: &BTreeMap<Partition, NextOffset>) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for (&partition, &offset) in starts {
-        // Cannot fail: the element was just added and the offset is a plain number.
-        let _ = list.add_partition_offset(topic, partition, Offset::Offset(offset));
-    }
-    list
-}
 
 /// Decides where each partition begins: from the group's offsets, or by asking the sink. A refusal because an offset is
 /// missing is looked into for [`MISSING_TIMEOUT`].
@@ -281,79 +272,6 @@ fn check_topic_id(
         }
     }
     Ok(())
-}
-
-pub(super) fn another_topic(
-    context: &SourceContext,
-    partition: Partition,
-    noted: &str,
-    current: &TopicId,
-) -> SourceError {
-    another_topic_of(&context.topic, &context.advice, partition, noted, current)
-}
-
-pub(super) fn another_topic_of(
-    topic: &str,
-    advice: &Advice,
-    partition: Partition,
-    noted: &str,
-    current: &TopicId,
-) -> SourceError {
-    // In ClickHouse the old topic's rows have the same coordinates as the new one's will have.
-    let table = match advice.part {
-        Part::Clickhouse => ", into another or an emptied table,",
-        Part::Relay | Part::Postgres => "",
-    };
-    SourceError::Refused(format!(
-        "topic {topic} was deleted and made again: the position of partition {partition} belongs to topic id {noted}, the \
-         topic there now has id {current}. Its records are others, so the old positions mean nothing. To take the new \
-         topic from its beginning{table}: {}",
-        advice.set_all("beginning")
-    ))
-}
-
-pub(crate) fn layout<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<TopicLayout, SourceError> {
-    match client::topic_layout(consumer.client(), topic, METADATA_TIMEOUT) {
-        Ok(Some(layout)) => Ok(layout),
-        Ok(None) => {
-            Err(SourceError::Transient(format!("topic {topic} does not exist: create it (pressline topics create)")))
-        }
-        Err(error) => Err(transient(&error, &format!("topic {topic}: no metadata"))),
-    }
-}
-
-pub(crate) fn watermarks<C: ConsumerContext>(
-    consumer: &BaseConsumer<C>,
-    topic: &str,
-    partition: Partition,
-) -> Result<(i64, i64), SourceError> {
-    consumer
-        .fetch_watermarks(topic, partition, METADATA_TIMEOUT)
-        .map_err(|error| transient(&error, &format!("topic {topic}, partition {partition}: no watermarks")))
-}
-
-/// Whether nothing was ever written to the topic. One that does not exist is empty.
-fn is_empty(consumer: &BaseConsumer<SourceContext>, topic: &str) -> Result<bool, SourceError> {
-    let layout = client::topic_layout(consumer.client(), topic, METADATA_TIMEOUT)
-        .map_err(|error| transient(&error, &format!("topic {topic}: no metadata")))?;
-    for partition in layout.map(|l| l.partitions).unwrap_or_default() {
-        if watermarks(consumer, topic, partition)?.1 > 0 {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// With the right that is missing, where one is.
-pub(crate) fn transient(error: &KafkaError, what: &str) -> SourceError {
-    let cure = match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
-            "; grant this user Read on a topic that is read, Write on one that is written"
-        }
-        Some(RDKafkaErrorCode::GroupAuthorizationFailed) => "; grant this user Read on the group",
-        _ => "",
-    };
-    SourceError::Transient(format!("{what}: {error}{cure}"))
 }
 
 #[cfg(test)]

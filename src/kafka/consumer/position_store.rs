@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::SourceError;
+use super::error::SourceError;
 use crate::config::StartPolicy;
 use crate::config::sink::SinkStart;
-use crate::kafka::coordinator::{CommittedOffset, NextOffset, Partition};
+use crate::kafka::offset_note::{CommittedOffset, NextOffset, Partition};
 
 /// Who keeps the positions, and so decides where a partition begins.
 #[derive(Clone)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::Consumer;
 
 use super::asker::Asker;
-use super::position::another_topic_of;
+use super::topic::another_topic_of;
 use super::{Source, SourceError};
 use crate::kafka::advice::Advice;
 use crate::kafka::topic_id::TopicId;

@@ -7,8 +7,7 @@ use rdkafka::consumer::{CommitMode, Consumer};
 
 use super::committed::{commit, note, offsets_with_notes};
 use super::{Source, SourceError};
-use crate::kafka::coordinator::{NextOffset, OffsetNote, Partition, Pending};
-use crate::kafka::replay_range::Tally;
+use crate::kafka::offset_note::{NextOffset, OffsetNote, Partition, Pending, Tally};
 
 /// What an offset says of a sink that has its positions in the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

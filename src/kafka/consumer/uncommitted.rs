@@ -12,7 +12,7 @@ use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::kafka::client::METADATA_TIMEOUT;
-use crate::kafka::coordinator::{NextOffset, Partition};
+use crate::kafka::offset_note::{NextOffset, Partition};
 use crate::kafka::reach::Probe;
 use crate::runtime::background::retire;
 

@@ -24,7 +24,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, OwnedHeaders};
+use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::statistics::{Broker, Statistics};
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -41,6 +41,7 @@ use crate::config::{Delivery, KafkaConfig};
 use crate::kafka::client;
 use crate::kafka::client::Role;
 use crate::kafka::producer::send::Outlet;
+pub use crate::kafka::producer::send::OutputRecord;
 use crate::runtime::background::retire;
 
 /// `transaction.timeout.ms`: below the consumer's session time-out, so that what a dead worker left open is ended
@@ -68,20 +69,6 @@ const SHORTEST_CALL: Duration = Duration::from_millis(100);
 const FLUSH: Duration = Duration::from_millis(20);
 /// How much longer than its time-out a call may take before its thread is left behind.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// One record to write.
-pub struct OutputRecord<'a> {
-    /// Topic.
-    pub topic: &'a str,
-    /// Key; the partition follows from it.
-    pub key: Option<&'a [u8]>,
-    /// Value; `None` for a dead letter without payload.
-    pub value: Option<&'a [u8]>,
-    /// Milliseconds since the epoch.
-    pub timestamp_ms: Option<i64>,
-    /// Headers, if any.
-    pub headers: Option<OwnedHeaders>,
-}
 
 /// What librdkafka's threads report about the producer.
 #[derive(Default)]

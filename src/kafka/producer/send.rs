@@ -6,11 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::error::KafkaError;
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka_sys::rd_kafka_vtype_t as vtype;
 
-use super::OutputRecord;
+/// One record to write.
+pub struct OutputRecord<'a> {
+    /// Topic.
+    pub topic: &'a str,
+    /// Key; the partition follows from it.
+    pub key: Option<&'a [u8]>,
+    /// Value; `None` for a dead letter without payload.
+    pub value: Option<&'a [u8]>,
+    /// Milliseconds since the epoch.
+    pub timestamp_ms: Option<i64>,
+    /// Headers, if any.
+    pub headers: Option<OwnedHeaders>,
+}
 
 /// A producer and the topics it writes to.
 pub struct Outlet<C: ProducerContext<DeliveryOpaque = ()> + 'static> {

@@ -8,9 +8,9 @@ use ::metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
 use rdkafka::statistics::Statistics;
 
 use crate::kafka::consumer::Trigger;
-use crate::kafka::coordinator::{NextOffset, Partition};
 use crate::kafka::dead_letter::Reason;
 use crate::kafka::lag::{LagGauges, Progress};
+use crate::kafka::offset_note::{NextOffset, Partition};
 use crate::kafka::producer::Cause;
 use crate::metrics::{
     ABORTED, ASSIGNED, BATCHES, BYTES_IN, BYTES_OUT, CACHE_ENTRIES, CACHE_EVICTIONS, COMMITTED, Delays, KAFKA_QUEUE,

@@ -20,9 +20,10 @@ use crate::kafka::circuit_breaker::{CircuitBreaker, Tripped};
 use crate::kafka::consumer::{
     Batch, BatchLimits, Floor, Keeper, OpenTransactions, Source, SourceError, SourceOptions, Trigger,
 };
-use crate::kafka::coordinator::{Coordinator, OpenTransaction, Partition, Phase};
+use crate::kafka::coordinator::{Coordinator, OpenTransaction, Phase};
 use crate::kafka::dead_letter::{Reason, Reject};
 use crate::kafka::lag::Progress;
+use crate::kafka::offset_note::Partition;
 use crate::kafka::producer::{Cause, Committed, OutputLimits, OutputRecord, TransactionError, Writer};
 use crate::kafka::replay_range::Bounds;
 use crate::pipeline::press::decode::{Decoder, Limits};

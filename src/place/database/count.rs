@@ -10,7 +10,6 @@ use super::networks::Leaf;
 use super::record::Damage;
 use crate::place::Place;
 use crate::place::cache::KeyHasher;
-use crate::place::database::Database;
 
 /// Addresses that a city, a subdivision or all the world holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -89,16 +88,19 @@ pub(crate) struct Counts {
 
 impl Counts {
     /// Goes over all networks once and reads every record once.
-    pub(crate) fn of(database: &Database) -> Result<Counts, Damage> {
+    pub(crate) fn of(
+        each_leaf: impl FnOnce(&mut dyn FnMut(&Leaf) -> Result<(), Damage>) -> Result<(), Damage>,
+        place_at: impl Fn(usize) -> Result<Place, Damage>,
+    ) -> Result<Counts, Damage> {
         // Which sum a record's networks go to: the index of its city.
         let mut city_of: HashMap<u32, u32, Quick> = HashMap::default();
         let mut index_of: HashMap<NameKey, u32, Quick> = HashMap::default();
         let mut cities: Vec<(NameKey, NameKey, Sum)> = Vec::new();
-        database.each_leaf(|leaf| {
+        each_leaf(&mut |leaf| {
             let index = match city_of.get(&leaf.offset) {
                 Some(index) => *index,
                 None => {
-                    let place = database.raw(leaf.offset as usize)?;
+                    let place = place_at(leaf.offset as usize)?;
                     let next = cities.len() as u32;
                     let index = *index_of.entry(NameKey::city(&place)).or_insert(next);
                     if index == next {

@@ -9,7 +9,15 @@ use std::ops::ControlFlow;
 
 use super::record::{Damage, Value};
 use crate::place::Place;
-use crate::place::database::Layout;
+
+/// How the records of a file are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// MaxMind's: `country.iso_code`, `city.names.en`, `location.latitude` and so on.
+    Nested,
+    /// DB-IP's as ip-location-db packs it, and IPinfo's: `country_code`, `state1` or `region`, `city`, `latitude` side by side.
+    Flat,
+}
 
 /// Recognises a record's layout; none if it is neither (or has nothing in it to tell).
 pub(crate) fn recognise(record: &Value<'_>) -> Result<Option<Layout>, Damage> {

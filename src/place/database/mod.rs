@@ -21,15 +21,7 @@ use crate::place::database::count::Counts;
 use crate::place::database::networks::{Leaf, Networks};
 use crate::place::database::record::{Damage, Value};
 use crate::place::database::tree::{SEPARATOR, Tree};
-
-/// How the records of a file are laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// MaxMind's: `country.iso_code`, `city.names.en`, `location.latitude` and so on.
-    Nested,
-    /// DB-IP's as ip-location-db packs it, and IPinfo's: `country_code`, `state1` or `region`, `city`, `latitude` side by side.
-    Flat,
-}
+pub use layout::Layout;
 
 /// What is known about a loaded file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,7 +207,10 @@ impl Database {
 
     /// Counts the addresses of its cities, which takes about as long as verifying it.
     pub(super) fn count(&mut self) -> Result<(), PlaceError> {
-        self.counts = Some(Counts::of(self).map_err(|damage| self.damaged(&damage))?);
+        self.counts = Some(
+            Counts::of(|visit| self.each_leaf(visit), |offset| self.raw(offset))
+                .map_err(|damage| self.damaged(&damage))?,
+        );
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use figment::value::magic::RelativePathBuf;
 
 use super::super::iso3166::fold;
 use super::table::{Column, GazetteerError, Row, each_row};
-use super::{ALTERNATE, Area, City, Country, Gazetteer, NO_ZONE, NONE, Seat, area, keys_of_subdivision, name_hash};
+use super::{ALTERNATE, Area, City, Country, Gazetteer, NO_ZONE, NONE, Seat, area_of, keys_of_subdivision, name_hash};
 use crate::config::GazetteerConfig;
 
 /// Cities that are taken; cities500.txt has 235,000.
@@ -229,7 +229,7 @@ impl Loader {
             }
         }
         for (subdivision, members) in subdivisions.iter_mut().zip(&members) {
-            *subdivision = area::of(cities, members, Seat::Subdivision, None);
+            *subdivision = area_of(cities, members, Seat::Subdivision, None);
         }
         let keys: Vec<[u8; 2]> = self.gazetteer.countries.keys().copied().collect();
         for key in keys {
@@ -248,7 +248,7 @@ impl Loader {
         let marked =
             members.iter().any(|index| cities.get(*index as usize).is_some_and(|city| city.seat == Seat::Country));
         let named = if marked { None } else { self.gazetteer.named(key, &country.capital, None) };
-        Some(area::of(cities, &members, Seat::Country, named))
+        Some(area_of(cities, &members, Seat::Country, named))
     }
 }
 

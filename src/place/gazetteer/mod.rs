@@ -4,18 +4,15 @@
 //! that are in Latin letters, as the names of GeoIP databases are). No name is kept as text: a name is the 40-bit hash of
 //! country and folded name, and the city it leads to must be of the same country.
 
-mod area;
 mod load;
-mod nearest;
 mod table;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
 use super::iso3166::fold;
 use super::{Place, iso3166};
-
 pub use load::GazetteerFiles;
 pub use table::GazetteerError;
 
@@ -166,10 +163,10 @@ impl Gazetteer {
         let key = country_key(&place.country_code)?;
         let named = self.city(key, place, self.subdivision(key, place)).filter(|city| {
             let (north, east) = city.degrees();
-            nearest::kilometres((latitude, longitude), (north, east)) <= SAME_CITY_KM
+            kilometres((latitude, longitude), (north, east)) <= SAME_CITY_KM
         });
         let country = self.cities.get(self.countries.get(&key)?.cities.clone())?;
-        let city = named.filter(|city| city.zone != NO_ZONE).or_else(|| nearest::city(country, latitude, longitude))?;
+        let city = named.filter(|city| city.zone != NO_ZONE).or_else(|| nearest_city(country, latitude, longitude))?;
         self.zone(city.zone)
     }
 
@@ -247,6 +244,80 @@ fn keys_of_subdivision(country: [u8; 2], names: [&str; 2]) -> Vec<String> {
     keys.sort();
     keys.dedup();
     keys
+}
+
+/// Farther than this, in km, no city says anything about the time at a point: the coordinates are probably wrong.
+const FARTHEST_KM: f64 = 500.0;
+
+/// Mean radius of the Earth in km.
+const EARTH_KM: f64 = 6371.0;
+
+/// Great-circle distance of two points in degrees (north, east), by the haversine formula.
+fn kilometres(a: (f64, f64), b: (f64, f64)) -> f64 {
+    let (north_a, north_b) = (a.0.to_radians(), b.0.to_radians());
+    let (north, east) = (north_b - north_a, (b.1 - a.1).to_radians());
+    let haversine = (north / 2.0).sin().powi(2) + north_a.cos() * north_b.cos() * (east / 2.0).sin().powi(2);
+    2.0 * EARTH_KM * haversine.min(1.0).sqrt().asin()
+}
+
+/// The nearest of cities that are sorted from south to north, among those with a time zone. Looks from the point's
+/// latitude to both sides, and no farther than the nearest found: some hundred of a large country's cities.
+fn nearest_city(cities: &[City], latitude: f64, longitude: f64) -> Option<&City> {
+    let middle = cities.partition_point(|city| city.degrees().0 < latitude);
+    let (south, north) = cities.split_at_checked(middle)?;
+    let (mut best, mut best_km) = (None, FARTHEST_KM);
+    for side in [&mut south.iter().rev() as &mut dyn Iterator<Item = &City>, &mut north.iter()] {
+        for city in side {
+            let (city_north, city_east) = city.degrees();
+            if ((city_north - latitude).to_radians() * EARTH_KM).abs() > best_km {
+                break;
+            }
+            let km = kilometres((latitude, longitude), (city_north, city_east));
+            if km < best_km && city.zone != NO_ZONE {
+                (best, best_km) = (Some(city), km);
+            }
+        }
+    }
+    best
+}
+
+/// Share of an area's people that must have a time zone for it to be the area's.
+const ZONE_SHARE: f64 = 0.95;
+
+/// Share of an area's people that live within its radius.
+const RADIUS_SHARE: f64 = 2.0 / 3.0;
+
+/// The area of the cities with these indices. Its point is `capital` where given, else its seat, else its largest city.
+fn area_of(cities: &[City], members: &[u32], seat: Seat, capital: Option<u32>) -> Area {
+    let get = |index: &u32| cities.get(*index as usize);
+    let largest = || {
+        let by_rank = |index: &&u32| get(index).map(|city| (city.seat >= seat, city.population));
+        members.iter().max_by_key(by_rank).copied()
+    };
+    let Some(index) = capital.or_else(largest) else { return Area::default() };
+    let Some(centre) = get(&index).map(City::degrees) else { return Area::default() };
+    let mut people_by_zone: BTreeMap<u16, f64> = BTreeMap::new();
+    let mut by_distance: Vec<(f64, f64)> = Vec::with_capacity(members.len());
+    let mut all = 0.0;
+    for city in members.iter().filter_map(get) {
+        // Someone lives also where GeoNames knows no number.
+        let people = f64::from(city.population.max(1));
+        all += people;
+        *people_by_zone.entry(city.zone).or_default() += people;
+        by_distance.push((kilometres(centre, city.degrees()), people));
+    }
+    by_distance.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut within = 0.0;
+    let radius = by_distance.iter().find(|(_, people)| {
+        within += people;
+        within >= all * RADIUS_SHARE
+    });
+    let zone = people_by_zone.into_iter().find(|(zone, people)| *zone != NO_ZONE && *people >= all * ZONE_SHARE);
+    Area {
+        city: Some(index),
+        zone: zone.map(|(zone, _)| zone),
+        radius_km: radius.map_or(1, |(km, _)| km.ceil().max(1.0) as i32),
+    }
 }
 
 #[cfg(test)]

@@ -254,9 +254,9 @@ fn the_nearest_city_is_the_nearest_of_all() {
     cities.sort_by_key(|city| city.latitude);
     for step in 0..500 {
         let point = (40.0 + f64::from(step) * 0.04, -10.0 + f64::from(step * 7 % 500) * 0.06);
-        let distance = |city: &City| nearest::kilometres(point, city.degrees());
+        let distance = |city: &City| kilometres(point, city.degrees());
         let best = cities.iter().map(distance).min_by(f64::total_cmp).unwrap();
-        let found = nearest::city(&cities, point.0, point.1).unwrap();
+        let found = nearest_city(&cities, point.0, point.1).unwrap();
         assert!(distance(found) <= best + 1e-9, "{point:?}: {} km, nearest {best} km", distance(found));
     }
 }
@@ -264,10 +264,10 @@ fn the_nearest_city_is_the_nearest_of_all() {
 #[test]
 fn distances_are_those_of_the_globe() {
     let (paris, new_york) = ((48.85341, 2.3488), (40.71427, -74.00597));
-    assert!((nearest::kilometres(paris, new_york) - 5837.0).abs() < 10.0);
+    assert!((kilometres(paris, new_york) - 5837.0).abs() < 10.0);
     // Over the date line.
-    assert!((nearest::kilometres((0.0, 179.5), (0.0, -179.5)) - 111.2).abs() < 0.5);
-    assert_eq!(nearest::kilometres(paris, paris), 0.0);
+    assert!((kilometres((0.0, 179.5), (0.0, -179.5)) - 111.2).abs() < 0.5);
+    assert_eq!(kilometres(paris, paris), 0.0);
 }
 
 /// Prints how many networks of full databases a gazetteer finds, how far from the database's own coordinates, and the
@@ -301,7 +301,7 @@ fn share_of_cities() {
         if let (Some(point), Some(found)) = (point, found) {
             zones[usize::from(gazetteer.zone_at(&place, point.0, point.1).is_some())] += count;
             if found.level == Level::City {
-                let km = nearest::kilometres(point, (found.latitude, found.longitude));
+                let km = kilometres(point, (found.latitude, found.longitude));
                 far[[5.0, 25.0, 100.0].iter().position(|most| km <= *most).unwrap_or(3)] += count;
             } else {
                 *missing.entry((place.country_code, place.subdivision_name, place.city_name)).or_default() += count;

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use ::metrics::with_local_recorder;
 use axum::body::Body;
@@ -12,7 +14,11 @@ use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use super::super::chain::{Chain, Step};
+use super::answer::Point;
+use super::client::seconds_now;
+use super::question::Question;
 use super::*;
+use crate::place::{FragmentCache, Place, PlaceKey};
 
 /// What a stub does with the n-th request, given its query.
 type Behaviour = dyn Fn(usize, &str) -> Reply + Send + Sync;

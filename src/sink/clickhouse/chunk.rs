@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{Batch, Origin, Refusal, Row, Span, Why};
 use super::recovery::Recovery;
-use crate::kafka::coordinator::Partition;
+use crate::kafka::offset_note::Partition;
 use crate::sink::clickhouse::{ChError, Plan};
 
 /// Rows of one partition that go into one insert.
@@ -136,6 +136,18 @@ pub(crate) fn pieces(
     }
     pieces.push(piece(Span { start, end: span.end }, rows));
     pieces
+}
+
+/// What became of a piece.
+pub(super) enum Outcome {
+    /// Written or dead, its position moved.
+    Settled,
+    /// To be tried again in parts: around the row at this place, which the server says is bad, else in halves.
+    Cut(Piece, Option<usize>),
+    /// To be tried again as it is.
+    Again(Piece),
+    /// Its only row was refused with an answer that need not be about it: see [`Piece::held`].
+    Held(Piece),
 }
 
 #[cfg(test)]

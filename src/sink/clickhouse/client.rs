@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clickhouse::Compression;
+use clickhouse::insert_formatted::InsertFormatted;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -17,16 +18,43 @@ use rustls_platform_verifier::Verifier;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::ddl::Definition;
 use super::error::{ChError, Class};
-use super::insert::Insert;
-use super::table::{DefaultKind, Table, TableColumn};
 use super::type_map::Days;
-use super::types::{literal, quoted};
-use super::{Layout, insert};
+use super::types::literal;
 use crate::config::secret::{self, CLICKHOUSE_PASSWORD};
 use crate::config::sink::{self, ClickHouseConfig};
 use crate::runtime::pem;
+
+/// What every insert says, whatever the user's profile does: a repeated insert must be cut into the same blocks, or its token
+/// is of no use. The numbers must stay the same for ever. A server that does not know one is not told.
+const INSERT_SETTINGS: &[(&str, &str)] = &[
+    // Deduplicate by token, also in the views that depend on the table.
+    ("insert_deduplicate", "1"),
+    ("deduplicate_insert", "enable"),
+    ("deduplicate_blocks_in_dependent_materialized_views", "1"),
+    ("materialized_views_ignore_errors", "0"),
+    // One block stays one block.
+    ("async_insert", "0"),
+    ("max_insert_threads", "1"),
+    ("use_strict_insert_block_limits", "0"),
+    ("min_insert_block_size_rows", "1048576"),
+    ("min_insert_block_size_bytes", "268435456"),
+    ("max_insert_block_size", "1048576"),
+    ("input_format_parallel_parsing", "0"),
+    // Nothing is fixed silently.
+    ("insert_null_as_default", "0"),
+    (NULL_AS_DEFAULT, "0"),
+    ("input_format_defaults_for_omitted_fields", "1"),
+    ("input_format_skip_unknown_fields", "0"),
+    ("input_format_native_allow_types_conversion", "0"),
+    ("input_format_allow_errors_num", "0"),
+    ("input_format_allow_errors_ratio", "0"),
+    // The answer comes when the insert is done, with its status.
+    ("wait_end_of_query", "1"),
+];
+
+/// The setting by which null in a column that takes none is its DEFAULT.
+const NULL_AS_DEFAULT: &str = "input_format_null_as_default";
 
 /// ClickHouse closes idle connections after 3 seconds by default, and an insert must not meet that moment.
 const IDLE: Duration = Duration::from_secs(2);
@@ -37,8 +65,8 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Client {
     http: clickhouse::Client,
-    address: String,
-    timeout: Duration,
+    pub(super) address: String,
+    pub(super) timeout: Duration,
     compress: bool,
     /// What every insert carries, as far as the server knows it.
     insert_settings: Arc<Vec<(&'static str, &'static str)>>,
@@ -167,27 +195,6 @@ impl Client {
         }
     }
 
-    /// Tries a table's definition without making it: its syntax, and whether its keys name columns and take no null. Errors
-    /// that only making it would show are not found.
-    pub async fn try_define(&self, table: &Definition) -> Result<(), Undefined> {
-        self.define(&format!("EXPLAIN AST {}", table.sql)).await?;
-        let column =
-            |(name, kind): &(String, String)| format!("defaultValueOfTypeName({}) AS {}", literal(kind), quoted(name));
-        let columns: Vec<String> = table.columns.iter().map(column).collect();
-        let columns = columns.join(", ");
-        for key in table.keys.iter().filter(|key| *key != "tuple()") {
-            self.define(&format!("SELECT {key} FROM (SELECT {columns}) WHERE 0")).await?;
-            let about =
-                format!("SELECT toString(toTypeName({key}) LIKE '%Nullable(%') AS number FROM (SELECT {columns})");
-            if self.numbers(&about).await.map_err(Undefined::Failed)? == [1] {
-                let what =
-                    format!("{key} may be null, which ClickHouse allows in no key unless allow_nullable_key is set");
-                return Err(Undefined::Refused(what));
-            }
-        }
-        Ok(())
-    }
-
     /// Tables whose names differ from this one's only in case, or in where the dot stands: `database.table`.
     pub async fn alike(&self, database: &str, table: &str) -> Result<Vec<(String, String)>, ChError> {
         #[derive(Deserialize)]
@@ -235,123 +242,38 @@ impl Client {
         Ok(Days { default: i32::try_from(default).unwrap_or(days.default), ..days })
     }
 
-    /// The offsets from `start` up to but not including `end` that the table holds of a partition: what a crash left behind.
-    pub async fn offsets_present(
-        &self,
-        table: &Table,
-        topic: &str,
-        partition: i32,
-        start: i64,
-        end: i64,
-    ) -> Result<Vec<i64>, ChError> {
-        // The sequential read sees what other replicas have confirmed where inserts have a quorum.
-        let sql = format!(
-            "SELECT toString(_offset) AS number FROM {} WHERE _topic = {} AND _partition = {partition} \
-             AND _offset >= {start} AND _offset < {end} ORDER BY _offset SETTINGS select_sequential_consistency = 1",
-            table.quoted(),
-            literal(topic)
-        );
-        self.numbers(&sql).await
-    }
-
-    /// The last offset that the table holds of a partition.
-    pub async fn last_offset(&self, table: &Table, topic: &str, partition: i32) -> Result<Option<i64>, ChError> {
-        let sql = format!(
-            "SELECT toString(max(_offset)) AS number FROM {} WHERE _topic = {} AND _partition = {partition} HAVING count() > 0",
-            table.quoted(),
-            literal(topic)
-        );
-        Ok(self.numbers(&sql).await?.first().copied())
-    }
-
     /// The answer's column `number`, a text: JSON's own numbers would be rounded by some settings.
-    async fn numbers(&self, sql: &str) -> Result<Vec<i64>, ChError> {
+    pub(super) async fn numbers(&self, sql: &str) -> Result<Vec<i64>, ChError> {
         let rows: Vec<RawNumber> = self.rows(sql).await?;
         rows.iter().map(|row| row.number.parse().map_err(|_| self.strange())).collect()
     }
 
-    /// Inserts no row, which needs what an insert of rows needs: the grant, and leave to write.
-    pub async fn try_empty_insert(&self, table: &Table) -> Result<(), ChError> {
-        let stored = |column: &&TableColumn| matches!(column.default, DefaultKind::None | DefaultKind::Default);
-        let columns = || table.columns.iter().filter(stored);
-        let names: Vec<String> = columns().map(|column| quoted(&column.name).to_string()).collect();
-        // Of the right types, without leave to read the table.
-        let values: Vec<String> =
-            columns().map(|column| format!("defaultValueOfTypeName({})", literal(&column.type_name))).collect();
-        let (names, values, table) = (names.join(", "), values.join(", "), table.quoted());
-        self.execute(&format!("INSERT INTO {table} ({names}) SELECT {values} WHERE 0")).await
-    }
-
-    /// Asks what a recovery asks: whether an insert still runs, and which offsets are in the table.
-    pub async fn try_recovery(&self, table: &Table, topic: &str) -> Result<(), ChError> {
-        self.await_end("pressline/check").await?;
-        match table.has_coordinates() {
-            true => self.offsets_present(table, topic, 0, 0, 0).await.map(drop),
-            false => Ok(()),
-        }
-    }
-
-    /// How many rows the table holds of a partition's offsets from `start` up to but not including `end`.
-    pub async fn count_rows(
-        &self,
-        table: &Table,
-        topic: &str,
-        partition: i32,
-        start: i64,
-        end: i64,
-    ) -> Result<u64, ChError> {
-        let sql = format!(
-            "SELECT toString(count()) AS number FROM {} WHERE _topic = {} AND _partition = {partition} AND _offset >= {start} \
-             AND _offset < {end}",
-            table.quoted(),
-            literal(topic)
-        );
-        let counts = self.numbers(&sql).await?;
-        Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
-    }
-
-    /// Waits until the server runs no query of this id any more: what it has not written by then it will never write.
-    /// Behind a balancer only the server that answers is asked. Errors: it still runs after `timeout_ms`.
-    pub async fn await_end(&self, query_id: &str) -> Result<(), ChError> {
-        let sql = format!("SELECT query_id FROM system.processes WHERE query_id = {}", literal(query_id));
-        let begun = std::time::Instant::now();
-        while !self.rows::<serde::de::IgnoredAny>(&sql).await?.is_empty() {
-            if begun.elapsed() > self.timeout {
-                return Err(ChError::timed_out(&self.address, Class::Transient));
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        Ok(())
-    }
-
-    /// Begins an insert of one block: the request's head goes out now, so that the server's time for the body runs from
-    /// here. `token`: what the server tells a repeated insert by, and the query's id.
-    pub async fn begin_insert(&self, table: &Table, layout: &Layout, token: &str) -> Result<Insert, ChError> {
+    /// A request that inserts: what every insert says, and `token`, by which the server tells a repeated one, as the query's id.
+    pub(super) fn insert(&self, statement: String, token: &str, null_as_default: bool) -> InsertFormatted {
         let compression = if self.compress { Compression::Lz4 } else { Compression::None };
         let mut request = self
             .http
             .clone()
             .with_compression(compression)
-            .insert_formatted_with(insert::statement(table, layout))
+            .insert_formatted_with(statement)
             .with_timeouts(Some(self.timeout), Some(self.timeout));
         for (name, value) in self.insert_settings.iter() {
             // Null is a column's DEFAULT only where a plan means it so.
-            let is_meant = *name == insert::NULL_AS_DEFAULT && layout.has_null_as_default();
+            let is_meant = *name == NULL_AS_DEFAULT && null_as_default;
             request = request.with_setting(*name, if is_meant { "1" } else { *value });
         }
-        let request = request.with_setting("insert_deduplication_token", token).with_setting("query_id", token);
-        Insert::begin(request, table.place()).await
+        request.with_setting("insert_deduplication_token", token).with_setting("query_id", token)
     }
 
     async fn learn_settings(&mut self) -> Result<(), ChError> {
-        let names: Vec<String> = insert::SETTINGS.iter().map(|(name, _)| literal(name).to_string()).collect();
+        let names: Vec<String> = INSERT_SETTINGS.iter().map(|(name, _)| literal(name).to_string()).collect();
         let sql = format!(
             "SELECT name, value FROM system.settings WHERE name IN ({}, 'http_receive_timeout')",
             names.join(", ")
         );
         let found: Vec<RawSetting> = self.rows(&sql).await?;
         let known = |name: &str| found.iter().any(|setting| setting.name == name);
-        self.insert_settings = Arc::new(insert::SETTINGS.iter().filter(|(name, _)| known(name)).copied().collect());
+        self.insert_settings = Arc::new(INSERT_SETTINGS.iter().filter(|(name, _)| known(name)).copied().collect());
         let receive = found.iter().find(|setting| setting.name == "http_receive_timeout");
         self.body_timeout = receive.and_then(|setting| seconds(&setting.value));
         Ok(())

@@ -1,7 +1,8 @@
 //! Statements that make or fix the target table, exactly as they are run or printed.
 
-use super::table::{DefaultKind, Table, TableColumn};
-use super::types::{Type, quoted, with_null};
+use super::client::{Client, Undefined};
+use super::table::{DefaultKind, Table, TableColumn, coordinate_type};
+use super::types::{Type, literal, quoted, with_null};
 use crate::avro::{Field, Shape};
 use crate::config::finding::Finding;
 use crate::config::sink::ClickHouseConfig;
@@ -17,19 +18,10 @@ const REPEATING: [&str; 13] = [
     "zone",
 ];
 
-/// The type of one of the columns that name the record.
-pub fn type_of(column: &str) -> &'static str {
-    match column {
-        "_topic" => "LowCardinality(String)",
-        "_partition" => "Int32",
-        _ => "Int64",
-    }
-}
-
 fn definition(column: &str) -> String {
     // Offsets grow by one: differences of them are next to nothing.
     let codec = if column == "_offset" { " CODEC(Delta, ZSTD)" } else { "" };
-    format!("{} {}{codec}", quoted(column), type_of(column))
+    format!("{} {}{codec}", quoted(column), coordinate_type(column))
 }
 
 /// Adds the columns that name the record.
@@ -162,7 +154,7 @@ pub fn create_table(shape: &Shape, config: &ClickHouseConfig) -> Result<Definiti
     }
     for column in super::table::COORDINATES {
         lines.push(format!("    {}", definition(column)));
-        columns.push((column.to_string(), type_of(column).to_string()));
+        columns.push((column.to_string(), coordinate_type(column).to_string()));
     }
     let partition = match config.partition_by.as_str() {
         "" => String::new(),
@@ -268,6 +260,29 @@ fn item_type(shape: &Shape, null_as_default: bool) -> Option<String> {
         return None;
     }
     Some(if optional { format!("Nullable({inner_type})") } else { inner_type })
+}
+
+impl Client {
+    /// Tries a table's definition without making it: its syntax, and whether its keys name columns and take no null. Errors
+    /// that only making it would show are not found.
+    pub async fn try_define(&self, table: &Definition) -> Result<(), Undefined> {
+        self.define(&format!("EXPLAIN AST {}", table.sql)).await?;
+        let column =
+            |(name, kind): &(String, String)| format!("defaultValueOfTypeName({}) AS {}", literal(kind), quoted(name));
+        let columns: Vec<String> = table.columns.iter().map(column).collect();
+        let columns = columns.join(", ");
+        for key in table.keys.iter().filter(|key| *key != "tuple()") {
+            self.define(&format!("SELECT {key} FROM (SELECT {columns}) WHERE 0")).await?;
+            let about =
+                format!("SELECT toString(toTypeName({key}) LIKE '%Nullable(%') AS number FROM (SELECT {columns})");
+            if self.numbers(&about).await.map_err(Undefined::Failed)? == [1] {
+                let what =
+                    format!("{key} may be null, which ClickHouse allows in no key unless allow_nullable_key is set");
+                return Err(Undefined::Refused(what));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::fmt;
 use crate::config::finding::with_causes;
 pub use crate::sink::error_policy::Class;
 use crate::sink::error_policy::{BODY_TOO_LARGE, MANY_PARTITIONS, of_clickhouse};
+use crate::sink::{self, LoadError};
 
 /// An error of one request.
 ///
@@ -147,6 +148,20 @@ fn number_after<N: std::str::FromStr>(text: &str, mark: &str) -> Option<N> {
 
 /// `TOO_MANY_PARTS`.
 const TOO_MANY_PARTS: u32 = 252;
+
+pub(super) fn load_error(error: &ChError) -> LoadError {
+    let message = error.to_string();
+    let class = match error.class {
+        Class::Schema => return LoadError::Misfit(message),
+        Class::Data | Class::Configuration => return LoadError::Refused(message),
+        class if error.is_answer => return LoadError::Answered { class, message },
+        Class::Transient | Class::Unknown => sink::Class::Transient,
+        Class::Authentication => sink::Class::Authentication,
+        Class::Resource => sink::Class::Resource,
+        Class::InDoubt => sink::Class::Unknown,
+    };
+    LoadError::Again { class, message }
+}
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,8 @@
 
 use clickhouse::insert_formatted::{BufInsertFormatted, InsertFormatted};
 
-use super::Layout;
+use super::block::Layout;
+use super::client::Client;
 use super::error::{ChError, Class};
 use super::table::{COORDINATES, Table};
 use super::types::quoted;
@@ -10,37 +11,6 @@ use crate::testing::fail_point;
 
 /// Bytes that are compressed and sent at a time: ClickHouse's own `max_compress_block_size`.
 const PIECE: usize = 1 << 20;
-
-/// What every insert says, whatever the user's profile does: a repeated insert must be cut into the same blocks, or its token
-/// is of no use. The numbers must stay the same for ever. A server that does not know one is not told.
-pub const SETTINGS: &[(&str, &str)] = &[
-    // Deduplicate by token, also in the views that depend on the table.
-    ("insert_deduplicate", "1"),
-    ("deduplicate_insert", "enable"),
-    ("deduplicate_blocks_in_dependent_materialized_views", "1"),
-    ("materialized_views_ignore_errors", "0"),
-    // One block stays one block.
-    ("async_insert", "0"),
-    ("max_insert_threads", "1"),
-    ("use_strict_insert_block_limits", "0"),
-    ("min_insert_block_size_rows", "1048576"),
-    ("min_insert_block_size_bytes", "268435456"),
-    ("max_insert_block_size", "1048576"),
-    ("input_format_parallel_parsing", "0"),
-    // Nothing is fixed silently.
-    ("insert_null_as_default", "0"),
-    (NULL_AS_DEFAULT, "0"),
-    ("input_format_defaults_for_omitted_fields", "1"),
-    ("input_format_skip_unknown_fields", "0"),
-    ("input_format_native_allow_types_conversion", "0"),
-    ("input_format_allow_errors_num", "0"),
-    ("input_format_allow_errors_ratio", "0"),
-    // The answer comes when the insert is done, with its status.
-    ("wait_end_of_query", "1"),
-];
-
-/// The setting by which null in a column that takes none is its DEFAULT.
-pub const NULL_AS_DEFAULT: &str = "input_format_null_as_default";
 
 /// The statement before the data: columns by name, so that the table's order does not matter and defaults apply.
 pub fn statement(table: &Table, layout: &Layout) -> String {
@@ -92,5 +62,14 @@ impl Insert {
         done.map_err(|error| ChError::from_client(&self.place, &error, Class::InDoubt))?;
         fail_point::hit("ch_after_insert");
         Ok(())
+    }
+}
+
+impl Client {
+    /// Begins an insert of one block: the request's head goes out now, so that the server's time for the body runs from
+    /// here. `token`: what the server tells a repeated insert by, and the query's id.
+    pub async fn begin_insert(&self, table: &Table, layout: &Layout, token: &str) -> Result<Insert, ChError> {
+        let request = self.insert(statement(table, layout), token, layout.has_null_as_default());
+        Insert::begin(request, table.place()).await
     }
 }

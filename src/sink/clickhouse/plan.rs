@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::block::{Block, BlockColumn, Codec, Coordinates, Framing, Layout, Null};
-use super::ddl;
+use super::block::{BlockColumn, Codec, Coordinates, Framing, Layout, Null};
 use super::table::{COORDINATES, DefaultKind, Table, TableColumn};
-use super::type_map;
+use super::{ddl, type_map};
 use crate::avro::{Field, Shape};
 use crate::config::finding::Finding;
 use crate::sink::{Columns, Conversion, Missing, PlanLine};
@@ -131,11 +130,6 @@ impl Plan {
     /// The columns of its blocks.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
-    }
-
-    /// An empty block for its rows.
-    pub fn block(&self) -> Block {
-        Block::new(Arc::clone(&self.layout))
     }
 
     /// The plan for people: all fields, then the columns that none of them fills.

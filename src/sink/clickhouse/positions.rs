@@ -9,14 +9,11 @@ use tokio::runtime::Handle;
 use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig};
 use crate::kafka::advice::{Advice, Part};
 use crate::kafka::consumer::{Assigned, Assignment, SinkPositions, SourceError};
-use crate::kafka::coordinator::{NextOffset, OffsetNote, Partition, Pending};
+use crate::kafka::offset_note::{NextOffset, OffsetNote, Partition, Pending};
 use crate::kafka::replay_range::Overlap;
-use crate::sink::clickhouse;
 use crate::sink::clickhouse::recovery::Recovery;
-use crate::sink::clickhouse::sink::ClickHouseSink;
 use crate::sink::clickhouse::{ChError, Client, Table};
-use crate::sink::worker::MakeSink;
-use crate::sink::{Sink, Span, wait_for};
+use crate::sink::{Span, clickhouse, wait_for};
 
 /// What a worker's sink and the positions are made from.
 #[derive(Clone)]
@@ -41,11 +38,6 @@ impl Target {
         let runtime = runtime.clone();
         let (recoveries, pending) = (Arc::default(), Arc::default());
         Some(Self { config: clickhouse, pipeline, topic, runtime, overlap, recoveries, pending })
-    }
-
-    /// Makes the sinks of workers.
-    pub fn maker(self) -> Box<MakeSink> {
-        Box::new(move || Ok(Box::new(ClickHouseSink::connect(self.clone())?) as Box<dyn Sink>))
     }
 
     pub(crate) async fn read_table(&self, client: &Client) -> Result<Option<Table>, ChError> {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::kafka::coordinator::{NextOffset, Pending};
+use crate::kafka::offset_note::{NextOffset, Pending};
 
 /// What is known, from the position on, of a partition's rows that somebody began to write.
 #[derive(Clone, Debug, Default)]

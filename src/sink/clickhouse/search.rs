@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::chunk::{Held, Piece};
+use super::chunk::{Held, Outcome, Piece};
+use super::error::load_error;
 use super::recovery::Recovery;
-use super::sink::{ClickHouseSink, Outcome, load_error};
+use super::session::ClickHouseSink;
 use super::{ChError, Class};
 use crate::config::sink::ClickHouseDelivery;
 use crate::kafka::consumer::{SinkStep, Source};
-use crate::kafka::coordinator::{Partition, Pending};
-use crate::kafka::replay_range::Tally;
+use crate::kafka::offset_note::{Partition, Pending, Tally};
 use crate::sink::{self, Batch, Desk, LoadError, Origin, Refusal, Row, Span, Why, Written};
 
 /// So many rows, refused one after another with none written, tell that it is not the rows.

@@ -14,50 +14,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::avro::Shape;
-use crate::config::finding::{Severity, sentences};
 use crate::config::sink::ClickHouseDelivery;
 use crate::kafka::consumer::{SinkStep, Source, SourceError};
-use crate::kafka::coordinator::{NextOffset, Partition, Pending};
-use crate::kafka::replay_range::{Overlap, Tally};
-use crate::runtime::supervise::WorkerError;
-use crate::sink::clickhouse;
-use crate::sink::clickhouse::chunk::{Held, Piece};
+use crate::kafka::offset_note::{NextOffset, Partition, Pending, Tally};
+use crate::kafka::replay_range::Overlap;
+use crate::sink::clickhouse::chunk::{Held, Outcome, Piece};
+use crate::sink::clickhouse::error::load_error;
 pub use crate::sink::clickhouse::positions::Target;
 use crate::sink::clickhouse::recovery::Recovery;
 use crate::sink::clickhouse::search::Progress;
-use crate::sink::clickhouse::{Block, ChError, Client, Insert, Layout, Plan, Table, Undefined};
-use crate::sink::error_policy::Fitting;
-use crate::sink::worker::worker_error;
-use crate::sink::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Row, Sink, Span, Why, Written, make_table};
-
-/// Where findings say that a setting stands.
-pub const SECTION: &str = "sink.clickhouse";
-
-/// One worker's way into the table.
-pub(crate) struct ClickHouseSink {
-    pub(super) target: Target,
-    pub(super) client: Client,
-    pub(super) table: Option<Table>,
-    shapes: BTreeMap<u32, Shape>,
-    plans: BTreeMap<u32, Plan>,
-    /// Schemas whose plans share their columns.
-    united: Vec<u32>,
-    /// Whether all rows of this batch fill the same columns.
-    is_one_layout: bool,
-    block: Option<Block>,
-    /// Rows of this batch that went in before others of their piece.
-    inserted: BTreeSet<(Partition, i64)>,
-    /// Whether the server's word on which row it refuses has held in this batch.
-    trusts_hints: bool,
-    /// How many rows the server takes at once.
-    fitting: Fitting,
-    /// Rows were written into the table as it is now.
-    pub(super) is_proven: bool,
-    /// A request failed: the password and the certificates are read again before the next.
-    reopens: bool,
-    /// Buffers of bodies that were sent.
-    spare: Vec<Vec<u8>>,
-}
+use crate::sink::clickhouse::session::ClickHouseSink;
+use crate::sink::clickhouse::{ChError, Insert, Layout};
+use crate::sink::worker::MakeSink;
+use crate::sink::{Batch, Class, Desk, LoadError, Origin, Refusal, Row, Sink, Span, Why, Written};
 
 /// A piece whose rows are encoded.
 struct Filled {
@@ -95,146 +64,6 @@ struct Ahead {
 }
 
 impl ClickHouseSink {
-    pub(crate) fn connect(target: Target) -> Result<Self, WorkerError> {
-        let runtime = target.runtime.clone();
-        let opened = runtime.block_on(async {
-            let client = Client::open(&target.config).await?;
-            let table = target.read_table(&client).await?;
-            Ok((client, table))
-        });
-        let (client, table) = opened.map_err(|error: ChError| worker_error(load_error(&error)))?;
-        let (shapes, plans) = (BTreeMap::new(), BTreeMap::new());
-        let sink = Self {
-            target,
-            client,
-            table,
-            shapes,
-            plans,
-            united: Vec::new(),
-            is_one_layout: true,
-            block: None,
-            inserted: BTreeSet::new(),
-            trusts_hints: true,
-            fitting: Fitting::default(),
-            is_proven: false,
-            reopens: false,
-            spare: Vec::new(),
-        };
-        sink.judge().map_err(WorkerError::Refused)?;
-        Ok(sink)
-    }
-
-    /// Refuses a table that cannot keep what is promised.
-    pub(super) fn judge(&self) -> Result<(), String> {
-        let Some(table) = &self.table else { return Ok(()) };
-        let findings = table.refusals(self.target.config.delivery);
-        if findings.iter().any(|finding| finding.severity == Severity::Error) {
-            return Err(sentences(&findings));
-        }
-        for finding in findings {
-            tracing::warn!(pipeline = %self.target.pipeline, sink = "clickhouse", "{finding}");
-        }
-        Ok(())
-    }
-
-    /// Plans for these schemas, against the table as it was read last.
-    async fn compile(&mut self, ids: &[u32]) -> Result<(), LoadError> {
-        for id in ids {
-            let Some(shape) = self.shapes.get(id).filter(|_| !self.plans.contains_key(id)) else { continue };
-            let shape = shape.clone();
-            let plan = self.plan(&shape, &format!("records of schema {id}")).await?;
-            let place = self.table.as_ref().map(Table::place).unwrap_or_default();
-            for warning in self.columns().strangers(&shape, &place).iter().chain(plan.warnings()) {
-                tracing::warn!(pipeline = %self.target.pipeline, sink = "clickhouse", schema_id = id, "{warning}");
-            }
-            self.plans.insert(*id, plan);
-            self.united.clear();
-        }
-        Ok(())
-    }
-
-    /// Rows of these schemas go into one block, as far as that can be.
-    fn unite(&mut self, ids: &[u32]) {
-        // A batch mostly has the schemas of the one before.
-        if ids.len() > 1 && !ids.iter().all(|id| self.united.contains(id)) {
-            let plans = self.plans.iter_mut().filter(|(id, _)| ids.contains(id));
-            Plan::unite(&mut plans.map(|(_, plan)| plan).collect::<Vec<_>>());
-            self.united = ids.to_vec();
-        }
-        let mut layouts = ids.iter().filter_map(|id| self.plans.get(id)).map(Plan::layout);
-        self.is_one_layout = layouts.next().is_none_or(|first| layouts.all(|layout| layout == first));
-    }
-
-    /// After a request that failed, a client with the password and the certificates as they are now.
-    async fn reopen(&mut self) -> Result<(), LoadError> {
-        if self.reopens {
-            self.client = Client::open(&self.target.config).await.map_err(|error| load_error(&error))?;
-            self.reopens = false;
-        }
-        Ok(())
-    }
-
-    /// The plan of records, which messages name so.
-    async fn plan(&mut self, shape: &Shape, records: &str) -> Result<Plan, LoadError> {
-        if self.table.is_none() {
-            self.table = Some(self.create(shape).await?);
-            self.judge().map_err(LoadError::Refused)?;
-        }
-        let Some(table) = &self.table else { return Err(LoadError::Refused("there is no table".into())) };
-        let columns = self.columns();
-        Plan::compile(shape, table, &columns, &self.target.topic).map_err(|mut findings| {
-            let place = table.place();
-            findings.extend(columns.strangers(shape, &place));
-            LoadError::Refused(format!("{records} do not fit {place}:\n{}", sentences(&findings)))
-        })
-    }
-
-    fn columns(&self) -> Columns<'_> {
-        Columns::new(&self.target.config.columns, SECTION)
-    }
-
-    /// Reads the table; whether it is another than before, for which new plans are made.
-    pub(super) async fn is_altered(&mut self) -> Result<bool, LoadError> {
-        let read = self.target.read_table(&self.client).await.map_err(|error| load_error(&error))?;
-        let is_altered = read != self.table;
-        if is_altered {
-            self.table = read;
-            self.plans.clear();
-            self.united.clear();
-            self.block = None;
-            self.is_proven = false;
-        }
-        Ok(is_altered)
-    }
-
-    /// The table that is not there: made where that is allowed, else told how.
-    async fn create(&self, shape: &Shape) -> Result<Table, LoadError> {
-        if let Some(table) = self.target.read_table(&self.client).await.map_err(|error| load_error(&error))? {
-            return Ok(table);
-        }
-        let config = &self.target.config;
-        let (database, name) = (&config.database, &config.table);
-        let ddl =
-            clickhouse::create_table(shape, config).map_err(|findings| LoadError::Refused(sentences(&findings)))?;
-        let place = format!("ClickHouse {}", self.client.address());
-        if !config.auto_create {
-            let alike = self.client.alike(database, name).await.map_err(|error| load_error(&error))?;
-            let hint = clickhouse::another_name(database, name, &alike);
-            return Err(LoadError::Refused(format!(
-                "{place}: there is no table {database}.{name}{hint}; {}",
-                make_table(SECTION, &ddl.sql)
-            )));
-        }
-        let ddl = ddl.sql;
-        self.client.define(&ddl).await.map_err(|error| match error {
-            Undefined::Refused(words) => LoadError::Refused(format!("{place}: {words}\n{ddl}")),
-            Undefined::Failed(error) => load_error(&error),
-        })?;
-        tracing::info!(pipeline = %self.target.pipeline, sink = "clickhouse", "table made:\n{ddl}");
-        let made = self.target.read_table(&self.client).await.map_err(|error| load_error(&error))?;
-        made.ok_or_else(|| LoadError::Refused(format!("{place}: the table is not there after it was made")))
-    }
-
     async fn write_batch(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
         let ids = batch.schema_ids();
         self.compile(&ids).await?;
@@ -582,18 +411,6 @@ impl ClickHouseSink {
     }
 }
 
-/// What became of a piece.
-pub(super) enum Outcome {
-    /// Written or dead, its position moved.
-    Settled,
-    /// To be tried again in parts: around the row at this place, which the server says is bad, else in halves.
-    Cut(Piece, Option<usize>),
-    /// To be tried again as it is.
-    Again(Piece),
-    /// Its only row was refused with an answer that need not be about it: see [`Piece::held`].
-    Held(Piece),
-}
-
 impl Sink for ClickHouseSink {
     fn short(&self, ends: &BTreeMap<Partition, NextOffset>) -> Vec<Partition> {
         let begun = |partition: &Partition| self.target.recovery_of(*partition).map(|recovery| recovery.end);
@@ -671,16 +488,7 @@ fn mixed_columns(origin: Origin) -> LoadError {
     ))
 }
 
-pub(super) fn load_error(error: &ChError) -> LoadError {
-    let message = error.to_string();
-    let class = match error.class {
-        clickhouse::Class::Schema => return LoadError::Misfit(message),
-        clickhouse::Class::Data | clickhouse::Class::Configuration => return LoadError::Refused(message),
-        class if error.is_answer => return LoadError::Answered { class, message },
-        clickhouse::Class::Transient | clickhouse::Class::Unknown => Class::Transient,
-        clickhouse::Class::Authentication => Class::Authentication,
-        clickhouse::Class::Resource => Class::Resource,
-        clickhouse::Class::InDoubt => Class::Unknown,
-    };
-    LoadError::Again { class, message }
+/// Makes the sinks of workers.
+pub fn maker(target: Target) -> Box<MakeSink> {
+    Box::new(move || Ok(Box::new(ClickHouseSink::connect(target.clone())?) as Box<dyn Sink>))
 }

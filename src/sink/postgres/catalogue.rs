@@ -7,9 +7,11 @@ use std::sync::Arc;
 use tokio_postgres::SimpleQueryRow;
 
 use super::connection::Connection;
-use super::defaults::Defaults;
 use super::error::{Class, PgError};
 use super::name::{TableName, quote_text};
+
+/// Column to its default with the length before it, or why there is none.
+pub type Defaults = BTreeMap<Arc<str>, Result<Arc<[u8]>, &'static str>>;
 
 /// What a relation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,12 +7,9 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 
-use super::catalogue::Table;
+use super::catalogue::{Defaults, Table};
 use super::connection::Connection;
 use super::error::{Class, PgError};
-
-/// Column to its default with the length before it, or why there is none.
-pub type Defaults = BTreeMap<Arc<str>, Result<Arc<[u8]>, &'static str>>;
 
 /// Signature, flags and length of the extension, which is empty.
 const HEADER: usize = 19;

@@ -27,11 +27,10 @@ mod stream;
 mod tests;
 mod tls;
 
-pub use catalogue::{Beside, Column, ColumnType, Filled, Kind, Table};
+pub use catalogue::{Beside, Column, ColumnType, Defaults, Filled, Kind, Table};
 pub use connection::{Connection, place};
 pub use copy::{Refused, Search, Transaction, Writer};
 pub use ddl::{create_table, create_table_sql};
-pub use defaults::Defaults;
 pub use error::{Class, PgError};
 pub use name::{TableName, quote_name, quote_text};
 pub use offsets::{Advance, ClaimError, CommitError, Offsets, Position, Settled, Stored};

@@ -9,7 +9,7 @@ use super::copy::Transaction;
 use super::error::{Class, PgError};
 use super::name::{TableName, quote_name, quote_text};
 use crate::kafka::advice::{Advice, Part};
-use crate::kafka::coordinator::Partition;
+use crate::kafka::offset_note::Partition;
 use crate::testing::fail_point;
 
 /// Version of the rows that are written, and the newest that is read. Tables made before it was noted have no such column:

@@ -11,17 +11,17 @@ use crate::config::finding::sentences;
 use crate::config::sink::{LoadConfig, PostgresConfig};
 use crate::kafka::advice::{Advice, Part};
 use crate::kafka::consumer::{Assignment, SinkPositions, SinkStep, Source, SourceError};
-use crate::kafka::coordinator::{NextOffset, Partition, Pending};
-use crate::kafka::replay_range::Tally;
+use crate::kafka::offset_note::{NextOffset, Partition, Pending, Tally};
 use crate::runtime::supervise::WorkerError;
 use crate::sink::dead_letters::WINDOW;
 use crate::sink::error_policy::Fitting;
-use crate::sink::postgres;
 use crate::sink::postgres::{
     Advance, ClaimError, CommitError, Connection, Offsets, PgError, Plan, Table, TableName, Writer,
 };
 use crate::sink::worker::{MakeSink, worker_error};
-use crate::sink::{Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Sink, Span, Written, make_table, wait_for};
+use crate::sink::{
+    Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Sink, Span, Written, make_table, postgres, wait_for,
+};
 
 /// Where findings say that a setting stands.
 pub const SECTION: &str = "sink.postgres";

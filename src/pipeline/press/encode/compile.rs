@@ -11,15 +11,29 @@ use crate::config::finding::Finding;
 use crate::pipeline::press::event::Actions;
 use crate::place::Place;
 
+impl Encoder {
+    /// Compiles the plan for a writer schema that the registry knows as `schema_id`.
+    ///
+    /// The schema is a record. Its fields `session_id` (string), `timestamp` (long) and `action` (string or enum) must be
+    /// there; `cohort` and the place fields may be left out, and then less is written. Every other field needs a default,
+    /// which is what is written for it. `place_of_schema` says in the findings where the schema stands.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the schema, each finding naming the field, its type, the types expected and the cure.
+    pub fn compile(
+        schema: &Schema,
+        schema_id: u32,
+        actions: &Actions,
+        place_of_schema: &str,
+    ) -> Result<Encoder, Vec<Finding>> {
+        compile(schema, schema_id, actions, place_of_schema)
+    }
+}
+
 /// Fields without which an event makes no sense.
 const REQUIRED: [&str; 3] = ["session_id", "timestamp", "action"];
 
-pub(super) fn compile(
-    schema: &Schema,
-    schema_id: u32,
-    actions: &Actions,
-    place_of_schema: &str,
-) -> Result<Encoder, Vec<Finding>> {
+fn compile(schema: &Schema, schema_id: u32, actions: &Actions, place_of_schema: &str) -> Result<Encoder, Vec<Finding>> {
     let mut compiler = Compiler {
         place_of_schema,
         allowed: actions,

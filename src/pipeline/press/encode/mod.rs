@@ -10,10 +10,7 @@ mod compile;
 #[cfg(test)]
 mod tests;
 
-use apache_avro::Schema;
-
-use crate::config::finding::Finding;
-use crate::pipeline::press::event::{Actions, PressBody};
+use crate::pipeline::press::event::PressBody;
 use crate::place::Place;
 
 /// Bytes in front of the datum.
@@ -84,23 +81,6 @@ struct Branches {
 }
 
 impl Encoder {
-    /// Compiles the plan for a writer schema that the registry knows as `schema_id`.
-    ///
-    /// The schema is a record. Its fields `session_id` (string), `timestamp` (long) and `action` (string or enum) must be
-    /// there; `cohort` and the place fields may be left out, and then less is written. Every other field needs a default,
-    /// which is what is written for it. `place_of_schema` says in the findings where the schema stands.
-    ///
-    /// # Errors
-    /// Everything that is wrong with the schema, each finding naming the field, its type, the types expected and the cure.
-    pub fn compile(
-        schema: &Schema,
-        schema_id: u32,
-        actions: &Actions,
-        place_of_schema: &str,
-    ) -> Result<Encoder, Vec<Finding>> {
-        compile::compile(schema, schema_id, actions, place_of_schema)
-    }
-
     /// Each field of the schema in its order, with where its value comes from: read off the plan by which records are
     /// written.
     pub fn origins(&self) -> &[(String, Origin)] {

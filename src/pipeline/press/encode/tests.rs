@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use apache_avro::{types::Value, writer::datum::GenericDatumWriter};
+use apache_avro::{Schema, types::Value, writer::datum::GenericDatumWriter};
 use proptest::prelude::*;
 
 use super::*;
-use crate::pipeline::press::event::{Action, SessionId};
+use crate::config::finding::Finding;
+use crate::pipeline::press::event::{Action, Actions, SessionId};
 
 const OURS: &str = include_str!("../../../../schemas/button_presses.avsc");
 

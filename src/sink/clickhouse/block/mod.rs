@@ -4,6 +4,7 @@ mod buffer;
 mod codec;
 mod decimal;
 mod dictionary;
+mod layout;
 mod native;
 
 use std::sync::Arc;
@@ -12,54 +13,11 @@ use super::plan::{Plan, Step};
 use super::types::with_null;
 use crate::avro::Cursor;
 use crate::sink::{Refusal, Why};
-
 pub use buffer::Buffer;
 pub use codec::{Codec, Digits, Float, Null, Text, Whole};
 pub use decimal::{Target, Wide, bytes_of};
+pub use layout::{Absent, BlockColumn, Coordinates, Layout};
 pub use native::Framing;
-
-/// A column of a block.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlockColumn {
-    /// Name.
-    pub name: Arc<str>,
-    /// The table's type, in its own words: but for null the server converts nothing.
-    pub type_name: String,
-    /// How its values are framed.
-    pub framing: Framing,
-    /// The block's column takes null, the table's does not: such a row's value is the column's DEFAULT.
-    pub null_as_default: bool,
-    /// What stands in it for a record whose schema lacks the field. `None`: a row of a block cannot leave it to its DEFAULT,
-    /// because null is a value of the column, or no value of an array or map.
-    pub absent: Option<Absent>,
-}
-
-/// What leaves a column of a block to its default.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Absent {
-    /// What is written.
-    pub null: Null,
-    /// Only where the block's column takes null: see [`BlockColumn::null_as_default`].
-    pub needs_null: bool,
-}
-
-/// The columns of a block. Plans of different schemas may share one: blocks take rows of all of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layout {
-    /// What fields fill, in the table's order.
-    pub columns: Vec<BlockColumn>,
-    /// `_topic`, `_partition`, `_offset` come after them, for records of this topic.
-    pub coordinates: Option<Coordinates>,
-}
-
-/// The columns that name a row's record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Coordinates {
-    /// The topic.
-    pub topic: String,
-    /// `_topic` is LowCardinality, not a plain String.
-    pub low_cardinality: bool,
-}
 
 /// Rows that are inserted together.
 #[derive(Debug)]
@@ -71,13 +29,6 @@ pub struct Block {
     rows: usize,
     /// Texts that are made, not read, such as JSON.
     scratch: Vec<u8>,
-}
-
-impl Layout {
-    /// Whether null means the column's DEFAULT in one of its columns.
-    pub fn has_null_as_default(&self) -> bool {
-        self.columns.iter().any(|column| column.null_as_default)
-    }
 }
 
 impl Block {
@@ -211,5 +162,12 @@ fn buffer(framing: &Framing) -> Buffer {
         Framing::Texts => Buffer::low_cardinality(&[]),
         Framing::Values(width) => Buffer::low_cardinality(&vec![0; *width]),
         Framing::Nested(inner) => Buffer::nested(inner.iter().map(buffer).collect()),
+    }
+}
+
+impl Plan {
+    /// An empty block for its rows.
+    pub fn block(&self) -> Block {
+        Block::new(Arc::clone(self.layout()))
     }
 }

@@ -1,45 +1,11 @@
-//! What the steps of the place lookup gave, and how the geocoder does.
+//! How the geocoder does.
 
 use ::metrics::{Counter, Gauge, Label, counter, gauge};
 
+use super::Answer;
 use crate::metrics::{
     GEOCODER_ENTRIES, GEOCODER_EVICTIONS, GEOCODER_LOOKUPS, GEOCODER_OPEN, GEOCODER_REQUESTS, GEOCODER_WAITING,
-    PLACE_PARTS,
 };
-use crate::place::Answer;
-use crate::place::chain::{Step, Steps};
-
-/// Value of the label `step` for what no step knew.
-const NO_STEP: &str = "none";
-
-/// A pipeline's counters: made once, so that counting a place is a few atomic additions.
-pub struct ChainMetrics {
-    /// By part, then by step, the last for none.
-    counters: Vec<Vec<Counter>>,
-}
-
-impl ChainMetrics {
-    /// Counters of one pipeline.
-    pub fn new(pipeline: &str) -> Self {
-        let counter = |part, step| {
-            let own = Label::new("pipeline", pipeline.to_string());
-            counter!(PLACE_PARTS, vec![own, Label::new("part", part), Label::new("step", step)])
-        };
-        let steps = || Step::ALL.map(Step::label).into_iter().chain([NO_STEP]);
-        let parts = Steps::default().parts();
-        Self { counters: parts.iter().map(|(part, _)| steps().map(|step| counter(*part, step)).collect()).collect() }
-    }
-
-    /// Counts a place that was made ready.
-    pub fn count(&self, steps: &Steps) {
-        for (counters, (_, given)) in self.counters.iter().zip(steps.parts()) {
-            let index = Step::ALL.iter().position(|step| Some(*step) == given).unwrap_or(Step::ALL.len());
-            if let Some(counter) = counters.get(index) {
-                counter.increment(1);
-            }
-        }
-    }
-}
 
 /// A geocoder's counters and gauges.
 pub struct GeocoderMetrics {

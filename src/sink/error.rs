@@ -1,0 +1,201 @@
+//! Why a batch was not written, and how often it is tried again.
+
+use std::time::{Duration, Instant};
+
+use super::error_policy;
+
+/// What kind of thing went wrong, which decides what is done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The database or the way to it: tried again, for ever.
+    Transient,
+    /// User or password: tried again, rarely, and an alarm.
+    Authentication,
+    /// Disk, memory, too many connections: tried again.
+    Resource,
+    /// Another process moved the position: read again from where it stands now.
+    Moved,
+    /// It is not known whether what was sent was written: settled by asking the database.
+    Unknown,
+}
+
+impl Class {
+    /// All classes, for the metric's labels.
+    pub const ALL: [Class; 5] = [Self::Transient, Self::Authentication, Self::Resource, Self::Moved, Self::Unknown];
+
+    /// Label of the metric.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Authentication => "authentication",
+            Self::Resource => "resource",
+            Self::Moved => "moved",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Why a batch was not written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// Going on would lose or duplicate rows, or the table does not fit: a person must decide.
+    #[error("{0}")]
+    Refused(String),
+    /// The database refuses the batch for its table's sake: see [`Tries`].
+    #[error("{0}")]
+    Misfit(String),
+    /// The database has answered, with an error that may pass or that nobody knows: see [`Tries`].
+    #[error("{message}")]
+    Answered {
+        /// The class of the answer.
+        class: error_policy::Class,
+        /// For the log and `/readyz`.
+        message: String,
+    },
+    /// The batch is aborted and read again from the position that the sink then has.
+    #[error("{message}")]
+    Again {
+        /// What kind of thing went wrong.
+        class: Class,
+        /// For the log and `/readyz`.
+        message: String,
+    },
+}
+
+/// A misfit is believed after so many in a row: two tries with a pause before them are about a second and a half.
+const BELIEVED: u32 = 4;
+
+/// How often, and for how long, a batch was refused: what is done about it changes with that. A table that was altered while
+/// the batch was on its way, and altered back before it was looked at again, is the same as ever; a full disk or a lock passes;
+/// and one row may bring the same answer for ever.
+#[derive(Debug)]
+pub struct Tries {
+    /// Misfits in a row.
+    misfits: u32,
+    /// When the database answered so for the first time in a row.
+    since: Option<Instant>,
+    /// So long after that the batch is searched.
+    searched_after: Duration,
+    /// See `retry_ms` of [`crate::config::sink::SinkConsumerConfig`].
+    retry: Duration,
+}
+
+impl Tries {
+    /// `retry`: how long an answer that may pass is waited out before the batch is searched for the row that brings it.
+    pub fn new(retry: Duration) -> Self {
+        Self { misfits: 0, since: None, searched_after: retry, retry }
+    }
+
+    /// Whether the next try is to search the batch for rows that are refused alone, whatever the answer is.
+    pub fn is_search_due(&self) -> bool {
+        self.misfits + 1 >= BELIEVED || self.since.is_some_and(|since| since.elapsed() >= self.searched_after)
+    }
+
+    /// What the error of a batch comes to; never [`LoadError::Misfit`] or [`LoadError::Answered`].
+    pub fn judge(&mut self, error: LoadError) -> LoadError {
+        match error {
+            LoadError::Misfit(message) => self.misfit(message),
+            LoadError::Answered { class, message } => self.answered(class, message),
+            // Between two answers a connection may fail, which says nothing about the batch.
+            error @ LoadError::Again { class: Class::Transient, .. } => error,
+            error => {
+                self.none();
+                error
+            }
+        }
+    }
+
+    fn misfit(&mut self, message: String) -> LoadError {
+        self.misfits += 1;
+        match self.misfits {
+            1 => LoadError::Again { class: Class::Moved, message },
+            BELIEVED.. => LoadError::Refused(message),
+            _ => LoadError::Again { class: Class::Transient, message },
+        }
+    }
+
+    fn answered(&mut self, class: error_policy::Class, message: String) -> LoadError {
+        let was_searched = self.is_search_due();
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if !class.is_unbounded() && since.elapsed() >= self.retry {
+            return LoadError::Refused(message);
+        }
+        if was_searched {
+            // It told nothing: the next search has time.
+            self.searched_after = since.elapsed() * 2;
+        }
+        let class = match class {
+            error_policy::Class::Authentication => Class::Authentication,
+            error_policy::Class::Resource => Class::Resource,
+            error_policy::Class::InDoubt => Class::Unknown,
+            _ => Class::Transient,
+        };
+        LoadError::Again { class, message }
+    }
+
+    /// A batch was written.
+    pub fn none(&mut self) {
+        *self = Self::new(self.retry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORDS: &str = "table t was altered";
+
+    fn again(class: Class) -> LoadError {
+        LoadError::Again { class, message: WORDS.into() }
+    }
+
+    fn answered(class: error_policy::Class) -> LoadError {
+        LoadError::Answered { class, message: WORDS.into() }
+    }
+
+    #[test]
+    fn a_misfit_is_believed_when_it_stays() {
+        let mut tries = Tries::new(Duration::from_secs(60));
+        let misfit = |tries: &mut Tries| tries.judge(LoadError::Misfit(WORDS.into()));
+        let another = |tries: &mut Tries| drop(tries.judge(LoadError::Refused("another".into())));
+        for between in [Tries::none as fn(&mut Tries), another] {
+            assert_eq!(misfit(&mut tries), again(Class::Moved));
+            assert_eq!(misfit(&mut tries), again(Class::Transient));
+            assert!(!tries.is_search_due());
+            assert_eq!(misfit(&mut tries), again(Class::Transient));
+            assert!(tries.is_search_due(), "before it is believed");
+            between(&mut tries);
+        }
+        for _ in 1..BELIEVED {
+            assert_ne!(misfit(&mut tries), LoadError::Refused(WORDS.into()));
+        }
+        assert_eq!(misfit(&mut tries), LoadError::Refused(WORDS.into()));
+    }
+
+    #[test]
+    fn an_answer_that_may_pass_is_waited_out_then_searched_then_waited_out_for_ever() {
+        let mut tries = Tries::new(Duration::from_millis(20));
+        let resource = || answered(error_policy::Class::Resource);
+        assert!(!tries.is_search_due());
+        assert_eq!(tries.judge(resource()), again(Class::Resource));
+        assert!(!tries.is_search_due());
+        assert_eq!(tries.judge(again(Class::Transient)), again(Class::Transient), "a connection that failed meanwhile");
+        std::thread::sleep(Duration::from_millis(25));
+        assert!(tries.is_search_due());
+        assert_eq!(tries.judge(resource()), again(Class::Resource));
+        assert!(!tries.is_search_due(), "it told nothing: the next one has time");
+        std::thread::sleep(Duration::from_millis(60));
+        assert!(tries.is_search_due());
+        tries.none();
+        assert!(!tries.is_search_due());
+    }
+
+    #[test]
+    fn an_answer_that_nobody_knows_stops_the_sink_after_a_while() {
+        let mut tries = Tries::new(Duration::from_millis(20));
+        let unknown = || answered(error_policy::Class::Unknown);
+        assert_eq!(tries.judge(unknown()), again(Class::Transient));
+        std::thread::sleep(Duration::from_millis(25));
+        assert_eq!(tries.judge(unknown()), LoadError::Refused(WORDS.into()));
+    }
+}
