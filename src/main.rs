@@ -12,26 +12,20 @@ use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 use pressline::command::consume::ConsumeArgs;
-use pressline::command::demo;
 use pressline::command::demo::DemoArgs;
 use pressline::command::generate::GenerateArgs;
-use pressline::command::locate;
 use pressline::command::locate::LocateArgs;
-use pressline::command::offsets;
 use pressline::command::offsets::OffsetsArgs;
-use pressline::command::places;
 use pressline::command::places::PlacesArgs;
-use pressline::command::produce;
 use pressline::command::produce::ProduceArgs;
-use pressline::command::reconcile;
 use pressline::command::reconcile::{ReconcileArgs, Verdict};
-use pressline::command::replay;
 use pressline::command::replay::ReplayArgs;
-use pressline::command::try_events;
 use pressline::command::try_events::TryArgs;
-use pressline::command::{check, consume, generate, topics};
+use pressline::command::{
+    check, consume, demo, generate, locate, offsets, places, produce, reconcile, replay, topics, try_events,
+};
 use pressline::config::load::Sources;
-use pressline::daemon::{allocator, crash};
+use pressline::daemon::process;
 use pressline::runtime::{descriptors, stdio};
 use pressline::{config, daemon};
 
@@ -137,8 +131,8 @@ impl ConfigArgs {
 }
 
 fn main() -> ExitCode {
-    crash::leave_nothing();
-    allocator::give_back_large_blocks();
+    process::leave_nothing();
+    process::give_back_large_blocks();
     descriptors::raise_limit();
     match Cli::try_parse() {
         Ok(cli) => stdio::finish(run(cli.command)),

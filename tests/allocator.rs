@@ -12,7 +12,7 @@ const THREADS: usize = 4;
 
 #[test]
 fn memory_of_large_blocks_does_not_stay_behind_in_the_arenas_of_threads() {
-    pressline::daemon::allocator::give_back_large_blocks();
+    pressline::daemon::process::give_back_large_blocks();
     let before = resident_mb().unwrap();
     let (freed, seen) = (Barrier::new(THREADS + 1), Barrier::new(THREADS + 1));
     let growth = thread::scope(|scope| {

@@ -15,7 +15,7 @@ use pressline::pipeline::press::decode::{Decoder, Limits};
 use pressline::pipeline::press::encode::Encoder;
 use pressline::pipeline::press::enrich::{Caches, Enricher, LookupOutcome};
 use pressline::pipeline::press::event::Actions;
-use pressline::place::{Coarsening, Places, Stock};
+use pressline::place::{Coarsening, DatabaseSet, Places};
 
 /// Counts what the calling thread allocates, so that the test harness's own threads do not disturb.
 struct Counting;
@@ -59,10 +59,10 @@ fn a_warm_record_costs_no_allocation() {
     let schema = Schema::parse_str(include_str!("../schemas/button_presses.avsc")).unwrap();
     let encoder = Arc::new(Encoder::compile(&schema, 1, &actions, "schemas/button_presses.avsc").ok().unwrap());
     let places = Places::from_bytes_counted("made-up.mmdb", presses::database()).unwrap();
-    let stock = Stock::fixed(Arc::new(places));
+    let database_set = DatabaseSet::fixed(Arc::new(places));
     let coarsening = Coarsening { min_addresses: 300, round_coordinates: Some(0.1) };
     let caches = Arc::new(Caches::new(100_000));
-    let mut enricher = Enricher::following(stock.subscribe(), caches, Arc::clone(&encoder), coarsening);
+    let mut enricher = Enricher::following(database_set.subscribe(), caches, Arc::clone(&encoder), coarsening);
     let decoder = Decoder::new(Limits::default(), actions);
     let records: Vec<String> = (0..10_000).map(presses::record).collect();
     let mut out = Vec::new();

@@ -1,8 +1,7 @@
 //! `pressline run`: logs, HTTP, signals and the pipelines, from start to exit.
 
-pub mod allocator;
-pub mod crash;
 pub mod http;
+pub mod process;
 pub mod service_manager;
 
 use std::path::Path;
@@ -21,15 +20,13 @@ use crate::config::{LogFormat, PipelineConfig, ProcessConfig};
 use crate::daemon::http::Pages;
 use crate::daemon::service_manager::Watched;
 use crate::kafka::client;
-use crate::metrics;
-use crate::pipeline;
 use crate::pipeline::start::Library;
 use crate::runtime::status::Status;
 use crate::runtime::supervise::Ending;
 use crate::runtime::terminal::counted;
 use crate::runtime::{descriptors, log, stdio};
-use crate::sink;
 use crate::sink::Kind;
+use crate::{metrics, pipeline, sink};
 
 /// From the signal to the exit, whatever hangs: what is open then is ended by the next start or the broker's time-out.
 const STOP_WITHIN: Duration = Duration::from_secs(8);

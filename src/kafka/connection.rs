@@ -9,7 +9,7 @@ use crate::config::secret::SecretError;
 use crate::config::{KafkaConfig, PipelineConfig, RegistryConfig, properties};
 use crate::kafka::client::Role;
 use crate::kafka::reach::{Probe, reach};
-use crate::runtime::background::retire;
+use crate::runtime::supervise::drop_in_background;
 
 /// Where a broker on this machine listens.
 const LOCAL_BROKER: &str = "127.0.0.1:9092";
@@ -129,7 +129,7 @@ impl Connected {
         let probe = self.client_config(Role::Consumer)?.create_with_context(Probe::default());
         let probe = probe.map_err(|error| ConnectionError::Unreachable(error.to_string()))?;
         let reached = reach(&probe, None).map(drop);
-        retire(probe);
+        drop_in_background(probe);
         reached.map_err(|unreachable| ConnectionError::Unreachable(unreachable.at(&self.kafka.bootstrap_servers)))
     }
 

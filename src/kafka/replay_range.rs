@@ -13,7 +13,7 @@ use crate::kafka::offset_note::{Account, CommittedOffset, NextOffset, OffsetNote
 
 /// A partition's position and account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct RangeProgress {
     /// Next offset.
     pub position: NextOffset,
     /// Up to there.
@@ -30,27 +30,35 @@ pub enum Overlap {
     Ask,
 }
 
-/// The bounds of a run, shared by its workers.
+/// The range of a run, shared by its workers.
 #[derive(Debug)]
-pub struct Bounds {
+pub struct ReplayRange {
     asked: String,
     overlap: Overlap,
     pace: Option<Pace>,
     ends: BTreeMap<Partition, NextOffset>,
-    standings: Mutex<BTreeMap<Partition, Standing>>,
+    progress: Mutex<BTreeMap<Partition, RangeProgress>>,
 }
 
-impl Bounds {
+impl ReplayRange {
     /// From where the partitions stand now to their ends, at most `rate` records a second. `asked` is noted with every
     /// offset: what the run was begun with.
-    pub fn new(asked: String, overlap: Overlap, rate: Option<u32>, standings: BTreeMap<Partition, Standing>) -> Self {
-        let ends = standings.iter().map(|(partition, standing)| (*partition, standing.account.end)).collect();
-        Self { asked, overlap, pace: rate.map(Pace::new), ends, standings: Mutex::new(standings) }
+    pub fn new(
+        asked: String,
+        overlap: Overlap,
+        rate: Option<u32>,
+        progress: BTreeMap<Partition, RangeProgress>,
+    ) -> Self {
+        let ends = progress
+            .iter()
+            .map(|(partition, partition_progress)| (*partition, partition_progress.account.end))
+            .collect();
+        Self { asked, overlap, pace: rate.map(Pace::new), ends, progress: Mutex::new(progress) }
     }
 
-    /// The coordinator of a worker that keeps to these bounds, where there are any.
-    pub fn coordinator(bounds: Option<&Self>) -> Coordinator {
-        bounds.map_or_else(Coordinator::new, |bounds| Coordinator::until(bounds.ends.clone()))
+    /// The coordinator of a worker that keeps to this range, where there is one.
+    pub fn coordinator(replay_range: Option<&Self>) -> Coordinator {
+        replay_range.map_or_else(Coordinator::new, |replay_range| Coordinator::until(replay_range.ends.clone()))
     }
 
     /// How records that may be in the target already are met.
@@ -75,8 +83,8 @@ impl Bounds {
 
     /// Adds to a note what the partition's account is after `more`.
     pub fn note(&self, partition: Partition, more: Tally, note: OffsetNote) -> OffsetNote {
-        let Some(standing) = self.standing(partition) else { return note };
-        let account = Account { tally: standing.account.tally.plus(more), ..standing.account };
+        let Some(partition_progress) = self.partition_progress(partition) else { return note };
+        let account = Account { tally: partition_progress.account.tally.plus(more), ..partition_progress.account };
         OffsetNote { account: Some(account), asked: Some(self.asked.clone()), ..note }
     }
 
@@ -97,31 +105,31 @@ impl Bounds {
                 ));
             }
         }
-        if let Ok(mut standings) = self.standings.lock() {
-            standings.insert(partition, Standing { position: start, account });
+        if let Ok(mut progress) = self.progress.lock() {
+            progress.insert(partition, RangeProgress { position: start, account });
         }
         Ok(())
     }
 
     /// Offsets and what became of the records before them are committed.
     pub fn settled(&self, partition: Partition, position: NextOffset, more: Tally) {
-        if let Ok(mut standings) = self.standings.lock()
-            && let Some(standing) = standings.get_mut(&partition)
+        if let Ok(mut progress) = self.progress.lock()
+            && let Some(partition_progress) = progress.get_mut(&partition)
         {
-            standing.position = position;
-            standing.account.tally = standing.account.tally.plus(more);
+            partition_progress.position = position;
+            partition_progress.account.tally = partition_progress.account.tally.plus(more);
         }
     }
 
-    fn standing(&self, partition: Partition) -> Option<Standing> {
-        self.standings.lock().ok()?.get(&partition).copied()
+    fn partition_progress(&self, partition: Partition) -> Option<RangeProgress> {
+        self.progress.lock().ok()?.get(&partition).copied()
     }
 
     /// Offsets that are done, and all there are.
     pub fn progress(&self) -> (u64, u64) {
         let count = |from: i64, to: i64| u64::try_from(to - from).unwrap_or_default();
-        let Ok(standings) = self.standings.lock() else { return (0, 0) };
-        standings.iter().fold((0, 0), |(done, all), (_, Standing { position, account })| {
+        let Ok(progress) = self.progress.lock() else { return (0, 0) };
+        progress.iter().fold((0, 0), |(done, all), (_, RangeProgress { position, account })| {
             let done_here = count(account.from, (*position).min(account.end));
             (done + done_here, all + count(account.from, account.end))
         })
@@ -198,19 +206,19 @@ mod tests {
     const ACCOUNT: Account =
         Account { from: 10, end: 100, removed: 5, tally: Tally { read: 40, written: 38, dead: 2 } };
 
-    fn bounds() -> Bounds {
-        let standing = Standing { position: 60, account: ACCOUNT };
-        Bounds::new("beginning/now/t".into(), Overlap::None, None, BTreeMap::from([(0, standing)]))
+    fn replay_range() -> ReplayRange {
+        let partition_progress = RangeProgress { position: 60, account: ACCOUNT };
+        ReplayRange::new("beginning/now/t".into(), Overlap::None, None, BTreeMap::from([(0, partition_progress)]))
     }
 
     #[test]
     fn an_account_survives_its_note() {
-        let note = bounds().note(0, Tally::of(10, 1), OffsetNote::default());
+        let note = replay_range().note(0, Tally::of(10, 1), OffsetNote::default());
         let read = OffsetNote::parse(&note.to_text());
         assert_eq!(read, note);
         assert_eq!(read.account.unwrap().tally, Tally { read: 50, written: 47, dead: 3 });
         assert_eq!(read.asked.as_deref(), Some("beginning/now/t"));
-        assert_eq!(bounds().note(1, Tally::default(), OffsetNote::default()), OffsetNote::default());
+        assert_eq!(replay_range().note(1, Tally::default(), OffsetNote::default()), OffsetNote::default());
         for text in ["", "1:2:3", "1:2:3:4:5", "1:2:x:4:5:6"] {
             assert_eq!(Account::parse(text), None, "{text}");
         }
@@ -223,9 +231,9 @@ mod tests {
         let note = OffsetNote { account: Some(ACCOUNT), pending, then, ..OffsetNote::default() };
         let committed = CommittedOffset { next: 60, note };
         let read = |start| {
-            let bounds = bounds();
-            bounds.begin(0, start, &committed)?;
-            Ok::<_, String>(bounds.standing(0).unwrap().account.tally.read)
+            let replay_range = replay_range();
+            replay_range.begin(0, start, &committed)?;
+            Ok::<_, String>(replay_range.partition_progress(0).unwrap().account.tally.read)
         };
         assert_eq!(read(60), Ok(40));
         assert_eq!(read(80), Ok(60));
@@ -241,7 +249,7 @@ mod tests {
         assert!(!lost.is_settled(100));
         let doubled = Account { tally: Tally::of(86, 0), ..ACCOUNT };
         assert!(!doubled.is_settled(100), "more records than offsets");
-        assert_eq!(bounds().progress(), (50, 90));
+        assert_eq!(replay_range().progress(), (50, 90));
     }
 
     #[test]

@@ -15,15 +15,14 @@ use crate::config::finding::sentences;
 use crate::config::{GeocoderConfig, MemoryShare, PipelineConfig};
 use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::producer::OutputLimits;
-use crate::kafka::replay_range::Bounds;
+use crate::kafka::replay_range::ReplayRange;
 use crate::metrics;
 use crate::pipeline::press::encode::Encoder;
 use crate::pipeline::press::enrich::Caches;
 use crate::pipeline::press::event::Actions;
 use crate::pipeline::relay::{Shared, Worker};
-use crate::place::reload;
 use crate::place::reload::Follower;
-use crate::place::{Chain, Gazetteer, GazetteerFiles, Geocoder, Stock};
+use crate::place::{Chain, DatabaseSet, Gazetteer, GazetteerFiles, Geocoder, reload};
 use crate::runtime::status::Status;
 use crate::runtime::supervise::{CLOSE_TIMEOUT, Ending, Team, WorkerError, supervise, without_panic};
 
@@ -33,7 +32,7 @@ const CACHED_PLACES: usize = 100_000;
 /// Sets of GeoIP databases that are open: pipelines with the same files share them, at tens of megabytes each.
 #[derive(Default)]
 pub struct Library {
-    open: tokio::sync::Mutex<BTreeMap<Wanted, Weak<Stock>>>,
+    open: tokio::sync::Mutex<BTreeMap<Wanted, Weak<DatabaseSet>>>,
     gazetteers: tokio::sync::Mutex<BTreeMap<GazetteerFiles, Weak<Gazetteer>>>,
     /// By address, with the settings they run with.
     geocoders: tokio::sync::Mutex<BTreeMap<String, (GeocoderConfig, Weak<Geocoder>)>>,
@@ -49,23 +48,23 @@ struct Wanted {
 
 impl Library {
     /// Opens the files, or takes what another pipeline has opened; they are kept up to date from then on.
-    async fn open(&self, config: &PipelineConfig) -> Result<Arc<Stock>, String> {
+    async fn open(&self, config: &PipelineConfig) -> Result<Arc<DatabaseSet>, String> {
         let place = &config.place;
         let wanted = Wanted { files: config.place_files(), counted: place.min_addresses > 0, poll: place.poll() };
         let mut open = self.open.lock().await;
-        if let Some(stock) = open.get(&wanted).and_then(Weak::upgrade) {
-            return Ok(stock);
+        if let Some(database_set) = open.get(&wanted).and_then(Weak::upgrade) {
+            return Ok(database_set);
         }
         let (paths, counted) = (wanted.files.clone(), wanted.counted);
         // Read whole and verified: not on the threads that serve HTTP.
-        let stock = tokio::task::spawn_blocking(move || Stock::open(&paths, counted)).await;
-        let stock = Arc::new(stock.map_err(|e| e.to_string())?.map_err(|e| format!("place.files: {e}"))?);
-        for database in stock.subscribe().borrow().databases() {
+        let database_set = tokio::task::spawn_blocking(move || DatabaseSet::open(&paths, counted)).await;
+        let database_set = Arc::new(database_set.map_err(|e| e.to_string())?.map_err(|e| format!("place.files: {e}"))?);
+        for database in database_set.subscribe().borrow().databases() {
             metrics::mmdb_reload(&database.file, None);
         }
-        tokio::spawn(reload::keep(Arc::downgrade(&stock), wanted.files.clone(), place.poll()));
-        open.insert(wanted, Arc::downgrade(&stock));
-        Ok(stock)
+        tokio::spawn(reload::keep(Arc::downgrade(&database_set), wanted.files.clone(), place.poll()));
+        open.insert(wanted, Arc::downgrade(&database_set));
+        Ok(database_set)
     }
 
     /// Reads the gazetteer's files, or takes what another pipeline has read.
@@ -110,24 +109,24 @@ pub struct Materials {
     /// The output's schema.
     pub schema: SchemaFile,
     /// GeoIP databases.
-    pub places: Arc<Stock>,
+    pub places: Arc<DatabaseSet>,
 }
 
 /// Runs a pipeline until it is told to stop or must. `materials` are those in memory already; without them they are read
-/// from the configuration's files. `memory` is what each worker may hold. With `bounds` it ends by itself.
+/// from the configuration's files. `memory` is what each worker may hold. With `replay_range` it ends by itself.
 pub async fn run(
     config: PipelineConfig,
     materials: Option<Materials>,
     library: Arc<Library>,
     memory: MemoryShare,
-    bounds: Option<Arc<Bounds>>,
+    replay_range: Option<Arc<ReplayRange>>,
     status: Arc<Status>,
     mut stop: watch::Receiver<bool>,
 ) -> Ending {
     let name = config.name.clone();
     let stop_workers = Arc::new(AtomicBool::new(false));
     let shared = match prepare(config, materials, &library, memory, &status, &stop_workers, &mut stop).await {
-        Ok(Some(shared)) => Arc::new(Shared { bounds, ..shared }),
+        Ok(Some(shared)) => Arc::new(Shared { replay_range, ..shared }),
         Ok(None) => return Ending::Stopped,
         Err(message) => {
             status.set("start", &message);
@@ -207,11 +206,11 @@ async fn prepare(
         caches: Arc::new(Caches::new(CACHED_PLACES)),
         tag_stale: Arc::default(),
         memory,
-        floor: Arc::default(),
+        committed_watermark: Arc::default(),
         breaker: Arc::new(CircuitBreaker::new(config.dead_letter.max_dead_share, config.dead_letter.window)),
         output: Arc::new(OutputLimits::new(&config.kafka, asked)),
         is_announced: AtomicBool::new(false),
-        bounds: None,
+        replay_range: None,
         stop: Arc::clone(stop_workers),
         status: Arc::clone(status),
         config,

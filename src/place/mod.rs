@@ -22,7 +22,7 @@ pub use address::ClientIp;
 pub use cache::{CacheStats, FragmentCache};
 pub use chain::Chain;
 pub use database::count::Held;
-pub use database::set::{News, Stock};
+pub use database::set::{DatabaseSet, ReloadEvent};
 pub use database::{DatabaseInfo, Layout, PlaceError};
 pub use gazetteer::{Gazetteer, GazetteerError, GazetteerFiles};
 pub use geocoder::{Answer, Geocoder};

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::config::{OnStale, PlaceConfig};
 use crate::metrics::{self, Reload};
-use crate::place::{Chain, DatabaseInfo, News, Places, Stock};
+use crate::place::{Chain, DatabaseInfo, DatabaseSet, Places, ReloadEvent};
 use crate::runtime::status::Status;
 
 /// Words of a file system come in swarms: they are listened to for so long before a look.
@@ -34,7 +34,7 @@ const LOW_PRIORITY: i32 = 15;
 const MOST_LINKS: usize = 16;
 
 /// Keeps a set of `files` up to date for as long as anyone uses it. `poll` as [`PlaceConfig::poll`].
-pub async fn keep(stock: Weak<Stock>, files: Vec<PathBuf>, poll: Option<Duration>) {
+pub async fn keep(database_set: Weak<DatabaseSet>, files: Vec<PathBuf>, poll: Option<Duration>) {
     let changed = Arc::new(Notify::new());
     // None of the signals is missed from here on; without them the files are watched all the same.
     let mut hangups = signal(SignalKind::hangup()).ok();
@@ -62,12 +62,12 @@ pub async fn keep(stock: Weak<Stock>, files: Vec<PathBuf>, poll: Option<Duration
             }
             () = pause => false,
         };
-        let Some(stock) = stock.upgrade() else { return };
-        let news = look(stock, urgent).await;
-        unsettled = news.iter().any(|news| matches!(news, News::Unsettled));
-        news.iter().for_each(tell);
+        let Some(database_set) = database_set.upgrade() else { return };
+        let events = look(database_set, urgent).await;
+        unsettled = events.iter().any(|events| matches!(events, ReloadEvent::Unsettled));
+        events.iter().for_each(tell);
         // Links may lead to other folders now.
-        if !news.is_empty() && !unsettled && watched.is_some() {
+        if !events.is_empty() && !unsettled && watched.is_some() {
             watched = poll.map(|_| watch_files(&files, &changed));
         }
     }
@@ -75,14 +75,14 @@ pub async fn keep(stock: Weak<Stock>, files: Vec<PathBuf>, poll: Option<Duration
 
 /// Looks on a thread of its own, which steps back where others have work: reading a full database takes seconds of a core, and
 /// no event is to wait for it.
-async fn look(stock: Arc<Stock>, urgent: bool) -> Vec<News> {
+async fn look(database_set: Arc<DatabaseSet>, urgent: bool) -> Vec<ReloadEvent> {
     let (tell, told) = oneshot::channel();
     let thread = std::thread::Builder::new().name("pressline-places".into()).spawn(move || {
         // Elsewhere this would be of the whole process. Where it is not allowed, the thread takes its turn with the others.
         if cfg!(target_os = "linux") {
             let _ = rustix::process::setpriority_process(None, LOW_PRIORITY);
         }
-        let _ = tell.send(stock.look(urgent));
+        let _ = tell.send(database_set.look(urgent));
     });
     if let Err(error) = thread {
         tracing::warn!("GeoIP databases cannot be looked at now: no thread can be started: {error}");
@@ -90,9 +90,9 @@ async fn look(stock: Arc<Stock>, urgent: bool) -> Vec<News> {
     told.await.unwrap_or_default()
 }
 
-fn tell(news: &News) {
-    match news {
-        News::Taken { path, info } => {
+fn tell(events: &ReloadEvent) {
+    match events {
+        ReloadEvent::Taken { path, info } => {
             metrics::mmdb_reload(&name_of(path), Some(Reload::Taken));
             tracing::info!(
                 file = %path.display(), kind = %info.database_type, built = %day(info.build_epoch),
@@ -100,14 +100,14 @@ fn tell(news: &News) {
                 "GeoIP database replaced"
             );
         }
-        News::Refused { path, reason } => {
+        ReloadEvent::Refused { path, reason } => {
             metrics::mmdb_reload(&name_of(path), Some(Reload::Refused));
             tracing::error!(
                 file = %path.display(),
                 "GeoIP database refused, the one that was loaded stays in use: {reason}"
             );
         }
-        News::Unsettled => {}
+        ReloadEvent::Unsettled => {}
     }
 }
 

@@ -1,6 +1,5 @@
 //! What every part of the process runs on: supervision of worker threads, status, TLS and HTTP clients.
 
-pub mod background;
 pub mod descriptors;
 pub mod http_client;
 pub mod log;

@@ -213,6 +213,15 @@ pub fn sleep_unless(length: Duration, stop: &AtomicBool) {
     }
 }
 
+/// Drops something on a thread of its own. A Kafka client's destructor waits for librdkafka's threads, which can take seconds,
+/// or for ever, when a broker does not answer; that of a GeoIP database unmaps a hundred megabytes.
+pub fn drop_in_background(what: impl Send + 'static) {
+    let spawned = std::thread::Builder::new().name("pressline-retire".into()).spawn(move || drop(what));
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "no thread to let go of what is no longer needed: done here, where it may hold up others");
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::panic)]
 mod tests {

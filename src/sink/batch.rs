@@ -8,7 +8,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 
 use super::{Refusal, Why};
 use crate::avro::format::{Decoded, Decoder};
-use crate::kafka::consumer::Intake;
+use crate::kafka::consumer::BatchBuilder;
 use crate::kafka::offset_note::Partition;
 
 /// Where a record comes from.
@@ -223,7 +223,7 @@ impl Batch {
     }
 }
 
-impl<'s> Intake<'s> for Batch {
+impl<'s> BatchBuilder<'s> for Batch {
     fn take(&mut self, record: BorrowedMessage<'s>) {
         let origin = Origin {
             partition: record.partition(),

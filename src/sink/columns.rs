@@ -147,7 +147,7 @@ impl<'a> Columns<'a> {
 
     /// What looks mistaken: names in the configuration that no field of the record has, and logical types of the schema that
     /// stand where no reader sees them.
-    pub fn strangers(&self, shape: &Shape, table: &str) -> Vec<Finding> {
+    pub fn unknown_fields(&self, shape: &Shape, table: &str) -> Vec<Finding> {
         let Shape::Record(fields) = shape else { return Vec::new() };
         let ColumnsConfig { rename, ignore, lossy, null_as_default } = self.config;
         let named = rename.keys().chain(ignore).chain(lossy).chain(null_as_default);

@@ -23,7 +23,7 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 pub struct DeadLetters {
     pipeline: String,
     sink: &'static str,
-    /// Who writes the letters: the sink, or the replay.
+    /// Who writes the dead letters: the sink, or the replay.
     author: String,
     source_topic: String,
     topic: String,
@@ -162,7 +162,7 @@ impl DeadLetters {
         }
     }
 
-    /// The batch was written: only now do its letters count. Gives how many there were, by reason.
+    /// The batch was written: only now do its dead letters count. Gives how many there were, by reason.
     pub fn confirm(&mut self) -> Vec<(&'static str, u64)> {
         self.breaker.settled(&self.outcomes);
         self.outcomes.clear();

@@ -43,7 +43,7 @@ pub enum LoadError {
     Refused(String),
     /// The database refuses the batch for its table's sake: see [`Tries`].
     #[error("{0}")]
-    Misfit(String),
+    SchemaMismatch(String),
     /// The database has answered, with an error that may pass or that nobody knows: see [`Tries`].
     #[error("{message}")]
     Answered {
@@ -62,7 +62,7 @@ pub enum LoadError {
     },
 }
 
-/// A misfit is believed after so many in a row: two tries with a pause before them are about a second and a half.
+/// A schema mismatch is believed after so many in a row: two tries with a pause before them are about a second and a half.
 const BELIEVED: u32 = 4;
 
 /// How often, and for how long, a batch was refused: what is done about it changes with that. A table that was altered while
@@ -71,7 +71,7 @@ const BELIEVED: u32 = 4;
 #[derive(Debug)]
 pub struct Tries {
     /// Misfits in a row.
-    misfits: u32,
+    schema_mismatches: u32,
     /// When the database answered so for the first time in a row.
     since: Option<Instant>,
     /// So long after that the batch is searched.
@@ -83,18 +83,18 @@ pub struct Tries {
 impl Tries {
     /// `retry`: how long an answer that may pass is waited out before the batch is searched for the row that brings it.
     pub fn new(retry: Duration) -> Self {
-        Self { misfits: 0, since: None, searched_after: retry, retry }
+        Self { schema_mismatches: 0, since: None, searched_after: retry, retry }
     }
 
     /// Whether the next try is to search the batch for rows that are refused alone, whatever the answer is.
     pub fn is_search_due(&self) -> bool {
-        self.misfits + 1 >= BELIEVED || self.since.is_some_and(|since| since.elapsed() >= self.searched_after)
+        self.schema_mismatches + 1 >= BELIEVED || self.since.is_some_and(|since| since.elapsed() >= self.searched_after)
     }
 
-    /// What the error of a batch comes to; never [`LoadError::Misfit`] or [`LoadError::Answered`].
+    /// What the error of a batch comes to; never [`LoadError::SchemaMismatch`] or [`LoadError::Answered`].
     pub fn judge(&mut self, error: LoadError) -> LoadError {
         match error {
-            LoadError::Misfit(message) => self.misfit(message),
+            LoadError::SchemaMismatch(message) => self.schema_mismatch(message),
             LoadError::Answered { class, message } => self.answered(class, message),
             // Between two answers a connection may fail, which says nothing about the batch.
             error @ LoadError::Again { class: Class::Transient, .. } => error,
@@ -105,9 +105,9 @@ impl Tries {
         }
     }
 
-    fn misfit(&mut self, message: String) -> LoadError {
-        self.misfits += 1;
-        match self.misfits {
+    fn schema_mismatch(&mut self, message: String) -> LoadError {
+        self.schema_mismatches += 1;
+        match self.schema_mismatches {
             1 => LoadError::Again { class: Class::Moved, message },
             BELIEVED.. => LoadError::Refused(message),
             _ => LoadError::Again { class: Class::Transient, message },
@@ -156,20 +156,20 @@ mod tests {
     #[test]
     fn a_misfit_is_believed_when_it_stays() {
         let mut tries = Tries::new(Duration::from_secs(60));
-        let misfit = |tries: &mut Tries| tries.judge(LoadError::Misfit(WORDS.into()));
+        let schema_mismatch = |tries: &mut Tries| tries.judge(LoadError::SchemaMismatch(WORDS.into()));
         let another = |tries: &mut Tries| drop(tries.judge(LoadError::Refused("another".into())));
         for between in [Tries::none as fn(&mut Tries), another] {
-            assert_eq!(misfit(&mut tries), again(Class::Moved));
-            assert_eq!(misfit(&mut tries), again(Class::Transient));
+            assert_eq!(schema_mismatch(&mut tries), again(Class::Moved));
+            assert_eq!(schema_mismatch(&mut tries), again(Class::Transient));
             assert!(!tries.is_search_due());
-            assert_eq!(misfit(&mut tries), again(Class::Transient));
+            assert_eq!(schema_mismatch(&mut tries), again(Class::Transient));
             assert!(tries.is_search_due(), "before it is believed");
             between(&mut tries);
         }
         for _ in 1..BELIEVED {
-            assert_ne!(misfit(&mut tries), LoadError::Refused(WORDS.into()));
+            assert_ne!(schema_mismatch(&mut tries), LoadError::Refused(WORDS.into()));
         }
-        assert_eq!(misfit(&mut tries), LoadError::Refused(WORDS.into()));
+        assert_eq!(schema_mismatch(&mut tries), LoadError::Refused(WORDS.into()));
     }
 
     #[test]

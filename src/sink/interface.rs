@@ -1,7 +1,11 @@
 //! What the load's loop asks of a database.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
 
 use super::{Batch, DeadLetters, LoadError};
 use crate::avro::Shape;
@@ -9,26 +13,26 @@ use crate::kafka::consumer::Source;
 use crate::kafka::offset_note::{NextOffset, Partition};
 
 /// How often the group and the watchdog hear of a write that takes long.
-const TURN: Duration = Duration::from_secs(1);
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// What the loop lends a sink while it writes.
-pub struct Desk<'a> {
+pub struct WriteContext<'a> {
     /// Commits offsets for sinks that keep their positions in the group.
     pub source: &'a Source,
     /// Where rows go that cannot be written: settled before the position moves.
-    pub letters: &'a mut DeadLetters,
+    pub dead_letters: &'a mut DeadLetters,
     /// The batch was tried long enough as it is: it is searched for rows that are refused alone, whatever the answer.
     pub is_search_due: bool,
     /// What was written although the write fails later: its positions have moved.
     pub settled: Written,
-    turned: Instant,
+    beaten: Instant,
     tell: &'a dyn Fn(),
 }
 
-impl<'a> Desk<'a> {
+impl<'a> WriteContext<'a> {
     /// For one write. `tell` is called, at most once a second, while it goes on.
-    pub fn new(source: &'a Source, letters: &'a mut DeadLetters, tell: &'a dyn Fn()) -> Self {
-        Self { source, letters, is_search_due: false, settled: Written::default(), turned: Instant::now(), tell }
+    pub fn new(source: &'a Source, dead_letters: &'a mut DeadLetters, tell: &'a dyn Fn()) -> Self {
+        Self { source, dead_letters, is_search_due: false, settled: Written::default(), beaten: Instant::now(), tell }
     }
 
     /// This much is written and its position has moved, whatever becomes of the rest of the batch.
@@ -38,15 +42,15 @@ impl<'a> Desk<'a> {
         self.settled.found += written.found;
         self.settled.dropped += written.dropped;
         self.settled.without_view += written.without_view;
-        self.letters.settled();
+        self.dead_letters.settled();
     }
 
     /// To be called between the statements of a write that may take many, such as the search for bad rows: it may last longer
     /// than the group, or the watchdog, waits for a worker.
-    pub fn turn(&mut self) {
-        if self.turned.elapsed() > TURN {
-            self.turned = Instant::now();
-            self.source.stay_in_group();
+    pub fn heartbeat(&mut self) {
+        if self.beaten.elapsed() > HEARTBEAT {
+            self.beaten = Instant::now();
+            self.source.keep_alive();
             (self.tell)();
         }
     }
@@ -68,7 +72,7 @@ pub struct Written {
 }
 
 /// A database that rows are loaded into. It belongs to one worker; calls may block for as long as the database's
-/// time-outs allow, which is well below `max.poll.interval.ms`, and [`Sink::write`] as long from one [`Desk::turn`] to the next.
+/// time-outs allow, which is well below `max.poll.interval.ms`, and [`Sink::write`] as long from one [`WriteContext::heartbeat`] to the next.
 pub trait Sink: Send {
     /// Prepares for rows of a schema. Errors: the schema does not fit the table, with all findings.
     fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError>;
@@ -110,5 +114,32 @@ pub trait Sink: Send {
     /// Writes the batch's rows and moves its positions from the start to the end of each of the batch's spans, such that
     /// either both happen or, after [`LoadError::Again`], the positions tell what to read again. Rows that cannot be
     /// written are dead letters, acknowledged before the position moves past them.
-    fn write(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError>;
+    fn write(&mut self, batch: &Batch, context: &mut WriteContext<'_>) -> Result<Written, LoadError>;
+}
+
+/// Waits for what a partition's start needs. Partitions may be assigned while the same thread waits for a long write, which stays in
+/// its group meanwhile ([`super::WriteContext::heartbeat`]); tokio refuses a plain `block_on` within another.
+pub(super) fn wait_for<F: Future>(runtime: &Handle, future: F) -> F::Output {
+    block_in_place(|| runtime.block_on(future))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_may_wait_within_a_wait() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let handle = runtime.handle();
+        let inner = || wait_for(handle, async { tokio::task::yield_now().await });
+        inner();
+        assert_eq!(
+            handle.block_on(async {
+                inner();
+                1
+            }),
+            1
+        );
+    }
 }

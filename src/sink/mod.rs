@@ -21,14 +21,13 @@ mod metrics;
 mod refusal;
 mod schemas;
 mod start;
-mod wait;
 pub mod worker;
 
 pub use batch::{Batch, Origin, Row, Span};
 pub use columns::{Columns, Conversion, Missing, PlanLine, make_table};
 pub use dead_letters::DeadLetters;
 pub use error::{Class, LoadError, Tries};
-pub use interface::{Desk, Sink, Written};
+use interface::wait_for;
+pub use interface::{Sink, WriteContext, Written};
 pub use refusal::{Refusal, VIEW, Why};
 pub use start::{Kind, run};
-use wait::wait_for;

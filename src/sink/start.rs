@@ -14,7 +14,7 @@ use crate::config::sink::{LoadConfig, SinkBatchConfig, SinkConsumerConfig};
 use crate::kafka::advice::Part;
 use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::consumer::{BatchLimits, SinkPositions};
-use crate::kafka::replay_range::{Bounds, Overlap};
+use crate::kafka::replay_range::{Overlap, ReplayRange};
 use crate::runtime::status::Status;
 use crate::runtime::supervise::{CLOSE_TIMEOUT, Ending, Team, WorkerError, supervise, without_panic};
 use crate::sink::clickhouse::sink as clickhouse;
@@ -76,18 +76,18 @@ struct Parts {
     make_sink: Box<MakeSink>,
 }
 
-/// Runs one sink of a pipeline until it is told to stop or must. `memory` is what each worker may hold. With `bounds` it ends
+/// Runs one sink of a pipeline until it is told to stop or must. `memory` is what each worker may hold. With `replay_range` it ends
 /// by itself.
 pub async fn run(
     config: LoadConfig,
     kind: Kind,
     memory: MemoryShare,
-    bounds: Option<Arc<Bounds>>,
+    replay_range: Option<Arc<ReplayRange>>,
     status: Arc<Status>,
     stop: watch::Receiver<bool>,
 ) -> Ending {
     let stop_workers = Arc::new(AtomicBool::new(false));
-    let prepared = prepare(config, kind, memory, bounds, &status, &stop_workers);
+    let prepared = prepare(config, kind, memory, replay_range, &status, &stop_workers);
     let shared = match prepared {
         Ok(shared) => Arc::new(shared),
         Err(message) => {
@@ -115,7 +115,7 @@ fn prepare(
     config: LoadConfig,
     kind: Kind,
     memory: MemoryShare,
-    bounds: Option<Arc<Bounds>>,
+    replay_range: Option<Arc<ReplayRange>>,
     status: &Arc<Status>,
     stop: &Arc<AtomicBool>,
 ) -> Result<Shared, String> {
@@ -124,7 +124,7 @@ fn prepare(
     let parts = match kind {
         Kind::Postgres => postgres_parts(&config, &runtime)?,
         Kind::ClickHouse => {
-            clickhouse_parts(&config, &runtime, bounds.as_deref().map_or(Overlap::None, Bounds::overlap))?
+            clickhouse_parts(&config, &runtime, replay_range.as_deref().map_or(Overlap::None, ReplayRange::overlap))?
         }
     };
     let breaker = Arc::new(CircuitBreaker::new(parts.consumer.max_dead_share, WINDOW));
@@ -138,9 +138,9 @@ fn prepare(
         registry,
         runtime,
         memory,
-        floor: Arc::default(),
+        committed_watermark: Arc::default(),
         breaker,
-        bounds,
+        replay_range,
         stop: Arc::clone(stop),
         status: Arc::clone(status),
         config,

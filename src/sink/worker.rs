@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use super::schemas::{Patience, Schema, Schemas};
-use super::{Batch, Class, DeadLetters, Desk, LoadError, Sink, Tries, Written};
+use super::{Batch, Class, DeadLetters, LoadError, Sink, Tries, WriteContext, Written};
 use crate::avro::Shape;
 use crate::avro::format::Decoder;
 use crate::avro::registry::Registry;
@@ -18,12 +18,13 @@ use crate::config::sink::{LoadConfig, SinkConsumerConfig};
 use crate::kafka::advice::{Advice, Part};
 use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::consumer::{
-    BatchLimits, Floor, Intake, Keeper, OpenTransactions, SinkPositions, Source, SourceError, SourceOptions, Trigger,
+    BatchBuilder, BatchLimits, CommittedWatermark, OpenTransactions, PositionStore, SinkPositions, Source, SourceError,
+    SourceOptions, Trigger,
 };
 use crate::kafka::coordinator::{Coordinator, Phase};
 use crate::kafka::lag::Progress;
 use crate::kafka::offset_note::{NextOffset, Partition};
-use crate::kafka::replay_range::Bounds;
+use crate::kafka::replay_range::ReplayRange;
 use crate::runtime::status::Status;
 use crate::runtime::supervise::{Pause, WorkerError};
 use crate::sink::metrics::SinkMetrics;
@@ -62,11 +63,11 @@ pub struct Shared {
     /// What each worker may hold.
     pub memory: MemoryShare,
     /// What this process knows to be committed.
-    pub floor: Arc<Floor>,
+    pub committed_watermark: Arc<CommittedWatermark>,
     /// Stops the sink when too many rows are dead letters.
     pub breaker: Arc<CircuitBreaker>,
     /// Loads only what lies within; `None`: without end.
-    pub bounds: Option<Arc<Bounds>>,
+    pub replay_range: Option<Arc<ReplayRange>>,
     /// Set when the sink is to stop.
     pub stop: Arc<AtomicBool>,
     /// What `/readyz` tells.
@@ -79,7 +80,7 @@ pub struct Worker {
     shared: Arc<Shared>,
     source: Source,
     sink: Box<dyn Sink>,
-    letters: DeadLetters,
+    dead_letters: DeadLetters,
     schemas: Schemas,
     coordinator: Coordinator,
     batch: Batch,
@@ -111,7 +112,7 @@ impl Worker {
         let decoder = Decoder::new(&format).map_err(|what| WorkerError::Refused(format!("source: {what}")))?;
         let schemas = Schemas::new(format, Arc::clone(&shared.registry), shared.runtime.clone(), patience);
         prepare(&shared, &schemas, sink.as_mut())?;
-        let letters = DeadLetters::new(config, shared.sink, consumer, Arc::clone(&shared.breaker))
+        let dead_letters = DeadLetters::new(config, shared.sink, consumer, Arc::clone(&shared.breaker))
             .map_err(WorkerError::Refused)?;
         let advice = Advice::new(&config.name, shared.part);
         let source = Source::open(SourceOptions {
@@ -121,20 +122,20 @@ impl Worker {
             member: consumer.static_membership.then(|| format!("{}.{}.{slot}", config.instance, shared.sink)),
             topic_ids: true,
             fetch_kb: shared.memory.fetch_kb,
-            keeper: Keeper::Sink(Arc::clone(&shared.positions)),
+            position_store: PositionStore::Sink(Arc::clone(&shared.positions)),
             advice: advice.clone(),
-            floor: Arc::clone(&shared.floor),
+            committed_watermark: Arc::clone(&shared.committed_watermark),
             stop: Arc::clone(&shared.stop),
-            bounds: shared.bounds.clone(),
+            replay_range: shared.replay_range.clone(),
             breaker: Arc::clone(&shared.breaker),
         })?;
         Ok(Self {
             slot,
             source,
             sink,
-            letters,
+            dead_letters,
             schemas,
-            coordinator: Bounds::coordinator(shared.bounds.as_deref()),
+            coordinator: ReplayRange::coordinator(shared.replay_range.as_deref()),
             batch: Batch::of(decoder),
             starting: Duration::ZERO,
             pause: first_pause(&shared.consumer),
@@ -186,7 +187,7 @@ impl Worker {
         let limits = self.shared.limits;
         self.starting = Duration::ZERO;
         // A pace counts the records of each call.
-        let has_pace = self.shared.bounds.as_ref().is_some_and(|bounds| bounds.pace().is_some());
+        let has_pace = self.shared.replay_range.as_ref().is_some_and(|replay_range| replay_range.pace().is_some());
         if has_pace || !self.sink.starts_early() {
             return Ok(self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut self.batch)?);
         }
@@ -263,11 +264,11 @@ impl Worker {
         }
         let began = Instant::now();
         let tell = || self.shared.status.worker_turned(self.slot);
-        let mut desk = Desk::new(&self.source, &mut self.letters, &tell);
-        desk.is_search_due = self.tries.is_search_due();
-        let learnt = learn(&self.shared, &mut self.schemas, self.sink.as_mut(), &mut self.batch, &mut desk);
-        let written = learnt.and_then(|()| self.sink.write(&self.batch, &mut desk));
-        let settled: Written = desk.settled;
+        let mut context = WriteContext::new(&self.source, &mut self.dead_letters, &tell);
+        context.is_search_due = self.tries.is_search_due();
+        let learnt = learn(&self.shared, &mut self.schemas, self.sink.as_mut(), &mut self.batch, &mut context);
+        let written = learnt.and_then(|()| self.sink.write(&self.batch, &mut context));
+        let settled: Written = context.settled;
         match written {
             Ok(written) => {
                 self.coordinator.committed(open);
@@ -280,7 +281,7 @@ impl Worker {
                     }
                 }
                 let spent = self.starting + began.elapsed();
-                let dead = self.letters.confirm();
+                let dead = self.dead_letters.confirm();
                 self.metrics.written(&written, &dead, trigger, spent);
                 self.shared.status.settled(written.rows + written.found, dead);
                 self.shared.status.worker_wrote(self.slot);
@@ -288,8 +289,8 @@ impl Worker {
             }
             Err(error) => {
                 self.coordinator.given_up(open);
-                self.letters.forget();
-                let dead = self.letters.confirm();
+                self.dead_letters.forget();
+                let dead = self.dead_letters.confirm();
                 self.metrics.settled(&settled, &dead);
                 self.shared.status.settled(settled.rows + settled.found, dead);
                 // What was started holds a lock on the table, also through a pause.
@@ -349,7 +350,7 @@ impl Worker {
 
     /// Metrics and the slow checks, between batches.
     fn observe(&mut self) -> Result<(), WorkerError> {
-        self.letters.tell();
+        self.dead_letters.tell();
         let is_new = self.coordinator.epoch() != self.epoch_shown;
         let in_touch = self.show_figures();
         if let Some(in_touch) = in_touch {
@@ -363,7 +364,7 @@ impl Worker {
 
     /// Shows partitions, pending ranges and lag, also while the sink waits; whether a broker can be reached, when there is news.
     fn show_figures(&mut self) -> Option<bool> {
-        self.letters.serve();
+        self.dead_letters.serve();
         let positions = self.coordinator.positions();
         if self.coordinator.epoch() != self.epoch_shown {
             self.epoch_shown = self.coordinator.epoch();
@@ -398,7 +399,7 @@ fn prepare(shared: &Shared, schemas: &Schemas, sink: &mut dyn Sink) -> Result<()
     let subject = shared.config.subject();
     let Some(newest) = schemas.latest(&subject) else { return Ok(()) };
     match sink.prepare(&newest) {
-        Err(LoadError::Refused(what) | LoadError::Misfit(what)) if sink.has_table() => {
+        Err(LoadError::Refused(what) | LoadError::SchemaMismatch(what)) if sink.has_table() => {
             let pipeline = &shared.config.name;
             tracing::warn!(
                 %pipeline, sink = shared.sink, subject,
@@ -425,7 +426,7 @@ fn first_pause(consumer: &SinkConsumerConfig) -> Pause {
 
 pub(super) fn worker_error(error: LoadError) -> WorkerError {
     match error {
-        LoadError::Refused(message) | LoadError::Misfit(message) => WorkerError::Refused(message),
+        LoadError::Refused(message) | LoadError::SchemaMismatch(message) => WorkerError::Refused(message),
         LoadError::Again { message, .. } | LoadError::Answered { message, .. } => WorkerError::Transient(message),
     }
 }
@@ -436,7 +437,7 @@ fn learn(
     schemas: &mut Schemas,
     sink: &mut dyn Sink,
     batch: &mut Batch,
-    desk: &mut Desk<'_>,
+    context: &mut WriteContext<'_>,
 ) -> Result<(), LoadError> {
     let ids = batch.schema_ids();
     schemas.meet(&ids);
@@ -449,7 +450,7 @@ fn learn(
             Schema::Unusable(why) => drop(unusable.insert(id, why)),
         }
         // Each may be asked for, and there may be as many as records.
-        desk.turn();
+        context.heartbeat();
         if shared.stop.load(Ordering::Acquire) {
             return Err(LoadError::Again { class: Class::Moved, message: "the sink stops".into() });
         }

@@ -11,7 +11,7 @@ const CHILD: &str = "PRESSLINE_TEST_CRASH";
 #[test]
 fn child() {
     if std::env::var_os(CHILD).is_some() {
-        pressline::daemon::crash::leave_nothing();
+        pressline::daemon::process::leave_nothing();
         assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
         panic!("cannot handle {ADDRESS}");
     }

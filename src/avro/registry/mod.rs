@@ -68,7 +68,7 @@ pub struct Compatibility {
 
 /// How a schema stands with a subject that may have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum SubjectState {
     /// It is there.
     Registered(SchemaId),
     /// It is not there, and the subject would take it.
@@ -163,8 +163,8 @@ impl Registry {
     /// registry calls it compatible. Errors: any [`RegistryError`].
     pub async fn ensure(&self, subject: &str, schema_text: &str, register: bool) -> Result<SchemaId, RegistryError> {
         let id = match self.examine(subject, schema_text, register).await? {
-            Standing::Registered(id) => id,
-            Standing::Compatible => self.register(subject, schema_text).await?,
+            SubjectState::Registered(id) => id,
+            SubjectState::Compatible => self.register(subject, schema_text).await?,
         };
         had_id(&self.account(), id);
         had_subject(&self.account(), subject);
@@ -179,15 +179,20 @@ impl Registry {
     }
 
     /// What [`Registry::ensure`] would find, without registering anything. Errors: any [`RegistryError`].
-    pub async fn examine(&self, subject: &str, schema_text: &str, register: bool) -> Result<Standing, RegistryError> {
+    pub async fn examine(
+        &self,
+        subject: &str,
+        schema_text: &str,
+        register: bool,
+    ) -> Result<SubjectState, RegistryError> {
         if let Some(id) = self.look_up(subject, schema_text).await? {
-            return Ok(Standing::Registered(id));
+            return Ok(SubjectState::Registered(id));
         }
         // Apicurio finds only the very text that was registered, blanks and line breaks included.
         if let Some(latest) = self.latest(subject).await?
             && same_json(&latest.schema.text, schema_text)
         {
-            return Ok(Standing::Registered(latest.id));
+            return Ok(SubjectState::Registered(latest.id));
         }
         if !register {
             return Err(RegistryError::NotRegistered { registry: self.address().into(), subject: subject.into() });
@@ -196,7 +201,7 @@ impl Registry {
         if !verdict.compatible {
             return Err(self.incompatible(subject, schema_text, verdict.messages).await);
         }
-        Ok(Standing::Compatible)
+        Ok(SubjectState::Compatible)
     }
 
     /// The id of exactly this schema under the subject, or `None`.

@@ -54,7 +54,7 @@ async fn look(
     report.findings.extend(table.refusals(config.delivery));
     for schema in schemas {
         let (lines, mut findings) = Plan::examine(&schema.shape, table, &columns);
-        findings.extend(columns.strangers(&schema.shape, &table.place()));
+        findings.extend(columns.unknown_fields(&schema.shape, &table.place()));
         report.compared(
             subject,
             schema,

@@ -16,7 +16,7 @@ use crate::config::format::Format;
 use crate::config::sink::LoadConfig;
 use crate::kafka::client::{self, METADATA_TIMEOUT, Role};
 use crate::kafka::reach::Probe;
-use crate::runtime::background::retire;
+use crate::runtime::supervise::drop_in_background;
 use crate::runtime::terminal::counted;
 
 /// Offsets of each partition that are looked at, from the end. Transaction markers take some.
@@ -112,7 +112,7 @@ pub async fn look(subject: &Subject<'_, LoadConfig>) -> Option<Newest> {
         let consumer: BaseConsumer<Probe> = client.create_with_context(Probe::default()).ok()?;
         let newest = Decoder::new(&config.format()).ok().map(|decoder| read(&consumer, config.topic(), decoder));
         // Its destructor may wait for librdkafka's threads.
-        retire(consumer);
+        drop_in_background(consumer);
         newest?.ok()
     })
     .await

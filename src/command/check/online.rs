@@ -11,7 +11,7 @@ use super::offline::registry_finding;
 use super::retention::Cluster;
 use super::rights::{self, Need};
 use super::{Report, Subject, retention};
-use crate::avro::registry::{Registry, Standing};
+use crate::avro::registry::{Registry, SubjectState};
 use crate::avro::schema::SchemaFile;
 use crate::command::offsets::{Advice, Part};
 use crate::config::finding::Finding;
@@ -37,7 +37,7 @@ async fn registry(subject: &Subject<'_>, schema: &SchemaFile, report: &mut Repor
     let Ok(registry) = Registry::new(&subject.config.registry) else { return };
     let name = subject.config.subject();
     match registry.examine(&name, &schema.compact, subject.config.output.register).await {
-        Ok(Standing::Registered(id)) => {
+        Ok(SubjectState::Registered(id)) => {
             report.ok(subject.line(format_args!("subject {name}: registered as id {}", id.0)));
             let differences = registry.kept_otherwise(id, &schema.compact).await.unwrap_or_default();
             if !differences.is_empty() {
@@ -48,7 +48,7 @@ async fn registry(subject: &Subject<'_>, schema: &SchemaFile, report: &mut Repor
                 ));
             }
         }
-        Ok(Standing::Compatible) => {
+        Ok(SubjectState::Compatible) => {
             report.ok(subject.line(format_args!("subject {name}: compatible, will be registered at start")));
         }
         Err(error) => report.findings.push(registry_finding(subject, &error)),

@@ -63,7 +63,7 @@ impl Inquiry<'_> {
         table.read_defaults(&self.connection, &columns.with_defaults()).await?;
         for schema in self.schemas {
             let (lines, mut findings) = Plan::examine(&schema.shape, &table, &columns);
-            findings.extend(columns.strangers(&schema.shape, &table.title()));
+            findings.extend(columns.unknown_fields(&schema.shape, &table.title()));
             report.compared(
                 self.subject,
                 schema,

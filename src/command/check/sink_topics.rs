@@ -12,7 +12,7 @@ use crate::kafka::client::Role;
 use crate::kafka::consumer::other_members;
 use crate::kafka::reach::{Probe, Unreachable, reach};
 use crate::kafka::{admin, client};
-use crate::runtime::background::retire;
+use crate::runtime::supervise::drop_in_background;
 use crate::runtime::terminal::counted;
 use crate::sink::Kind;
 
@@ -77,7 +77,7 @@ fn ask(subject: &Subject<'_, LoadConfig>, kind: Kind, topic_told: bool, report: 
         }
     }
     // Its destructor may wait for librdkafka's threads.
-    retire(consumer);
+    drop_in_background(consumer);
     answered
 }
 

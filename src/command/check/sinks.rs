@@ -5,7 +5,7 @@ use super::table_plan::{TablePlan, TopicSchema};
 use super::{Report, Subject, clickhouse, data_flow, newest, postgres, sink_topics};
 use crate::avro::Shape;
 use crate::avro::format::{Decoder, registered_shape};
-use crate::avro::registry::{Registry, RegistryError, SchemaId, Standing, SubjectVersion};
+use crate::avro::registry::{Registry, RegistryError, SchemaId, SubjectState, SubjectVersion};
 use crate::avro::schema::SchemaFile;
 use crate::config::finding::{Finding, Severity};
 use crate::config::sink::LoadConfig;
@@ -152,8 +152,8 @@ async fn own(registry: &Registry, name: &str, local: Option<&SchemaFile>) -> Opt
     let shown = file.path.display();
     // Nothing is registered by this question.
     let says = match registry.examine(name, &file.compact, true).await {
-        Ok(Standing::Registered(id)) => format!("schema file {shown} (id {})", id.0),
-        Ok(Standing::Compatible) => format!("schema file {shown}, not registered yet"),
+        Ok(SubjectState::Registered(id)) => format!("schema file {shown} (id {})", id.0),
+        Ok(SubjectState::Compatible) => format!("schema file {shown}, not registered yet"),
         Err(_) => format!("schema file {shown}"),
     };
     Some(TopicSchema { says, shape, comes: true })

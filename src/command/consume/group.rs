@@ -16,8 +16,8 @@ use super::{ConsumeArgs, ConsumeError, show};
 use crate::kafka::client::{METADATA_TIMEOUT, Role, topic_layout};
 use crate::kafka::connection::Connected;
 use crate::kafka::reach::{Probe, reach};
-use crate::runtime::background::retire;
 use crate::runtime::stdio;
+use crate::runtime::supervise::drop_in_background;
 
 /// How often the state is shown and the position committed.
 const EVERY: Duration = Duration::from_secs(1);
@@ -127,7 +127,9 @@ impl<'a> Member<'a> {
     /// Records behind: of this member's partitions, and of all. `None` where a broker does not answer.
     fn lag(&self, mine: &[i32]) -> (Option<i64>, Option<i64>) {
         let mut list = TopicPartitionList::new();
-        self.partitions.iter().for_each(|partition| drop(list.add_partition(self.topic, *partition)));
+        for partition in &self.partitions {
+            list.add_partition(self.topic, *partition);
+        }
         let Ok(committed) = self.consumer.committed_offsets(list, METADATA_TIMEOUT) else { return (None, None) };
         let committed: BTreeMap<i32, Offset> =
             committed.elements_for_topic(self.topic).iter().map(|part| (part.partition(), part.offset())).collect();
@@ -150,7 +152,7 @@ impl<'a> Member<'a> {
         }
         self.tell(group, true)?;
         self.consumer.unsubscribe();
-        retire(self.consumer);
+        drop_in_background(self.consumer);
         Ok(())
     }
 

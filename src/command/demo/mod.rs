@@ -34,7 +34,7 @@ use crate::config::{HttpConfig, LogConfig, LogFormat, MemoryConfig, PipelineConf
 use crate::daemon::http;
 use crate::daemon::http::Pages;
 use crate::pipeline::start::Materials;
-use crate::place::{self, Places, Stock};
+use crate::place::{self, DatabaseSet, Places};
 use crate::runtime::status::Status;
 use crate::runtime::stdio;
 use crate::runtime::supervise::Ending;
@@ -198,7 +198,7 @@ fn materials() -> Result<Materials, DemoError> {
     let schema =
         schema.map_err(|findings| failed(findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n")))?;
     let places = Places::from_bytes_counted("data/demo.mmdb", place::BUNDLED.to_vec()).map_err(failed)?;
-    Ok(Materials { schema, places: Arc::new(Stock::fixed(Arc::new(places))) })
+    Ok(Materials { schema, places: Arc::new(DatabaseSet::fixed(Arc::new(places))) })
 }
 
 fn presses(args: &DemoArgs) -> Result<Presses, DemoError> {

@@ -17,7 +17,7 @@ use crate::kafka::offset_note::{CommittedOffset, NextOffset, OffsetNote, Partiti
 use crate::kafka::reach::{Probe, complaint};
 use crate::kafka::topic_id::TopicId;
 use crate::kafka::{client, topic_id};
-use crate::runtime::background::retire;
+use crate::runtime::supervise::drop_in_background;
 
 /// How long it is waited for the first record of partitions, to tell whether there is one.
 const FIRST_RECORD_WITHIN: Duration = Duration::from_secs(5);
@@ -171,7 +171,7 @@ impl Group {
                 _ => {}
             }
         }
-        retire(consumer);
+        drop_in_background(consumer);
         Ok(empty)
     }
 

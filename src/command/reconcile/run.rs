@@ -132,7 +132,7 @@ fn offset_by_offset(task: &Task<'_>, table: &Table) -> Result<Outcome, OffsetsEr
         if from < to {
             records.seek(partition, from)?;
         }
-        let mut ahead = Ahead::default();
+        let mut ahead = Lookahead::default();
         let mut start = from;
         while start < to {
             let end = (start + CHUNK).min(to);
@@ -150,12 +150,12 @@ fn offset_by_offset(task: &Task<'_>, table: &Table) -> Result<Outcome, OffsetsEr
 
 /// The record that was read after a chunk's end.
 #[derive(Default)]
-struct Ahead {
+struct Lookahead {
     offset: Option<i64>,
     ended: bool,
 }
 
-impl Ahead {
+impl Lookahead {
     /// The offsets from `start` to before `end` that are records.
     fn chunk(&mut self, records: &Records, start: i64, end: i64) -> Result<Offsets, OffsetsError> {
         let mut offsets = Offsets::none(start, end);

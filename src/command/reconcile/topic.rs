@@ -18,7 +18,7 @@ use crate::kafka::consumer::topic;
 use crate::kafka::dead_letter::header;
 use crate::kafka::offset_note::Partition;
 use crate::kafka::reach::{Probe, complaint};
-use crate::runtime::background::retire;
+use crate::runtime::supervise::drop_in_background;
 use crate::sink::VIEW;
 
 /// How long the broker may deliver nothing before the comparison ends.
@@ -179,7 +179,7 @@ pub async fn is_compacted(kafka: &KafkaConfig, topic: &str) -> bool {
     let Ok(admin) = config.create::<AdminClient<DefaultClientContext>>() else { return false };
     let options = AdminOptions::new().request_timeout(Some(METADATA_TIMEOUT));
     let answers = admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await;
-    retire(admin);
+    drop_in_background(admin);
     let entries = answers.into_iter().flatten().flatten().flat_map(|resource| resource.entries);
     entries
         .filter(|entry| entry.name == "cleanup.policy")

@@ -5,7 +5,7 @@
 //! Avro topic    ─► load  ─► another table          --sink postgres, --sink clickhouse
 //! ```
 //!
-//! The loops are those of the live pipeline, and so is the guarantee; bounds and account are in [`crate::kafka::replay_range`]. The replay
+//! The loops are those of the live pipeline, and so is the guarantee; range and account are in [`crate::kafka::replay_range`]. The replay
 //! has a group, positions, transactional ids and deduplication tokens of its own, so that the live ones are never touched.
 
 mod fetch;

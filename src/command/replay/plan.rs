@@ -10,7 +10,7 @@ use super::{ReplayArgs, ReplayError};
 use crate::command::offsets::{Pipeline, Positions, To, confirm, say};
 use crate::kafka::consumer::SESSION_TIMEOUT;
 use crate::kafka::offset_note::{Account, NextOffset, OffsetNote, Partition};
-use crate::kafka::replay_range::{Overlap, Standing};
+use crate::kafka::replay_range::{Overlap, RangeProgress};
 
 /// How long the members of a killed process may stay in the group: its session time-out, and a little.
 const REST_WITHIN: Duration = SESSION_TIMEOUT.saturating_add(Duration::from_secs(15));
@@ -18,7 +18,7 @@ const REST_WITHIN: Duration = SESSION_TIMEOUT.saturating_add(Duration::from_secs
 /// What there is to do.
 pub struct Plan {
     /// Where each partition stands.
-    pub standings: BTreeMap<Partition, Standing>,
+    pub progress: BTreeMap<Partition, RangeProgress>,
     /// What the replay was begun with.
     pub asked: String,
     /// Whether there is something to do.
@@ -41,7 +41,7 @@ pub enum State {
 }
 
 /// Decides, and notes what was decided. Errors: a live process of the same name; a range that retention has removed in part;
-/// a replay of that name with other bounds; a target that has these records already.
+/// a replay of that name with another range; a target that has these records already.
 pub fn plan(args: &ReplayArgs, pipeline: &Pipeline, job: &Job, store: &Store) -> Result<Plan, ReplayError> {
     await_rest(store)?;
     let noted = if args.restart { None } else { store.noted()? };
@@ -71,7 +71,7 @@ fn await_rest(store: &Store) -> Result<(), ReplayError> {
     }
 }
 
-/// What the bounds were asked for as, in one word.
+/// What the range was asked for as, in one word.
 fn asked(args: &ReplayArgs, job: &Job) -> String {
     let partitions: Vec<String> = args.partition.iter().map(ToString::to_string).collect();
     let partitions = if partitions.is_empty() { "all".into() } else { partitions.join(",") };
@@ -87,35 +87,41 @@ fn resume(args: &ReplayArgs, job: &Job, store: &Store, noted: Noted, asked: Stri
             job.name, noted.asked
         )));
     }
-    let mut standings = noted.standings;
-    for (partition, standing) in &mut standings {
+    let mut progress = noted.progress;
+    for (partition, partition_progress) in &mut progress {
         let low = store.group.ranges.get(partition).map_or(0, |range| range.0);
         // What a crash left undecided is for the worker, which asks the table.
         let undecided = noted.undecided.contains(partition);
-        if standing.position >= standing.account.end.min(low) || undecided {
+        if partition_progress.position >= partition_progress.account.end.min(low) || undecided {
             continue;
         }
-        let next = low.min(standing.account.end);
-        let gap = Gap { partition: *partition, from: standing.position, first: low, count: next - standing.position };
+        let next = low.min(partition_progress.account.end);
+        let gap = Gap {
+            partition: *partition,
+            from: partition_progress.position,
+            first: low,
+            count: next - partition_progress.position,
+        };
         gap.allow(args, job)?;
-        standing.account.removed += gap.removed();
-        standing.position = next;
-        store.move_on(*partition, *standing, &asked)?;
+        partition_progress.account.removed += gap.removed();
+        partition_progress.position = next;
+        store.move_on(*partition, *partition_progress, &asked)?;
     }
-    store.claim(&standings)?;
-    let finished = standings.values().all(|standing| standing.position >= standing.account.end);
-    let not_reached = not_reached(args, store, &standings);
+    store.claim(&progress)?;
+    let finished =
+        progress.values().all(|partition_progress| partition_progress.position >= partition_progress.account.end);
+    let not_reached = not_reached(args, store, &progress);
     let state = if finished { State::Finished } else { State::Open };
-    Ok(Plan { standings, asked, state, not_reached })
+    Ok(Plan { progress, asked, state, not_reached })
 }
 
-/// Fixes the bounds and notes them.
+/// Fixes the range and notes it.
 fn begin(args: &ReplayArgs, pipeline: &Pipeline, job: &Job, store: &Store, asked: String) -> Result<Plan, ReplayError> {
     let from = places(args.from, store)?;
     let to = places(args.to, store)?;
     refuse_reversed(args, &from, &to)?;
     let limits = live_positions(args, pipeline, job)?;
-    let mut standings = BTreeMap::new();
+    let mut progress = BTreeMap::new();
     for (&partition, &(low, high)) in &store.group.ranges {
         let wanted = args.partition.is_empty() || args.partition.contains(&partition);
         let end = to.get(&partition).copied().unwrap_or(high).min(limits.get(&partition).copied().unwrap_or(high));
@@ -127,34 +133,34 @@ fn begin(args: &ReplayArgs, pipeline: &Pipeline, job: &Job, store: &Store, asked
             gap.allow(args, job)?;
         }
         let account = Account { from, end, removed: gap.removed(), ..Account::default() };
-        standings.insert(partition, Standing { position: from.max(low), account });
+        progress.insert(partition, RangeProgress { position: from.max(low), account });
     }
-    if let Some(partition) = args.partition.iter().find(|partition| !standings.contains_key(partition)) {
+    if let Some(partition) = args.partition.iter().find(|partition| !progress.contains_key(partition)) {
         return Err(ReplayError::Refused(format!("topic {} has no partition {partition}", job.topic())));
     }
-    if standings.values().all(|standing| standing.account.from == standing.account.end) {
-        let not_reached = not_reached(args, store, &standings);
-        return Ok(Plan { standings, asked, state: State::Nothing, not_reached });
+    if progress.values().all(|partition_progress| partition_progress.account.from == partition_progress.account.end) {
+        let not_reached = not_reached(args, store, &progress);
+        return Ok(Plan { progress, asked, state: State::Nothing, not_reached });
     }
-    store.refuse_overlap(args, job, &standings)?;
-    if !may_repeat(args, job, store, &standings)? {
-        return Ok(Plan { standings, asked, state: State::Cancelled, not_reached: Vec::new() });
+    store.refuse_overlap(args, job, &progress)?;
+    if !may_repeat(args, job, store, &progress)? {
+        return Ok(Plan { progress, asked, state: State::Cancelled, not_reached: Vec::new() });
     }
     if args.restart {
         store.forget()?;
     }
     // Seconds since 1970: a replay that is begun anew must not have the deduplication tokens of the one before.
     let resets = UNIX_EPOCH.elapsed().ok().and_then(|since| u32::try_from(since.as_secs()).ok()).unwrap_or(1);
-    let partitions = i32::try_from(standings.len()).ok();
-    for (&partition, standing) in &standings {
-        let (account, asked) = (Some(standing.account), Some(asked.clone()));
+    let partitions = i32::try_from(progress.len()).ok();
+    for (&partition, partition_progress) in &progress {
+        let (account, asked) = (Some(partition_progress.account), Some(asked.clone()));
         let note =
             OffsetNote { topic_id: store.topic_id(), partitions, resets, account, asked, ..OffsetNote::default() };
-        store.group.commit(partition, standing.position, &note)?;
+        store.group.commit(partition, partition_progress.position, &note)?;
     }
-    store.claim(&standings)?;
-    let not_reached = not_reached(args, store, &standings);
-    Ok(Plan { standings, asked, state: State::Open, not_reached })
+    store.claim(&progress)?;
+    let not_reached = not_reached(args, store, &progress);
+    Ok(Plan { progress, asked, state: State::Open, not_reached })
 }
 
 /// Refuses an end before its beginning: it is a slip, and the note of it would stand in the way of what was meant.
@@ -184,12 +190,15 @@ fn may_repeat(
     args: &ReplayArgs,
     job: &Job,
     store: &Store,
-    standings: &BTreeMap<Partition, Standing>,
+    progress: &BTreeMap<Partition, RangeProgress>,
 ) -> Result<bool, ReplayError> {
     if job.overlap == Overlap::None || store.tells_records()? {
         return Ok(true);
     }
-    let offsets: i64 = standings.values().map(|standing| standing.account.end - standing.account.from).sum();
+    let offsets: i64 = progress
+        .values()
+        .map(|partition_progress| partition_progress.account.end - partition_progress.account.from)
+        .sum();
     say(format!(
         "up to {offsets} records of topic {} will be written to {} again: what is there already will be there twice",
         job.topic(),
@@ -209,12 +218,13 @@ fn places(place: To, store: &Store) -> Result<BTreeMap<Partition, NextOffset>, R
 }
 
 /// What was asked for and cannot be read before an open transaction ends, in words.
-fn not_reached(args: &ReplayArgs, store: &Store, standings: &BTreeMap<Partition, Standing>) -> Vec<String> {
+fn not_reached(args: &ReplayArgs, store: &Store, progress: &BTreeMap<Partition, RangeProgress>) -> Vec<String> {
     let mut lines = Vec::new();
     for (partition, (stable, high)) in store.group.behind_transactions() {
         let is_asked = args.partition.is_empty() || args.partition.contains(&partition);
         let goes_on = !matches!(args.to, To::Offset(end) if end <= stable);
-        let ends_there = standings.get(&partition).is_some_and(|standing| standing.account.end == stable);
+        let ends_there =
+            progress.get(&partition).is_some_and(|partition_progress| partition_progress.account.end == stable);
         if is_asked && goes_on && ends_there {
             lines.push(format!(
                 "partition {partition}: offsets {stable} to {} are behind an open transaction of another producer and no part of \

@@ -13,7 +13,7 @@ use crate::command::replay::plan::{Plan, State};
 use crate::command::replay::progress::{LOOK_EVERY, Progress};
 use crate::command::replay::store::Store;
 use crate::command::replay::{ReplayArgs, ReplayError};
-use crate::kafka::replay_range::Bounds;
+use crate::kafka::replay_range::ReplayRange;
 use crate::pipeline::start::Library;
 use crate::runtime::status::Status;
 use crate::runtime::supervise::Ending;
@@ -51,8 +51,8 @@ pub fn run(args: &ReplayArgs) -> Result<bool, ReplayError> {
     }
     let not_reached = plan.not_reached.clone();
     let ending = execute(args, &job, plan, &runtime)?;
-    let standings = store.noted()?.map(|noted| noted.standings).unwrap_or_default();
-    let found = super::summary::summary(&standings);
+    let progress = store.noted()?.map(|noted| noted.progress).unwrap_or_default();
+    let found = super::summary::summary(&progress);
     say(&found.text);
     not_reached.iter().for_each(say);
     match ending {
@@ -67,25 +67,25 @@ pub fn run(args: &ReplayArgs) -> Result<bool, ReplayError> {
 
 /// Runs the loop until it is through, or told to stop.
 fn execute(args: &ReplayArgs, job: &Job, plan: Plan, runtime: &Runtime) -> Result<Ending, ReplayError> {
-    let bounds = Arc::new(Bounds::new(plan.asked, job.overlap, args.rate, plan.standings));
-    let (done, total) = bounds.progress();
+    let replay_range = Arc::new(ReplayRange::new(plan.asked, job.overlap, args.rate, plan.progress));
+    let (done, total) = replay_range.progress();
     let mut progress = Progress::new(done, total);
     let ending = runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
-        let looping = tokio::spawn(looping(job, Arc::clone(&bounds), stopped));
-        watch_over(looping, &bounds, &mut progress, &stop).await
+        let looping = tokio::spawn(looping(job, Arc::clone(&replay_range), stopped));
+        watch_over(looping, &replay_range, &mut progress, &stop).await
     });
-    let (offsets, took) = progress.end(bounds.progress().0);
+    let (offsets, took) = progress.end(replay_range.progress().0);
     let seconds = took.as_secs_f64();
     let done = counted(offsets, "offset");
     say(format!("{done} in {seconds:.1} s, {:.0}/s", offsets as f64 / seconds.max(0.001)));
     ending.map_err(ReplayError::Refused)
 }
 
-/// The live pipeline's loop, within bounds.
+/// The live pipeline's loop, within the range.
 fn looping(
     job: &Job,
-    bounds: Arc<Bounds>,
+    replay_range: Arc<ReplayRange>,
     stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = Ending> + Send + use<> {
     let status = Arc::new(Status::new(&job.id()));
@@ -98,9 +98,9 @@ fn looping(
         match work {
             Work::Relay(config) => {
                 let library = Arc::new(Library::default());
-                pipeline::run(*config, None, library, memory, Some(bounds), status, stopped).await
+                pipeline::run(*config, None, library, memory, Some(replay_range), status, stopped).await
             }
-            Work::Load(config, kind) => sink::run(*config, kind, memory, Some(bounds), status, stopped).await,
+            Work::Load(config, kind) => sink::run(*config, kind, memory, Some(replay_range), status, stopped).await,
         }
     }
 }
@@ -108,7 +108,7 @@ fn looping(
 /// Shows how far it is; at a signal, tells the loop to stop and waits a little longer. Errors, in words.
 async fn watch_over(
     mut looping: tokio::task::JoinHandle<Ending>,
-    bounds: &Bounds,
+    replay_range: &ReplayRange,
     progress: &mut Progress,
     stop: &watch::Sender<bool>,
 ) -> Result<Ending, String> {
@@ -123,7 +123,7 @@ async fn watch_over(
             _ = terminate.recv() => true,
             _ = interrupt.recv() => true,
         };
-        progress.at(bounds.progress().0);
+        progress.at(replay_range.progress().0);
         if signalled && deadline.is_none() {
             tracing::info!("shutting down, finishing open batches");
             deadline = Some(tokio::time::Instant::now() + STOP_WITHIN);
@@ -154,7 +154,7 @@ fn create_topics(job: &Job, pipeline: &Pipeline) -> Result<(), ReplayError> {
 
 /// Says that a replay was done before; gives whether all is accounted for.
 fn finished(plan: &Plan) -> bool {
-    let found = crate::command::replay::summary::summary(&plan.standings);
+    let found = crate::command::replay::summary::summary(&plan.progress);
     say(&found.text);
     say("it is finished already, and nothing was done. To do it again: empty its target, then add --restart");
     found.accounted

@@ -9,7 +9,7 @@ use super::{ReplayArgs, ReplayError};
 use crate::command::offsets::Group;
 use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, PostgresConfig};
 use crate::kafka::offset_note::{CommittedOffset, NextOffset, OffsetNote, Partition, Tally};
-use crate::kafka::replay_range::{Overlap, Standing};
+use crate::kafka::replay_range::{Overlap, RangeProgress};
 use crate::kafka::topic_id::TopicId;
 use crate::sink::clickhouse::{Client, Table};
 use crate::sink::postgres;
@@ -35,7 +35,7 @@ pub struct Noted {
     /// What it was begun with.
     pub asked: String,
     /// Where each partition stands.
-    pub standings: BTreeMap<Partition, Standing>,
+    pub progress: BTreeMap<Partition, RangeProgress>,
     /// Partitions with a range of which only the table tells whether it was written.
     pub undecided: BTreeSet<Partition>,
 }
@@ -69,9 +69,9 @@ impl<'a> Store<'a> {
     pub fn noted(&self) -> Result<Option<Noted>, ReplayError> {
         let committed = self.group.committed()?;
         let rows = self.rows()?;
-        let mut noted = Noted { asked: String::new(), standings: BTreeMap::new(), undecided: BTreeSet::new() };
+        let mut noted = Noted { asked: String::new(), progress: BTreeMap::new(), undecided: BTreeSet::new() };
         for (&partition, offset) in &committed {
-            let Some(standing) = standing(offset, rows.get(&partition).copied()) else { continue };
+            let Some(partition_progress) = partition_progress(offset, rows.get(&partition).copied()) else { continue };
             let id = &offset.note.topic_id;
             if id.is_some() && *id != self.topic_id() {
                 return Err(self.anew("the topic was deleted and recreated since it was begun"));
@@ -80,10 +80,10 @@ impl<'a> Store<'a> {
                 noted.undecided.insert(partition);
             }
             noted.asked = offset.note.asked.clone().unwrap_or_default();
-            noted.standings.insert(partition, standing);
+            noted.progress.insert(partition, partition_progress);
         }
         let planned = committed.values().find_map(|offset| offset.note.partitions);
-        if usize::try_from(planned.unwrap_or(-1)) == Ok(noted.standings.len()) {
+        if usize::try_from(planned.unwrap_or(-1)) == Ok(noted.progress.len()) {
             return Ok(Some(noted));
         }
         if !rows.is_empty() {
@@ -114,10 +114,12 @@ impl<'a> Store<'a> {
     }
 
     /// Makes the positions of partitions in which nothing was done yet, where the database keeps them.
-    pub fn claim(&self, standings: &BTreeMap<Partition, Standing>) -> Result<(), ReplayError> {
+    pub fn claim(&self, progress: &BTreeMap<Partition, RangeProgress>) -> Result<(), ReplayError> {
         let Database::Postgres(sink, offsets) = &self.database else { return Ok(()) };
-        let untouched = standings.iter().filter(|(_, standing)| standing.account.tally == Tally::default());
-        let first = untouched.map(|(partition, standing)| (*partition, standing.position)).collect();
+        let untouched =
+            progress.iter().filter(|(_, partition_progress)| partition_progress.account.tally == Tally::default());
+        let first =
+            untouched.map(|(partition, partition_progress)| (*partition, partition_progress.position)).collect();
         self.runtime.block_on(async {
             let connection = Connection::open(sink, &self.job.id()).await?;
             offsets.ensure_table(&connection).await?;
@@ -127,19 +129,24 @@ impl<'a> Store<'a> {
     }
 
     /// Moves a partition to where it stands now, with its account.
-    pub fn move_on(&self, partition: Partition, standing: Standing, asked: &str) -> Result<(), ReplayError> {
+    pub fn move_on(
+        &self,
+        partition: Partition,
+        partition_progress: RangeProgress,
+        asked: &str,
+    ) -> Result<(), ReplayError> {
         let committed = self.group.committed()?;
         let noted = committed.get(&partition).map(|offset| offset.note.clone()).unwrap_or_default();
-        let (account, asked) = (Some(standing.account), Some(asked.to_string()));
-        let begun = noted.begun.filter(|begun| *begun > standing.position);
+        let (account, asked) = (Some(partition_progress.account), Some(asked.to_string()));
+        let begun = noted.begun.filter(|begun| *begun > partition_progress.position);
         let note = OffsetNote { pending: None, begun, then: None, account, asked, ..noted };
         if let Database::Postgres(sink, offsets) = &self.database {
             self.runtime.block_on(async {
                 let connection = Connection::open(sink, &self.job.id()).await?;
-                offsets.set(&connection, &BTreeMap::from([(partition, standing.position)]), |_| true).await
+                offsets.set(&connection, &BTreeMap::from([(partition, partition_progress.position)]), |_| true).await
             })?;
         }
-        Ok(self.group.commit(partition, standing.position, &note)?)
+        Ok(self.group.commit(partition, partition_progress.position, &note)?)
     }
 
     /// Removes what the database has of the replay.
@@ -159,7 +166,7 @@ impl<'a> Store<'a> {
         &self,
         args: &ReplayArgs,
         job: &Job,
-        standings: &BTreeMap<Partition, Standing>,
+        progress: &BTreeMap<Partition, RangeProgress>,
     ) -> Result<(), ReplayError> {
         let must_be_empty = args.name.is_none() || args.restart;
         if let Work::Relay(config) = &job.work {
@@ -182,7 +189,7 @@ impl<'a> Store<'a> {
                 Database::None => Ok(0),
                 Database::Postgres(sink, _) if must_be_empty => rows_of(sink, &job.id()).await,
                 Database::Postgres(..) => Ok(0),
-                Database::ClickHouse(sink) => rows_in_ranges(sink, job.topic(), standings).await,
+                Database::ClickHouse(sink) => rows_in_ranges(sink, job.topic(), progress).await,
             }
         })?;
         self.refuse_used(used)
@@ -226,13 +233,13 @@ impl<'a> Store<'a> {
 }
 
 /// Where a partition stands by its note, and by the row that PostgreSQL has of it.
-fn standing(offset: &CommittedOffset, row: Option<NextOffset>) -> Option<Standing> {
+fn partition_progress(offset: &CommittedOffset, row: Option<NextOffset>) -> Option<RangeProgress> {
     let mut account = offset.note.account?;
     let position = row.unwrap_or(offset.next);
     if position != offset.next && offset.note.pending.is_some_and(|pending| pending.end == position) {
         account.tally = account.tally.plus(offset.note.then.unwrap_or_default());
     }
-    Some(Standing { position, account })
+    Some(RangeProgress { position, account })
 }
 
 /// Rows of the table: 1 stands for some.
@@ -248,15 +255,17 @@ async fn rows_of(sink: &PostgresConfig, id: &str) -> Result<u64, ReplayError> {
 async fn rows_in_ranges(
     sink: &ClickHouseConfig,
     topic: &str,
-    standings: &BTreeMap<Partition, Standing>,
+    progress: &BTreeMap<Partition, RangeProgress>,
 ) -> Result<u64, ReplayError> {
     let client = Client::open(sink).await?;
     let table = Table::describe(&client, &sink.database, &sink.table).await?;
     let exactly = sink.delivery == ClickHouseDelivery::ExactlyOnce;
     let Some(table) = table.filter(|table| exactly && table.has_coordinates()) else { return Ok(0) };
     let mut rows = 0;
-    for (&partition, standing) in standings {
-        rows += client.count_rows(&table, topic, partition, standing.account.from, standing.account.end).await?;
+    for (&partition, partition_progress) in progress {
+        rows += client
+            .count_rows(&table, topic, partition, partition_progress.account.from, partition_progress.account.end)
+            .await?;
     }
     Ok(rows)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::command::offsets::aligned;
 use crate::kafka::offset_note::{Partition, Tally};
-use crate::kafka::replay_range::Standing;
+use crate::kafka::replay_range::RangeProgress;
 use crate::runtime::terminal::counted;
 
 /// The outcome of a replay, so far.
@@ -16,11 +16,11 @@ pub struct Summary {
 }
 
 /// Of what is noted.
-pub fn summary(standings: &BTreeMap<Partition, Standing>) -> Summary {
+pub fn summary(progress: &BTreeMap<Partition, RangeProgress>) -> Summary {
     let heads = ["PARTITION", "FROM", "TO", "AT", "READ", "WRITTEN", "DEAD", "NO RECORD", "REMOVED"];
     let mut lines = vec![heads.map(String::from).to_vec()];
     let (mut sum, mut offsets, mut gaps, mut removed) = (Tally::default(), 0, 0, 0);
-    for (partition, Standing { position, account }) in standings {
+    for (partition, RangeProgress { position, account }) in progress {
         let (at, without) = ((*position).min(account.end), account.without_record((*position).min(account.end)));
         let Tally { read, written, dead } = account.tally;
         let numbers = [account.from, account.end, at].map(|number| number.to_string());
@@ -32,7 +32,8 @@ pub fn summary(standings: &BTreeMap<Partition, Standing>) -> Summary {
         removed += account.removed;
     }
     let Tally { read, written, dead } = sum;
-    let accounted = standings.values().all(|standing| standing.account.is_settled(standing.position));
+    let accounted =
+        progress.values().all(|partition_progress| partition_progress.account.is_settled(partition_progress.position));
     let verdict = if accounted { "all accounted for" } else { "NOT ALL ACCOUNTED FOR" };
     let records = counted(read, "record");
     let text = format!(
@@ -50,14 +51,14 @@ mod tests {
     use super::*;
     use crate::kafka::offset_note::Account;
 
-    fn standing(position: i64, removed: u64, tally: Tally) -> Standing {
-        Standing { position, account: Account { from: 10, end: 110, removed, tally } }
+    fn partition_progress(position: i64, removed: u64, tally: Tally) -> RangeProgress {
+        RangeProgress { position, account: Account { from: 10, end: 110, removed, tally } }
     }
 
     #[test]
     fn the_sums_are_those_of_the_partitions() {
-        let whole = standing(110, 0, Tally::of(95, 2));
-        let gap = standing(200, 40, Tally::of(60, 0));
+        let whole = partition_progress(110, 0, Tally::of(95, 2));
+        let gap = partition_progress(200, 40, Tally::of(60, 0));
         let found = summary(&BTreeMap::from([(0, whole), (1, gap)]));
         assert!(found.accounted, "{}", found.text);
         assert!(found.text.contains("200 offsets = 155 records + 5 without a record + 40 removed by retention"));
@@ -66,7 +67,7 @@ mod tests {
 
     #[test]
     fn what_is_not_at_its_end_is_not_accounted_for() {
-        let found = summary(&BTreeMap::from([(0, standing(60, 0, Tally::of(50, 0)))]));
+        let found = summary(&BTreeMap::from([(0, partition_progress(60, 0, Tally::of(50, 0)))]));
         assert!(!found.accounted);
         assert!(found.text.contains("NOT ALL ACCOUNTED FOR"), "{}", found.text);
     }

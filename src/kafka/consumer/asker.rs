@@ -12,7 +12,7 @@ use crate::config::KafkaConfig;
 use crate::kafka::client::{self, METADATA_TIMEOUT, Role};
 use crate::kafka::reach::{Probe, complaint};
 use crate::kafka::topic_id::{self, TopicId, TopicIdError};
-use crate::runtime::background::retire;
+use crate::runtime::supervise::drop_in_background;
 
 /// Those in use, by how they connect.
 static ASKERS: Mutex<BTreeMap<String, Weak<Asker>>> = Mutex::new(BTreeMap::new());
@@ -57,6 +57,6 @@ impl Asker {
 
 impl Drop for Asker {
     fn drop(&mut self) {
-        self.0.take().into_iter().for_each(retire);
+        self.0.take().into_iter().for_each(drop_in_background);
     }
 }

@@ -11,7 +11,7 @@ use crate::kafka::offset_note::Partition;
 const RECORD_OVERHEAD: usize = 512;
 
 /// Where polled records go: the relay keeps them in librdkafka's memory, the load copies their bytes.
-pub trait Intake<'s> {
+pub trait BatchBuilder<'s> {
     /// Takes a record that belongs to the batch.
     fn take(&mut self, record: BorrowedMessage<'s>);
     /// Drops the records of partitions that went away.
@@ -61,12 +61,12 @@ impl From<&BatchConfig> for BatchLimits {
 
 impl BatchLimits {
     /// Whether what was taken has the bytes of a batch.
-    pub fn filled<'s>(self, batch: &impl Intake<'s>) -> bool {
+    pub fn filled<'s>(self, batch: &impl BatchBuilder<'s>) -> bool {
         batch.bytes() >= self.bytes || batch.held() >= self.memory
     }
 
     /// Whether what was taken has the records of a batch.
-    pub fn reached<'s>(self, batch: &impl Intake<'s>) -> bool {
+    pub fn reached<'s>(self, batch: &impl BatchBuilder<'s>) -> bool {
         (if self.by_partition { batch.fullest() } else { batch.len() }) >= self.records
     }
 
@@ -87,7 +87,7 @@ pub struct Batch<'s> {
     held: usize,
 }
 
-impl<'s> Intake<'s> for Batch<'s> {
+impl<'s> BatchBuilder<'s> for Batch<'s> {
     fn take(&mut self, record: BorrowedMessage<'s>) {
         self.bytes += record.payload_len();
         self.key_bytes += record.key_len();

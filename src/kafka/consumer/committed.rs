@@ -12,7 +12,7 @@ use rdkafka_sys as sys;
 
 use super::context::SourceContext;
 use super::error::{SourceError, transient};
-use super::position_store::Keeper;
+use super::position_store::PositionStore;
 use super::topic::{another_topic, watermarks};
 use crate::config::StartPolicy;
 use crate::kafka::client::{METADATA_TIMEOUT, TopicLayout};
@@ -40,9 +40,9 @@ pub(super) fn believed(
     let begun = Instant::now();
     loop {
         let offsets = known_committed(context, consumer, layout)?;
-        let output_tells = match &context.keeper {
-            Keeper::Group { policy, .. } => *policy == StartPolicy::Auto && offsets.is_empty(),
-            Keeper::Sink(positions) => positions.knows_first_start(),
+        let output_tells = match &context.position_store {
+            PositionStore::Group { policy, .. } => *policy == StartPolicy::Auto && offsets.is_empty(),
+            PositionStore::Sink(positions) => positions.knows_first_start(),
         };
         let mut missing = partitions.iter().filter(|partition| !offsets.contains_key(partition));
         if output_tells || begun.elapsed() >= ABSENCE_CONFIRMED || crate::testing::mutant::is("absence_believed") {
@@ -70,7 +70,7 @@ pub(super) fn known_committed(
     loop {
         let offsets = committed(consumer, &context.topic, layout)?;
         let topic_id = context.topic_id.as_ref().map(TopicId::as_str);
-        let Some(back) = context.floor.went_back(topic_id, &offsets) else { return Ok(offsets) };
+        let Some(back) = context.committed_watermark.went_back(topic_id, &offsets) else { return Ok(offsets) };
         if crate::testing::mutant::is("floor_ignored") {
             return Ok(offsets);
         }

@@ -11,7 +11,7 @@ use crate::kafka::offset_note::{CommittedOffset, NextOffset, OffsetNote, Partiti
 
 /// One for each relay or sink, shared by its workers, since partitions move between them.
 #[derive(Debug, Default)]
-pub struct Floor {
+pub struct CommittedWatermark {
     known: Mutex<BTreeMap<Partition, Known>>,
 }
 
@@ -33,7 +33,7 @@ pub struct WentBack {
     pub known: NextOffset,
 }
 
-impl Floor {
+impl CommittedWatermark {
     /// The broker has acknowledged this offset with this note.
     pub fn raise(&self, partition: Partition, next: NextOffset, note: &OffsetNote) {
         let Ok(mut known) = self.known.lock() else { return };
@@ -83,28 +83,36 @@ mod tests {
 
     #[test]
     fn an_offset_that_went_back_or_is_gone_is_told() {
-        let floor = Floor::default();
-        assert_eq!(floor.went_back(Some("id"), &BTreeMap::new()), None, "nothing is known yet");
-        floor.raise(3, 100, &note("id", 0));
-        floor.raise(3, 90, &note("id", 0));
+        let committed_watermark = CommittedWatermark::default();
+        assert_eq!(committed_watermark.went_back(Some("id"), &BTreeMap::new()), None, "nothing is known yet");
+        committed_watermark.raise(3, 100, &note("id", 0));
+        committed_watermark.raise(3, 90, &note("id", 0));
         let gone = WentBack { partition: 3, found: None, known: 100 };
-        assert_eq!(floor.went_back(Some("id"), &BTreeMap::new()), Some(gone));
+        assert_eq!(committed_watermark.went_back(Some("id"), &BTreeMap::new()), Some(gone));
         let back = WentBack { found: Some(99), ..gone };
-        assert_eq!(floor.went_back(Some("id"), &committed(99, note("id", 0))), Some(back));
+        assert_eq!(committed_watermark.went_back(Some("id"), &committed(99, note("id", 0))), Some(back));
         for next in [100, 101] {
-            assert_eq!(floor.went_back(Some("id"), &committed(next, note("id", 0))), None);
+            assert_eq!(committed_watermark.went_back(Some("id"), &committed(next, note("id", 0))), None);
         }
     }
 
     #[test]
     fn what_was_set_back_by_hand_is_accepted() {
-        let floor = Floor::default();
-        floor.raise(3, 100, &note("id", 0));
-        assert_eq!(floor.went_back(Some("id"), &committed(5, note("id", 1))), None, "by `offsets set`");
-        assert_eq!(floor.went_back(Some("id"), &committed(5, OffsetNote::default())), None, "by Kafka's own tool");
-        assert_eq!(floor.went_back(Some("another"), &BTreeMap::new()), None, "another topic of that name");
-        floor.raise(3, 6, &note("id", 1));
-        assert_eq!(floor.went_back(Some("id"), &committed(7, note("id", 1))), None);
-        assert!(floor.went_back(Some("id"), &committed(5, note("id", 1))).is_some());
+        let committed_watermark = CommittedWatermark::default();
+        committed_watermark.raise(3, 100, &note("id", 0));
+        assert_eq!(committed_watermark.went_back(Some("id"), &committed(5, note("id", 1))), None, "by `offsets set`");
+        assert_eq!(
+            committed_watermark.went_back(Some("id"), &committed(5, OffsetNote::default())),
+            None,
+            "by Kafka's own tool"
+        );
+        assert_eq!(
+            committed_watermark.went_back(Some("another"), &BTreeMap::new()),
+            None,
+            "another topic of that name"
+        );
+        committed_watermark.raise(3, 6, &note("id", 1));
+        assert_eq!(committed_watermark.went_back(Some("id"), &committed(7, note("id", 1))), None);
+        assert!(committed_watermark.went_back(Some("id"), &committed(5, note("id", 1))).is_some());
     }
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use rdkafka::statistics::Statistics;
 
-use super::committed_watermark::Floor;
+use super::committed_watermark::CommittedWatermark;
 use super::error::SourceError;
-use super::position_store::Keeper;
+use super::position_store::PositionStore;
 use crate::kafka::advice::Advice;
 use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::offset_note::{NextOffset, Partition};
-use crate::kafka::replay_range::Bounds;
+use crate::kafka::replay_range::ReplayRange;
 use crate::kafka::topic_id::TopicId;
 
 /// What the group coordinator did to us.
@@ -27,12 +27,12 @@ pub(super) enum GroupEvent {
 /// State shared with librdkafka's callbacks.
 pub(super) struct SourceContext {
     pub(super) topic: String,
-    pub(super) keeper: Keeper,
+    pub(super) position_store: PositionStore,
     pub(super) advice: Advice,
-    pub(super) floor: Arc<Floor>,
+    pub(super) committed_watermark: Arc<CommittedWatermark>,
     pub(super) stop: Arc<AtomicBool>,
     /// Of a run that ends by itself.
-    pub(super) bounds: Option<Arc<Bounds>>,
+    pub(super) replay_range: Option<Arc<ReplayRange>>,
     pub(super) breaker: Arc<CircuitBreaker>,
     /// Id of the ingress topic when the worker started.
     pub(super) topic_id: Option<TopicId>,

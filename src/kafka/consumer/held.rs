@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::context::SourceContext;
-use crate::runtime::background::retire;
+use crate::runtime::supervise::drop_in_background;
 
 /// A worker's consumer. When a panic drops it, its destructor, which can wait for a silent broker, runs on a thread of its own:
 /// else the worker's place in its pipeline would stay empty.
@@ -40,6 +40,6 @@ impl Drop for Held {
         // SAFETY: nobody takes it before or after.
         let consumer = unsafe { ManuallyDrop::take(&mut self.0) };
         consumer.context().closing.store(true, Ordering::Release);
-        retire(consumer);
+        drop_in_background(consumer);
     }
 }

@@ -5,7 +5,6 @@
 
 mod asker;
 mod batch;
-mod bounded;
 pub(crate) mod committed;
 mod committed_watermark;
 mod context;
@@ -22,6 +21,7 @@ mod pause;
 pub(crate) mod position;
 mod position_store;
 mod rebalance;
+mod replay;
 mod same_topic;
 mod sink_offsets;
 pub(crate) mod topic;
@@ -44,12 +44,12 @@ use crate::kafka::client;
 use crate::kafka::client::METADATA_TIMEOUT;
 use crate::kafka::coordinator::{Coordinator, Take};
 use crate::kafka::offset_note::{NextOffset, Partition, Tally};
-use crate::kafka::replay_range::Bounds;
+use crate::kafka::replay_range::ReplayRange;
 use crate::kafka::topic_id::TopicId;
 use asker::Asker;
-pub use batch::{Batch, BatchLimits, Intake, Trigger};
+pub use batch::{Batch, BatchBuilder, BatchLimits, Trigger};
 use committed::{commit, known_committed, offsets_with_notes};
-pub use committed_watermark::Floor;
+pub use committed_watermark::CommittedWatermark;
 use context::GroupEvent;
 pub use error::SourceError;
 pub(crate) use error::transient;
@@ -58,7 +58,7 @@ use membership::Membership;
 pub use open::{SESSION_TIMEOUT, SourceOptions};
 pub use open_transactions::{Behind, OpenTransactions};
 use position::{in_range, in_runs, no_offsets, starts};
-pub use position_store::{Assigned, Assignment, Keeper, SinkPositions};
+pub use position_store::{Assigned, Assignment, PositionStore, SinkPositions};
 pub use sink_offsets::SinkStep;
 use topic::{assignment, layout, watermarks};
 
@@ -76,8 +76,8 @@ pub struct Source {
     is_static: bool,
     /// Partitions of a bounded run that are through and not fetched any more, and the rebalance since when.
     at_rest: Mutex<(u64, BTreeSet<Partition>)>,
-    /// What was polled last was dropped: see [`Source::stay_in_group`].
-    astray: AtomicBool,
+    /// What was polled last was dropped: see [`Source::keep_alive`].
+    needs_seek: AtomicBool,
     /// See [`Self::in_touch`].
     in_touch: AtomicBool,
     /// Whether the group had taken us by the statistics that were taken last.
@@ -99,16 +99,16 @@ impl Source {
         coordinator: &mut Coordinator,
         limits: BatchLimits,
         patience: Duration,
-        batch: &mut impl Intake<'s>,
+        batch: &mut impl BatchBuilder<'s>,
     ) -> Result<Option<Trigger>, SourceError> {
         #[cfg(feature = "mutants")]
         self.take_up();
-        let pace = self.consumer.context().bounds.as_deref().and_then(Bounds::pace);
+        let pace = self.consumer.context().replay_range.as_deref().and_then(ReplayRange::pace);
         let turn = match pace.map(|pace| pace.turn(batch.len(), patience)) {
             Some(None) => return Ok(None),
             turn => turn.flatten(),
         };
-        self.come_back(coordinator, batch)?;
+        self.resume_reading(coordinator, batch)?;
         let mut deadline = Instant::now() + patience;
         let trigger = loop {
             if limits.reached(batch) || turn.as_ref().is_some_and(|turn| turn.is_over(batch.len())) {
@@ -158,7 +158,7 @@ impl Source {
     fn apply_events<'s>(
         &'s self,
         coordinator: &mut Coordinator,
-        batch: &mut impl Intake<'s>,
+        batch: &mut impl BatchBuilder<'s>,
     ) -> Result<(), SourceError> {
         #[cfg(feature = "mutants")]
         if batch.is_empty() {
@@ -272,9 +272,9 @@ impl Source {
         if let Err(error) = self.same_topic() {
             return error;
         }
-        let bounds = self.consumer.context().bounds.as_ref();
+        let replay_range = self.consumer.context().replay_range.as_ref();
         for (&partition, &offset) in coordinator.positions() {
-            if bounds.is_some_and(|bounds| bounds.is_through(partition, offset)) {
+            if replay_range.is_some_and(|replay_range| replay_range.is_through(partition, offset)) {
                 continue;
             }
             match watermarks(&self.consumer, &self.topic, partition) {

@@ -12,13 +12,13 @@ use super::context::SourceContext;
 use super::error::SourceError;
 use super::held::Held;
 use super::other_members::{STRATEGY, strategy};
-use super::{Floor, Keeper, Source};
+use super::{CommittedWatermark, PositionStore, Source};
 use crate::config::KafkaConfig;
 use crate::kafka::advice::Advice;
 use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::client;
 use crate::kafka::client::Role;
-use crate::kafka::replay_range::Bounds;
+use crate::kafka::replay_range::ReplayRange;
 use crate::kafka::topic_id::{TopicId, TopicIdError};
 
 /// `session.timeout.ms`: above [`crate::kafka::producer::TRANSACTION_TIMEOUT`].
@@ -39,15 +39,15 @@ pub struct SourceOptions<'a> {
     /// Kibibytes that librdkafka may prefetch.
     pub fetch_kb: u64,
     /// Who keeps the positions.
-    pub keeper: Keeper,
+    pub position_store: PositionStore,
     /// Names the commands that settle what is refused.
     pub advice: Advice,
     /// What this process knows to be committed.
-    pub floor: Arc<Floor>,
+    pub committed_watermark: Arc<CommittedWatermark>,
     /// Set when the worker is to stop: nothing is waited for then.
     pub stop: Arc<AtomicBool>,
     /// Reads only what lies within; `None`: without end.
-    pub bounds: Option<Arc<Bounds>>,
+    pub replay_range: Option<Arc<ReplayRange>>,
     /// Keeps what it has seen in the offsets' notes.
     pub breaker: Arc<CircuitBreaker>,
 }
@@ -60,11 +60,11 @@ impl Source {
         let asker = Asker::of(options.kafka)?;
         let context = SourceContext {
             topic: topic.clone(),
-            keeper: options.keeper,
+            position_store: options.position_store,
             advice: options.advice,
-            floor: options.floor,
+            committed_watermark: options.committed_watermark,
             stop: options.stop,
-            bounds: options.bounds,
+            replay_range: options.replay_range,
             breaker: options.breaker,
             topic_id: if options.topic_ids { current_topic_id(&asker, &topic)? } else { None },
             events: Mutex::default(),
@@ -92,7 +92,7 @@ impl Source {
             strategy: strategy(options.kafka).to_string(),
             is_static,
             at_rest: Mutex::default(),
-            astray: AtomicBool::new(false),
+            needs_seek: AtomicBool::new(false),
             in_touch: AtomicBool::new(true),
             joined: AtomicBool::new(false),
             membership: Mutex::default(),
@@ -145,7 +145,7 @@ fn consumer_config(options: &SourceOptions<'_>) -> Result<ClientConfig, SourceEr
         .set("check.crcs", "true")
         .set("auto.offset.reset", "error")
         .set("queued.max.messages.kbytes", options.fetch_kb.to_string());
-    if options.bounds.is_some() {
+    if options.replay_range.is_some() {
         // Only so is it told that a partition ends with offsets that are no records.
         client.set("enable.partition.eof", "true");
     }

@@ -8,10 +8,10 @@ use rdkafka::consumer::Consumer;
 
 use super::error::transient;
 use super::topic::assignment;
-use super::{Batch, Intake, Source, SourceError};
+use super::{Batch, BatchBuilder, Source, SourceError};
 use crate::kafka::coordinator::Coordinator;
 use crate::kafka::offset_note::{NextOffset, Partition};
-use crate::kafka::replay_range::Bounds;
+use crate::kafka::replay_range::ReplayRange;
 
 impl Source {
     /// Waits for `length` without leaving the group and without reading: partitions are paused, so that nothing piles up,
@@ -36,8 +36,8 @@ impl Source {
     /// To be called now and then while a batch takes long to write: who does not poll for `max.poll.interval.ms` is taken out
     /// of the group. Partitions are paused, and what comes all the same is dropped: the next [`Self::poll_batch`] begins at the
     /// coordinator's positions. Rebalances are answered now and applied there; until then nothing is committed.
-    pub fn stay_in_group(&self) {
-        self.astray.store(true, Ordering::Release);
+    pub fn keep_alive(&self) {
+        self.needs_seek.store(true, Ordering::Release);
         self.pause_all();
         if let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
             // What matters comes again: a fatal error with the next commit, a lost position after the seek.
@@ -45,13 +45,13 @@ impl Source {
         }
     }
 
-    /// After [`Self::stay_in_group`]: reads on where the coordinator stands.
-    pub(super) fn come_back<'s>(
+    /// After [`Self::keep_alive`]: reads on where the coordinator stands.
+    pub(super) fn resume_reading<'s>(
         &'s self,
         coordinator: &mut Coordinator,
-        batch: &mut impl Intake<'s>,
+        batch: &mut impl BatchBuilder<'s>,
     ) -> Result<(), SourceError> {
-        if !self.astray.swap(false, Ordering::AcqRel) {
+        if !self.needs_seek.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
         self.apply_events(coordinator, batch)?;
@@ -65,8 +65,10 @@ impl Source {
 
     /// After [`Self::read_only`]: reads all partitions on, from what the coordinator took of them last.
     pub fn read_all_on(&self, coordinator: &Coordinator) -> Result<(), SourceError> {
-        let bounds = self.consumer.context().bounds.as_deref();
-        let is_open = |partition, next| bounds.is_none_or(|bounds: &Bounds| !bounds.is_through(partition, next));
+        let replay_range = self.consumer.context().replay_range.as_deref();
+        let is_open = |partition, next| {
+            replay_range.is_none_or(|replay_range: &ReplayRange| !replay_range.is_through(partition, next))
+        };
         let next = coordinator.positions().iter().map(|(&partition, position)| {
             (partition, coordinator.batch_ends().get(&partition).copied().unwrap_or(*position))
         });

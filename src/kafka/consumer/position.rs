@@ -9,7 +9,7 @@ use rdkafka::consumer::BaseConsumer;
 use super::committed::{believed, commit, known_committed, note, offsets_with_notes};
 use super::context::SourceContext;
 use super::error::SourceError;
-use super::position_store::{Assigned, Assignment, Keeper, SinkPositions};
+use super::position_store::{Assigned, Assignment, PositionStore, SinkPositions};
 use super::topic::{another_topic, is_empty, layout, watermarks};
 use crate::config::StartPolicy;
 use crate::kafka::client::TopicLayout;
@@ -36,11 +36,11 @@ pub(super) fn starts(
         let missing = partitions.iter().any(|partition| !committed.contains_key(partition));
         let noted = |partition: &Partition| Some((*partition, committed.get(partition)?.note.seen?));
         let seen = partitions.iter().filter_map(noted).collect();
-        let starts = match &context.keeper {
-            Keeper::Group { policy, output_topic } => {
+        let starts = match &context.position_store {
+            PositionStore::Group { policy, output_topic } => {
                 group_starts(context, consumer, partitions, &layout, committed, *policy, output_topic)
             }
-            Keeper::Sink(positions) => {
+            PositionStore::Sink(positions) => {
                 sink_starts(context, consumer, partitions, &layout, committed, positions.as_ref())
             }
         };
@@ -98,7 +98,7 @@ fn group_starts(
         let list = offsets_with_notes(&context.topic, &initial, |_| note(context));
         commit(consumer, &list)?;
         for (&partition, &offset) in &initial {
-            context.floor.raise(partition, offset, &note(context));
+            context.committed_watermark.raise(partition, offset, &note(context));
         }
     }
     Ok(starts)
@@ -183,8 +183,8 @@ pub(super) fn begin_run(
     start: NextOffset,
     committed: Option<&CommittedOffset>,
 ) -> Result<(), SourceError> {
-    let (Some(bounds), Some(committed)) = (&context.bounds, committed) else { return Ok(()) };
-    bounds.begin(partition, start, committed).map_err(|what| {
+    let (Some(replay_range), Some(committed)) = (&context.replay_range, committed) else { return Ok(()) };
+    replay_range.begin(partition, start, committed).map_err(|what| {
         let anew = context.advice.set_all("beginning");
         SourceError::Refused(format!("topic {}, {what}: somebody else has moved it; see {anew}", context.topic))
     })
@@ -192,7 +192,7 @@ pub(super) fn begin_run(
 
 /// Whether a bounded run has nothing left to read of the partition: then retention may have taken what is there.
 fn is_through(context: &SourceContext, partition: Partition, offset: NextOffset) -> bool {
-    context.bounds.as_ref().is_some_and(|bounds| bounds.is_through(partition, offset))
+    context.replay_range.as_ref().is_some_and(|replay_range| replay_range.is_through(partition, offset))
 }
 
 fn note_first_partitions(
@@ -215,9 +215,9 @@ fn note_resets(context: &SourceContext, committed: &BTreeMap<Partition, Committe
 }
 
 pub(super) fn no_offsets(context: &SourceContext) -> SourceError {
-    let output_topic = match &context.keeper {
-        Keeper::Group { output_topic, .. } => output_topic.as_str(),
-        Keeper::Sink(_) => "",
+    let output_topic = match &context.position_store {
+        PositionStore::Group { output_topic, .. } => output_topic.as_str(),
+        PositionStore::Sink(_) => "",
     };
     SourceError::Refused(format!(
         "topic {}: the consumer group has no committed offsets, but output topic {} is not empty. They have expired or \

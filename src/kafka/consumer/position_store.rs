@@ -10,7 +10,7 @@ use crate::kafka::offset_note::{CommittedOffset, NextOffset, Partition};
 
 /// Who keeps the positions, and so decides where a partition begins.
 #[derive(Clone)]
-pub enum Keeper {
+pub enum PositionStore {
     /// The consumer group, with offsets that are committed in the same transaction as the output.
     Group {
         /// Where to begin without offsets.

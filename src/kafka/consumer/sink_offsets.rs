@@ -61,7 +61,7 @@ impl Source {
         let context = self.consumer.context();
         for (&partition, &next) in next {
             let note = OffsetNote { resets: self.resets(partition), ..note(context) };
-            context.floor.raise(partition, next, &note);
+            context.committed_watermark.raise(partition, next, &note);
         }
     }
 

@@ -14,7 +14,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use crate::kafka::client::METADATA_TIMEOUT;
 use crate::kafka::offset_note::{NextOffset, Partition};
 use crate::kafka::reach::Probe;
-use crate::runtime::background::retire;
+use crate::runtime::supervise::drop_in_background;
 
 /// Asks about partitions; reads nothing and is in no group.
 pub struct Uncommitted(Option<BaseConsumer<Probe>>);
@@ -76,6 +76,6 @@ impl Uncommitted {
 
 impl Drop for Uncommitted {
     fn drop(&mut self) {
-        self.0.take().into_iter().for_each(retire);
+        self.0.take().into_iter().for_each(drop_in_background);
     }
 }

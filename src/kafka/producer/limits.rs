@@ -13,7 +13,7 @@ use crate::config::KafkaConfig;
 use crate::kafka::admin;
 use crate::kafka::client::{self, Role};
 use crate::kafka::reach::Probe;
-use crate::runtime::background::retire;
+use crate::runtime::supervise::drop_in_background;
 
 /// What a batch with one record has beside key, value and headers, at most: its own header and the record's lengths.
 const OVERHEAD: usize = 100;
@@ -224,12 +224,12 @@ impl OutputLimits {
                 && refusal.code == RDKafkaErrorCode::OperationTimedOut
             {
                 let reason = refusal.reason.clone();
-                retire(probe);
+                drop_in_background(probe);
                 return Err(reason);
             }
             answers.push(answer.map(|settings| TopicLimits::of(&settings)));
         }
-        retire(probe);
+        drop_in_background(probe);
         Ok(answers)
     }
 }

@@ -40,9 +40,9 @@ pub use self::limits::{Limits, OutputLimits, SMALLEST_DEAD_LETTER, TopicLimits};
 use crate::config::{Delivery, KafkaConfig};
 use crate::kafka::client;
 use crate::kafka::client::Role;
-use crate::kafka::producer::send::Outlet;
 pub use crate::kafka::producer::send::OutputRecord;
-use crate::runtime::background::retire;
+use crate::kafka::producer::send::RawProducer;
+use crate::runtime::supervise::drop_in_background;
 
 /// `transaction.timeout.ms`: below the consumer's session time-out, so that what a dead worker left open is ended
 /// before its partitions are read by another.
@@ -167,7 +167,7 @@ pub struct Writer {
     /// The same, as it was known when the producer was made.
     limits: Arc<Limits>,
     signs: Arc<Signs>,
-    outlet: Option<Outlet<WriterContext>>,
+    raw: Option<RawProducer<WriterContext>>,
     /// A transaction was aborted, and no new producer has ended it yet.
     left_open: bool,
     /// When an InitProducerId may have been left behind on its way.
@@ -217,7 +217,7 @@ impl Writer {
             output,
             limits: Arc::default(),
             signs: Arc::default(),
-            outlet: None,
+            raw: None,
             left_open: false,
             late_init: Cell::default(),
         })
@@ -243,13 +243,13 @@ impl Writer {
         if self.delivery == Delivery::ExactlyOnce
             && let Err(error) = producer.init_transactions(timeout)
         {
-            retire(producer);
+            drop_in_background(producer);
             self.late_init.set(Some(Moment::now()));
             return Err(init_error(&error, &self.transactional_id));
         }
-        let outlet = self.outlet.insert(Outlet::new(producer));
+        let raw = self.raw.insert(RawProducer::new(producer));
         // The log lines of requests that were late.
-        outlet.serve();
+        raw.serve();
         self.signs.doubtful.store(false, Ordering::Release);
         if self.signs.troubled.swap(false, Ordering::AcqRel) {
             self.late_init.set(Some(Moment::now()));
@@ -265,20 +265,20 @@ impl Writer {
 
     /// Whether a transaction can begin.
     pub fn is_open(&self) -> bool {
-        self.outlet.is_some()
+        self.raw.is_some()
     }
 
     /// Hands out what librdkafka has to say, also while nothing is written: its log lines wait until somebody asks.
     pub fn serve(&self) {
-        if let Some(outlet) = &self.outlet {
-            outlet.serve();
+        if let Some(raw) = &self.raw {
+            raw.serve();
         }
     }
 
     /// Lets the producer go. What it left open is ended by the next [`Self::reopen`] or the broker's time-out.
     pub fn close(&mut self) {
-        if let Some(outlet) = self.outlet.take() {
-            retire(outlet.into_producer());
+        if let Some(raw) = self.raw.take() {
+            drop_in_background(raw.into_producer());
         }
     }
 
@@ -298,9 +298,9 @@ impl Writer {
     /// Begins a transaction (or, at-least-once, a batch to be acknowledged).
     pub fn begin(&mut self) -> Result<Transaction<'_>, TransactionError> {
         self.signs.undelivered.store(0, Ordering::Release);
-        let Some(outlet) = self.outlet.as_ref() else { return Err(no_producer()) };
+        let Some(raw) = self.raw.as_ref() else { return Err(no_producer()) };
         if self.delivery == Delivery::ExactlyOnce
-            && let Err(error) = outlet.producer().begin_transaction()
+            && let Err(error) = raw.producer().begin_transaction()
         {
             let error = self.classify(&error, Duration::ZERO);
             self.close();
@@ -326,7 +326,7 @@ impl Writer {
     /// Whether librdkafka has noted that another producer took over. Which call hears of it first is a matter of luck:
     /// the others then fail for what follows from it, such as messages that were not delivered.
     fn is_fenced(&self) -> bool {
-        let fatal = self.outlet.as_ref().and_then(|outlet| outlet.producer().client().fatal_error());
+        let fatal = self.raw.as_ref().and_then(|raw| raw.producer().client().fatal_error());
         fatal.is_some_and(|(code, _)| is_fencing(code))
     }
 }
@@ -377,8 +377,8 @@ impl Transaction<'_> {
     /// Hands a record to the producer. Waits while the producer's queue is full, up to the transaction's time-out.
     pub fn send(&mut self, mut record: OutputRecord<'_>) -> Result<(), TransactionError> {
         loop {
-            let outlet = self.writer.outlet.as_mut().ok_or_else(no_producer)?;
-            match outlet.send(&mut record) {
+            let raw = self.writer.raw.as_mut().ok_or_else(no_producer)?;
+            match raw.send(&mut record) {
                 Ok(()) => return Ok(()),
                 Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => {
                     if self.began.elapsed() > self.writer.timeout {
@@ -387,7 +387,7 @@ impl Transaction<'_> {
                             message: "the producer's queue stayed full".into(),
                         });
                     }
-                    outlet.producer().poll(Duration::from_millis(1));
+                    raw.producer().poll(Duration::from_millis(1));
                 }
                 Err(error) => return Err(self.classify(&error)),
             }
@@ -419,8 +419,8 @@ impl Transaction<'_> {
         crate::testing::fail_point::hit("after_commit");
         self.committed = true;
         // Serve the error events that came in meanwhile, then judge.
-        if let Ok(outlet) = self.outlet() {
-            outlet.serve();
+        if let Ok(raw) = self.raw() {
+            raw.serve();
         }
         if self.writer.signs.are_doubtful() && !crate::testing::mutant::is("keep_producer") {
             self.writer.close();
@@ -436,8 +436,8 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn outlet(&self) -> Result<&Outlet<WriterContext>, TransactionError> {
-        self.writer.outlet.as_ref().ok_or_else(no_producer)
+    fn raw(&self) -> Result<&RawProducer<WriterContext>, TransactionError> {
+        self.writer.raw.as_ref().ok_or_else(no_producer)
     }
 
     /// Begins to send the offsets. On a thread of its own, which is left behind when it is late: librdkafka waits for the
@@ -448,7 +448,7 @@ impl Transaction<'_> {
         offsets: &TopicPartitionList,
         group: ConsumerGroupMetadata,
     ) -> Result<Call, TransactionError> {
-        let (producer, offsets, left) = (Arc::clone(self.outlet()?.producer()), offsets.clone(), self.time_left());
+        let (producer, offsets, left) = (Arc::clone(self.raw()?.producer()), offsets.clone(), self.time_left());
         let send = move || {
             let call = |timeout| producer.send_offsets_to_transaction(&offsets, &group, timeout);
             repeat(left, call)
@@ -470,14 +470,14 @@ impl Transaction<'_> {
     }
 
     fn end(&self) -> Result<(), TransactionError> {
-        let producer = self.outlet()?.producer();
+        let producer = self.raw()?.producer();
         repeat(self.time_left(), |timeout| producer.commit_transaction(timeout)).map_err(|error| self.classify(&error))
     }
 
     /// Waits until everything is delivered. What is still gathered to full batches is sent at once, not when it has lingered.
     fn drain(&self) -> Result<(), TransactionError> {
-        let outlet = self.outlet()?;
-        while !outlet.flush(FLUSH) {
+        let raw = self.raw()?;
+        while !raw.flush(FLUSH) {
             if self.began.elapsed() > self.writer.timeout {
                 return Err(TransactionError::Recover {
                     cause: Cause::Delivery,
@@ -485,9 +485,9 @@ impl Transaction<'_> {
                 });
             }
             // Failed messages are there as long as their report waits.
-            outlet.serve();
+            raw.serve();
         }
-        outlet.serve();
+        raw.serve();
         if self.writer.signs.undelivered.load(Ordering::Acquire) > 0 {
             let reason = self.writer.signs.reason.lock().ok().and_then(|mut reason| reason.take());
             if let Some(code) = reason.as_ref().and_then(KafkaError::rdkafka_error_code) {

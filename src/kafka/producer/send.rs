@@ -26,7 +26,7 @@ pub struct OutputRecord<'a> {
 }
 
 /// A producer and the topics it writes to.
-pub struct Outlet<C: ProducerContext<DeliveryOpaque = ()> + 'static> {
+pub struct RawProducer<C: ProducerContext<DeliveryOpaque = ()> + 'static> {
     /// First, since they must be let go before their producer is.
     topics: Vec<Topic>,
     producer: Arc<BaseProducer<C>>,
@@ -49,7 +49,7 @@ impl Drop for Topic {
     }
 }
 
-impl<C: ProducerContext<DeliveryOpaque = ()> + 'static> Outlet<C> {
+impl<C: ProducerContext<DeliveryOpaque = ()> + 'static> RawProducer<C> {
     /// An outlet of this producer.
     pub fn new(producer: BaseProducer<C>) -> Self {
         Self { topics: Vec::new(), producer: Arc::new(producer) }

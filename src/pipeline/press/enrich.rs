@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::pipeline::press::encode::Encoder;
 use crate::pipeline::press::event::ClientIp;
 use crate::place::{CacheStats, Chain, Coarsening, FragmentCache, Lookup, Place, PlaceError, PlaceKey, Places};
-use crate::runtime::background::retire;
+use crate::runtime::supervise::drop_in_background;
 
 /// Header of an output record: when the database that its place came from was built, seconds since 1970 in decimal.
 pub const BUILD_HEADER: &str = "pressline.place_build";
@@ -145,7 +145,7 @@ impl Enricher {
             let cache = supply.caches.of(&places);
             let replaced = (std::mem::replace(&mut self.places, places), std::mem::replace(&mut self.cache, cache));
             // Whoever drops a database last unmaps it and frees every fragment: no batch is to wait for that.
-            retire(replaced);
+            drop_in_background(replaced);
         }
     }
 
@@ -217,7 +217,7 @@ mod tests {
 
     use super::*;
     use crate::pipeline::press::event::Actions;
-    use crate::place::{Gazetteer, GazetteerFiles, Stock};
+    use crate::place::{DatabaseSet, Gazetteer, GazetteerFiles};
 
     static DATABASE: LazyLock<Vec<u8>> = LazyLock::new(presses::database);
 
@@ -262,10 +262,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("made-up.mmdb");
         std::fs::write(&file, &*DATABASE).unwrap();
-        let stock = Stock::open(std::slice::from_ref(&file), true).unwrap();
+        let database_set = DatabaseSet::open(std::slice::from_ref(&file), true).unwrap();
         let caches = Arc::new(Caches::new(100));
         let follower = |coarsening| {
-            Enricher::following(stock.subscribe(), Arc::clone(&caches), Arc::clone(&enricher.encoder), coarsening)
+            Enricher::following(
+                database_set.subscribe(),
+                Arc::clone(&caches),
+                Arc::clone(&enricher.encoder),
+                coarsening,
+            )
         };
         // Each city has 256 addresses and a network of /48: 512 lines.
         let small = Coarsening { min_addresses: 513, round_coordinates: None };
@@ -283,7 +288,7 @@ mod tests {
         let place = reduced.place(key).unwrap();
         assert_eq!((place.city_name.as_str(), place.latitude, place.subdivision_name.as_str()), ("", None, "Uusimaa"));
 
-        assert_eq!(stock.look(true).len(), 1);
+        assert_eq!(database_set.look(true).len(), 1);
         assert_eq!(look_up(&one, &visitor).1, LookupOutcome::Hit, "not before it is told to");
         let before = one.cache_stats();
         one.refresh();
@@ -309,10 +314,10 @@ mod tests {
         let files = GazetteerFiles { cities: Some(cities), ..GazetteerFiles::default() };
         let gazetteer = Some(Arc::new(Gazetteer::open(&files).unwrap()));
         let chain = Arc::new(Chain::uncounted(gazetteer, None));
-        let stock = Stock::open(std::slice::from_ref(&file), true).unwrap();
+        let database_set = DatabaseSet::open(std::slice::from_ref(&file), true).unwrap();
         let caches = Arc::new(Caches::new(100));
         let small = Coarsening { min_addresses: 513, round_coordinates: None };
-        let enricher = Enricher::following(stock.subscribe(), caches, Arc::clone(&enricher().encoder), small)
+        let enricher = Enricher::following(database_set.subscribe(), caches, Arc::clone(&enricher().encoder), small)
             .with_chain(Arc::clone(&chain));
         let Lookup::Found(key) = enricher.places.lookup_addr(presses::address_v4(8, 1)) else { panic!("found") };
         let place = enricher.place(key).unwrap();

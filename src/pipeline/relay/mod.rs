@@ -18,20 +18,21 @@ use crate::config::{Delivery, MemoryShare, PipelineConfig};
 use crate::kafka::advice::{Advice, Part};
 use crate::kafka::circuit_breaker::{CircuitBreaker, Tripped};
 use crate::kafka::consumer::{
-    Batch, BatchLimits, Floor, Keeper, OpenTransactions, Source, SourceError, SourceOptions, Trigger,
+    Batch, BatchLimits, CommittedWatermark, OpenTransactions, PositionStore, Source, SourceError, SourceOptions,
+    Trigger,
 };
 use crate::kafka::coordinator::{Coordinator, OpenTransaction, Phase};
 use crate::kafka::dead_letter::{Reason, Reject};
 use crate::kafka::lag::Progress;
 use crate::kafka::offset_note::Partition;
 use crate::kafka::producer::{Cause, Committed, OutputLimits, OutputRecord, TransactionError, Writer};
-use crate::kafka::replay_range::Bounds;
+use crate::kafka::replay_range::ReplayRange;
 use crate::pipeline::press::decode::{Decoder, Limits};
 use crate::pipeline::press::encode::Encoder;
 use crate::pipeline::press::enrich::{Caches, Enricher};
 use crate::pipeline::press::event::Actions;
 use crate::pipeline::relay::metrics::WorkerMetrics;
-use crate::place::{Chain, Coarsening, Stock};
+use crate::place::{Chain, Coarsening, DatabaseSet};
 use crate::runtime::status::Status;
 use crate::runtime::supervise::{Pause, WorkerError, sleep_unless};
 
@@ -51,7 +52,7 @@ pub struct Shared {
     /// Plan of the output's schema.
     pub encoder: Arc<Encoder>,
     /// GeoIP databases.
-    pub places: Arc<Stock>,
+    pub places: Arc<DatabaseSet>,
     /// Steps of the place lookup behind them.
     pub chain: Arc<Chain>,
     /// Ready-made fragments.
@@ -61,7 +62,7 @@ pub struct Shared {
     /// What each worker may hold.
     pub memory: MemoryShare,
     /// What this process knows to be committed.
-    pub floor: Arc<Floor>,
+    pub committed_watermark: Arc<CommittedWatermark>,
     /// Stops the pipeline when too much becomes dead letters.
     pub breaker: Arc<CircuitBreaker>,
     /// What the topics take that are written to.
@@ -69,7 +70,7 @@ pub struct Shared {
     /// It was said what is relayed, and with which guarantee.
     pub is_announced: AtomicBool,
     /// Relays only what lies within; `None`: without end.
-    pub bounds: Option<Arc<Bounds>>,
+    pub replay_range: Option<Arc<ReplayRange>>,
     /// Set when the pipeline is to stop.
     pub stop: Arc<AtomicBool>,
     /// What `/readyz` tells.
@@ -105,11 +106,14 @@ impl Worker {
             member: config.source.static_membership.then(|| format!("{}.{slot}", config.instance)),
             topic_ids: config.source.topic_ids,
             fetch_kb: shared.memory.fetch_kb,
-            keeper: Keeper::Group { policy: config.source.start, output_topic: config.output.topic.clone() },
+            position_store: PositionStore::Group {
+                policy: config.source.start,
+                output_topic: config.output.topic.clone(),
+            },
             advice: advice.clone(),
-            floor: Arc::clone(&shared.floor),
+            committed_watermark: Arc::clone(&shared.committed_watermark),
             stop: Arc::clone(&shared.stop),
-            bounds: shared.bounds.clone(),
+            replay_range: shared.replay_range.clone(),
             breaker: Arc::clone(&shared.breaker),
         })?;
         let (id, output) = (config.transactional_id(slot), Arc::clone(&shared.output));
@@ -127,7 +131,7 @@ impl Worker {
             metrics: WorkerMetrics::new(&config.name, slot),
             source,
             writer,
-            coordinator: Bounds::coordinator(shared.bounds.as_deref()),
+            coordinator: ReplayRange::coordinator(shared.replay_range.as_deref()),
             stages,
             shared,
             last_timestamp_ms: BTreeMap::new(),

@@ -14,20 +14,20 @@ use crate::place::{DatabaseInfo, PlaceError, Places};
 /// A file that has changed is not read before it has been left alone for so long.
 pub const SETTLE: Duration = Duration::from_secs(2);
 
-/// A set of database files. What was loaded from them is handed out by [`Stock::subscribe`]; [`Stock::look`] takes what
+/// A set of database files. What was loaded from them is handed out by [`DatabaseSet::subscribe`]; [`DatabaseSet::look`] takes what
 /// has been put in their place.
-pub struct Stock {
+pub struct DatabaseSet {
     current: watch::Sender<Arc<Places>>,
     counted: bool,
     /// How long a changed file must have been left alone.
     settle: Duration,
     /// In order of precedence; held for as long as one look takes.
-    shelves: Mutex<Vec<Shelf>>,
+    slots: Mutex<Vec<DatabaseSlot>>,
 }
 
 /// What a look at the files found, for each that has changed.
 #[derive(Debug)]
-pub enum News {
+pub enum ReloadEvent {
     /// It is loaded and in use.
     Taken {
         /// Path as configured.
@@ -47,7 +47,7 @@ pub enum News {
 }
 
 /// A file's place.
-struct Shelf {
+struct DatabaseSlot {
     path: PathBuf,
     /// What was read last, whether it was taken or refused.
     read: Option<Fingerprint>,
@@ -80,33 +80,34 @@ impl Fingerprint {
 }
 
 /// What to do about a file.
-enum Verdict {
+enum ReloadDecision {
     AsBefore,
     Unsettled,
     Read(Option<Fingerprint>),
 }
 
-impl Stock {
+impl DatabaseSet {
     /// Reads and verifies the files, in order of precedence; with `counted`, counts the addresses of their cities too.
     ///
     /// Errors: as for [`Places::open`].
-    pub fn open(paths: &[PathBuf], counted: bool) -> Result<Stock, PlaceError> {
+    pub fn open(paths: &[PathBuf], counted: bool) -> Result<DatabaseSet, PlaceError> {
         // Before they are read: a change in between is seen by the first look.
-        let shelves = paths.iter().map(|path| Shelf { path: path.clone(), read: Fingerprint::of(path), seen: None });
-        let shelves = shelves.collect();
+        let slots =
+            paths.iter().map(|path| DatabaseSlot { path: path.clone(), read: Fingerprint::of(path), seen: None });
+        let slots = slots.collect();
         let places = if counted { Places::open_counted(paths)? } else { Places::open(paths)? };
-        Ok(Stock {
+        Ok(DatabaseSet {
             current: watch::Sender::new(Arc::new(places)),
             counted,
             settle: SETTLE,
-            shelves: Mutex::new(shelves),
+            slots: Mutex::new(slots),
         })
     }
 
     /// Databases that never change, such as the bundled one.
-    pub fn fixed(places: Arc<Places>) -> Stock {
-        let shelves = Mutex::new(Vec::new());
-        Stock { current: watch::Sender::new(places), counted: false, settle: SETTLE, shelves }
+    pub fn fixed(places: Arc<Places>) -> DatabaseSet {
+        let slots = Mutex::new(Vec::new());
+        DatabaseSet { current: watch::Sender::new(places), counted: false, settle: SETTLE, slots }
     }
 
     /// What is loaded, and word of every change of it. Asking whether there was one costs a read of one number.
@@ -117,40 +118,40 @@ impl Stock {
     /// Reads what has changed and was left alone since, verifies it, tries it with sample addresses, and takes it.
     /// `urgent` reads every file, changed or not, and waits for none to settle. Takes seconds; not for a thread that
     /// serves others.
-    pub fn look(&self, urgent: bool) -> Vec<News> {
-        let Ok(mut shelves) = self.shelves.lock() else { return Vec::new() };
+    pub fn look(&self, urgent: bool) -> Vec<ReloadEvent> {
+        let Ok(mut slots) = self.slots.lock() else { return Vec::new() };
         let before = Arc::clone(&self.current.borrow());
         let mut places = Arc::clone(&before);
-        let mut news = Vec::new();
-        for (index, shelf) in shelves.iter_mut().enumerate() {
-            let found = match shelf.verdict(urgent, self.settle) {
-                Verdict::AsBefore => continue,
-                Verdict::Unsettled => {
-                    news.push(News::Unsettled);
+        let mut events = Vec::new();
+        for (index, slot) in slots.iter_mut().enumerate() {
+            let found = match slot.decision(urgent, self.settle) {
+                ReloadDecision::AsBefore => continue,
+                ReloadDecision::Unsettled => {
+                    events.push(ReloadEvent::Unsettled);
                     continue;
                 }
-                Verdict::Read(found) => found,
+                ReloadDecision::Read(found) => found,
             };
-            let database = Database::open(&shelf.path, self.counted);
-            if Fingerprint::of(&shelf.path) != found {
+            let database = Database::open(&slot.path, self.counted);
+            if Fingerprint::of(&slot.path) != found {
                 // Written while it was read: whatever came of that is not what will be there in the end.
-                news.push(News::Unsettled);
+                events.push(ReloadEvent::Unsettled);
                 continue;
             }
-            shelf.read = found;
-            let path = shelf.path.clone();
+            slot.read = found;
+            let path = slot.path.clone();
             match database.map_err(|error| error.to_string()).and_then(|database| judge(&places, index, database)) {
                 Ok((next, info)) => {
                     places = Arc::new(next);
-                    news.push(News::Taken { path, info: Box::new(info) });
+                    events.push(ReloadEvent::Taken { path, info: Box::new(info) });
                 }
-                Err(reason) => news.push(News::Refused { path, reason }),
+                Err(reason) => events.push(ReloadEvent::Refused { path, reason }),
             }
         }
         if places.generation() != before.generation() {
             self.current.send_replace(places);
         }
-        news
+        events
     }
 }
 
@@ -162,25 +163,25 @@ fn judge(places: &Places, index: usize, database: Database) -> Result<(Places, D
     Ok((next, info))
 }
 
-impl Shelf {
-    fn verdict(&mut self, urgent: bool, settle: Duration) -> Verdict {
+impl DatabaseSlot {
+    fn decision(&mut self, urgent: bool, settle: Duration) -> ReloadDecision {
         let found = Fingerprint::of(&self.path);
         if urgent {
-            return Verdict::Read(found);
+            return ReloadDecision::Read(found);
         }
         if found == self.read {
             self.seen = None;
-            return Verdict::AsBefore;
+            return ReloadDecision::AsBefore;
         }
         match self.seen {
             Some((seen, since)) if seen == found => {
                 if since.elapsed() >= settle {
-                    return Verdict::Read(found);
+                    return ReloadDecision::Read(found);
                 }
             }
             _ => self.seen = Some((found, Instant::now())),
         }
-        Verdict::Unsettled
+        ReloadDecision::Unsettled
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) enum Recalled {
 
 /// How long entries hold, and how many there may be.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(super) struct MemoryLimits {
     pub(super) entries: usize,
     pub(super) answers: Seconds,
     pub(super) misses: Seconds,
@@ -37,13 +37,13 @@ pub(super) struct Bounds {
 
 /// The cache. Keys are those of questions.
 pub(super) struct Memory {
-    bounds: Bounds,
+    bounds: MemoryLimits,
     entries: HashMap<String, Entry>,
     evictions: u64,
 }
 
 impl Memory {
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(super) fn new(bounds: MemoryLimits) -> Self {
         Self { bounds, entries: HashMap::new(), evictions: 0 }
     }
 
@@ -107,7 +107,7 @@ mod tests {
     const POINT: Point = (1.0, 2.0);
 
     fn memory(entries: usize) -> Memory {
-        Memory::new(Bounds { entries, answers: 100, misses: 10 })
+        Memory::new(MemoryLimits { entries, answers: 100, misses: 10 })
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::config::GeocoderConfig;
 use crate::place::geocoder::answer::Point;
 use crate::place::geocoder::client::{GeocoderClient, seconds_now};
 use crate::place::geocoder::file::Unusable;
-use crate::place::geocoder::memory::{Bounds, Entry, Memory, Recalled};
+use crate::place::geocoder::memory::{Entry, Memory, MemoryLimits, Recalled};
 use crate::place::geocoder::metrics::GeocoderMetrics;
 use crate::place::geocoder::pace::Pace;
 use crate::place::geocoder::question::Question;
@@ -47,8 +47,11 @@ impl Geocoder {
         let client = GeocoderClient::new(config).map_err(|(key, what)| format!("{key}: {what}"))?;
         let metrics = GeocoderMetrics::new(&client.host());
         let days = |days: u32| i64::from(days) * 86_400;
-        let bounds =
-            Bounds { entries: config.cache_entries, answers: days(config.answer_days), misses: days(config.miss_days) };
+        let bounds = MemoryLimits {
+            entries: config.cache_entries,
+            answers: days(config.answer_days),
+            misses: days(config.miss_days),
+        };
         let mut memory = Memory::new(bounds);
         for (key, entry) in load(config) {
             memory.keep(key, entry);

@@ -9,7 +9,7 @@ use crate::sink::clickhouse::{ChError, Plan};
 
 /// Rows of one partition that go into one insert.
 #[derive(Clone, Debug)]
-pub(crate) struct Piece {
+pub(crate) struct InsertChunk {
     pub(crate) partition: Partition,
     pub(crate) span: Span,
     /// Indexes in the batch.
@@ -35,9 +35,9 @@ impl Held {
     }
 }
 
-impl Piece {
+impl InsertChunk {
     /// Begins where the one before it does, whose rows are all held.
-    pub(super) fn take_over(&mut self, before: Piece) {
+    pub(super) fn take_over(&mut self, before: InsertChunk) {
         self.span.start = before.span.start;
         self.held = before.held;
     }
@@ -47,21 +47,21 @@ impl Piece {
         self.rows.iter().filter_map(|index| batch.rows().get(*index))
     }
 
-    /// The record lies in the piece's range.
+    /// The record lies in the chunk's range.
     pub(crate) fn covers(&self, origin: &Origin) -> bool {
         origin.partition == self.partition && (self.span.start..self.span.end).contains(&origin.offset)
     }
 
-    /// The place in the piece of the block's row with this number: what is in the table already, and letters, are not in the
+    /// The place in the chunk of the block's row with this number: what is in the table already, and dead letters, are not in the
     /// block.
     pub(crate) fn place_of(
         &self,
         batch: &Batch,
         present: &BTreeSet<i64>,
-        letters: &[(Origin, Refusal)],
+        dead_letters: &[(Origin, Refusal)],
         row: usize,
     ) -> Option<usize> {
-        let dead: BTreeSet<i64> = letters.iter().map(|(origin, _)| origin.offset).collect();
+        let dead: BTreeSet<i64> = dead_letters.iter().map(|(origin, _)| origin.offset).collect();
         let is_sent = |row: &Row| !present.contains(&row.offset) && !dead.contains(&row.offset);
         let mut sent = (0..self.rows.len()).filter(|place| batch.rows().get(self.rows[*place]).is_some_and(is_sent));
         sent.nth(row)
@@ -99,18 +99,18 @@ impl Piece {
 
 /// The partition's rows, cut where one insert cannot take them together: at the end of a range that was begun before, and,
 /// unless the table tells which rows it has (`is_told`), where records of another schema fill other columns. Where it tells,
-/// a piece takes as many inserts as there are sets of columns. Behind that range, no more than `at_most` rows together.
-pub(crate) fn pieces(
+/// a chunk takes as many inserts as there are sets of columns. Behind that range, no more than `at_most` rows together.
+pub(crate) fn chunks(
     batch: &Batch,
     (partition, span): (Partition, Span),
     recovery: Option<&Recovery>,
     plans: &BTreeMap<u32, Plan>,
     at_most: Option<usize>,
     is_told: bool,
-) -> Vec<Piece> {
-    let piece = |span, rows| Piece { partition, span, rows, accused: false, held: Vec::new() };
+) -> Vec<InsertChunk> {
+    let chunk = |span, rows| InsertChunk { partition, span, rows, accused: false, held: Vec::new() };
     let (at_most, begun) = (at_most.unwrap_or(usize::MAX), recovery.map_or(0, |recovery| recovery.end));
-    let mut pieces: Vec<Piece> = Vec::new();
+    let mut chunks: Vec<InsertChunk> = Vec::new();
     let mut start = span.start;
     let mut rows: Vec<usize> = Vec::new();
     let mut layout = None;
@@ -122,7 +122,7 @@ pub(crate) fn pieces(
         let other_columns = !is_told && layout.is_some() && of_row.is_some() && layout != of_row;
         let is_full = rows.len() >= at_most && row.offset >= begun;
         if let Some(end) = at_cut.or(((other_columns || is_full) && !rows.is_empty()).then_some(row.offset)) {
-            pieces.push(piece(Span { start, end }, std::mem::take(&mut rows)));
+            chunks.push(chunk(Span { start, end }, std::mem::take(&mut rows)));
             start = end;
             cut_due = cut_due.filter(|due| *due > end);
         }
@@ -131,23 +131,23 @@ pub(crate) fn pieces(
     }
     // Behind the begun range there is no row, but what is none: its token must stay what it was.
     if let Some(end) = cut_due {
-        pieces.push(piece(Span { start, end }, std::mem::take(&mut rows)));
+        chunks.push(chunk(Span { start, end }, std::mem::take(&mut rows)));
         start = end;
     }
-    pieces.push(piece(Span { start, end: span.end }, rows));
-    pieces
+    chunks.push(chunk(Span { start, end: span.end }, rows));
+    chunks
 }
 
-/// What became of a piece.
+/// What became of a chunk.
 pub(super) enum Outcome {
     /// Written or dead, its position moved.
     Settled,
     /// To be tried again in parts: around the row at this place, which the server says is bad, else in halves.
-    Cut(Piece, Option<usize>),
+    Cut(InsertChunk, Option<usize>),
     /// To be tried again as it is.
-    Again(Piece),
-    /// Its only row was refused with an answer that need not be about it: see [`Piece::held`].
-    Held(Piece),
+    Again(InsertChunk),
+    /// Its only row was refused with an answer that need not be about it: see [`InsertChunk::held`].
+    Held(InsertChunk),
 }
 
 #[cfg(test)]
@@ -161,15 +161,15 @@ mod tests {
         (0..5).for_each(|n| batch.push(0, n, None, 1, b""));
         let begun = Recovery { end: 5, ..Recovery::default() };
         let spans = |end| {
-            let pieces =
-                pieces(&batch, (0, Span { start: 0, end }), Some(&begun), &BTreeMap::new(), Some(1), true).into_iter();
-            pieces.map(|piece| (piece.span.start, piece.span.end, piece.rows.len())).collect::<Vec<_>>()
+            let chunks =
+                chunks(&batch, (0, Span { start: 0, end }), Some(&begun), &BTreeMap::new(), Some(1), true).into_iter();
+            chunks.map(|chunk| (chunk.span.start, chunk.span.end, chunk.rows.len())).collect::<Vec<_>>()
         };
         assert_eq!(spans(5), [(0, 5, 5)]);
         assert_eq!(spans(8), [(0, 5, 5), (5, 8, 0)]);
         batch.push(0, 9, None, 1, b"");
-        let whole = pieces(&batch, (0, Span { start: 0, end: 10 }), Some(&begun), &BTreeMap::new(), None, true);
-        assert_eq!(whole.iter().map(|piece| piece.rows.len()).collect::<Vec<_>>(), [5, 1]);
+        let whole = chunks(&batch, (0, Span { start: 0, end: 10 }), Some(&begun), &BTreeMap::new(), None, true);
+        assert_eq!(whole.iter().map(|chunk| chunk.rows.len()).collect::<Vec<_>>(), [5, 1]);
     }
 
     #[test]
@@ -178,16 +178,16 @@ mod tests {
         // Offsets with gaps, as transactions leave them.
         (0..5).for_each(|n| batch.push(0, 10 + 3 * n, None, 1, b""));
         let span = Span { start: 8, end: 30 };
-        let piece = || Piece { partition: 0, span, rows: (0..5).collect(), accused: false, held: Vec::new() };
+        let chunk = || InsertChunk { partition: 0, span, rows: (0..5).collect(), accused: false, held: Vec::new() };
         let parts = |bad| {
-            let parts = piece().cut(&batch, bad).into_iter();
+            let parts = chunk().cut(&batch, bad).into_iter();
             parts.map(|part| (part.span.start, part.span.end, part.rows, part.accused)).collect::<Vec<_>>()
         };
         assert_eq!(parts(None), [(8, 16, vec![0, 1], false), (16, 30, vec![2, 3, 4], false)]);
         assert_eq!(parts(Some(2)), [(8, 16, vec![0, 1], false), (16, 19, vec![2], true), (19, 30, vec![3, 4], false)]);
         assert_eq!(parts(Some(0)), [(8, 13, vec![0], true), (13, 30, vec![1, 2, 3, 4], false)]);
-        let letters = [(batch.rows()[1].origin(), Refusal::row(Why::UnknownSchema))];
-        let place = |row| piece().place_of(&batch, &BTreeSet::from([16]), &letters, row);
+        let dead_letters = [(batch.rows()[1].origin(), Refusal::row(Why::UnknownSchema))];
+        let place = |row| chunk().place_of(&batch, &BTreeSet::from([16]), &dead_letters, row);
         assert_eq!([place(0), place(1), place(2), place(3)], [Some(0), Some(3), Some(4), None]);
         assert_eq!(parts(Some(4)), [(8, 22, vec![0, 1, 2, 3], false), (22, 30, vec![4], true)]);
     }
@@ -196,8 +196,8 @@ mod tests {
     fn no_more_rows_together_than_the_server_takes() {
         let mut batch = Batch::default();
         (0..5).for_each(|n| batch.push(0, n, None, 1, b""));
-        let pieces = pieces(&batch, (0, Span { start: 0, end: 7 }), None, &BTreeMap::new(), Some(2), true);
-        let parts: Vec<_> = pieces.iter().map(|part| (part.span.start, part.span.end, part.rows.len())).collect();
+        let chunks = chunks(&batch, (0, Span { start: 0, end: 7 }), None, &BTreeMap::new(), Some(2), true);
+        let parts: Vec<_> = chunks.iter().map(|part| (part.span.start, part.span.end, part.rows.len())).collect();
         assert_eq!(parts, [(0, 2, 2), (2, 4, 2), (4, 7, 1)]);
     }
 
@@ -205,9 +205,9 @@ mod tests {
     fn held_rows_go_with_what_is_behind_them() {
         let mut batch = Batch::default();
         (0..5).for_each(|n| batch.push(0, n, None, 1, b""));
-        let mut cut = pieces(&batch, (0, Span { start: 0, end: 5 }), None, &BTreeMap::new(), None, true)
+        let mut cut = chunks(&batch, (0, Span { start: 0, end: 5 }), None, &BTreeMap::new(), None, true)
             .into_iter()
-            .flat_map(|piece| piece.cut(&batch, Some(0)));
+            .flat_map(|chunk| chunk.cut(&batch, Some(0)));
         let (mut bad, mut others) = (cut.next().unwrap(), cut.next().unwrap());
         let error = ChError::configuration("k", "w");
         bad.held.push(Held { origin: batch.rows()[0].origin(), error });

@@ -152,7 +152,7 @@ const TOO_MANY_PARTS: u32 = 252;
 pub(super) fn load_error(error: &ChError) -> LoadError {
     let message = error.to_string();
     let class = match error.class {
-        Class::Schema => return LoadError::Misfit(message),
+        Class::Schema => return LoadError::SchemaMismatch(message),
         Class::Data | Class::Configuration => return LoadError::Refused(message),
         class if error.is_answer => return LoadError::Answered { class, message },
         Class::Transient | Class::Unknown => sink::Class::Transient,

@@ -207,16 +207,21 @@ impl<'a> Draft<'a> {
                 self.lines.push(line(&pair.says));
                 self.found.push(Ok((at, pair)));
             }
-            Err(misfit) => {
-                self.problems.push(self.misfit(field, column, misfit));
+            Err(schema_mismatch) => {
+                self.problems.push(self.schema_mismatch(field, column, schema_mismatch));
                 self.lines.push(line("does not fit"));
             }
         }
     }
 
-    fn misfit(&self, field: &Field, column: &TableColumn, misfit: type_map::Misfit) -> Finding {
+    fn schema_mismatch(
+        &self,
+        field: &Field,
+        column: &TableColumn,
+        schema_mismatch: type_map::SchemaMismatch,
+    ) -> Finding {
         let other = |kind: Option<String>| ddl::change_column(self.table, field, column, kind);
-        let cure = match misfit.cure {
+        let cure = match schema_mismatch.cure {
             type_map::Cure::Column(kind) => other(kind),
             type_map::Cure::ColumnOrLoss(kind) => {
                 format!("{}; or accept the loss: sink.clickhouse.columns.lossy = [\"{}\"]", other(kind), field.name)
@@ -228,7 +233,7 @@ impl<'a> Draft<'a> {
             &field.name,
             format!(
                 "field {} ({}) does not fit column {} ({}): {}",
-                field.name, field.shape, column.name, column.type_name, misfit.why
+                field.name, field.shape, column.name, column.type_name, schema_mismatch.why
             ),
             cure,
         )

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::chunk::{Held, Outcome, Piece};
+use super::chunk::{Held, InsertChunk, Outcome};
 use super::error::load_error;
 use super::recovery::Recovery;
 use super::session::ClickHouseSink;
@@ -10,7 +10,7 @@ use super::{ChError, Class};
 use crate::config::sink::ClickHouseDelivery;
 use crate::kafka::consumer::{SinkStep, Source};
 use crate::kafka::offset_note::{Partition, Pending, Tally};
-use crate::sink::{self, Batch, Desk, LoadError, Origin, Refusal, Row, Span, Why, Written};
+use crate::sink::{self, Batch, LoadError, Origin, Refusal, Row, Span, Why, WriteContext, Written};
 
 /// So many rows, refused one after another with none written, tell that it is not the rows.
 const PROBES: usize = 16;
@@ -25,7 +25,7 @@ pub(super) struct Progress {
     /// An insert was too large, and the most rows of one that was taken since.
     too_large: Option<(ChError, usize)>,
     /// Held rows at the end of a partition's range, with nothing behind them.
-    pub(super) unsettled: Vec<Piece>,
+    pub(super) unsettled: Vec<InsertChunk>,
 }
 
 impl Progress {
@@ -52,44 +52,49 @@ impl Progress {
         is_too_large || error.class.is_searched_at_once() || is_due
     }
 
-    /// The piece's only row is held. Errors: too many are, with none written between them.
-    pub(super) fn hold(&mut self, mut piece: Piece, origin: Origin, error: ChError) -> Result<Outcome, LoadError> {
-        piece.held.push(Held { origin, error });
-        piece.rows.clear();
-        if piece.held.len() > PROBES {
-            return Err(not_told_apart(&piece));
+    /// The chunk's only row is held. Errors: too many are, with none written between them.
+    pub(super) fn hold(
+        &mut self,
+        mut chunk: InsertChunk,
+        origin: Origin,
+        error: ChError,
+    ) -> Result<Outcome, LoadError> {
+        chunk.held.push(Held { origin, error });
+        chunk.rows.clear();
+        if chunk.held.len() > PROBES {
+            return Err(not_told_apart(&chunk));
         }
-        Ok(Outcome::Held(piece))
+        Ok(Outcome::Held(chunk))
     }
 }
 
-impl Piece {
+impl InsertChunk {
     /// Its only row, which was refused so, waits for rows behind it to be written.
     pub(super) fn is_held_with(&self, error: &ChError) -> bool {
         error.class != Class::Data || !self.held.is_empty()
     }
 }
 
-fn not_told_apart(piece: &Piece) -> LoadError {
-    let doubtful = piece.held.iter().rev().find(|held| held.error.class != Class::Data);
-    let Some(Held { error, .. }) = doubtful.or(piece.held.last()) else {
+fn not_told_apart(chunk: &InsertChunk) -> LoadError {
+    let doubtful = chunk.held.iter().rev().find(|held| held.error.class != Class::Data);
+    let Some(Held { error, .. }) = doubtful.or(chunk.held.last()) else {
         return LoadError::Refused("a held row without an error, which is a defect of pressline: report it".into());
     };
-    let what = format!("{}, and so it does for each of {} rows alone", error.what, piece.held.len());
+    let what = format!("{}, and so it does for each of {} rows alone", error.what, chunk.held.len());
     load_error(&ChError { what, ..error.clone() })
 }
 
 impl ClickHouseSink {
-    pub(super) fn token(&self, piece: &Piece, pending: Pending, source: &Source) -> String {
-        let (partition, attempt) = (piece.partition, pending.attempt);
-        self.target.token(source.topic_id(), partition, piece.span, attempt, source.resets(partition))
+    pub(super) fn token(&self, chunk: &InsertChunk, pending: Pending, source: &Source) -> String {
+        let (partition, attempt) = (chunk.partition, pending.attempt);
+        self.target.token(source.topic_id(), partition, chunk.span, attempt, source.resets(partition))
     }
 
     /// Which rows of a refused insert are in the table all the same: a materialized view that failed leaves them there, and so may
     /// an insert that was cancelled midway.
     pub(super) async fn left_behind(
         &self,
-        piece: &Piece,
+        chunk: &InsertChunk,
         error: &ChError,
         token: &str,
         is_searched: bool,
@@ -100,7 +105,7 @@ impl ClickHouseSink {
         if error.class == Class::InDoubt {
             self.client.await_end(token).await.map_err(|error| load_error(&error))?;
         }
-        self.present(piece.partition, piece.span).await
+        self.present(chunk.partition, chunk.span).await
     }
 
     fn has_views(&self, error: &ChError) -> bool {
@@ -136,19 +141,19 @@ impl ClickHouseSink {
         Err(LoadError::Again { class: sink::Class::Moved, message })
     }
 
-    /// Before parts of a refused piece are written: what of it is in the table.
-    pub(super) fn remember_refused(&self, piece: &Piece, recovery: Recovery, present: BTreeSet<i64>) {
+    /// Before parts of a refused chunk are written: what of it is in the table.
+    pub(super) fn remember_refused(&self, chunk: &InsertChunk, recovery: Recovery, present: BTreeSet<i64>) {
         let known = match self.target.config.delivery {
-            ClickHouseDelivery::ExactlyOnce => recovery.refused(piece.span.end, present),
+            ClickHouseDelivery::ExactlyOnce => recovery.refused(chunk.span.end, present),
             ClickHouseDelivery::Deduplicated => recovery.next_attempt(present),
         };
-        self.target.remember(piece.partition, Some(known));
+        self.target.remember(chunk.partition, Some(known));
     }
 
     /// Says of rows that they are in the table, but not in that of a view: in the log and in the dead-letter topic.
     pub(super) fn tell_of_view(
         &self,
-        desk: &mut Desk<'_>,
+        context: &mut WriteContext<'_>,
         partition: Partition,
         rows: &[Origin],
         error: &ChError,
@@ -164,7 +169,7 @@ impl ClickHouseSink {
              and insert them there from the table"
         );
         let why = Why::View { first: first.offset, last: last.offset, rows: rows.len(), code };
-        desk.letters.notice(*first, Refusal::column(&view.into(), why))
+        context.dead_letters.notice(*first, Refusal::column(&view.into(), why))
     }
 
     /// Held rows that have none behind them: dead letters where other rows of the batch were written; also where none were, if the
@@ -172,25 +177,25 @@ impl ClickHouseSink {
     pub(super) fn settle_held(
         &self,
         batch: &Batch,
-        desk: &mut Desk<'_>,
+        context: &mut WriteContext<'_>,
         progress: &mut Progress,
     ) -> Result<(), LoadError> {
-        for piece in std::mem::take(&mut progress.unsettled) {
+        for chunk in std::mem::take(&mut progress.unsettled) {
             let is_unknown = |held: &Held| matches!(held.error.class, Class::Unknown | Class::Data);
-            let alone_is_enough = self.is_proven && piece.held.iter().all(is_unknown);
+            let alone_is_enough = self.is_proven && chunk.held.iter().all(is_unknown);
             if !progress.has_written && !alone_is_enough {
-                return Err(not_told_apart(&piece));
+                return Err(not_told_apart(&chunk));
             }
-            let refused = batch.refused().iter().filter(|(origin, _)| piece.covers(origin)).cloned();
-            let letters: Vec<_> = refused.chain(piece.held.iter().map(Held::letter)).collect();
-            desk.letters.settle(letters.len(), &letters)?;
-            let Span { end, .. } = piece.span;
-            let done = Tally::of(letters.len(), letters.len());
-            let recovery = self.target.recovery_of(piece.partition).unwrap_or_default();
+            let refused = batch.refused().iter().filter(|(origin, _)| chunk.covers(origin)).cloned();
+            let dead_letters: Vec<_> = refused.chain(chunk.held.iter().map(Held::letter)).collect();
+            context.dead_letters.settle(dead_letters.len(), &dead_letters)?;
+            let Span { end, .. } = chunk.span;
+            let done = Tally::of(dead_letters.len(), dead_letters.len());
+            let recovery = self.target.recovery_of(chunk.partition).unwrap_or_default();
             let wrote = SinkStep::Wrote { done, begun: recovery.begun_behind(end) };
-            self.commit(desk.source, piece.partition, end, wrote)?;
-            desk.settle(Written::default());
-            self.target.settled(piece.partition, end);
+            self.commit(context.source, chunk.partition, end, wrote)?;
+            context.settle(Written::default());
+            self.target.settled(chunk.partition, end);
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ pub(crate) struct ClickHouseSink {
     /// Whether all rows of this batch fill the same columns.
     pub(super) is_one_layout: bool,
     pub(super) block: Option<Block>,
-    /// Rows of this batch that went in before others of their piece.
+    /// Rows of this batch that went in before others of their chunk.
     pub(super) inserted: BTreeSet<(Partition, i64)>,
     /// Whether the server's word on which row it refuses has held in this batch.
     pub(super) trusts_hints: bool,
@@ -92,7 +92,7 @@ impl ClickHouseSink {
             let shape = shape.clone();
             let plan = self.plan(&shape, &format!("records of schema {id}")).await?;
             let place = self.table.as_ref().map(Table::place).unwrap_or_default();
-            for warning in self.columns().strangers(&shape, &place).iter().chain(plan.warnings()) {
+            for warning in self.columns().unknown_fields(&shape, &place).iter().chain(plan.warnings()) {
                 tracing::warn!(pipeline = %self.target.pipeline, sink = "clickhouse", schema_id = id, "{warning}");
             }
             self.plans.insert(*id, plan);
@@ -132,7 +132,7 @@ impl ClickHouseSink {
         let columns = self.columns();
         Plan::compile(shape, table, &columns, &self.target.topic).map_err(|mut findings| {
             let place = table.place();
-            findings.extend(columns.strangers(shape, &place));
+            findings.extend(columns.unknown_fields(shape, &place));
             LoadError::Refused(format!("{records} do not fit {place}:\n{}", sentences(&findings)))
         })
     }

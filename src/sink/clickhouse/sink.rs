@@ -18,7 +18,7 @@ use crate::config::sink::ClickHouseDelivery;
 use crate::kafka::consumer::{SinkStep, Source, SourceError};
 use crate::kafka::offset_note::{NextOffset, Partition, Pending, Tally};
 use crate::kafka::replay_range::Overlap;
-use crate::sink::clickhouse::chunk::{Held, Outcome, Piece};
+use crate::sink::clickhouse::chunk::{Held, InsertChunk, Outcome};
 use crate::sink::clickhouse::error::load_error;
 pub use crate::sink::clickhouse::positions::Target;
 use crate::sink::clickhouse::recovery::Recovery;
@@ -26,21 +26,21 @@ use crate::sink::clickhouse::search::Progress;
 use crate::sink::clickhouse::session::ClickHouseSink;
 use crate::sink::clickhouse::{ChError, Insert, Layout};
 use crate::sink::worker::MakeSink;
-use crate::sink::{Batch, Class, Desk, LoadError, Origin, Refusal, Row, Sink, Span, Why, Written};
+use crate::sink::{Batch, Class, LoadError, Origin, Refusal, Row, Sink, Span, Why, WriteContext, Written};
 
-/// A piece whose rows are encoded.
-struct Filled {
-    piece: Piece,
+/// A chunk whose rows are encoded.
+struct EncodedChunk {
+    chunk: InsertChunk,
     recovery: Recovery,
     /// `None`: it has no row to insert.
     body: Option<Body>,
     /// Records in its range.
     total: usize,
     /// Those of them that are no rows, and why.
-    letters: Vec<(Origin, Refusal)>,
+    dead_letters: Vec<(Origin, Refusal)>,
     /// Rows that are in the table already, and not by this batch.
     found: u64,
-    /// Rows that fill the body's columns, where others of the piece fill other ones and go in the next insert.
+    /// Rows that fill the body's columns, where others of the chunk fill other ones and go in the next insert.
     part: Option<BTreeSet<i64>>,
 }
 
@@ -50,93 +50,95 @@ struct Body {
     layout: Arc<Layout>,
 }
 
-/// What of one partition is to be written: the first piece, encoded, and those after it, the last one first.
-struct Lane {
+/// What of one partition is to be written: the first chunk, encoded, and those after it, the last one first.
+struct PartitionQueue {
     partition: Partition,
-    first: Option<Filled>,
-    open: Vec<Piece>,
+    first: Option<EncodedChunk>,
+    open: Vec<InsertChunk>,
 }
 
 /// The partitions of a batch that are still to come, and the next of them once it was looked at.
-struct Ahead {
+struct Prefetched {
     spans: VecDeque<(Partition, Span)>,
-    lane: Option<Result<Lane, LoadError>>,
+    queue: Option<Result<PartitionQueue, LoadError>>,
 }
 
 impl ClickHouseSink {
-    async fn write_batch(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
+    async fn write_batch(&mut self, batch: &Batch, context: &mut WriteContext<'_>) -> Result<Written, LoadError> {
         let ids = batch.schema_ids();
         self.compile(&ids).await?;
         self.unite(&ids);
         let mut progress = Progress::default();
         self.trusts_hints = true;
         self.inserted.clear();
-        let mut ahead =
-            Ahead { spans: batch.spans().iter().map(|(partition, span)| (*partition, *span)).collect(), lane: None };
-        self.look_ahead(batch, &mut ahead).await;
-        while let Some(lane) = ahead.lane.take() {
-            let Lane { partition, mut first, mut open } = lane?;
+        let mut prefetched = Prefetched {
+            spans: batch.spans().iter().map(|(partition, span)| (*partition, *span)).collect(),
+            queue: None,
+        };
+        self.prefetch(batch, &mut prefetched).await;
+        while let Some(queue) = prefetched.queue.take() {
+            let PartitionQueue { partition, mut first, mut open } = queue?;
             while let Some(filled) = self.next(batch, &mut first, &mut open)? {
-                desk.turn();
-                match self.write_piece(batch, filled, desk, &mut progress, &mut ahead).await? {
+                context.heartbeat();
+                match self.write_chunk(batch, filled, context, &mut progress, &mut prefetched).await? {
                     Outcome::Settled => {}
-                    Outcome::Cut(piece, bad) => open.extend(piece.cut(batch, bad).into_iter().rev()),
-                    Outcome::Again(piece) => open.push(piece),
-                    Outcome::Held(piece) => match open.last_mut() {
-                        Some(next) => next.take_over(piece),
-                        None => progress.unsettled.push(piece),
+                    Outcome::Cut(chunk, bad) => open.extend(chunk.cut(batch, bad).into_iter().rev()),
+                    Outcome::Again(chunk) => open.push(chunk),
+                    Outcome::Held(chunk) => match open.last_mut() {
+                        Some(next) => next.take_over(chunk),
+                        None => progress.unsettled.push(chunk),
                     },
                 }
             }
-            if progress.unsettled.last().is_none_or(|piece| piece.partition != partition) {
+            if progress.unsettled.last().is_none_or(|chunk| chunk.partition != partition) {
                 self.target.settled(partition, batch.spans().get(&partition).map_or(0, |span| span.end));
             }
-            self.look_ahead(batch, &mut ahead).await;
+            self.prefetch(batch, &mut prefetched).await;
         }
-        self.settle_held(batch, desk, &mut progress)?;
+        self.settle_held(batch, context, &mut progress)?;
         if let Some((error, rows)) = progress.took() {
             self.fitting.took(rows);
             let pipeline = &self.target.pipeline;
             tracing::warn!(%pipeline, sink = "clickhouse", rows, "batches are written in parts of this many rows: {error}");
         }
         self.fitting.written();
-        // All of it was settled piece by piece.
-        Ok(std::mem::take(&mut desk.settled))
+        // All of it was settled chunk by chunk.
+        Ok(std::mem::take(&mut context.settled))
     }
 
-    /// The next piece to be written.
+    /// The next chunk to be written.
     fn next(
         &mut self,
         batch: &Batch,
-        first: &mut Option<Filled>,
-        open: &mut Vec<Piece>,
-    ) -> Result<Option<Filled>, LoadError> {
+        first: &mut Option<EncodedChunk>,
+        open: &mut Vec<InsertChunk>,
+    ) -> Result<Option<EncodedChunk>, LoadError> {
         match first.take() {
             Some(filled) => Ok(Some(filled)),
-            None => open.pop().map(|piece| self.fill(batch, piece)).transpose(),
+            None => open.pop().map(|chunk| self.fill(batch, chunk)).transpose(),
         }
     }
 
-    /// Makes the next partition's first piece ready, unless that is done. Its error waits: what is on its way goes first.
-    async fn look_ahead(&mut self, batch: &Batch, ahead: &mut Ahead) {
-        if ahead.lane.is_none()
-            && let Some((partition, span)) = ahead.spans.pop_front()
+    /// Makes the next partition's first chunk ready, unless that is done. Its error waits: what is on its way goes first.
+    async fn prefetch(&mut self, batch: &Batch, prefetched: &mut Prefetched) {
+        if prefetched.queue.is_none()
+            && let Some((partition, span)) = prefetched.spans.pop_front()
         {
-            ahead.lane = Some(self.lane(batch, partition, span).await);
+            prefetched.queue = Some(self.queue(batch, partition, span).await);
         }
     }
 
-    async fn lane(&mut self, batch: &Batch, partition: Partition, span: Span) -> Result<Lane, LoadError> {
+    async fn queue(&mut self, batch: &Batch, partition: Partition, span: Span) -> Result<PartitionQueue, LoadError> {
         self.ask_first(partition, span).await?;
         let recovery = self.target.recovery_of(partition);
         let at_most = self.fitting.rows();
         let span = (partition, span);
         let (plans, is_told) = (&self.plans, self.is_told());
-        let mut open = crate::sink::clickhouse::chunk::pieces(batch, span, recovery.as_ref(), plans, at_most, is_told);
-        // The last is popped first: rows keep their order, and the position moves piece by piece.
+        let mut open = crate::sink::clickhouse::chunk::chunks(batch, span, recovery.as_ref(), plans, at_most, is_told);
+        // The last is popped first: rows keep their order, and the position moves chunk by chunk.
         open.reverse();
-        let first = open.pop().map(|piece| self.fill(batch, piece)).transpose()?;
-        Ok(Lane { partition, first, open })
+        let first = open.pop().map(|chunk| self.fill(batch, chunk)).transpose()?;
+        Ok(PartitionQueue { partition, first, open })
     }
 
     /// Where rows may be in the table already, it says which: only the others are written.
@@ -154,117 +156,123 @@ impl ClickHouseSink {
 
     /// One insert between its two commits. Rows that cannot be encoded are dead letters; what the server refuses is cut where it
     /// says, else in halves, until the bad rows stand alone.
-    async fn write_piece(
+    async fn write_chunk(
         &mut self,
         batch: &Batch,
-        filled: Filled,
-        desk: &mut Desk<'_>,
+        filled: EncodedChunk,
+        context: &mut WriteContext<'_>,
         progress: &mut Progress,
-        ahead: &mut Ahead,
+        prefetched: &mut Prefetched,
     ) -> Result<Outcome, LoadError> {
-        let Filled { piece, recovery, body, total, mut letters, mut found, part } = filled;
+        let EncodedChunk { chunk, recovery, body, total, mut dead_letters, mut found, part } = filled;
         let mut without_view = 0;
-        let (partition, span) = (piece.partition, piece.span);
-        let outcome = |letters: &[(Origin, Refusal)]| Tally::of(total, letters.len());
+        let (partition, span) = (chunk.partition, chunk.span);
+        let outcome = |dead_letters: &[(Origin, Refusal)]| Tally::of(total, dead_letters.len());
         let mut bytes = 0;
         if let Some(body) = body {
             bytes = body.native.len() as u64;
             let (pending, begun) = (recovery.pending(span.end), recovery.begun_behind(span.end));
-            let begins = SinkStep::Begins { pending, then: outcome(&letters), begun };
-            let insert = self.begin(&body, partition, span, pending, begins, desk.source).await?;
-            match self.insert(insert, body, batch, ahead).await? {
+            let begins = SinkStep::Begins { pending, then: outcome(&dead_letters), begun };
+            let insert = self.begin(&body, partition, span, pending, begins, context.source).await?;
+            match self.insert(insert, body, batch, prefetched).await? {
                 Ok(()) if part.is_some() => {
                     let rows = part.unwrap_or_default();
                     progress.accepted(rows.len());
-                    self.insert_others(&piece, recovery, rows).await?;
-                    desk.settled.bytes += bytes;
-                    return Ok(Outcome::Again(piece));
+                    self.insert_others(&chunk, recovery, rows).await?;
+                    context.settled.bytes += bytes;
+                    return Ok(Outcome::Again(chunk));
                 }
-                Ok(()) if recovery.verify && self.lacks_rows(batch, &piece, &letters, &recovery).await? => {
-                    return Ok(Outcome::Again(piece));
+                Ok(()) if recovery.verify && self.lacks_rows(batch, &chunk, &dead_letters, &recovery).await? => {
+                    return Ok(Outcome::Again(chunk));
                 }
                 Ok(()) => {
-                    self.trusts_hints &= !piece.accused;
+                    self.trusts_hints &= !chunk.accused;
                     self.is_proven = true;
-                    progress.accepted(piece.rows.len());
+                    progress.accepted(chunk.rows.len());
                 }
                 Err(error) => {
-                    let is_searched = progress.is_searched(&error, piece.rows.len(), desk.is_search_due);
+                    let is_searched = progress.is_searched(&error, chunk.rows.len(), context.is_search_due);
                     if is_searched && self.view_may_have_failed() {
                         return Err(self.cannot_tell(&error));
                     }
-                    let token = self.token(&piece, pending, desk.source);
-                    let present = self.left_behind(&piece, &error, &token, is_searched).await?;
-                    let new = self.without_view(piece.rows(batch), &recovery, &present, &error);
-                    self.tell_of_view(desk, partition, &new, &error)?;
+                    let token = self.token(&chunk, pending, context.source);
+                    let present = self.left_behind(&chunk, &error, &token, is_searched).await?;
+                    let new = self.without_view(chunk.rows(batch), &recovery, &present, &error);
+                    self.tell_of_view(context, partition, &new, &error)?;
                     if !is_searched {
-                        desk.settled.without_view += new.len() as u64;
+                        context.settled.without_view += new.len() as u64;
                         return Err(load_error(&error));
                     }
                     self.look_at_table_once(progress, &error).await?;
-                    if piece.rows.len() > 1 {
-                        tracing::debug!(partition, rows = piece.rows.len(), %error, "searching an insert for bad rows");
+                    if chunk.rows.len() > 1 {
+                        tracing::debug!(partition, rows = chunk.rows.len(), %error, "searching an insert for bad rows");
                         let hint = error.row.filter(|_| self.trusts_hints && part.is_none());
-                        let bad = hint.and_then(|row| piece.place_of(batch, &recovery.present, &letters, row));
-                        self.remember_refused(&piece, recovery, present);
-                        desk.settled.without_view += new.len() as u64;
-                        return Ok(Outcome::Cut(piece, bad));
+                        let bad = hint.and_then(|row| chunk.place_of(batch, &recovery.present, &dead_letters, row));
+                        self.remember_refused(&chunk, recovery, present);
+                        context.settled.without_view += new.len() as u64;
+                        return Ok(Outcome::Cut(chunk, bad));
                     }
                     without_view = new.len() as u64;
-                    let row = piece.rows(batch).next().map(Row::origin);
+                    let row = chunk.rows(batch).next().map(Row::origin);
                     match row {
                         // A view refused it, and it is in the table all the same.
                         Some(origin) if present.contains(&origin.offset) => found += 1,
-                        Some(origin) if piece.is_held_with(&error) => return progress.hold(piece, origin, error),
+                        Some(origin) if chunk.is_held_with(&error) => return progress.hold(chunk, origin, error),
                         origin => {
                             let code = error.code.map_or_else(String::new, |code| code.to_string());
-                            letters.extend(origin.map(|origin| (origin, Refusal::row(Why::Database(code)))));
+                            dead_letters.extend(origin.map(|origin| (origin, Refusal::row(Why::Database(code)))));
                         }
                     }
                 }
             }
         }
-        desk.letters.settle(total, &letters)?;
-        let wrote = SinkStep::Wrote { done: outcome(&letters), begun: recovery.begun_behind(span.end) };
-        self.commit(desk.source, partition, span.end, wrote)?;
-        let rows = (total - letters.len()) as u64 - found;
-        desk.settle(Written { rows, bytes, found, without_view, ..Written::default() });
+        context.dead_letters.settle(total, &dead_letters)?;
+        let wrote = SinkStep::Wrote { done: outcome(&dead_letters), begun: recovery.begun_behind(span.end) };
+        self.commit(context.source, partition, span.end, wrote)?;
+        let rows = (total - dead_letters.len()) as u64 - found;
+        context.settle(Written { rows, bytes, found, without_view, ..Written::default() });
         Ok(Outcome::Settled)
     }
 
     /// After an insert of rows that fill some columns: those that fill others go next, with a token of their own. Both are of
     /// the range that is named, so whoever finds it reads from the table which of them are there.
-    async fn insert_others(&mut self, piece: &Piece, recovery: Recovery, rows: BTreeSet<i64>) -> Result<(), LoadError> {
+    async fn insert_others(
+        &mut self,
+        chunk: &InsertChunk,
+        recovery: Recovery,
+        rows: BTreeSet<i64>,
+    ) -> Result<(), LoadError> {
         // The token may have been used before, by an insert of fewer rows.
         let present = match recovery.verify {
-            true => self.present(piece.partition, piece.span).await?,
+            true => self.present(chunk.partition, chunk.span).await?,
             false => rows,
         };
-        let new = present.difference(&recovery.present).map(|offset| (piece.partition, *offset));
+        let new = present.difference(&recovery.present).map(|offset| (chunk.partition, *offset));
         self.inserted.extend(new);
-        self.target.remember(piece.partition, Some(recovery.next_attempt(present)));
+        self.target.remember(chunk.partition, Some(recovery.next_attempt(present)));
         Ok(())
     }
 
-    /// Encodes the piece's rows that are not in the table; of those that fill different columns, the first's. Errors: it has such
+    /// Encodes the chunk's rows that are not in the table; of those that fill different columns, the first's. Errors: it has such
     /// rows, and nobody could tell which of them are in the table, which is a defect.
-    fn fill(&mut self, batch: &Batch, piece: Piece) -> Result<Filled, LoadError> {
-        let recovery = self.target.recovery_of(piece.partition).unwrap_or_default();
-        let refused = batch.refused().iter().filter(|(origin, _)| piece.covers(origin));
-        let mut letters: Vec<(Origin, Refusal)> = refused.cloned().chain(piece.held.iter().map(Held::letter)).collect();
-        let total = piece.rows.len() + letters.len();
+    fn fill(&mut self, batch: &Batch, chunk: InsertChunk) -> Result<EncodedChunk, LoadError> {
+        let recovery = self.target.recovery_of(chunk.partition).unwrap_or_default();
+        let refused = batch.refused().iter().filter(|(origin, _)| chunk.covers(origin));
+        let mut dead_letters: Vec<(Origin, Refusal)> =
+            refused.cloned().chain(chunk.held.iter().map(Held::letter)).collect();
+        let total = chunk.rows.len() + dead_letters.len();
         let (mut rows, mut has_others) = (BTreeSet::new(), false);
         let mut found = 0;
         if let Some(block) = &mut self.block {
             block.clear();
         }
-        for row in piece.rows(batch) {
+        for row in chunk.rows(batch) {
             if recovery.present.contains(&row.offset) {
                 found += u64::from(!self.inserted.contains(&(row.partition, row.offset)));
                 continue;
             }
             let Some(plan) = self.plans.get(&row.schema_id) else {
-                letters.push((row.origin(), Refusal::row(Why::UnknownSchema)));
+                dead_letters.push((row.origin(), Refusal::row(Why::UnknownSchema)));
                 continue;
             };
             if !self.block.as_ref().is_some_and(|block| block.takes(plan)) {
@@ -279,7 +287,7 @@ impl ClickHouseSink {
             }
             let Some(block) = &mut self.block else { continue };
             match block.push(plan, batch.datum(row), row.partition, row.offset) {
-                Err(refusal) => letters.push((row.origin(), refusal)),
+                Err(refusal) => dead_letters.push((row.origin(), refusal)),
                 Ok(()) if self.is_one_layout => {}
                 Ok(()) => drop(rows.insert(row.offset)),
             }
@@ -290,7 +298,7 @@ impl ClickHouseSink {
             Body { native, layout: Arc::clone(block.layout()) }
         });
         let part = has_others.then_some(rows);
-        Ok(Filled { piece, recovery, body, total, letters, found, part })
+        Ok(EncodedChunk { chunk, recovery, body, total, dead_letters, found, part })
     }
 
     /// Whether the table tells which records are in it.
@@ -328,7 +336,7 @@ impl ClickHouseSink {
         mut insert: Insert,
         body: Body,
         batch: &Batch,
-        ahead: &mut Ahead,
+        prefetched: &mut Prefetched,
     ) -> Result<Result<(), ChError>, LoadError> {
         let sending = self.target.runtime.spawn(async move {
             let sent = match insert.send(&body.native).await {
@@ -337,7 +345,7 @@ impl ClickHouseSink {
             };
             (sent, body.native)
         });
-        self.look_ahead(batch, ahead).await;
+        self.prefetch(batch, prefetched).await;
         let (sent, mut native) = sending.await.map_err(|error| {
             let message = format!("an insert ended without an answer: {error}");
             LoadError::Again { class: Class::Unknown, message }
@@ -351,20 +359,20 @@ impl ClickHouseSink {
         }
     }
 
-    /// After an insert whose token may have been used before: whether rows of the piece are not in the table. Then the first
+    /// After an insert whose token may have been used before: whether rows of the chunk are not in the table. Then the first
     /// insert has won, with fewer rows than ours; the others go with another token.
     async fn lacks_rows(
         &self,
         batch: &Batch,
-        piece: &Piece,
-        letters: &[(Origin, Refusal)],
+        chunk: &InsertChunk,
+        dead_letters: &[(Origin, Refusal)],
         recovery: &Recovery,
     ) -> Result<bool, LoadError> {
-        let present = self.present(piece.partition, piece.span).await?;
-        let dead = |row: &Row| letters.iter().any(|(origin, _)| *origin == row.origin());
-        let lacks = piece.rows(batch).any(|row| !present.contains(&row.offset) && !dead(row));
+        let present = self.present(chunk.partition, chunk.span).await?;
+        let dead = |row: &Row| dead_letters.iter().any(|(origin, _)| *origin == row.origin());
+        let lacks = chunk.rows(batch).any(|row| !present.contains(&row.offset) && !dead(row));
         if lacks {
-            self.target.remember(piece.partition, Some(recovery.clone().next_attempt(present)));
+            self.target.remember(chunk.partition, Some(recovery.clone().next_attempt(present)));
         }
         Ok(lacks)
     }
@@ -459,14 +467,14 @@ impl Sink for ClickHouseSink {
         self.table.is_none() && self.target.config.auto_create
     }
 
-    fn write(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
+    fn write(&mut self, batch: &Batch, context: &mut WriteContext<'_>) -> Result<Written, LoadError> {
         let runtime = self.target.runtime.clone();
         let written = runtime.block_on(async {
             self.reopen().await?;
-            self.write_batch(batch, desk).await
+            self.write_batch(batch, context).await
         });
         self.reopens |= matches!(&written, Err(LoadError::Again { class, .. }) if *class != Class::Moved);
-        let Err(error @ (LoadError::Refused(_) | LoadError::Misfit(_))) = written else { return written };
+        let Err(error @ (LoadError::Refused(_) | LoadError::SchemaMismatch(_))) = written else { return written };
         // An error of the schema may only say that the table was altered: then the batch is tried again with new plans.
         match runtime.block_on(self.is_altered()) {
             Ok(true) => {

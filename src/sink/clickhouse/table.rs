@@ -262,14 +262,14 @@ fn clauses(engine: &str) -> (String, String) {
 fn without_literals(text: &str) -> String {
     let mut bare = String::with_capacity(text.len());
     let mut open = None;
-    let mut letters = text.chars();
-    while let Some(letter) = letters.next() {
+    let mut chars = text.chars();
+    while let Some(letter) = chars.next() {
         match open {
             None => {
                 bare.push(letter);
                 open = matches!(letter, '\'' | '`').then_some(letter);
             }
-            Some(_) if letter == '\\' => drop(letters.next()),
+            Some(_) if letter == '\\' => drop(chars.next()),
             Some(quote) if letter == quote => {
                 bare.push(letter);
                 open = None;

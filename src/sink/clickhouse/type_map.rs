@@ -77,7 +77,7 @@ pub struct Pair {
 
 /// A pair that is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Misfit {
+pub struct SchemaMismatch {
     /// Why not.
     pub why: String,
     /// What to do.
@@ -95,22 +95,22 @@ pub enum Cure {
     Words(String),
 }
 
-fn misfit<T>(why: impl Into<String>, cure: Cure) -> Result<T, Misfit> {
-    Err(Misfit { why: why.into(), cure })
+fn schema_mismatch<T>(why: impl Into<String>, cure: Cure) -> Result<T, SchemaMismatch> {
+    Err(SchemaMismatch { why: why.into(), cure })
 }
 
 /// The column gets the field's own type.
-fn other_column<T>(why: impl Into<String>) -> Result<T, Misfit> {
-    misfit(why, Cure::Column(None))
+fn other_column<T>(why: impl Into<String>) -> Result<T, SchemaMismatch> {
+    schema_mismatch(why, Cure::Column(None))
 }
 
-type Found = Result<(Codec, String), Misfit>;
+type Found = Result<(Codec, String), SchemaMismatch>;
 
 /// How a field of this shape goes into a column of this type.
-pub fn pair(shape: &Shape, column: &Type, terms: Terms) -> Result<Pair, Misfit> {
+pub fn pair(shape: &Shape, column: &Type, terms: Terms) -> Result<Pair, SchemaMismatch> {
     if column.holds_ip() {
         let cure = Cure::Words("drop the column; pressline's records hold no address".into());
-        return misfit("addresses are never written", cure);
+        return schema_mismatch("addresses are never written", cure);
     }
     let (null, null_as_default) = null_in(column, terms);
     let (inner, null_first) = match shape {
@@ -130,7 +130,7 @@ pub fn pair(shape: &Shape, column: &Type, terms: Terms) -> Result<Pair, Misfit> 
         Null::Refused => format!("{}; null refuses the row", filled.says),
         _ if null_as_default => format!("{}; null is the column's DEFAULT", filled.says),
         Null::Empty => format!("{}; null is empty", filled.says),
-        Null::Filled(_) => format!("{}; null is the type's default", filled.says),
+        Null::EncodedChunk(_) => format!("{}; null is the type's default", filled.says),
         Null::Word if !takes_null(column) => format!("{}; null is the type's default", filled.says),
         Null::Word | Null::Marked(_) => filled.says,
     };
@@ -152,8 +152,8 @@ fn null_in(column: &Type, terms: Terms) -> (Null, bool) {
         Type::Array(_) | Type::Map(..) => (Null::Empty, false),
         plain if terms.has_default => (Null::Marked(filler(plain)), true),
         // Not 0, as in all others.
-        Type::Date32 => (Null::Filled(terms.days.default.to_le_bytes().to_vec()), false),
-        plain => (Null::Filled(filler(plain)), false),
+        Type::Date32 => (Null::EncodedChunk(terms.days.default.to_le_bytes().to_vec()), false),
+        plain => (Null::EncodedChunk(filler(plain)), false),
     }
 }
 
@@ -174,9 +174,9 @@ fn takes_null(column: &Type) -> bool {
     }
 }
 
-fn always_null(column: &Type, null: Null, null_as_default: bool) -> Result<Pair, Misfit> {
+fn always_null(column: &Type, null: Null, null_as_default: bool) -> Result<Pair, SchemaMismatch> {
     if null == Null::Refused || matches!(column, Type::Other) {
-        return misfit("it is always null", Cure::Words("leave it out, or give it a Nullable column".into()));
+        return schema_mismatch("it is always null", Cure::Words("leave it out, or give it a Nullable column".into()));
     }
     let framing = framing(column);
     Ok(Pair { codec: Codec::Null(null), framing, says: "always null".into(), refuses_null: false, null_as_default })
@@ -196,7 +196,7 @@ fn framing(column: &Type) -> Framing {
 }
 
 /// A value that is there, into a column with its wrapping.
-fn filled(shape: &Shape, column: &Type, terms: Terms) -> Result<Pair, Misfit> {
+fn filled(shape: &Shape, column: &Type, terms: Terms) -> Result<Pair, SchemaMismatch> {
     let plain =
         |codec, says| Pair { codec, framing: framing(column), says, refuses_null: false, null_as_default: false };
     match column {
@@ -214,7 +214,7 @@ fn filled(shape: &Shape, column: &Type, terms: Terms) -> Result<Pair, Misfit> {
     }
 }
 
-fn nested(shape: &Shape, column: &Type, terms: Terms) -> Result<Pair, Misfit> {
+fn nested(shape: &Shape, column: &Type, terms: Terms) -> Result<Pair, SchemaMismatch> {
     // The column's DEFAULT is none of its items'.
     let inside = Terms { has_default: false, ..terms };
     match (column, shape) {
@@ -296,7 +296,7 @@ fn integer(shape: &Shape, bits: u16, signed: bool) -> Found {
         _ => return other_column("it is not a whole number"),
     };
     if bits < wanted {
-        return misfit(format!("a time needs {wanted} bits"), Cure::Column(Some(format!("Int{wanted}"))));
+        return schema_mismatch(format!("a time needs {wanted} bits"), Cure::Column(Some(format!("Int{wanted}"))));
     }
     let bytes = usize::from(bits / 8);
     if bytes > 8 {
@@ -335,15 +335,15 @@ fn float64(shape: &Shape, lossy: bool) -> Found {
     Ok((Codec::Float64(from), "exact".into()))
 }
 
-fn not_a_number() -> Misfit {
-    Misfit { why: "it is not a number".into(), cure: Cure::Column(None) }
+fn not_a_number() -> SchemaMismatch {
+    SchemaMismatch { why: "it is not a number".into(), cure: Cure::Column(None) }
 }
 
-fn lossy_only<T>(why: impl Into<String>) -> Result<T, Misfit> {
-    misfit(why, Cure::ColumnOrLoss(None))
+fn lossy_only<T>(why: impl Into<String>) -> Result<T, SchemaMismatch> {
+    schema_mismatch(why, Cure::ColumnOrLoss(None))
 }
 
-fn digits(shape: &Shape) -> Result<Digits, Misfit> {
+fn digits(shape: &Shape) -> Result<Digits, SchemaMismatch> {
     match shape {
         Shape::Decimal { fixed: Some(size), .. } => Ok(Digits::Fixed(*size)),
         Shape::Decimal { .. } => Ok(Digits::Bytes),
@@ -435,8 +435,8 @@ fn date_time64(shape: &Shape, digits: u8, terms: Terms) -> Found {
     let ticks = 10i64.pow(u32::from(digits));
     let (first, end) = (terms.days.first * SECONDS_OF_DAY, (terms.days.last + 1) * SECONDS_OF_DAY);
     // Nanoseconds since 1970 run out of 64 bits in 1677 and 2262.
-    let bounds = (first.saturating_mul(ticks), end.checked_mul(ticks).map_or(i64::MAX, |end| end - 1));
-    instant(shape, digits, 8, bounds, terms.lossy)
+    let replay_range = (first.saturating_mul(ticks), end.checked_mul(ticks).map_or(i64::MAX, |end| end - 1));
+    instant(shape, digits, 8, replay_range, terms.lossy)
 }
 
 /// A time of day into ticks of `digits` after the second.
@@ -479,7 +479,7 @@ fn ticks(found: u8, digits: u8, bytes: usize, (min, max): (i64, i64), lossy: boo
     if found > digits && !lossy {
         let why = format!("it has {found} digits after the second, the column {digits}");
         let zone = if column == "DateTime64" { ", 'UTC'" } else { "" };
-        return misfit(why, Cure::ColumnOrLoss(Some(format!("{column}({found}{zone})"))));
+        return schema_mismatch(why, Cure::ColumnOrLoss(Some(format!("{column}({found}{zone})"))));
     }
     let multiply = 10i64.pow(u32::from(digits.saturating_sub(found)));
     let divide = 10i64.pow(u32::from(found.saturating_sub(digits)));
@@ -504,7 +504,7 @@ fn label(shape: &Shape, wide: bool, labels: &[(String, i16)]) -> Found {
             let missing: Vec<&str> = symbols.iter().filter(|s| number(s).is_none()).map(String::as_str).collect();
             if !missing.is_empty() {
                 let why = format!("the column's enum lacks {}", missing.join(", "));
-                return misfit(why, Cure::Column(Some(with_labels(labels, &missing))));
+                return schema_mismatch(why, Cure::Column(Some(with_labels(labels, &missing))));
             }
             let numbers = symbols.iter().filter_map(number).collect();
             Ok((Codec::Symbol { numbers, wide }, "by label".into()))

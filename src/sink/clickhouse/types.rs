@@ -267,14 +267,14 @@ impl<'a> Parser<'a> {
     fn text(&mut self) -> Option<String> {
         self.expect("'")?;
         let mut text = String::new();
-        let mut letters = self.rest.char_indices();
-        while let Some((at, letter)) = letters.next() {
+        let mut dead_letters = self.rest.char_indices();
+        while let Some((at, letter)) = dead_letters.next() {
             match letter {
                 '\'' => {
                     self.rest = self.rest.get(at + 1..)?;
                     return Some(text);
                 }
-                '\\' => text.push(match letters.next()?.1 {
+                '\\' => text.push(match dead_letters.next()?.1 {
                     'n' => '\n',
                     't' => '\t',
                     'r' => '\r',

@@ -8,7 +8,7 @@ use crate::avro::{Shape, UuidForm};
 const MAX_SCALE: usize = 16_383;
 
 /// A way from field to column.
-pub(super) struct Way {
+pub(super) struct Cast {
     pub write: Write,
     /// For people.
     pub note: String,
@@ -17,7 +17,7 @@ pub(super) struct Way {
 }
 
 /// Why there is none, and what to do about it.
-pub(super) struct NoWay {
+pub(super) struct Unsupported {
     pub why: String,
     pub cure: Cure,
 }
@@ -30,22 +30,22 @@ pub(super) enum Cure {
     Other(String),
 }
 
-type Found = Result<Way, NoWay>;
+type Found = Result<Cast, Unsupported>;
 
 fn exact(write: Write, note: &str) -> Found {
-    Ok(Way { write, note: note.into(), loss: None })
+    Ok(Cast { write, note: note.into(), loss: None })
 }
 
 fn lossy(write: Write, loss: &'static str) -> Found {
-    Ok(Way { write, note: format!("lossy: {loss}"), loss: Some(loss) })
+    Ok(Cast { write, note: format!("lossy: {loss}"), loss: Some(loss) })
 }
 
 fn alter(why: &str, to: &'static str) -> Found {
-    Err(NoWay { why: why.into(), cure: Cure::Alter(to) })
+    Err(Unsupported { why: why.into(), cure: Cure::Alter(to) })
 }
 
 fn other(why: &str, cure: impl Into<String>) -> Found {
-    Err(NoWay { why: why.into(), cure: Cure::Other(cure.into()) })
+    Err(Unsupported { why: why.into(), cure: Cure::Other(cure.into()) })
 }
 
 /// The way of a field without its null branch.
@@ -127,7 +127,7 @@ fn from_union(branches: &[Shape], column: &ColumnType) -> Found {
             writes.push(None);
             continue;
         }
-        let way = find(branch, column).map_err(|NoWay { why, .. }| NoWay {
+        let way = find(branch, column).map_err(|Unsupported { why, .. }| Unsupported {
             why: format!("{branch}, of its types: {why}"),
             cure: Cure::Alter("jsonb"),
         })?;
@@ -135,7 +135,7 @@ fn from_union(branches: &[Shape], column: &ColumnType) -> Found {
         notes.push(format!("{branch}: {}", way.note));
         loss = loss.or(way.loss);
     }
-    Ok(Way { write: Write::Union(writes), note: notes.join("; "), loss })
+    Ok(Cast { write: Write::Union(writes), note: notes.join("; "), loss })
 }
 
 fn to_array(items: &Shape, column: &ColumnType) -> Found {
@@ -146,7 +146,7 @@ fn to_array(items: &Shape, column: &ColumnType) -> Found {
     if matches!(shape, Shape::Array(_) | Shape::Record(_) | Shape::Recursive(_) | Shape::Map(_) | Shape::Union(_)) {
         return alter("its items are not simple values", "jsonb");
     }
-    let way = find(shape, item).map_err(|NoWay { why, cure }| NoWay {
+    let way = find(shape, item).map_err(|Unsupported { why, cure }| Unsupported {
         why: format!("its items: {why}"),
         cure: match cure {
             // A type for the items would be none for the column.
@@ -155,7 +155,7 @@ fn to_array(items: &Shape, column: &ColumnType) -> Found {
         },
     })?;
     let item = Box::new(Slot { null, takes_null: true, instead: None, write: way.write });
-    Ok(Way { write: Write::Array { oid: *oid, item }, note: format!("each item: {}", way.note), loss: way.loss })
+    Ok(Cast { write: Write::Array { oid: *oid, item }, note: format!("each item: {}", way.note), loss: way.loss })
 }
 
 /// A type without its null, and where that stood.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::catalogue::{Beside, Column, ColumnType, Filled, Kind, Table};
-use super::convert::{self, Cure, NoWay};
+use super::convert::{self, Cure, Unsupported};
 use super::ddl::{add_column_sql, no_field};
 use super::encode::{Null, Slot};
 use super::name::{column_fault, quote_name};
@@ -255,7 +255,7 @@ fn step(
     let (shape, null) = convert::unwrap_null(&field.shape);
     let way = match convert::find(shape, &column.kind) {
         Ok(way) => way,
-        Err(NoWay { why, cure }) => return refuse(&why, in_words(cure, field, column, table)),
+        Err(Unsupported { why, cure }) => return refuse(&why, in_words(cure, field, column, table)),
     };
     if let Some(loss) = way.loss
         && !columns.may_lose(&field.name)

@@ -20,7 +20,8 @@ use crate::sink::postgres::{
 };
 use crate::sink::worker::{MakeSink, worker_error};
 use crate::sink::{
-    Batch, Class, Columns, Desk, LoadError, Origin, Refusal, Sink, Span, Written, make_table, postgres, wait_for,
+    Batch, Class, Columns, LoadError, Origin, Refusal, Sink, Span, WriteContext, Written, make_table, postgres,
+    wait_for,
 };
 
 /// Where findings say that a setting stands.
@@ -219,7 +220,7 @@ impl PostgresSink {
             let shape = shape.clone();
             let plan = self.plan(&shape, &format!("records of schema {id}")).await?;
             let title = self.table.as_ref().map(|table| table.title()).unwrap_or_default();
-            for warning in self.columns().strangers(&shape, &title).iter().chain(plan.warnings()) {
+            for warning in self.columns().unknown_fields(&shape, &title).iter().chain(plan.warnings()) {
                 tracing::warn!(pipeline = %self.target.pipeline, sink = "postgres", schema_id = id, "{warning}");
             }
             self.plans.insert(*id, plan);
@@ -236,7 +237,7 @@ impl PostgresSink {
         self.table = Some(Arc::clone(&table));
         let columns = self.columns();
         Plan::compile(shape, &table, &columns).map_err(|mut findings| {
-            findings.extend(columns.strangers(shape, &table.title()));
+            findings.extend(columns.unknown_fields(shape, &table.title()));
             LoadError::Refused(format!("{records} do not fit table {}:\n{}", table.title(), sentences(&findings)))
         })
     }
@@ -267,14 +268,14 @@ impl PostgresSink {
         made.ok_or_else(|| LoadError::Refused(format!("{place}: the table is not there after it was made")))
     }
 
-    async fn write_batch(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
+    async fn write_batch(&mut self, batch: &Batch, context: &mut WriteContext<'_>) -> Result<Written, LoadError> {
         // Partitions may have gone, and their rows with them.
         if self.writer.as_ref().is_some_and(|writer| !writer.suits(batch)) {
             tracing::debug!(pipeline = %self.target.pipeline, "rows went away whose COPY was under way: reconnecting");
             self.writer = None;
         }
         self.compile(&batch.schema_ids()).await?;
-        let offsets = self.target.offsets(desk.source.topic_id()).map_err(LoadError::Refused)?;
+        let offsets = self.target.offsets(context.source.topic_id()).map_err(LoadError::Refused)?;
         let advances: Vec<Advance> = batch
             .spans()
             .iter()
@@ -288,11 +289,11 @@ impl PostgresSink {
         #[cfg(feature = "mutants")]
         let advances = transaction.positions_first(&offsets, advances).await.map_err(|error| load_error(&error))?;
         transaction.search(postgres::Search {
-            is_due: desk.is_search_due,
+            is_due: context.is_search_due,
             is_proven: self.is_proven,
             at_most: self.fitting.rows(),
         });
-        let copied = transaction.copy(batch, |id| plans.get(&id), most, &mut || desk.turn()).await;
+        let copied = transaction.copy(batch, |id| plans.get(&id), most, &mut || context.heartbeat()).await;
         let refused = copied.map_err(|error| load_error(&error))?;
         let dropped = transaction.dropped();
         if let Some((error, rows)) = transaction.took() {
@@ -301,21 +302,22 @@ impl PostgresSink {
             tracing::warn!(%pipeline, sink = "postgres", rows, "batches are written in parts of this many rows: {}", error.told());
         }
         let rows = batch.rows();
-        let mut letters: Vec<(Origin, Refusal)> = batch.refused().to_vec();
-        letters.extend(refused.into_iter().filter_map(|(index, refusal)| Some((rows.get(index)?.origin(), refusal))));
-        desk.letters.settle(rows.len() + batch.refused().len(), &letters)?;
-        let outcomes = outcomes(batch, &letters);
-        if desk.source.is_bounded() {
+        let mut dead_letters: Vec<(Origin, Refusal)> = batch.refused().to_vec();
+        dead_letters
+            .extend(refused.into_iter().filter_map(|(index, refusal)| Some((rows.get(index)?.origin(), refusal))));
+        context.dead_letters.settle(rows.len() + batch.refused().len(), &dead_letters)?;
+        let outcomes = outcomes(batch, &dead_letters);
+        if context.source.is_bounded() {
             // Which of two accounts holds after a crash is told by the position, which the transaction moves.
-            show(desk.source, batch, &outcomes, true)?;
+            show(context.source, batch, &outcomes, true)?;
         }
         transaction.commit(&offsets, &advances).await.map_err(|error| commit_error(&error))?;
         self.outcomes = outcomes;
         self.fitting.written();
         self.dropped.tell(dropped, &self.target.pipeline, &self.target.config.table);
-        let written = (rows.len() + batch.refused().len() - letters.len()) as u64;
+        let written = (rows.len() + batch.refused().len() - dead_letters.len()) as u64;
         self.is_proven |= written > 0;
-        let bytes = crate::kafka::consumer::Intake::bytes(batch) as u64;
+        let bytes = crate::kafka::consumer::BatchBuilder::bytes(batch) as u64;
         Ok(Written { rows: written.saturating_sub(dropped), bytes, dropped, ..Written::default() })
     }
 
@@ -387,22 +389,22 @@ impl Sink for PostgresSink {
         }
     }
 
-    fn write(&mut self, batch: &Batch, desk: &mut Desk<'_>) -> Result<Written, LoadError> {
+    fn write(&mut self, batch: &Batch, context: &mut WriteContext<'_>) -> Result<Written, LoadError> {
         let runtime = self.target.runtime.clone();
-        let result = runtime.block_on(self.write_batch(batch, desk));
+        let result = runtime.block_on(self.write_batch(batch, context));
         match result {
             Ok(written) => {
                 // Positions are in the table; the group's offsets only show others how far we are, and keep the account of a
                 // bounded run.
-                if desk.source.is_bounded() {
-                    show(desk.source, batch, &self.outcomes, false)?;
+                if context.source.is_bounded() {
+                    show(context.source, batch, &self.outcomes, false)?;
                 } else {
                     let ends = batch.spans().iter().map(|(&partition, span)| (partition, span.end));
-                    desk.source.show_progress(ends, &self.outcomes);
+                    context.source.show_progress(ends, &self.outcomes);
                 }
                 Ok(written)
             }
-            Err(error @ (LoadError::Refused(_) | LoadError::Misfit(_))) => {
+            Err(error @ (LoadError::Refused(_) | LoadError::SchemaMismatch(_))) => {
                 if runtime.block_on(self.is_altered())? {
                     let message = format!("table {} was altered; new plans are made: {error}", self.table_name);
                     return Err(LoadError::Again { class: Class::Moved, message });
@@ -424,9 +426,9 @@ impl Sink for PostgresSink {
 }
 
 /// What becomes of the batch's records, by partition.
-fn outcomes(batch: &Batch, letters: &[(Origin, Refusal)]) -> BTreeMap<Partition, Tally> {
+fn outcomes(batch: &Batch, dead_letters: &[(Origin, Refusal)]) -> BTreeMap<Partition, Tally> {
     let mut outcomes: BTreeMap<Partition, Tally> = BTreeMap::new();
-    let dead = letters.iter().map(|(origin, _)| origin.partition);
+    let dead = dead_letters.iter().map(|(origin, _)| origin.partition);
     let all = batch.rows().iter().map(|row| row.partition).chain(batch.refused().iter().map(|(o, _)| o.partition));
     for partition in dead {
         outcomes.entry(partition).or_default().dead += 1;
@@ -465,7 +467,7 @@ fn load_error(error: &PgError) -> LoadError {
     let message = error.told();
     let class = match error.class {
         postgres::Class::Data | postgres::Class::Configuration => return LoadError::Refused(message),
-        postgres::Class::Schema => return LoadError::Misfit(message),
+        postgres::Class::Schema => return LoadError::SchemaMismatch(message),
         class if error.policy().is_some() => return LoadError::Answered { class, message },
         postgres::Class::Authentication => Class::Authentication,
         postgres::Class::Resource => Class::Resource,

@@ -111,7 +111,7 @@ pub enum Null {
     /// Key 0 of the dictionary: null, or the type's default where the column takes none.
     Word,
     /// The type's default, as these bytes.
-    Filled(Vec<u8>),
+    EncodedChunk(Vec<u8>),
     /// The empty array or map.
     Empty,
 }
@@ -358,7 +358,7 @@ pub(super) fn write_null(null: &Null, to: &mut Buffer) -> Result<(), Why> {
                 dictionary.push_null();
             }
         }
-        Null::Filled(default) => to.data.extend_from_slice(default),
+        Null::EncodedChunk(default) => to.data.extend_from_slice(default),
         Null::Empty => to.ends.push(to.ends.last().copied().unwrap_or(0)),
     }
     Ok(())

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds() {
+    fn replay_range() {
         let bound = Wide::power_of_ten(3).unwrap();
         assert!(Wide::from_i64(999).is_within(bound) && Wide::from_i64(-999).is_within(bound));
         assert!(!Wide::from_i64(1000).is_within(bound) && !Wide::from_i64(-1000).is_within(bound));
