@@ -50,7 +50,7 @@ enum Command {
     /// Show what would come out of events in a file, without Kafka; exit code 0 if none would be a dead letter
     Try(TryArgs),
     /// Send fake presses to the ingress topic
-    Generate(GenerateArgs),
+    Generate(Box<GenerateArgs>),
     /// Send events in a file to the ingress topic
     Produce(ProduceArgs),
     /// Print a topic's records, decoded

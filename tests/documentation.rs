@@ -23,7 +23,7 @@ use pressline::place::Answer;
 use pressline::place::chain::{Step, Steps};
 use serde_json::Value;
 
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 13] = [
     "README.md",
     "CHANGELOG.md",
     "docs/architecture.md",
@@ -34,7 +34,9 @@ const PAGES: [&str; 11] = [
     "docs/operations.md",
     "docs/performance.md",
     "docs/privacy.md",
+    "docs/questions.md",
     "docs/runbooks.md",
+    "docs/superset.md",
 ];
 
 /// All that has no default, and the tables that are optional as a whole.

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 #[derive(Parser)]
 enum Command {
-    Generate(GenerateArgs),
+    Generate(Box<GenerateArgs>),
     Consume(ConsumeArgs),
 }
 

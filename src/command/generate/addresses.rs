@@ -141,12 +141,16 @@ impl Addresses {
         let v6 = !self.v6.is_empty() && (self.v4.is_empty() || rng.random_bool(v6_share));
         if v6 {
             let (base, prefix) = self.v6[rng.random_range(0..self.v6.len())];
-            let host = rng.random::<u128>() & host_bits(128 - u32::from(prefix));
-            return IpAddr::V6(Ipv6Addr::from_bits(base | host));
+            return draw_within(IpAddr::V6(Ipv6Addr::from_bits(base)), prefix, rng);
         }
         let (base, prefix) = self.v4[rng.random_range(0..self.v4.len())];
-        let host = rng.random::<u32>() & host_bits(32 - u32::from(prefix)) as u32;
-        IpAddr::V4(Ipv4Addr::from_bits(base | host))
+        draw_within(IpAddr::V4(Ipv4Addr::from_bits(base)), prefix, rng)
+    }
+
+    /// Every network, IPv4 first.
+    pub fn all(&self) -> impl Iterator<Item = (IpAddr, u8)> + '_ {
+        let v4 = self.v4.iter().map(|(base, prefix)| (IpAddr::V4(Ipv4Addr::from_bits(*base)), *prefix));
+        v4.chain(self.v6.iter().map(|(base, prefix)| (IpAddr::V6(Ipv6Addr::from_bits(*base)), *prefix)))
     }
 
     /// A public address that no database has a record for.
@@ -157,6 +161,20 @@ impl Addresses {
     /// How many networks of IPv4 and of IPv6 there are to draw from.
     pub fn networks(&self) -> (usize, usize) {
         (self.v4.len(), self.v6.len())
+    }
+}
+
+/// An address of a network.
+pub fn draw_within(network: IpAddr, prefix: u8, rng: &mut Pcg64) -> IpAddr {
+    match network {
+        IpAddr::V6(base) => {
+            let host = rng.random::<u128>() & host_bits(128 - u32::from(prefix));
+            IpAddr::V6(Ipv6Addr::from_bits(base.to_bits() | host))
+        }
+        IpAddr::V4(base) => {
+            let host = rng.random::<u32>() & host_bits(32 - u32::from(prefix)) as u32;
+            IpAddr::V4(Ipv4Addr::from_bits(base.to_bits() | host))
+        }
     }
 }
 

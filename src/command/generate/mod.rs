@@ -1,11 +1,12 @@
 //! `pressline generate`: sends fake presses to the ingress topic, or writes them as JSON lines.
 //!
-//! [`Presses`] makes the events and knows nothing of Kafka; [`send`] brings them out at a rate and counts them.
+//! [`Presses`] and [`Audience`] make the events and know nothing of Kafka; [`send`] brings them out at a rate and counts them.
 
 pub mod events;
 mod run;
 
 pub mod addresses;
+pub mod audience;
 pub mod malformed;
 pub mod orders;
 pub mod presses;
@@ -19,6 +20,7 @@ use jiff::{SpanRelativeTo, Timestamp};
 
 use crate::kafka::connection::{Connection, ConnectionError};
 pub use addresses::Addresses;
+pub use audience::{Audience, AudienceArgs};
 pub use malformed::Malformed;
 pub use orders::{OrderFormat, Orders};
 pub use presses::{Kind, Made, Presses, Recipe};
@@ -63,7 +65,7 @@ pub struct GenerateArgs {
     /// Spread the --count events over this long, such as 7d or 1h30m
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub spread: Option<std::time::Duration>,
-    /// Cohorts to draw from, such as 1,2; without it the cohort is null, which marks generated data
+    /// Cohorts to draw from, such as 1,2: the data then counts as real; without it the cohort is null, which marks generated data
     #[arg(long, value_delimiter = ',', value_name = "N,...")]
     pub cohorts: Vec<i16>,
     /// GeoIP databases (mmdb) to draw addresses from [default: a bundled one of some thousand cities]
@@ -99,6 +101,9 @@ pub struct GenerateArgs {
     /// How to reach Kafka.
     #[command(flatten)]
     pub connection: Connection,
+    /// Visitors who come and press by known laws.
+    #[command(flatten)]
+    pub audience: AudienceArgs,
 }
 
 /// What is made.
@@ -199,9 +204,16 @@ impl Pace {
     /// From the options. Errors: options that contradict each other.
     pub fn of(args: &GenerateArgs, now: Timestamp) -> Result<Self, GenerateError> {
         let argument = |name, what: &str| Err(GenerateError::Argument { name, what: what.into() });
-        let rate = args.rate.unwrap_or(if args.count.is_some() { 0.0 } else { GENTLE_RATE });
+        let bounded = args.count.is_some() || args.audience.simulate.is_some();
+        let rate = args.rate.unwrap_or(if bounded { 0.0 } else { GENTLE_RATE });
         if !rate.is_finite() || rate < 0.0 {
             return argument("rate", "expected 0 or a number of events per second");
+        }
+        if let Some(span) = args.audience.simulate {
+            let length_us = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+            let start = args.start.unwrap_or(now).as_microsecond();
+            let start_us = if args.start.is_some() { start } else { start.saturating_sub(length_us) };
+            return Ok(Self { count: args.count, rate, start_us, step_ns: BULK_STEP_NS });
         }
         let step_ns = match (args.spread, args.count) {
             (Some(spread), Some(count)) => {
@@ -257,14 +269,14 @@ pub(crate) fn parse_ago(text: &str) -> Option<std::time::Duration> {
     parse_duration(text.strip_prefix('-')?).ok().filter(|ago| !ago.is_zero())
 }
 
-fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
     let span = jiff::Span::from_str(text).map_err(|_| "expected a duration such as 7d, 90m or 1h30m".to_string())?;
     let duration =
         span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| "use weeks, days or smaller units")?;
     std::time::Duration::try_from(duration).map_err(|_| "expected a duration above zero".into())
 }
 
-fn parse_share(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_share(text: &str) -> Result<f64, String> {
     let (number, unit) = match text.strip_suffix('%') {
         Some(number) => (number, 100.0),
         None => (text, 1.0),

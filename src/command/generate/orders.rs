@@ -79,7 +79,7 @@ fn connect_schema() -> Value {
 }
 
 impl Events for Orders {
-    fn next_into(&mut self, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Made {
+    fn next_into(&mut self, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Option<Made> {
         let passed_us = i64::try_from(u128::from(self.made) * u128::from(self.step_ns) / 1_000).unwrap_or(i64::MAX);
         let order_time = (self.start_us.saturating_add(passed_us) / 1_000).max(self.last_ms.saturating_add(1));
         (self.made, self.last_ms) = (self.made + 1, order_time);
@@ -113,7 +113,7 @@ impl Events for Orders {
                 value.push(0);
             }
         }
-        Made { kind: Kind::Order, timestamp_us: order_time * 1_000, has_value: true }
+        Some(Made { kind: Kind::Order, timestamp_us: order_time * 1_000, has_value: true })
     }
 }
 

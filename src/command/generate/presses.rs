@@ -69,6 +69,51 @@ impl Default for Recipe {
     }
 }
 
+impl Recipe {
+    /// Errors: a share that is not from 0 to 1, or private and unknown ones together above 1.
+    pub(super) fn check(&self) -> Result<(), GenerateError> {
+        let shares =
+            [("v6", self.v6), ("private", self.private), ("unknown", self.unknown), ("malformed", self.malformed)];
+        for (name, share) in shares {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(GenerateError::Argument {
+                    name,
+                    what: format!("found {share}, expected a share from 0 to 1"),
+                });
+            }
+        }
+        if self.private + self.unknown > 1.0 {
+            let what = "private and unknown shares together are above 1; lower one".into();
+            return Err(GenerateError::Argument { name: "private", what });
+        }
+        Ok(())
+    }
+
+    /// JSON of a visitor's cohort.
+    pub(super) fn draw_cohort(&self, rng: &mut Pcg64) -> String {
+        match self.cohorts.len() {
+            0 => "null".to_string(),
+            many => self.cohorts[rng.random_range(0..many)].to_string(),
+        }
+    }
+
+    /// JSON of the address of a visitor without a place, as often as asked for; none for all others.
+    pub(super) fn draw_nowhere(&self, addresses: &Addresses, rng: &mut Pcg64) -> Option<(Kind, String)> {
+        let draw: f64 = rng.random();
+        if draw < self.private {
+            return Some((Kind::Private, quoted(draw_private(rng))));
+        }
+        (draw < self.private + self.unknown).then(|| {
+            let ip = match rng.random_range(0..10) {
+                0 => "null".to_string(),
+                1 => String::new(),
+                _ => quoted(addresses.draw_unknown(rng)),
+            };
+            (Kind::Unknown, ip)
+        })
+    }
+}
+
 /// What kind of event was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -130,24 +175,7 @@ pub struct Presses {
 impl Presses {
     /// Errors: a share that is not from 0 to 1, or private and unknown ones together above 1; no sessions.
     pub fn new(recipe: Recipe, addresses: Addresses) -> Result<Self, GenerateError> {
-        let shares = [
-            ("v6", recipe.v6),
-            ("private", recipe.private),
-            ("unknown", recipe.unknown),
-            ("malformed", recipe.malformed),
-        ];
-        for (name, share) in shares {
-            if !(0.0..=1.0).contains(&share) {
-                return Err(GenerateError::Argument {
-                    name,
-                    what: format!("found {share}, expected a share from 0 to 1"),
-                });
-            }
-        }
-        if recipe.private + recipe.unknown > 1.0 {
-            let what = "private and unknown shares together are above 1; lower one".into();
-            return Err(GenerateError::Argument { name: "private", what });
-        }
+        recipe.check()?;
         let count = recipe.sessions.unwrap_or_else(|| sessions_for(recipe.step_ns));
         if count == 0 {
             return Err(GenerateError::Argument { name: "sessions", what: "found 0, expected at least 1".into() });
@@ -217,28 +245,14 @@ impl Presses {
 
     fn new_session(&mut self) -> Session {
         let rng = &mut self.rng;
-        let mut id = [0u8; 36];
-        uuid::Builder::from_random_bytes(rng.random()).into_uuid().hyphenated().encode_lower(&mut id);
-        let cohort = match self.recipe.cohorts.len() {
-            0 => "null".to_string(),
-            many => self.recipe.cohorts[rng.random_range(0..many)].to_string(),
-        };
+        let id = draw_id(rng);
+        let cohort = self.recipe.draw_cohort(rng);
         // From 1 on; a visitor may also leave without a press.
         let presses_left = self.presses.sample(rng) as u32 - 1;
         let tail = rng.random_range(0..self.tails.len());
-        let draw: f64 = rng.random();
-        let (kind, ip) = if draw < self.recipe.private {
-            (Kind::Private, quoted(draw_private(rng)))
-        } else if draw < self.recipe.private + self.recipe.unknown {
-            let ip = match rng.random_range(0..10) {
-                0 => "null".to_string(),
-                1 => String::new(),
-                _ => quoted(self.addresses.draw_unknown(rng)),
-            };
-            (Kind::Unknown, ip)
-        } else {
-            (Kind::Good, quoted(self.addresses.draw_public(rng, self.recipe.v6)))
-        };
+        let nowhere = self.recipe.draw_nowhere(&self.addresses, rng);
+        let (kind, ip) =
+            nowhere.unwrap_or_else(|| (Kind::Good, quoted(self.addresses.draw_public(rng, self.recipe.v6))));
         Session { id, entered: false, presses_left, kind, cohort, ip, tail }
     }
 }
@@ -253,11 +267,19 @@ fn sessions_for(step_ns: u64) -> usize {
     (SECONDS_BETWEEN * 1e9 / step_ns.max(1) as f64).clamp(1.0, MOST_SESSIONS) as usize
 }
 
-fn tails() -> Vec<String> {
+/// The fields that pressline does not know, with the end of the object.
+pub(super) fn tails() -> Vec<String> {
     let both = |page: &&str| USER_AGENTS.map(|agent| format!(",\"page\":\"{page}\",\"user_agent\":\"{agent}\"}}"));
     PAGES.iter().flat_map(both).collect()
 }
 
-fn quoted(ip: IpAddr) -> String {
+/// A random UUID as text.
+pub(super) fn draw_id(rng: &mut Pcg64) -> [u8; 36] {
+    let mut id = [0u8; 36];
+    uuid::Builder::from_random_bytes(rng.random()).into_uuid().hyphenated().encode_lower(&mut id);
+    id
+}
+
+pub(super) fn quoted(ip: IpAddr) -> String {
     format!("\"{ip}\"")
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::avro::registry::Registry;
 use crate::command::generate::addresses::Addresses;
+use crate::command::generate::audience::Audience;
 use crate::command::generate::presses::Presses;
 use crate::command::generate::{GenerateArgs, GenerateError, OrderFormat, Orders, Pace, What, orders, send, topics};
 use crate::kafka::connection::Connected;
@@ -53,8 +54,12 @@ pub fn run(args: &GenerateArgs) -> Result<(), GenerateError> {
 }
 
 /// What makes the events; `schema_id` is that of orders in Avro.
-fn events(args: &GenerateArgs, pace: &Pace, schema_id: u32) -> Result<Box<dyn send::Events>, GenerateError> {
+pub(super) fn events(args: &GenerateArgs, pace: &Pace, schema_id: u32) -> Result<Box<dyn send::Events>, GenerateError> {
     if args.kind == What::Orders {
+        if args.audience.simulate.is_some() {
+            let what = "an audience presses and orders nothing; ask for presses".into();
+            return Err(GenerateError::Argument { name: "simulate", what });
+        }
         let times = (pace.start_us, pace.step_ns);
         return Ok(Box::new(Orders::new(args.tills, args.format, schema_id, args.seed, times)?));
     }
@@ -62,7 +67,11 @@ fn events(args: &GenerateArgs, pace: &Pace, schema_id: u32) -> Result<Box<dyn se
         [] => Addresses::bundled(args.seed)?,
         files => Addresses::from_files(files, args.seed)?,
     };
-    Ok(Box::new(Presses::new(pace.recipe(args), addresses)?))
+    let recipe = pace.recipe(args);
+    Ok(match args.audience.simulate {
+        Some(span) => Box::new(Audience::new(&args.audience, span, recipe, &addresses, &args.mmdb)?),
+        None => Box::new(Presses::new(recipe, addresses)?),
+    })
 }
 
 /// Registers the schema of orders in Avro. Errors: no registry is named, or it does not take the schema.

@@ -45,15 +45,15 @@ pub trait Sink {
     fn finish(&mut self) -> Result<(), GenerateError>;
 }
 
-/// What makes events without end.
+/// What makes events.
 pub trait Events {
-    /// The next one's key and value, in the place of what is there.
-    fn next_into(&mut self, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Made;
+    /// The next one's key and value, in the place of what is there; none after the last one.
+    fn next_into(&mut self, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Option<Made>;
 }
 
 impl Events for Presses {
-    fn next_into(&mut self, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Made {
-        Presses::next_into(self, key, value)
+    fn next_into(&mut self, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Option<Made> {
+        Some(Presses::next_into(self, key, value))
     }
 }
 
@@ -125,7 +125,7 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Sends until the count is reached or `stop` is set; then waits until everything is out.
+/// Sends until the count is reached, there are no more events or `stop` is set; then waits until everything is out.
 pub fn send(
     events: &mut dyn Events,
     sink: &mut dyn Sink,
@@ -136,10 +136,10 @@ pub fn send(
     let mut summary = Summary::default();
     let mut progress = Progress::new(pace);
     let began = Instant::now();
-    while !stop.load(Ordering::Relaxed) {
+    'more: while !stop.load(Ordering::Relaxed) {
         let due = due(pace, summary.sent, began.elapsed());
         for _ in 0..due {
-            let made = events.next_into(&mut key, &mut value);
+            let Some(made) = events.next_into(&mut key, &mut value) else { break 'more };
             sink.put(&made, &key, &value)?;
             summary.count(made.kind);
         }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use clap::Parser;
 use serde_json::Value;
 
+use super::send::Events as _;
 use super::*;
 
 #[derive(clap::Parser)]
@@ -232,4 +233,143 @@ fn lines_hold_every_event_and_the_summary_counts_them() {
     let malformed: u64 = summary.malformed.values().sum();
     assert_eq!(summary.good + summary.private + summary.unknown + malformed, 3_000);
     assert!(summary.to_string().starts_with("sent 3000 events in "), "{summary}");
+}
+
+/// (value, time) of every event of a simulated audience.
+fn audience(line: &str) -> Vec<(Value, i64)> {
+    let args = args(&format!("--start 2026-03-02 --malformed 0 {line}"));
+    let pace = Pace::of(&args, Timestamp::now()).unwrap();
+    let addresses = Addresses::bundled(args.seed).unwrap();
+    let span = args.audience.simulate.unwrap();
+    let mut audience = Audience::new(&args.audience, span, pace.recipe(&args), &addresses, &[]).unwrap();
+    let expected = audience.events();
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    let mut all = Vec::new();
+    while let Some(made) = audience.next_into(&mut key, &mut value) {
+        let parsed: Value = serde_json::from_slice(&value).unwrap();
+        assert_eq!(parsed["session_id"].as_str().unwrap().as_bytes(), key);
+        all.push((parsed, made.timestamp_us));
+    }
+    assert_eq!(all.len() as u64, expected);
+    assert!(all.is_sorted_by_key(|(_, time)| *time), "time went back");
+    all
+}
+
+/// Each session's time of first event and presses.
+fn of_sessions(events: &[(Value, i64)]) -> HashMap<String, (i64, u64)> {
+    let mut sessions = HashMap::new();
+    for (value, time) in events {
+        let session = sessions.entry(value["session_id"].as_str().unwrap().to_string()).or_insert((*time, 0));
+        session.1 += u64::from(value["action"] == "PressButton");
+    }
+    sessions
+}
+
+#[test]
+fn an_audience_is_the_same_for_the_same_seed() {
+    let line = |seed| audience(&format!("--simulate 7d --visitors 200 --cohorts 1,2 --seed {seed}"));
+    assert_eq!(line(3), line(3));
+    assert_ne!(line(3), line(4));
+}
+
+#[test]
+fn an_audience_doubles_as_fast_as_asked() {
+    let events = audience("--simulate 28d --visitors 20000 --doubling 7d --returns 0 --presses 0");
+    assert_eq!(of_sessions(&events).len(), 20_000);
+    let start = events[0].1 - events[0].1 % 86_400_000_000;
+    let mut weeks = [0u32; 4];
+    for (_, time) in &events {
+        weeks[usize::try_from((time - start) / (7 * 86_400_000_000)).unwrap()] += 1;
+    }
+    for pair in weeks.windows(2) {
+        let ratio = f64::from(pair[1]) / f64::from(pair[0]);
+        assert!((ratio - 2.0).abs() < 0.15, "{weeks:?}");
+    }
+}
+
+#[test]
+fn a_cohort_presses_as_many_times_as_asked() {
+    let events = audience("--simulate 7d --visitors 20000 --returns 0 --cohorts 1,2 --cohort-effect 2=1.5");
+    let mut cohorts = BTreeMap::<i64, (u64, HashMap<String, ()>)>::new();
+    for (value, _) in &events {
+        let cohort = cohorts.entry(value["cohort"].as_i64().unwrap()).or_default();
+        cohort.0 += u64::from(value["action"] == "PressButton");
+        cohort.1.insert(value["session_id"].to_string(), ());
+    }
+    let mean = |cohort: i64| cohorts[&cohort].0 as f64 / cohorts[&cohort].1.len() as f64;
+    assert!((mean(1) - 6.0).abs() < 0.25 && (mean(2) - 9.0).abs() < 0.35, "{} and {}", mean(1), mean(2));
+}
+
+#[test]
+fn returns_become_half_as_frequent_in_the_time_of_boredom() {
+    let events = audience("--simulate 35d --visitors 20000 --returns 4 --boredom 7d --presses 0");
+    let firsts = of_sessions(&events);
+    let end = 35 * 86_400_000_000 + events[0].1 - events[0].1 % 86_400_000_000;
+    let mut weeks = [(0u32, 0u32); 3];
+    for (week, at) in weeks.iter_mut().enumerate() {
+        let after = i64::try_from(week).unwrap() * 7 * 86_400_000_000;
+        let old_enough = |first: i64| first + after + 7 * 86_400_000_000 <= end;
+        at.0 = firsts.values().filter(|(first, _)| old_enough(*first)).count() as u32;
+        let is_in = |(value, time): &&(Value, i64)| {
+            let first = firsts[value["session_id"].as_str().unwrap()].0;
+            *time > first && old_enough(first) && (after..after + 7 * 86_400_000_000).contains(&(time - first))
+        };
+        at.1 = events.iter().filter(is_in).count() as u32;
+    }
+    // Of four returns in all, two fall in the first week, one in the second, half a one in the third.
+    for ((sessions, returns), expected) in weeks.into_iter().zip([2.0, 1.0, 0.5]) {
+        let found = f64::from(returns) / f64::from(sessions);
+        assert!((found / expected - 1.0).abs() < 0.06, "{found}, expected {expected}: {weeks:?}");
+    }
+}
+
+#[test]
+fn an_audience_spreads_from_its_city_and_follows_the_local_day() {
+    let line = "--simulate 20d --visitors 3000 --seed-city helsinki,FI --reach 100 --private 0 --unknown 0";
+    let places = crate::place::Places::from_bytes("demo.mmdb", crate::place::BUNDLED.to_vec()).unwrap();
+    let (mut nearest, mut farthest) = (f64::MAX, 0.0f64);
+    let mut hours = [0u32; 24];
+    for (value, time) in audience(line) {
+        let ip = value["ip"].as_str().unwrap().parse().unwrap();
+        let crate::place::Lookup::Found(key) = places.lookup_addr(ip) else { panic!("no place") };
+        let place = places.place(key).unwrap();
+        let (north, east) = (place.latitude.unwrap(), place.longitude.unwrap());
+        // Near enough at the equator of this question: degrees from Helsinki.
+        let degrees = (north - 60.17).hypot((east - 24.94) * 60.17f64.to_radians().cos());
+        let day = (time - 1_772_409_600_000_000) as f64 / 86_400e6;
+        if day < 1.0 {
+            nearest = nearest.min(degrees);
+            assert!(degrees < 2.0, "{} on the first day", place.city_name);
+        }
+        farthest = farthest.max(degrees);
+        let hour = (time as f64 / 3_600e6 + east / 15.0).rem_euclid(24.0);
+        hours[hour as usize] += 1;
+    }
+    assert!(nearest < 0.5 && farthest > 12.0, "{nearest} to {farthest} degrees");
+    let around = |hour: usize| hours[hour] + hours[(hour + 1) % 24];
+    assert!(around(19) > 4 * around(7), "{hours:?}");
+}
+
+#[test]
+fn options_of_an_audience_that_do_not_work_are_refused_in_words() {
+    let refusal = |line: &str| {
+        let args = args(&format!("--simulate 7d {line}"));
+        let pace = Pace::of(&args, Timestamp::now()).unwrap();
+        super::run::events(&args, &pace, 0).err().unwrap().to_string()
+    };
+    let city =
+        "--seed-city: found Atlantis, expected a city that the GeoIP databases know, such as Helsinki or Paris,FR";
+    assert_eq!(refusal("--seed-city Atlantis"), city);
+    let cohort = "--cohort-effect: found cohort 3, expected one of --cohorts";
+    assert_eq!(refusal("--cohorts 1,2 --cohort-effect 3=2"), cohort);
+    assert_eq!(refusal("--busiest-hour 24"), "--busiest-hour: found 24, expected an hour from 0 to below 24");
+    let parse = |line: &str| {
+        Line::try_parse_from(std::iter::once("generate").chain(line.split_whitespace())).err().unwrap().to_string()
+    };
+    assert!(
+        parse("--simulate 7d --cohorts 1 --cohort-effect 1").contains("expected a cohort and a factor such as 2=1.3")
+    );
+    assert!(parse("--simulate 7d --spread 1d").contains("cannot be used with"));
+    assert!(parse("--doubling 7d").contains("--simulate"));
+    assert!(parse("--simulate 0d").contains("expected a duration above zero"));
 }
