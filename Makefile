@@ -19,7 +19,7 @@ endif
 export PRESSLINE_COMMIT
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-programs test-faults test-cargo test-leaks test-grafana test-service test-relay-faults test-load-faults unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana soak mutants fuzz scaling profile instructions bench-reload bench-outage bench-cold
+.PHONY: help build test test-programs test-faults test-cargo test-leaks test-grafana test-questions test-service test-relay-faults test-load-faults unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana questions superset soak mutants fuzz scaling profile instructions bench-reload bench-outage bench-cold
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ test: prerequisites build build-faults ## all tests, with a real Kafka and schem
 # Side by side, each with services of its own: while one waits for its broker the other works. Not while tests are compiled: that
 # would take three times as long.
 test-programs:
-	$(STACK) run -- $(MAKE) --jobs 1 --keep-going test-cargo test-leaks test-grafana
+	$(STACK) run -- $(MAKE) --jobs 1 --keep-going test-cargo test-leaks test-grafana test-questions
 
 test-faults: SHELL = /bin/bash
 test-faults:
@@ -52,6 +52,9 @@ test-leaks:
 
 test-grafana:
 	$(call within,10,$(STACK) run -- python3 tests/grafana/run.py)
+
+test-questions:
+	$(call within,10,$(STACK) run -- python3 tests/questions/run.py)
 
 test-service:
 	$(call within,10,$(STACK) run -- python3 tests/packaging/service.py)
@@ -81,6 +84,12 @@ leaks: prerequisites build-faults ## every byte that leaves pressline is searche
 
 grafana: prerequisites build ## a real run under the dashboards: every query returns data, every alert is tested, metrics are as documented
 	$(MAKE) test-grafana
+
+questions: prerequisites build ## sql/questions on both databases: every view against an oracle, planted answers come out again, the dashboards on them
+	$(MAKE) test-questions LIMIT=0
+
+superset: prerequisites build ## Superset's dashboard against both databases, from import to screenshots in target/superset (needs chromium; a gigabyte of packages)
+	$(STACK) run -- python3 tests/superset/run.py
 
 soak: prerequisites build-faults ## the fault tests a thousand times, resumable; FAULTS_ARGS="--kills 100 --times 20"
 	$(FAULTS) --suite soak $(FAULTS_ARGS)

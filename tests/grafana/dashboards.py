@@ -78,6 +78,17 @@ class Dashboard:
                     break
 
 
+def columns_of_options(panel):
+    """Columns that a panel needs of its query."""
+    options = panel["options"]
+    yield from (options[key] for key in ("xField",) if key in options)
+    for layer in options.get("layers", ()):
+        yield from (layer["location"][key] for key in ("latitude", "longitude"))
+        yield layer["config"]["style"]["size"]["field"]
+    for override in panel["fieldConfig"]["overrides"]:
+        yield override["matcher"]["options"]
+
+
 def load():
     """All dashboards."""
     return [Dashboard(path) for path in sorted((FOLDER / "dashboards").glob("*.json"))]

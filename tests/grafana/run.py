@@ -150,7 +150,7 @@ def check_presses_dashboard(report, board, table, run, begin, end):
             report.fault(f"{board.name}: {panel['title']}: {error}")
             continue
         report.query(board, panel, target, len(found) if _says_something(found) else 0, "rows")
-        for column in _columns_of_options(panel):
+        for column in dashboards.columns_of_options(panel):
             if column not in columns:
                 report.fault(f"{board.name}: {panel['title']} shows column {column}, the query returns {columns}")
         for name in board.used(text):
@@ -163,16 +163,6 @@ def check_presses_dashboard(report, board, table, run, begin, end):
 def _says_something(rows):
     """Whether any number of an answer is other than 0."""
     return any(isinstance(cell, (int, float)) and cell for row in rows for cell in row)
-
-
-def _columns_of_options(panel):
-    options = panel["options"]
-    yield from (options[key] for key in ("xField",) if key in options)
-    for layer in options.get("layers", ()):
-        yield from (layer["location"][key] for key in ("latitude", "longitude"))
-        yield layer["config"]["style"]["size"]["field"]
-    for override in panel["fieldConfig"]["overrides"]:
-        yield override["matcher"]["options"]
 
 
 def compare(report, left, right):

@@ -40,6 +40,11 @@ def python():
     return _cached(_PYTHON, REQUIREMENTS, _virtual_environment) / "bin" / "python"
 
 
+def superset_python():
+    """The Python interpreter that has Superset."""
+    return _cached(f"superset-{_PYTHON}", HERE.parent / "superset" / "requirements.txt", _virtual_environment) / "bin" / "python"
+
+
 def java():
     """The path of a Java 17 or newer."""
     found = subprocess.run([HERE / "find-java.sh"], stdout=subprocess.PIPE, text=True)

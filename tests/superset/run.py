@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Superset's dashboard against PostgreSQL and ClickHouse: imports superset/export twice, asks every chart's query, takes screenshots.
+
+    make superset
+
+Screenshots and logs lie in target/superset: look at the pictures, nothing here can.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
+    os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
+HERE = Path(__file__).resolve().parent
+sys.path += [str(HERE.parent / "questions"), str(HERE.parent / "stack"), str(HERE.parents[1] / "superset")]
+
+import cache  # noqa: E402
+import events  # noqa: E402
+import pack  # noqa: E402
+import ports  # noqa: E402
+from databases import ROOT, ClickHouse, Postgres, question_files  # noqa: E402
+
+FOLDER = ROOT / "target/superset"
+DATABASE = "press_superset"
+SCREEN = "1600,2300"
+
+
+def main():
+    """The exit code."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / "superset.db").unlink(missing_ok=True)
+    everything = list(events.all_events())
+    for database in (Postgres(DATABASE), ClickHouse(DATABASE)):
+        database.insert(everything)
+        for path in question_files(database.name):
+            database.run_file(path)
+    files = []
+    for name, uri in _addresses().items():
+        files.append(FOLDER / f"{name}.zip")
+        pack.pack(uri, files[-1], name)
+    superset = Superset(ports.free(["superset_port"])["superset_port"])
+    faults = 0
+    with superset.running(files):
+        for name in _addresses():
+            faults += superset.check_charts(name)
+            superset.screenshot(f"/superset/dashboard/pressline-questions-{name.lower()}/?standalone=1", FOLDER / f"{name}.png")
+    print(f"{faults} faults")
+    return 1 if faults else 0
+
+
+def _addresses():
+    words = lambda name: [os.environ[f"PRESSLINE_TEST_{name}_{key}"] for key in ("USER", "PASSWORD")]  # noqa: E731
+    (user, password), postgres = words("POSTGRES"), os.environ["PRESSLINE_TEST_POSTGRES"]
+    (reader, key), clickhouse = words("CLICKHOUSE"), os.environ["PRESSLINE_TEST_CLICKHOUSE"].removeprefix("http://")
+    return {
+        "PostgreSQL": f"postgresql+psycopg2://{user}:{password}@{postgres}/{DATABASE}",
+        "ClickHouse": f"clickhousedb://{reader}:{key}@{clickhouse}/{DATABASE}?prefer_column_name_to_alias=1",
+    }
+
+
+class Superset:
+    """One instance with its own SQLite, on loopback."""
+
+    def __init__(self, port):
+        self._address = f"http://127.0.0.1:{port}"
+        self._port = port
+        self._environment = {
+            **os.environ, "SUPERSET_HOME": str(FOLDER), "SUPERSET_CONFIG_PATH": str(HERE / "superset_config.py"),
+        }  # fmt: skip
+
+    @contextmanager
+    def running(self, files):
+        """While the server answers, with the dashboards of these files."""
+        words = [cache.superset_python(), HERE / "serve.py", str(self._port), *files]
+        with open(FOLDER / "superset.log", "wb") as log:
+            server = subprocess.Popen(words, env=self._environment, stdout=log, stderr=log, cwd=FOLDER)
+            try:
+                self._await_ready(server)
+                yield
+            finally:
+                server.terminate()
+                server.wait(30)
+
+    def check_charts(self, name):
+        """Asks the query of each chart of a dashboard; how many return nothing."""
+        faults = 0
+        charts = self._ask(f"/api/v1/dashboard/pressline-questions-{name.lower()}/charts")["result"]
+        for chart in charts:
+            form = chart["form_data"]
+            source = {"id": int(form["datasource"].split("__")[0]), "type": "table"}
+            query = {"columns": form.get("all_columns") or _columns(form), "metrics": _metrics(form), "row_limit": 100, "orderby": []}
+            try:
+                answer = self._ask("/api/v1/chart/data", {"datasource": source, "queries": [query], "result_format": "json"})
+                rows = answer["result"][0]["data"]
+            except urllib.error.HTTPError as error:
+                rows = []
+                print(error.read().decode()[:500])
+            says_something = any(isinstance(cell, (int, float)) and cell for row in rows for cell in row.values())
+            print(f"{'ok   ' if says_something else 'EMPTY'} {name}: {chart['slice_name']}: {len(rows)} rows", flush=True)
+            faults += not says_something
+        return faults + (len(charts) != 9)
+
+    def screenshot(self, path, file):
+        """A picture of a page when its charts are there."""
+        words = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={SCREEN}"]
+        words += ["--virtual-time-budget=120000", f"--screenshot={file}", self._address + path]
+        with open(FOLDER / "chromium.log", "ab") as log:
+            subprocess.run(["chromium", *words], check=True, stdout=log, stderr=log, timeout=300)
+        print(f"look at {file.relative_to(ROOT)}", flush=True)
+
+    def _ask(self, path, body=None):
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self._address + path, json.dumps(body).encode() if body else None, headers)
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return json.load(answer)
+
+    def _await_ready(self, server):
+        until = time.monotonic() + 900
+        while time.monotonic() < until and server.poll() is None:
+            try:
+                urllib.request.urlopen(f"{self._address}/health", timeout=10).close()
+                return
+            except OSError:
+                time.sleep(0.5)
+        raise SystemExit(f"Superset does not answer; see {FOLDER}/superset.log")
+
+
+def _columns(form):
+    return [column for column in (form.get("x_axis"), form.get("entity"), *form.get("groupby", ())) if column]
+
+
+def _metrics(form):
+    return form.get("metrics") or ([form["metric"]] if "metric" in form else [])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
