@@ -6,9 +6,10 @@ STACK = python3 tests/stack/stack.py
 FAULTS = $(STACK) run -- python3 tests/faults/run.py
 LEAKS = $(STACK) run -- sh -c 'python3 tests/leaks/test_forms.py && python3 tests/leaks/run.py $(LEAKS_ARGS)'
 FUZZ_SECONDS ?= 60
-# What hangs is ended, after many times of what it usually takes, and said so: $(call within,MINUTES,COMMAND). Processes of the
-# command that are in sessions of their own are ended by stack.py. LIMIT=0: by itself, as often and as long as one likes.
-within = timeout --kill-after=30 $(or $(LIMIT),$(1))m $(2) || { code=$$?; [ $$code != 124 ] || echo "make $@: ENDED, not done after $(1) minutes"; exit $$code; }
+# What hangs is ended, after many times of what it usually takes, and said so; the seconds are told: $(call within,MINUTES,COMMAND).
+# Processes of the command that are in sessions of their own are ended by stack.py. LIMIT=0: by itself, as often and as long as one likes.
+within = begun=$$(date +%s); code=0; timeout --kill-after=30 $(or $(LIMIT),$(1))m $(2) || code=$$?; \
+	[ $$code != 124 ] || echo "make $@: ENDED, not done after $(1) minutes"; echo "make $@: $$(($$(date +%s) - begun)) s"; exit $$code
 # Damaged GeoIP databases that `make soak` tries; `make test` tries 10,000.
 MMDB_MUTANTS ?= 1000000
 
@@ -19,7 +20,7 @@ endif
 export PRESSLINE_COMMIT
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-programs test-faults test-cargo test-leaks test-grafana test-questions test-service test-relay-faults test-load-faults unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana questions superset soak mutants fuzz scaling profile instructions bench-reload bench-outage bench-cold
+.PHONY: help build test test-build test-packaging test-programs test-faults test-cargo test-leaks test-grafana test-questions test-service test-relay-faults test-load-faults unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana questions superset soak mutants fuzz scaling profile instructions bench-reload bench-outage bench-cold
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,10 +29,15 @@ build: ## build target/release/pressline
 	$(CARGO) build --release --locked
 
 test: prerequisites build build-faults ## all tests, with a real Kafka and schema registry started for them
-	$(CARGO) test --release --locked --no-run
+	$(MAKE) test-build
 	$(MAKE) --jobs 2 --keep-going test-programs test-faults
+	$(MAKE) test-packaging test-service
+
+test-build:
+	$(call within,60,$(CARGO) test --release --locked --no-run)
+
+test-packaging:
 	$(call within,10,python3 tests/packaging/run.py)
-	$(MAKE) test-service
 
 # Side by side, each with services of its own: while one waits for its broker the other works. Not while tests are compiled: that
 # would take three times as long.

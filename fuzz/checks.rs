@@ -1,4 +1,4 @@
-//! What must hold for any bytes at all, one function a fuzz target. `tests/fuzz_corpus.rs` runs them on the committed
+//! What must hold for any bytes at all, one function a fuzz target. `tests/offline/fuzz_corpus.rs` runs them on the committed
 //! corpus in every test run.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -6,8 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, LazyLock};
 
-use pressline::avro::timestamp;
-use pressline::avro::{Cursor, Shape, write_json};
+use pressline::avro::{Cursor, Shape, timestamp, write_json};
 use pressline::kafka::dead_letter::Reason;
 use pressline::pipeline::press::decode::{Decoder, Limits};
 use pressline::pipeline::press::event::{Actions, ClientIp};

@@ -176,7 +176,7 @@ async fn serve(
         let (library, stopped) = (Arc::clone(&library), stopped.clone());
         running.spawn(async move {
             let name = config.name.clone();
-            let ending = pipeline::run(config, None, library, memory, None, Arc::clone(&status), stopped).await;
+            let ending = pipeline::start::run(config, None, library, memory, None, Arc::clone(&status), stopped).await;
             status.end();
             (name, ending)
         });

@@ -3,5 +3,3 @@
 pub mod press;
 pub mod relay;
 pub mod start;
-
-pub use start::*;

@@ -1,5 +1,6 @@
 //! What every part of the process runs on: supervision of worker threads, status, TLS and HTTP clients.
 
+pub mod backoff;
 pub mod descriptors;
 pub mod http_client;
 pub mod log;

@@ -4,11 +4,12 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
 use crate::metrics;
+use crate::runtime::backoff::Backoff;
 use crate::runtime::descriptors;
 use crate::runtime::status::Status;
 
@@ -16,8 +17,6 @@ use crate::runtime::status::Status;
 const RESTART_PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// Between two summaries of what became of records.
 const SUMMARY_EVERY: Duration = Duration::from_secs(60);
-/// Longest pause between attempts to recover.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long a worker may take to leave its group.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -136,7 +135,7 @@ where
 
 /// Runs a worker, again after errors that may pass, until it is told to stop (`None`) or must.
 fn keep_running(team: &Team, run_once: &dyn Fn(usize) -> Result<(), WorkerError>, slot: usize) -> Option<Ending> {
-    let mut pause = RESTART_PAUSES.0;
+    let mut backoff = Backoff::new(RESTART_PAUSES.0, RESTART_PAUSES.1);
     loop {
         let began = std::time::Instant::now();
         let result = without_panic(|| run_once(slot));
@@ -151,51 +150,18 @@ fn keep_running(team: &Team, run_once: &dyn Fn(usize) -> Result<(), WorkerError>
             Err(WorkerError::Fenced(message)) => return Some(Ending::Fenced(message)),
             Err(WorkerError::Refused(message) | WorkerError::Transient(message)) => {
                 if began.elapsed() > Duration::from_secs(60) {
-                    pause = RESTART_PAUSES.0;
+                    backoff.reset();
                 }
                 team.status.worker_failed(slot, &message);
                 metrics::restarted(&team.name);
-                let length = with_jitter(pause);
+                let length = backoff.next_wait();
                 tracing::warn!(
                     pipeline = %team.name, worker = slot, retry_in_ms = length.as_millis(), "{message}"
                 );
                 sleep_unless(length, &team.stop_workers);
-                pause = (pause * 2).min(RESTART_PAUSES.1);
             }
         }
     }
-}
-
-/// Growing pauses with jitter, so that many workers do not come back at once.
-pub struct Pause {
-    length: Duration,
-}
-
-impl Default for Pause {
-    /// The first pause is half a second.
-    fn default() -> Self {
-        Self { length: Duration::from_millis(250) }
-    }
-}
-
-impl Pause {
-    /// With another first pause.
-    pub fn from(first: Duration) -> Self {
-        Self { length: first / 2 }
-    }
-
-    /// The next length, up to ten seconds.
-    pub fn longer(&mut self) -> Duration {
-        self.length = (self.length * 2).min(LONGEST_PAUSE);
-        with_jitter(self.length)
-    }
-}
-
-/// A quarter more or less, so that many workers and processes do not come back at the same moment.
-fn with_jitter(length: Duration) -> Duration {
-    // The clock's low digits are random enough to spread processes out.
-    let jitter = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.subsec_nanos() % 500);
-    length * (750 + jitter) / 1000
 }
 
 /// What a worker's loop comes to; a panic is a defect, but one that ends only this run, so that the worker's consumer is closed
@@ -216,7 +182,7 @@ pub fn sleep_unless(length: Duration, stop: &AtomicBool) {
 /// Drops something on a thread of its own. A Kafka client's destructor waits for librdkafka's threads, which can take seconds,
 /// or for ever, when a broker does not answer; that of a GeoIP database unmaps a hundred megabytes.
 pub fn drop_in_background(what: impl Send + 'static) {
-    let spawned = std::thread::Builder::new().name("pressline-retire".into()).spawn(move || drop(what));
+    let spawned = std::thread::Builder::new().name("pressline-drop".into()).spawn(move || drop(what));
     if let Err(error) = spawned {
         tracing::warn!(%error, "no thread to let go of what is no longer needed: done here, where it may hold up others");
     }
@@ -228,14 +194,6 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
-
-    #[test]
-    fn restarts_of_many_processes_do_not_come_at_the_same_moment() {
-        let second = Duration::from_secs(1);
-        let lengths: std::collections::BTreeSet<_> = (0..200).map(|_| with_jitter(second)).collect();
-        assert!(lengths.len() > 10, "{lengths:?}");
-        assert!(lengths.iter().all(|length| (second * 3 / 4..second * 5 / 4).contains(length)), "{lengths:?}");
-    }
 
     #[test]
     fn what_follows_a_panic_is_done() {

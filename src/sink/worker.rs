@@ -25,8 +25,9 @@ use crate::kafka::coordinator::{Coordinator, Phase};
 use crate::kafka::lag::Progress;
 use crate::kafka::offset_note::{NextOffset, Partition};
 use crate::kafka::replay_range::ReplayRange;
+use crate::runtime::backoff::Backoff;
 use crate::runtime::status::Status;
-use crate::runtime::supervise::{Pause, WorkerError};
+use crate::runtime::supervise::WorkerError;
 use crate::sink::metrics::SinkMetrics;
 
 /// How long a poll waits for the first record before the worker looks after other things.
@@ -86,7 +87,7 @@ pub struct Worker {
     batch: Batch,
     /// What the sink has taken for the start of the batch.
     starting: Duration,
-    pause: Pause,
+    pause: Backoff,
     /// Batches given up in a row.
     failed: u32,
     tries: Tries,
@@ -336,7 +337,7 @@ impl Worker {
 
     /// Waits, in the group and without reading: memory stays flat and nobody else is held up.
     fn wait(&mut self, message: &str) -> Result<(), WorkerError> {
-        let length = self.pause.longer();
+        let length = self.pause.next_wait();
         self.shared.status.worker_failed(self.slot, message);
         let (pipeline, sink) = (&self.shared.config.name, self.shared.sink);
         tracing::warn!(%pipeline, sink, worker = self.slot, retry_in_ms = length.as_millis(), "{message}");
@@ -420,8 +421,8 @@ fn own_shape(config: &LoadConfig) -> Option<Shape> {
 }
 
 /// Shorter where a refused batch is not to be waited out for long.
-fn first_pause(consumer: &SinkConsumerConfig) -> Pause {
-    Pause::from(Duration::from_millis(consumer.retry_ms.clamp(10, 500)))
+fn first_pause(consumer: &SinkConsumerConfig) -> Backoff {
+    Backoff::new(Duration::from_millis(consumer.retry_ms.clamp(10, 500)), Duration::from_secs(10))
 }
 
 pub(super) fn worker_error(error: LoadError) -> WorkerError {

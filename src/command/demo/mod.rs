@@ -144,7 +144,7 @@ fn demo(args: &DemoArgs) -> Result<(), DemoError> {
     let watch = Watch::open(&config, registry, runtime.handle().clone()).map_err(failed)?;
     let (stop_relay, stopped) = tokio::sync::watch::channel(false);
     let (topic, memory) = (config.source.topic.clone(), MEMORY.share(config.workers));
-    let relay = runtime.spawn(pipeline::run(
+    let relay = runtime.spawn(pipeline::start::run(
         config,
         Some(materials),
         Arc::default(),

@@ -98,7 +98,7 @@ fn looping(
         match work {
             Work::Relay(config) => {
                 let library = Arc::new(Library::default());
-                pipeline::run(*config, None, library, memory, Some(replay_range), status, stopped).await
+                pipeline::start::run(*config, None, library, memory, Some(replay_range), status, stopped).await
             }
             Work::Load(config, kind) => sink::run(*config, kind, memory, Some(replay_range), status, stopped).await,
         }

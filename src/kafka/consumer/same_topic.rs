@@ -12,7 +12,8 @@ use super::topic::another_topic_of;
 use super::{Source, SourceError};
 use crate::kafka::advice::Advice;
 use crate::kafka::topic_id::TopicId;
-use crate::runtime::supervise::{Pause, sleep_unless};
+use crate::runtime::backoff::Backoff;
+use crate::runtime::supervise::sleep_unless;
 
 /// How often the topic is asked.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -80,7 +81,7 @@ impl Source {
     }
 
     fn await_same_topic(&self, mut answer: Option<Receiver<Result<(), SourceError>>>) -> Result<(), SourceError> {
-        let (begun, mut pause) = (Instant::now(), Pause::default());
+        let (begun, mut pause) = (Instant::now(), Backoff::default());
         loop {
             let same = match answer.take().map(|answer| answer.recv_timeout(ANSWER_WITHIN)) {
                 Some(Ok(same)) => same,
@@ -92,7 +93,7 @@ impl Source {
                 return Err(SourceError::Transient(message));
             }
             tracing::debug!(topic = %self.topic, message, "asked again");
-            sleep_unless(pause.longer(), stop);
+            sleep_unless(pause.next_wait(), stop);
         }
     }
 

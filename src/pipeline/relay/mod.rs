@@ -33,8 +33,9 @@ use crate::pipeline::press::enrich::{Caches, Enricher};
 use crate::pipeline::press::event::Actions;
 use crate::pipeline::relay::metrics::WorkerMetrics;
 use crate::place::{Chain, Coarsening, DatabaseSet};
+use crate::runtime::backoff::Backoff;
 use crate::runtime::status::Status;
-use crate::runtime::supervise::{Pause, WorkerError, sleep_unless};
+use crate::runtime::supervise::{WorkerError, sleep_unless};
 
 /// How long a poll waits for the first record before the worker looks after other things.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -91,7 +92,7 @@ pub struct Worker {
     epoch_shown: u64,
     open_transactions: OpenTransactions,
     /// Pauses between failures in a row; `None` since a batch was committed.
-    failing: Option<Pause>,
+    failing: Option<Backoff>,
 }
 
 impl Worker {
@@ -212,8 +213,8 @@ impl Worker {
                 self.shared.status.worker_failed(self.slot, &message);
                 match &mut self.failing {
                     // The first failure is met at once: most of them are over when the new producer is made.
-                    None => self.failing = Some(Pause::default()),
-                    Some(pause) => sleep_unless(pause.longer(), &self.shared.stop),
+                    None => self.failing = Some(Backoff::default()),
+                    Some(pause) => sleep_unless(pause.next_wait(), &self.shared.stop),
                 }
             }
             Outcome::Unharmed => {}
@@ -230,7 +231,7 @@ impl Worker {
             return Ok(());
         }
         self.recovering();
-        let mut pause = Pause::default();
+        let mut pause = Backoff::default();
         while !self.stopping() {
             match self.source.rewind(&self.coordinator) {
                 Ok(committed) => {
@@ -239,7 +240,7 @@ impl Worker {
                         self.ready_if_joined();
                         return Ok(());
                     }
-                    sleep_unless(pause.longer(), &self.shared.stop);
+                    sleep_unless(pause.next_wait(), &self.shared.stop);
                 }
                 Err(error @ SourceError::Refused(_)) => return Err(error.into()),
                 Err(SourceError::Transient(message)) => self.wait(&mut pause, &message),
@@ -270,7 +271,7 @@ impl Worker {
 
     /// A new producer, for as long as it takes.
     fn reopen(&mut self) -> Result<(), WorkerError> {
-        let mut pause = Pause::default();
+        let mut pause = Backoff::default();
         while !self.stopping() {
             match self.writer.reopen(INIT_TIMEOUT) {
                 Ok(()) => {
@@ -285,10 +286,10 @@ impl Worker {
         Ok(())
     }
 
-    fn wait(&self, pause: &mut Pause, message: &str) {
+    fn wait(&self, pause: &mut Backoff, message: &str) {
         self.writer.serve();
         let config = &self.shared.config;
-        let length = pause.longer();
+        let length = pause.next_wait();
         self.shared.status.worker_failed(self.slot, message);
         tracing::warn!(
             pipeline = %config.name, worker = self.slot, retry_in_ms = length.as_millis(),

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::runtime::backoff::Backoff;
+
 /// First wait after a failure.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// Longest wait of our own: a server that comes back is noticed within this.
@@ -16,12 +18,16 @@ const OPEN_AFTER: u32 = 3;
 pub(super) struct Pace {
     interval: Duration,
     next: Instant,
-    failures: u32,
+    backoff: Backoff,
 }
 
 impl Pace {
     pub(super) fn new(requests_per_second: f64, now: Instant) -> Self {
-        Self { interval: Duration::from_secs_f64(1.0 / requests_per_second), next: now, failures: 0 }
+        Self {
+            interval: Duration::from_secs_f64(1.0 / requests_per_second),
+            next: now,
+            backoff: Backoff::new(SHORTEST, LONGEST),
+        }
     }
 
     /// When the next request may leave.
@@ -36,12 +42,12 @@ impl Pace {
 
     /// Whether the server fails again and again.
     pub(super) fn is_open(&self) -> bool {
-        self.failures >= OPEN_AFTER
+        self.failures() >= OPEN_AFTER
     }
 
     /// Failures since the last success.
     pub(super) fn failures(&self) -> u32 {
-        self.failures
+        self.backoff.failures()
     }
 
     /// A request leaves.
@@ -51,16 +57,12 @@ impl Pace {
 
     /// The server answered.
     pub(super) fn succeeded(&mut self) {
-        self.failures = 0;
+        self.backoff.reset();
     }
 
-    /// It did not, or asked for a pause. Waits double; up to half is taken off at random, so that many processes do not
-    /// come back at once, but never off what the server asked for.
-    pub(super) fn failed(&mut self, now: Instant, retry_after: Option<Duration>, random: u64) {
-        let full = SHORTEST.saturating_mul(1u32 << self.failures.min(16)).min(LONGEST);
-        let own = (full - full / 2 / 1_000 * (random % 1_000) as u32).max(SHORTEST);
-        let wait = own.max(retry_after.unwrap_or_default().min(LONGEST_ASKED));
-        self.failures = self.failures.saturating_add(1);
+    /// It did not, or asked for a pause, which is kept whole.
+    pub(super) fn failed(&mut self, now: Instant, retry_after: Option<Duration>) {
+        let wait = self.backoff.next_wait().max(retry_after.unwrap_or_default().min(LONGEST_ASKED));
         self.next = self.next.max(now + wait);
     }
 }
@@ -93,32 +95,28 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_a_limit_and_the_circuit_opens_and_closes() {
-        for random in [0, 500, 999, u64::MAX] {
-            let now = Instant::now();
-            let mut pace = Pace::new(1000.0, now);
-            let mut waits = Vec::new();
-            for failures in 1..20 {
-                pace.failed(now, None, random);
-                waits.push(pace.next() - now);
-                assert_eq!(pace.is_open(), failures >= 3, "{failures} failures");
-            }
-            assert!(waits.is_sorted() && waits.iter().all(|wait| (SHORTEST..=LONGEST).contains(wait)), "{waits:?}");
-            assert!(waits.last().unwrap() >= &(LONGEST / 2));
-            pace.succeeded();
-            assert!(!pace.is_open());
+        let now = Instant::now();
+        let mut pace = Pace::new(1000.0, now);
+        let mut waits = Vec::new();
+        for failures in 1..20 {
+            pace.failed(now, None);
+            waits.push(pace.next() - now);
+            assert_eq!(pace.is_open(), failures >= 3, "{failures} failures");
         }
+        assert!(waits.iter().all(|wait| (SHORTEST * 3 / 4..=LONGEST * 5 / 4).contains(wait)), "{waits:?}");
+        assert!(waits.last().unwrap() >= &(LONGEST / 2));
+        pace.succeeded();
+        assert!(!pace.is_open());
     }
 
     #[test]
     fn what_the_server_asks_for_is_kept_to_the_second_and_not_for_ever() {
         let now = Instant::now();
-        for random in [0, 999] {
-            let mut pace = Pace::new(1000.0, now);
-            pace.failed(now, Some(Duration::from_secs(77)), random);
-            assert_eq!(pace.next() - now, Duration::from_secs(77));
-            pace.failed(now, Some(Duration::from_secs(1 << 40)), random);
-            assert_eq!(pace.next() - now, LONGEST_ASKED);
-        }
+        let mut pace = Pace::new(1000.0, now);
+        pace.failed(now, Some(Duration::from_secs(77)));
+        assert_eq!(pace.next() - now, Duration::from_secs(77));
+        pace.failed(now, Some(Duration::from_secs(1 << 40)));
+        assert_eq!(pace.next() - now, LONGEST_ASKED);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The one task that asks: takes the first place that waits, keeps the pace, settles what came back.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -74,7 +73,7 @@ impl Shared {
             }
             Answer::RateLimited(pause) => {
                 reason = "it asks for a pause".into();
-                state.failed(key, pause);
+                state.failed(pause);
             }
             Answer::Unreadable(what) => {
                 reason = format!("it answered with {what}");
@@ -119,7 +118,7 @@ impl Shared {
     /// for the lifetime of a miss.
     fn blame(&self, state: &mut State, key: &str, pause: Option<Duration>) {
         let answers_others = state.pace.failures() == 0;
-        state.failed(key, pause);
+        state.failed(pause);
         if answers_others && state.waiting.blame(key) >= MOST_FAILURES {
             self.remember(state, key, None);
         }
@@ -137,9 +136,8 @@ impl Shared {
 
 impl State {
     /// The place stays, and the next request, about another one if there is one, leaves later.
-    fn failed(&mut self, key: &str, pause: Option<Duration>) {
-        let random = RandomState::new().hash_one(key);
-        self.pace.failed(Instant::now(), pause, random);
+    fn failed(&mut self, pause: Option<Duration>) {
+        self.pace.failed(Instant::now(), pause);
         self.waiting.put_back();
     }
 }

@@ -1,6 +1,4 @@
 //! The registry client against a scripted server, and, where `PRESSLINE_TEST_REGISTRY` names one, against a real registry.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

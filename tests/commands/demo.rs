@@ -1,7 +1,5 @@
 //! `pressline demo` from outside: what an attendee sees, what a foreign client reads, and that no address gets out.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::io::{BufRead, BufReader, Read};
 use std::net::IpAddr;
 use std::process::{Child, Command, Output, Stdio};

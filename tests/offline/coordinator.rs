@@ -4,8 +4,6 @@
 //!
 //! `PRESSLINE_TEST_SEED=n` runs one seed; `PRESSLINE_TEST_STEPS=n` sets how many steps in all (a million by default).
 
-#![allow(clippy::panic)]
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use pressline::kafka::coordinator::{Coordinator, OpenTransaction, Phase, Take};

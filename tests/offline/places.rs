@@ -1,6 +1,4 @@
 //! `pressline locate` and `pressline places report`, as an operator calls them.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -1,16 +1,14 @@
 //! `generate` and `consume` against the broker that `PRESSLINE_TEST_BOOTSTRAP` names (`PRESSLINE_TEST_REGISTRY` for
 //! Avro); skipped where there is none.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::Parser;
-use pressline::command::consume;
 use pressline::command::consume::ConsumeArgs;
-use pressline::command::generate;
 use pressline::command::generate::GenerateArgs;
+use pressline::command::{consume, generate};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};

@@ -1,11 +1,10 @@
 //! The fuzz targets' checks (fuzz/checks.rs) on the committed corpus, where every input that ever broke one belongs.
 //!
-//! `PRESSLINE_WRITE_CORPUS=1 cargo test --release --test fuzz_corpus` writes the seeds of the corpus anew.
+//! `PRESSLINE_WRITE_CORPUS=1 cargo test --release --test offline fuzz_corpus` writes the seeds of the corpus anew.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-#[path = "../fuzz/checks.rs"]
+#[path = "../../fuzz/checks.rs"]
 mod checks;
+#[path = "../fuzz_seeds/mod.rs"]
 mod fuzz_seeds;
 
 use std::path::{Path, PathBuf};

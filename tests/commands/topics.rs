@@ -1,7 +1,5 @@
 //! `pressline topics create` as a user runs it, against a real Kafka with tiered storage, named by `PRESSLINE_TEST_BOOTSTRAP`;
 //! without it these tests say that they were skipped.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
