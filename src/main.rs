@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use pressline::command::consume::ConsumeArgs;
 use pressline::command::demo::DemoArgs;
 use pressline::command::generate::GenerateArgs;
+use pressline::command::init::InitArgs;
 use pressline::command::locate::LocateArgs;
 use pressline::command::offsets::OffsetsArgs;
 use pressline::command::places::PlacesArgs;
@@ -22,7 +23,7 @@ use pressline::command::reconcile::{ReconcileArgs, Verdict};
 use pressline::command::replay::ReplayArgs;
 use pressline::command::try_events::TryArgs;
 use pressline::command::{
-    check, consume, demo, generate, locate, offsets, places, produce, reconcile, replay, topics, try_events,
+    check, consume, demo, generate, init, locate, offsets, places, produce, reconcile, replay, topics, try_events,
 };
 use pressline::config::load::Sources;
 use pressline::daemon::process;
@@ -53,6 +54,8 @@ enum Command {
     Generate(Box<GenerateArgs>),
     /// Send events in a file to the ingress topic
     Produce(ProduceArgs),
+    /// Write the pipeline file that loads a topic into a database, or does what a Kafka Connect sink does
+    Init(InitArgs),
     /// Print a topic's records, decoded
     Consume(ConsumeArgs),
     /// See it work: everything in this process, in memory, with fake visitors and a mock Kafka
@@ -171,6 +174,7 @@ fn run(command: Command) -> ExitCode {
         },
         Command::Generate(args) => exit(generate::run(&args)),
         Command::Produce(args) => exit(produce::run(&args)),
+        Command::Init(args) => exit(init::run(&args)),
         Command::Consume(args) => exit(consume::run(&args)),
         Command::Demo(args) => demo::run(&args),
         Command::Offsets(args) => match offsets::run(&args) {

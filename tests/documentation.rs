@@ -22,7 +22,7 @@ use pressline::place::Answer;
 use pressline::place::chain::{Step, Steps};
 use serde_json::Value;
 
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "README.md",
     "CHANGELOG.md",
     "docs/architecture.md",
@@ -31,6 +31,7 @@ const PAGES: [&str; 13] = [
     "docs/guarantees.md",
     "docs/metrics.md",
     "docs/operations.md",
+    "docs/orders.md",
     "docs/performance.md",
     "docs/privacy.md",
     "docs/questions.md",

@@ -4,6 +4,7 @@ pub mod check;
 pub mod consume;
 pub mod demo;
 pub mod generate;
+pub mod init;
 pub mod locate;
 pub mod offsets;
 pub mod places;

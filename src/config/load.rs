@@ -269,6 +269,7 @@ fn load_sinks(layers: &Layers, file: &Path, need: Need, has_relay: bool) -> Resu
     let mut config = layers.extract::<LoadConfig>(keeps)?;
     config.origin = layers.clone().into();
     config.name_tables();
+    config.without_registry();
     name_and_instance(&mut config.name, &mut config.instance, file);
     let findings = validate::load(&config, need == Need::All);
     if findings.is_empty() { Ok(config) } else { Err(findings) }

@@ -24,7 +24,8 @@ pub struct LoadConfig {
     pub instance: String,
     /// Brokers and how to reach them.
     pub kafka: KafkaConfig,
-    /// Schema registry.
+    /// Schema registry; not needed where the records' format has no registered schemas.
+    #[serde(default = "no_registry")]
     pub registry: RegistryConfig,
     /// The pipeline's output, whose topic the sinks read unless told otherwise.
     #[serde(default)]
@@ -38,6 +39,14 @@ pub struct LoadConfig {
     #[serde(skip)]
     pub origin: Origin,
 }
+
+/// None is named: of some formats it is never asked.
+fn no_registry() -> RegistryConfig {
+    RegistryConfig { url: String::new(), username: None, password_file: None, ca: None, timeout_ms: 10_000 }
+}
+
+/// An address for a registry that is never asked.
+const NEVER_ASKED: &str = "http://127.0.0.1:8081";
 
 /// `[source]` of a pipeline without a relay: the topic that others fill, and how its records are written.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -383,6 +392,13 @@ impl LoadConfig {
             _ => "",
         };
         super::or_default(set, || format!("{}-value", self.topic()))
+    }
+
+    /// Where no registry is named and none is needed, one that is never asked.
+    pub(super) fn without_registry(&mut self) {
+        if self.registry.url.is_empty() && !self.format().format.has_registered_schemas() {
+            self.registry.url = NEVER_ASKED.into();
+        }
     }
 
     /// Puts the topic's name into the names of the tables.

@@ -168,7 +168,12 @@ fn services(kafka: &KafkaConfig, registry: &RegistryConfig, all: bool, complain:
         complain("kafka.open_transaction_warn_ms", "below 1000", "use 1000 (a second) or more");
     }
     let keys = "registry.username and registry.password_file";
-    http_address("registry.url", &registry.url, "http://127.0.0.1:8081", keys, complain);
+    if registry.url.is_empty() {
+        let cure = "set it in the pipeline's file, pressline.toml or the environment";
+        complain("registry.url", "required and not set", cure);
+    } else {
+        http_address("registry.url", &registry.url, "http://127.0.0.1:8081", keys, complain);
+    }
     no_authority_without_tls("registry", &registry.url, registry.ca.is_some(), complain);
     milliseconds("registry.timeout_ms", registry.timeout_ms, complain);
     tls_and_sasl(kafka, complain);

@@ -135,3 +135,26 @@ pub fn all_formats(load: &Load, sink: &str, rows: impl Fn(&str) -> Vec<serde_jso
         assert_eq!(told, [(Some(reason.0), Some(reason.1))], "{format}");
     }
 }
+
+/// `pressline init` of a topic writes a file that `pressline check --online` passes as it is. `database` gives the options that
+/// name the database, and a table for the format.
+pub fn init(load: &Load, database: impl Fn(&str) -> Vec<String>) {
+    for (format, topic) in [TOPICS[0], TOPICS[1], TOPICS[2]] {
+        let topic = format!("{topic}_{}", load.name);
+        let file = format!("made/{format}.toml");
+        let run = |arguments: &[&str], more: &[String]| {
+            let output = load.command().args(arguments).args(more).output().unwrap();
+            let text = [output.stdout, output.stderr].concat();
+            (output.status.success(), String::from_utf8(text).unwrap())
+        };
+        let (ok, said) = run(&["init", "--topic", &topic, "--output", &file], &database(format));
+        assert!(ok, "{said}");
+        let written = load.read(&file);
+        assert!(written.contains(&format!("format = \"{format}\"")), "{written}");
+        assert!(written.contains("CREATE TABLE"), "{written}");
+        let (ok, said) = run(&["check", "--online", &file], &[]);
+        assert!(ok && said.contains("0 errors"), "{said}\n{written}");
+        let (ok, said) = run(&["init", "--topic", &topic, "--output", &file], &database(format));
+        assert!(!ok && said.contains(&file), "a file that is there is not overwritten: {said}");
+    }
+}

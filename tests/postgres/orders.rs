@@ -24,4 +24,11 @@ fn orders_of_every_format_give_the_same_table() {
         let rows = runtime.block_on(server.sql(&sql));
         rows.iter().map(|row| serde_json::from_str::<Value>(row[0].as_ref().unwrap()).unwrap()).collect()
     });
+    let config = server.config("");
+    orders::init(&load, |format| {
+        let at = format!("{}@{}:{}/{}", config.user, config.host, config.port, config.database);
+        let password = config.password_file.as_ref().unwrap().relative().display().to_string();
+        let table = format!("{}.made_{format}", server.schema);
+        ["--postgres", &at, "--password-file", &password, "--table", &table].map(String::from).to_vec()
+    });
 }

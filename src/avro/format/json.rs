@@ -75,8 +75,8 @@ impl<'de> DeserializeSeed<'de> for Value<'_, '_, '_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         match self.of.kind {
-            // A number's own digits, and any value's text.
-            Kind::Decimal { base64: false, .. } | Kind::Json => {
+            // A number's own digits, since serde_json may round the last one wrong, and any value's text.
+            Kind::Decimal { base64: false, .. } | Kind::Float | Kind::Double | Kind::Json => {
                 let raw = <&RawValue>::deserialize(deserializer)?;
                 self.raw(raw.get())
             }
@@ -97,11 +97,7 @@ impl Value<'_, '_, '_> {
         match self.of.kind {
             _ if text == "null" => self.null(),
             Kind::Decimal { precision, scale, .. } => {
-                // A text's digits need no escapes.
-                let number = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-                if !number.starts_with(|c: char| c == '-' || c == '+' || c == '.' || c.is_ascii_digit()) {
-                    return Err(self.writer.wrong(self.of, "something else"));
-                }
+                let Some(number) = number_in(text) else { return Err(self.writer.wrong(self.of, "something else")) };
                 let Some(bytes) = datum::decimal(number, precision, scale) else {
                     return Err(self.writer.out_of_range(self.of));
                 };
@@ -109,12 +105,36 @@ impl Value<'_, '_, '_> {
                 datum::bytes(&bytes, self.writer.out);
                 Ok(())
             }
+            Kind::Float | Kind::Double => self.floating(text),
             _ => {
                 self.branch();
                 datum::bytes(text.as_bytes(), self.writer.out);
                 Ok(())
             }
         }
+    }
+
+    fn floating<E: Error>(mut self, text: &str) -> Result<(), E> {
+        // As JavaScript and PostgreSQL write what JSON has no numbers for.
+        let special = matches!(text, "\"NaN\"" | "\"Infinity\"" | "\"-Infinity\"");
+        let number = if special { text.trim_matches('"') } else { text };
+        if !special && !text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
+            return Err(self.writer.wrong(self.of, "something else"));
+        }
+        let (single, double) = (number.parse::<f32>(), number.parse::<f64>());
+        let (Ok(single), Ok(double)) = (single, double) else {
+            return Err(self.writer.wrong(self.of, "something else"));
+        };
+        let is_single = self.of.kind == Kind::Float;
+        if !special && (is_single && single.is_infinite() || double.is_infinite()) {
+            return Err(self.writer.out_of_range(self.of));
+        }
+        self.branch();
+        match is_single {
+            true => self.writer.out.extend_from_slice(&single.to_le_bytes()),
+            false => self.writer.out.extend_from_slice(&double.to_le_bytes()),
+        }
+        Ok(())
     }
 
     fn null<E: Error>(self) -> Result<(), E> {
@@ -132,8 +152,6 @@ impl Value<'_, '_, '_> {
         let bits = match self.of.kind {
             Kind::Int { bits } => bits,
             Kind::Date | Kind::TimeMillis => 32,
-            Kind::Float => return self.fraction(value as f64),
-            Kind::Double => return self.fraction(value as f64),
             Kind::Long | Kind::TimeMicros | Kind::Timestamp(_) | Kind::LocalTimestamp(_) => 64,
             _ => return Err(self.writer.wrong(self.of, "a number")),
         };
@@ -145,19 +163,8 @@ impl Value<'_, '_, '_> {
         Ok(())
     }
 
-    fn fraction<E: Error>(mut self, value: f64) -> Result<(), E> {
+    fn fraction<E: Error>(self, value: f64) -> Result<(), E> {
         match self.of.kind {
-            Kind::Float if (value as f32).is_infinite() => Err(self.writer.out_of_range(self.of)),
-            Kind::Float => {
-                self.branch();
-                self.writer.out.extend_from_slice(&(value as f32).to_le_bytes());
-                Ok(())
-            }
-            Kind::Double => {
-                self.branch();
-                self.writer.out.extend_from_slice(&value.to_le_bytes());
-                Ok(())
-            }
             Kind::Int { .. } | Kind::Long | Kind::Date | Kind::Timestamp(_) | Kind::LocalTimestamp(_)
                 if value.fract() == 0.0 =>
             {
@@ -192,28 +199,12 @@ impl Value<'_, '_, '_> {
                 datum::bytes(&bytes, self.writer.out);
                 return Ok(());
             }
-            // As JavaScript and PostgreSQL write what JSON has no numbers for.
-            Kind::Float | Kind::Double => match text {
-                "NaN" => return self.special(f64::NAN),
-                "Infinity" => return self.special(f64::INFINITY),
-                "-Infinity" => return self.special(f64::NEG_INFINITY),
-                _ => Err("text"),
-            },
             kind => time(kind, text),
         };
         match time {
             Ok(value) => self.whole(value),
             Err(found) => Err(self.writer.wrong(self.of, found)),
         }
-    }
-
-    fn special<E: Error>(mut self, value: f64) -> Result<(), E> {
-        self.branch();
-        match self.of.kind {
-            Kind::Float => self.writer.out.extend_from_slice(&(value as f32).to_le_bytes()),
-            _ => self.writer.out.extend_from_slice(&value.to_le_bytes()),
-        }
-        Ok(())
     }
 
     fn record<'de, A: MapAccess<'de>>(self, record: &Record, mut entries: A) -> Result<(), A::Error> {
@@ -298,7 +289,6 @@ impl<'de> Visitor<'de> for Value<'_, '_, '_> {
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
         match i64::try_from(value) {
             Ok(value) => self.whole(value),
-            Err(_) if matches!(self.of.kind, Kind::Float | Kind::Double) => self.fraction(value as f64),
             Err(_) if matches!(self.of.kind, Kind::Int { .. } | Kind::Long) => Err(self.writer.out_of_range(self.of)),
             Err(_) => Err(self.writer.wrong(self.of, "a number")),
         }
@@ -446,6 +436,12 @@ impl<'de> Visitor<'de> for Pair<'_, '_, '_> {
             _ => Err(writer.wrong(of, "an entry that is no pair")),
         }
     }
+}
+
+/// A number, or the number in a text: its digits need no escapes.
+fn number_in(json: &str) -> Option<&str> {
+    let number = json.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(json);
+    number.starts_with(|c: char| c == '-' || c == '+' || c == '.' || c.is_ascii_digit()).then_some(number)
 }
 
 /// A time's text as the number of its type. Errors: what it is instead.

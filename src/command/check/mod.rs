@@ -26,6 +26,7 @@ mod sinks;
 mod table_plan;
 mod time_outs;
 
+pub use ddl::statements;
 pub use flow::Flow;
 pub use report::Report;
 use report::Subject;
