@@ -8,6 +8,7 @@ Screenshots and logs lie in target/superset: look at the pictures, nothing here 
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -34,21 +35,20 @@ SCREEN = "1600,2300"
 
 def main():
     """The exit code."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    (FOLDER / "superset.db").unlink(missing_ok=True)
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
     everything = list(events.all_events())
     for database in (Postgres(DATABASE), ClickHouse(DATABASE)):
         database.insert(everything)
         for path in question_files(database.name):
             database.run_file(path)
-    files = []
-    for name, uri in _addresses().items():
-        files.append(FOLDER / f"{name}.zip")
-        pack.pack(uri, files[-1], name)
-    superset = Superset(ports.free(["superset_port"])["superset_port"])
     faults = 0
-    with superset.running(files):
-        for name in _addresses():
+    for name, uri in _addresses().items():
+        # One instance each: Superset's tables in SQLite take a dataset's name only once, whatever its database is.
+        superset = Superset(FOLDER / name.lower(), ports.free(["superset_port"])["superset_port"])
+        file = FOLDER / f"{name}.zip"
+        pack.pack(uri, file, name)
+        with superset.running(file):
             faults += superset.check_charts(name)
             superset.screenshot(f"/superset/dashboard/pressline-questions-{name.lower()}/?standalone=1", FOLDER / f"{name}.png")
     print(f"{faults} faults")
@@ -68,19 +68,20 @@ def _addresses():
 class Superset:
     """One instance with its own SQLite, on loopback."""
 
-    def __init__(self, port):
+    def __init__(self, folder, port):
+        folder.mkdir()
+        self._folder = folder
         self._address = f"http://127.0.0.1:{port}"
         self._port = port
-        self._environment = {
-            **os.environ, "SUPERSET_HOME": str(FOLDER), "SUPERSET_CONFIG_PATH": str(HERE / "superset_config.py"),
-        }  # fmt: skip
+        settings = {"SUPERSET_HOME": str(folder), "SUPERSET_CONFIG_PATH": str(HERE / "superset_config.py")}
+        self._environment = os.environ | settings
 
     @contextmanager
-    def running(self, files):
-        """While the server answers, with the dashboards of these files."""
-        words = [cache.superset_python(), HERE / "serve.py", str(self._port), *files]
-        with open(FOLDER / "superset.log", "wb") as log:
-            server = subprocess.Popen(words, env=self._environment, stdout=log, stderr=log, cwd=FOLDER)
+    def running(self, file):
+        """While the server answers, with the dashboard of this file."""
+        words = [cache.superset_python(), HERE / "serve.py", str(self._port), file]
+        with open(self._folder / "superset.log", "wb") as log:
+            server = subprocess.Popen(words, env=self._environment, stdout=log, stderr=log, cwd=self._folder)
             try:
                 self._await_ready(server)
                 yield
@@ -111,8 +112,8 @@ class Superset:
         """A picture of a page when its charts are there."""
         words = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={SCREEN}"]
         words += ["--virtual-time-budget=120000", f"--screenshot={file}", self._address + path]
-        with open(FOLDER / "chromium.log", "ab") as log:
-            subprocess.run(["chromium", *words], check=True, stdout=log, stderr=log, timeout=300)
+        with open(self._folder / "chromium.log", "wb") as log:
+            subprocess.run(["chromium", *words], check=True, stdout=log, stderr=log, timeout=600)
         print(f"look at {file.relative_to(ROOT)}", flush=True)
 
     def _ask(self, path, body=None):
@@ -129,7 +130,7 @@ class Superset:
                 return
             except OSError:
                 time.sleep(0.5)
-        raise SystemExit(f"Superset does not answer; see {FOLDER}/superset.log")
+        raise SystemExit(f"Superset does not answer; see {self._folder}/superset.log")
 
 
 def _columns(form):

@@ -1,6 +1,6 @@
-"""Sets a fresh Superset up, imports dashboards and serves them, all in one process, since each start of Superset takes long.
+"""Sets a fresh Superset up, imports a dashboard and serves it, all in one process, since each start of Superset takes long.
 
-    python serve.py PORT FILE.zip...
+    python serve.py PORT FILE.zip
 """
 
 import sys
@@ -11,7 +11,7 @@ from superset.cli.main import superset
 ADMIN = {"--username": "admin", "--firstname": "A", "--lastname": "B", "--email": "a@example.org", "--password": "admin"}
 
 
-def main(port, *files):
+def main(port, file):
     """Serves until it is stopped."""
     app = create_app()
     runner = app.test_cli_runner()
@@ -25,8 +25,7 @@ def main(port, *files):
     run("db", "upgrade")
     run("fab", "create-admin", *(word for pair in ADMIN.items() for word in pair))
     run("init")
-    for file in files:
-        run("import-dashboards", "-p", file, "-u", "admin")
+    run("import-dashboards", "-p", file, "-u", "admin")
     print("ready", flush=True)
     app.run(host="127.0.0.1", port=int(port), threaded=True)
 
