@@ -117,7 +117,7 @@ async fn findings_of_the_configuration_are_taken_over() {
     let report = house.check(false).await;
     assert_eq!(report.exit_code(), 1);
     has(&house.text(&report), "p.toml:8: source.topik");
-    has(&house.text(&report), ": unknown key\n    did you mean `topic`? Expected one of `topic`, `group`");
+    has(&house.text(&report), ": unknown key\n    did you mean `topic`? Expected one of `topic`, `format`");
     let json = report.to_json();
     assert_eq!((&json["errors"], &json["warnings"]), (&1.into(), &0.into()));
     assert_eq!(json["findings"][0]["place"], house.path("p.toml").display().to_string() + ":8");
