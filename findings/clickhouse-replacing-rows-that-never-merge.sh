@@ -6,8 +6,7 @@
 #            versions that have been replaced. And three versions in one insert are one row at once, without any merge
 #            (optimize_on_insert), so that the count of rows does not tell whether all were taken.
 # Versions:  ClickHouse 26.9.2 (PyPI chdb-core 26.9.0)
-# pressline: says so of tables in upsert mode in its documentation; exactly_once refuses the engine, since there the rows of a range
-#            are counted.
+# pressline: exactly_once refuses the engine, since the table itself must tell which records it holds.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
