@@ -60,7 +60,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Finding>> {
     read(sources, Need::All)
 }
 
-/// The same for a command that asks no database and no registry: their secrets and certificates need not be there.
+/// The same for a command that needs no secret of a database or registry: neither these nor certificates need be there.
 pub fn load_for_kafka(sources: &Sources) -> Result<Loaded, Vec<Finding>> {
     read(sources, Need::Kafka)
 }

@@ -113,9 +113,135 @@ pub fn refusal(name: &str) -> Option<&'static str> {
     })
 }
 
+/// Properties of librdkafka's that only one side has: those of consumers, and those of producers.
+const ONE_SIDED: [(&str, &[&str]); 2] = [
+    (
+        "consumer",
+        &[
+            "auto.offset.reset",
+            "check.crcs",
+            "consume.callback.max.messages",
+            "coordinator.query.interval.ms",
+            "fetch.error.backoff.ms",
+            "fetch.max.bytes",
+            "fetch.message.max.bytes",
+            "fetch.min.bytes",
+            "fetch.queue.backoff.ms",
+            "fetch.wait.max.ms",
+            "group.protocol.type",
+            "group.remote.assignor",
+            "heartbeat.interval.ms",
+            "max.partition.fetch.bytes",
+            "max.poll.interval.ms",
+            "offset.store.method",
+            "offset.store.path",
+            "offset.store.sync.interval.ms",
+            "partition.assignment.strategy",
+            "queued.min.messages",
+            "session.timeout.ms",
+        ],
+    ),
+    (
+        "producer",
+        &[
+            "batch.num.messages",
+            "batch.size",
+            "compression.level",
+            "compression.type",
+            "linger.ms",
+            "message.timeout.ms",
+            "produce.offset.report",
+            "queue.buffering.backpressure.threshold",
+            "queue.buffering.max.kbytes",
+            "queue.buffering.max.messages",
+            "queuing.strategy",
+            "request.timeout.ms",
+            "sticky.partitioning.linger.ms",
+            "transaction.timeout.ms",
+        ],
+    ),
+];
+
+/// The side that alone has the property, where it is set for the other one, which would ignore it.
+pub fn other_side(side: &str, name: &str) -> Option<&'static str> {
+    let of = ONE_SIDED.iter().find(|(_, names)| names.contains(&name)).map(|(of, _)| *of);
+    of.filter(|of| side != "properties" && *of != side)
+}
+
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    fn some_value(name: &str) -> &'static str {
+        match name {
+            "auto.offset.reset" => "earliest",
+            "check.crcs" | "produce.offset.report" => "true",
+            "compression.level" => "1",
+            "compression.type" => "lz4",
+            "group.protocol.type" => "consumer",
+            "group.remote.assignor" => "uniform",
+            "offset.store.method" => "broker",
+            "offset.store.path" => ".",
+            "partition.assignment.strategy" => "range",
+            "queuing.strategy" => "fifo",
+            _ => "10000",
+        }
+    }
+
+    /// librdkafka says of each that it ignores it, and of none that it does not know it or takes it.
+    #[test]
+    fn properties_of_the_other_side_are_those_that_librdkafka_ignores() {
+        use std::sync::{Arc, Mutex};
+
+        use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+        use rdkafka::{ClientContext, consumer::BaseConsumer, consumer::ConsumerContext, producer::BaseProducer};
+        use rdkafka::{producer::DeliveryResult, producer::ProducerContext};
+
+        #[derive(Clone, Default)]
+        struct Lines(Arc<Mutex<String>>);
+        impl ClientContext for Lines {
+            fn log(&self, _: RDKafkaLogLevel, _: &str, message: &str) {
+                self.0.lock().unwrap().push_str(message);
+            }
+        }
+        impl ConsumerContext for Lines {}
+        impl ProducerContext for Lines {
+            type DeliveryOpaque = ();
+            fn delivery(&self, _: &DeliveryResult<'_>, _: ()) {}
+        }
+
+        for (side, other, names) in ONE_SIDED.iter().zip(["producer", "consumer"]).map(|((s, n), o)| (*s, o, *n)) {
+            let lines = Lines::default();
+            let mut config = ClientConfig::new();
+            config.set("group.id", "g").set_log_level(RDKafkaLogLevel::Debug);
+            for name in names {
+                config.set(*name, some_value(name));
+            }
+            if other == "producer" {
+                config.remove("group.id");
+                let producer = BaseProducer::from_config_and_context(&config, lines.clone()).unwrap();
+                producer.poll(std::time::Duration::from_millis(50));
+            } else {
+                let consumer = BaseConsumer::from_config_and_context(&config, lines.clone()).unwrap();
+                consumer.poll(std::time::Duration::from_millis(50));
+            }
+            let said = lines.0.lock().unwrap().clone();
+            for name in names {
+                // Of two names of one property it says one.
+                let named = match *name {
+                    "linger.ms" => "queue.buffering.max.ms",
+                    "compression.type" => "compression.codec",
+                    "max.partition.fetch.bytes" => "fetch.message.max.bytes",
+                    name => name,
+                };
+                assert!(said.contains(&format!("{named} is a {side} property")), "{name}: {said}");
+                assert_eq!(other_side(other, name), Some(side));
+                assert_eq!((other_side(side, name), other_side("properties", name)), (None, None));
+            }
+        }
+        assert_eq!(other_side("producer", "socket.timeout.ms"), None);
+    }
 
     #[test]
     fn what_the_guarantees_listen_to_may_not_be_switched_off_under_any_name() {

@@ -499,6 +499,9 @@ fn property_tables(kafka: &KafkaConfig, complain: &mut Complain<'_>) {
                 complain(&key, &format!("may not be set: {reason}"), "remove it");
             } else if let Some(reason) = properties::value_refusal(name, value) {
                 complain(&key, &format!("may not be {value}"), reason);
+            } else if let Some(side) = properties::other_side(table, name) {
+                let what = format!("a property of {side}s, which a {table} ignores");
+                complain(&key, &what, &format!("move it to kafka.{side}"));
             }
         }
     }

@@ -4,7 +4,7 @@
 //! - `auto_commit`: offsets are committed by librdkafka's timer instead of in the transaction.
 //! - `rewind_from_memory`: after a doubtful transaction, go back to the remembered positions, not to the committed ones.
 //! - `keep_producer`: go on with a producer whose EndTxn timed out.
-//! - `log_at_info`: hear of broken connections only what librdkafka logs at `info`.
+//! - `log_as_shown`: hear of broken connections only what `log.level = "error"` would show.
 //! - `poll_inside`: poll the consumer while a transaction is open, and take the group metadata after that.
 //! - `position_left`: commit the consumer's position although a polled record was left for the next batch.
 //! - `floor_ignored`: begin at a group offset that lies before what this process has committed.

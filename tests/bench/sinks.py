@@ -35,7 +35,7 @@ POSTGRES_COLUMNS = """session_id uuid NOT NULL, "timestamp" timestamptz NOT NULL
     country_name text NOT NULL, country_code char(2) NOT NULL, subdivision_name text NOT NULL, subdivision_code varchar(8) NOT NULL,
     city_name text NOT NULL, latitude double precision, longitude double precision, accuracy_km integer, time_zone text"""
 # Versions of the presses' schema in one topic, each with one of so many more fields, which are null.
-VERSIONS = 200
+VERSIONS = {"2 versions of the schema in turns": 2, "200 versions of the schema at random": 200}
 EXTRAS = [f"extra_{number}" for number in range(8)]
 # The pace is that of these first rows: the last batch waits for rows that do not come (`batch.max_wait_ms`).
 PACED = 0.8
@@ -52,7 +52,7 @@ def main() -> int:
         print("PRESSLINE_TEST_BOOTSTRAP and PRESSLINE_TEST_POSTGRES are not set: run `make bench`", file=sys.stderr)
         return 2
     topic = presses(options.rows)
-    mixed = in_versions(topic, options.rows)
+    mixed = {name: in_versions(topic, options.rows, count) for name, count in VERSIONS.items()}
     results: dict[str, list[dict]] = {}
 
     def note(name: str, result: dict) -> None:
@@ -68,8 +68,9 @@ def main() -> int:
                 for title, result in database.floors(options.rows):
                     note(title, result)
                 # As the topic holds them while writers are upgraded one by one.
-                title = f"pressline to {database.title}, {VERSIONS} versions of the schema at random"
-                note(title, sink([database], mixed, options.rows, options.rounds + 1 + number, EXTRAS))
+                for name, of_versions in mixed.items():
+                    title = f"pressline to {database.title}, {name}"
+                    note(title, sink([database], of_versions, options.rows, options.rounds + 1 + number, EXTRAS))
         note("pressline to both in one process", sink(databases, topic, options.rows, options.rounds))
     print(table(results, options))
     return 0
@@ -85,13 +86,13 @@ def presses(rows: int) -> str:
     return output
 
 
-def in_versions(topic: str, rows: int) -> str:
-    """The topic's records in another one, each in one of the schema's versions, at random."""
+def in_versions(topic: str, rows: int, count: int) -> str:
+    """The topic's records in another one, each in one of so many versions of the schema: two in turns, more at random."""
     from confluent_kafka import Consumer, Producer, TopicPartition
 
     schema = json.loads((ROOT / "schemas/button_presses.avsc").read_text())
     ids = []
-    for number in range(VERSIONS):
+    for number in range(count):
         extra = {"name": EXTRAS[number % len(EXTRAS)], "type": ["null", "string"], "default": None}
         version = {**schema, "doc": f"version {number}", "fields": [*schema["fields"], extra]}
         request = urllib.request.Request(f"{REGISTRY}/subjects/{topic}-{number}/versions",
@@ -99,7 +100,7 @@ def in_versions(topic: str, rows: int) -> str:
                                          {"Content-Type": "application/vnd.schemaregistry.v1+json"})
         with urllib.request.urlopen(request, timeout=60) as answer:
             ids.append(json.load(answer)["id"].to_bytes(4, "big"))
-    mixed = f"{topic}_mixed"
+    mixed = f"{topic}_mixed_{count}"
     create(mixed)
     consumer = Consumer({"bootstrap.servers": BOOTSTRAP, "group.id": mixed, "enable.auto.commit": False})
     consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
@@ -109,7 +110,8 @@ def in_versions(topic: str, rows: int) -> str:
         for record in consumer.consume(10_000, 1):
             value = record.value()
             # The field that the version has more is null: the first branch of its union.
-            producer.produce(mixed, b"\0" + chance.choice(ids) + value[5:] + b"\0", partition=record.partition())
+            version = ids[record.offset() % 2] if count == 2 else chance.choice(ids)
+            producer.produce(mixed, b"\0" + version + value[5:] + b"\0", partition=record.partition())
             copied += 1
         producer.flush()
     consumer.close()

@@ -248,10 +248,9 @@ fn the_version_names_librdkafkas() {
 
 #[test]
 fn the_tables_that_sinks_want_are_printed_without_any_service() {
-    let password = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(password.path(), "secret").unwrap();
+    // Nor any password: the file that these name is not there.
     let [postgres, clickhouse] = ["postgres", "clickhouse"].map(|sink| {
-        let set = format!("sink.{sink}.password_file={}", password.path().display());
+        let set = format!("sink.{sink}.password_file=no-such-file");
         pressline(&["check", "--ddl", "--set", &set, &format!("docs/pipelines/{sink}-only.toml")], b"")
     });
     assert_eq!((postgres.0, clickhouse.0), (Some(0), Some(0)), "{}{}", postgres.2, clickhouse.2);

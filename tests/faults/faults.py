@@ -5,6 +5,7 @@ import signal
 import struct
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 from confluent_kafka import TopicPartition
 
@@ -218,6 +219,24 @@ def black_hole(world, times, random):
         world.proxy.lift(victim.client)
         await_that("it to be ready again", lambda: victim.ready()[0] == 200)
         world.recovered(begun)
+
+
+def silent_about_topics(world, times, random):
+    """The brokers do not say whether the topic is still the same one, which each batch asks on a topic so quiet: batches wait for
+    the answer, and nobody leaves the group for it."""
+    pair = world.start_pair()
+    counts = ("pressline_rebalances_total", "pressline_worker_restarts_total")
+    for _ in range(times):
+        before = [one.metric(name) for one in pair.values() for name in counts]
+        begun = time.monotonic()
+        rule = world.proxy.add(Rule(pair["a"].client, proxy.METADATA, "drop", times=None))
+        await_that("it to ask about the topic", rule.hit.is_set)
+        time.sleep(13)  # a question may take 10
+        world.proxy.remove(rule)
+        world.recovered(begun)
+        after = [one.metric(name) for one in pair.values() for name in counts]
+        if after != before:
+            world.fail(f"the group was disturbed: {before} became {after}")
 
 
 def black_hole_at_offsets(world, times, random):
@@ -582,6 +601,7 @@ FAULTS = [
         for api, name in proxy.NAMES.items()
     ),
     Fault("black-hole", black_hole, proxied=True),
+    Fault("silent-about-topics", silent_about_topics, test=1, soak=20, proxied=True, world=partial(World, rate=10)),
     # Where librdkafka alone waits for ever (confluentinc/librdkafka#5456).
     Fault("black-hole-at-offsets", black_hole_at_offsets, test=1, proxied=True),
     Fault("forgotten-offsets", forgotten_offsets, proxied=True, settings={"source.start": "beginning"}),
@@ -598,7 +618,7 @@ MUTANTS = {
     "auto_commit": "kill",
     "rewind_from_memory": "unanswered-end-txn",
     "keep_producer": "held-end-txn",
-    "log_at_info": "held-end-txn-closed",
+    "log_as_shown": "held-end-txn-closed",
     "poll_inside": "churn-eager",
     "position_left": "kill",
     "random_transactional_id": "stall",

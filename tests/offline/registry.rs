@@ -126,7 +126,7 @@ async fn without_register_nothing_is_registered() {
             stub.address()
         )
     );
-    assert!(!error.is_retriable());
+    assert!(error.is_retriable(), "it may be starting, and somebody may register it");
     stub.all_asked();
 }
 
@@ -473,6 +473,39 @@ async fn a_password_that_was_renewed_is_read_again() {
     let sent: Vec<_> = stub.seen.lock().unwrap().iter().map(|(header, _)| header.clone().unwrap()).collect();
     assert!(sent[0] == sent[1] && sent[1] != sent[2] && sent[2] == sent[3], "{sent:?}");
     stub.all_asked();
+}
+
+#[tokio::test]
+async fn an_authority_that_was_renewed_is_read_again() {
+    let [Ok(url), Ok(user), Ok(password), Ok(folder)] =
+        ["REGISTRY_TLS", "REGISTRY_USER", "REGISTRY_PASSWORD", "TLS_DIR"]
+            .map(|name| std::env::var(format!("PRESSLINE_TEST_{name}")))
+    else {
+        println!("skipped: PRESSLINE_TEST_REGISTRY_TLS is not set");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (ca, secret) = (dir.path().join("ca.pem"), dir.path().join("password"));
+    let authority = |name: &str| std::fs::read_to_string(format!("{folder}/{name}")).unwrap();
+    std::fs::write(&ca, authority("stranger-ca.pem")).unwrap();
+    std::fs::write(&secret, password).unwrap();
+    let registry = Registry::new(&RegistryConfig {
+        username: Some(user),
+        password_file: Some(RelativePathBuf::from(secret)),
+        ca: Some(RelativePathBuf::from(ca.clone())),
+        timeout_ms: 10_000,
+        ..config(url)
+    })
+    .unwrap();
+    let subject = "nobody-has-this-subject-value";
+    let refused = registry.latest(subject).await.unwrap_err();
+    assert!(refused.to_string().contains("certificate"), "{refused}");
+    // Half of the file, as somebody may just be writing it.
+    let right = authority("ca.pem");
+    std::fs::write(&ca, &right[..right.len() / 2]).unwrap();
+    assert!(registry.latest(subject).await.is_err());
+    std::fs::write(&ca, right).unwrap();
+    assert_eq!(registry.latest(subject).await, Ok(None));
 }
 
 #[tokio::test]

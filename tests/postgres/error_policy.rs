@@ -121,3 +121,63 @@ fn a_row_that_comes_alone_with_an_answer_that_nobody_knows_is_a_dead_letter() {
     let letters = load.cluster.read(&format!("{}.dead", load.topic));
     assert_eq!(letters.iter().map(|letter| letter.header("pressline.offset").unwrap()).collect::<Vec<_>>(), ["30"]);
 }
+
+/// A batch whose positions cannot be moved fails at once, each time: the second failure in a row and those behind it are waited
+/// out, ever longer, and the sink is not ready all the while.
+#[test]
+fn what_fails_again_and_again_is_tried_after_growing_pauses() {
+    let Some((database, load)) = stage("growing_pauses") else { return };
+    load.send(0, 0..10);
+    let mut run = load.run();
+    load.await_loaded(&mut run);
+    database.sql(
+        "CREATE FUNCTION SCHEMA.nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$; CREATE TRIGGER stays \
+         BEFORE UPDATE ON SCHEMA.positions FOR EACH ROW EXECUTE FUNCTION SCHEMA.nothing()",
+    );
+    load.send(0, 10..20);
+    let pauses = |log: &str| -> Vec<u64> {
+        let waited = log.lines().filter(|line| line.contains("retry_in_ms=") && line.contains("sink=\"postgres\""));
+        waited
+            .map(|line| line.split("retry_in_ms=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap())
+            .collect()
+    };
+    let mut was_ready = false;
+    crate::cluster::await_that("four pauses", || {
+        run.still_runs();
+        let failed = run.log().contains("batch aborted, re-reading offsets");
+        was_ready |= failed && run.get("/readyz").0 == 200;
+        pauses(&run.log()).len() >= 4
+    });
+    let log = run.log();
+    assert_eq!(log.matches("batch aborted, re-reading offsets").count(), 1, "{log}");
+    let pauses = pauses(&log);
+    // A quarter of jitter, and each twice as long as the one before: 0.5, 1, 2, 4 s.
+    for (pause, middle) in pauses.iter().zip([500, 1_000, 2_000, 4_000]) {
+        assert!((middle * 3 / 4..=middle * 5 / 4).contains(pause), "{pauses:?}");
+    }
+    assert!(!was_ready, "ready while nothing is written");
+    database.sql("DROP TRIGGER stays ON SCHEMA.positions");
+    load.await_loaded(&mut run);
+    crate::cluster::await_that("ready", || run.get("/readyz").0 == 200);
+    assert_eq!(run.stop(), 0);
+    assert_eq!(database.value("SELECT count(*) || ' ' || count(DISTINCT n) FROM SCHEMA.t"), "20 20");
+}
+
+/// More rows of one batch than the circuit breaker allows end the search for others.
+#[test]
+fn a_search_that_finds_too_many_bad_rows_names_the_key_and_the_cure() {
+    let Some((database, load)) = stage("too_many_bad") else { return };
+    database.sql("ALTER TABLE SCHEMA.t ADD CHECK (n < 0)");
+    load.send(0, 0..300);
+    let mut run = load.run_with(&["sink.postgres.consumer.max_dead_share=0.01", "sink.postgres.consumer.retry_ms=20"]);
+    assert_eq!(run.exit_code(crate::cluster::PATIENCE), 1);
+    holds_all(
+        &run.log(),
+        &[
+            "circuit breaker: more than 100 rows of one batch are refused, which is above sink.postgres.consumer.max_dead_share",
+            "SQLSTATE 23514",
+            "Fix the table or the pipeline's settings, or raise sink.postgres.consumer.max_dead_share",
+        ],
+    );
+    assert!(load.cluster.read(&format!("{}.dead", load.topic)).is_empty());
+}

@@ -100,6 +100,25 @@ async fn a_position_that_moved_leaves_no_rows() {
     assert_eq!(stage.count().await, "3");
 }
 
+/// Whoever claims it would else be a member of the group that reads nothing of the partition.
+#[tokio::test]
+async fn a_row_that_goes_away_while_it_is_claimed_is_an_error() {
+    let Some(stage) = stage("claimed").await else { return };
+    let schema = &stage.server.schema;
+    stage
+        .server
+        .sql(&format!(
+            "CREATE FUNCTION {schema}.nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$; CREATE TRIGGER \
+             gone BEFORE INSERT ON {schema}.positions FOR EACH ROW EXECUTE FUNCTION {schema}.nothing()"
+        ))
+        .await;
+    let connection = stage.server.connect().await;
+    let claimed = stage.offsets.claim(&connection, &BTreeMap::from([(0, 0), (5, 0)])).await;
+    let Err(ClaimError::Database(error)) = claimed else { panic!("{claimed:?}") };
+    assert_eq!(error.class, Class::Transient);
+    assert!(error.to_string().contains("the row of partition 5 in"), "{error}");
+}
+
 #[tokio::test]
 async fn of_two_owners_one_commits() {
     let Some(stage) = stage("owners").await else { return };

@@ -175,6 +175,14 @@ fn keys_that_would_have_no_effect_are_refused() {
         ("sink.clickhouse.order_by=a", "sink.clickhouse.order_by: has no effect without auto_create"),
         ("sink.clickhouse.ca=s.avsc", "sink.clickhouse.ca: has no effect: the url is http://"),
         ("registry.password_file=s.avsc", "registry.password_file: has no effect without registry.username"),
+        (
+            "kafka.consumer.linger.ms=5",
+            "kafka.consumer.linger.ms: a property of producers, which a consumer ignores\n    move it to kafka.producer",
+        ),
+        (
+            "kafka.producer.fetch.min.bytes=5",
+            "kafka.producer.fetch.min.bytes: a property of consumers, which a producer ignores\n    move it to kafka.consumer",
+        ),
     ] {
         has(&house.check(&format!("--set {set}")), &format!("error: command line: {what}"));
     }

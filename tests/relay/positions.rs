@@ -177,13 +177,12 @@ fn records_that_retention_took_are_an_alarm() {
 fn one_broken_pipeline_does_not_stop_another() {
     let Some(world) = world("beside") else { return };
     world.write("pipelines/a-broken.toml", &format!("wrokers = 3\n{}", world.pipeline()));
-    // Refused at run time, not by its file: the registry knows no such schema.
-    let refused =
-        world.pipeline().replace("[output]\n", "[output]\nregister = false\nsubject = \"never-registered\"\n");
-    world.write("pipelines/b-refused.toml", &format!("instance = \"b\"\n{refused}"));
+    // Refused at run time, not by its file: the registry's address leads elsewhere.
+    let elsewhere = format!("[registry]\nurl = \"{}/nowhere\"\n", world.registry);
+    world.write("pipelines/b-refused.toml", &format!("instance = \"b\"\n{}{elsewhere}", world.pipeline()));
     world.send(&presses(0, 0..10));
     let mut relay = world.run(&[]);
-    relay.await_log("our schema is not registered");
+    relay.await_log("it refused the request (404");
     world.await_relayed(&mut relay);
     relay.await_page(503, "a-broken.toml: not started, 1 finding; run `pressline check`");
     let shown = "pressline_pipeline_ready{pipeline=\"a-broken\"} 0";

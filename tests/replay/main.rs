@@ -21,6 +21,7 @@ mod postgres;
 mod relay;
 
 mod bounds;
+mod commands;
 mod relayed;
 mod remote;
 mod rights;

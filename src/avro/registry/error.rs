@@ -93,6 +93,8 @@ impl RegistryError {
                 | Self::Unreadable { .. }
                 | Self::Authentication { .. }
                 | Self::MayNotRegister { .. }
+                // One that is starting says so of what it has, and somebody may register it.
+                | Self::NotRegistered { .. }
         )
     }
 

@@ -9,7 +9,7 @@ mod error;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::{Client, Method, StatusCode, Url};
@@ -77,9 +77,32 @@ pub enum SubjectState {
 
 /// A client of one registry. Holds a password, so it has no Debug.
 pub struct Registry {
-    client: Client,
+    client: Mutex<Client>,
     base: Url,
+    timeout: Duration,
+    authority: Option<Authority>,
     credentials: Option<Credentials>,
+}
+
+/// The file of the certificate authority.
+struct Authority {
+    file: PathBuf,
+    /// As it was read last: it may be renewed.
+    read: Mutex<Vec<u8>>,
+}
+
+impl Authority {
+    fn read(file: PathBuf) -> Self {
+        let read = Mutex::new(std::fs::read(&file).unwrap_or_default());
+        Self { file, read }
+    }
+
+    /// Reads the file again; whether it is another than before.
+    fn is_renewed(&self) -> bool {
+        let Ok(now) = std::fs::read(&self.file) else { return false };
+        let Ok(mut read) = self.read.lock() else { return false };
+        std::mem::replace(&mut *read, now) != *read
+    }
 }
 
 /// User and password.
@@ -132,16 +155,9 @@ impl Registry {
     /// or authority file that cannot be read and an address that is none.
     pub fn new(config: &RegistryConfig) -> Result<Self, RegistryError> {
         let base = base_url(&config.url)?;
-        let ca = config.ca.as_ref().map(|file| file.relative());
-        let options = ClientOptions {
-            ca: ca.as_deref(),
-            timeout: Duration::from_millis(config.timeout_ms),
-            user_agent: concat!("pressline/", env!("CARGO_PKG_VERSION")).to_owned(),
-        };
-        let client = http_client::client(&base, options).map_err(|(part, what)| match part {
-            http_client::Part::Ca => RegistryError::configuration("registry.ca", what),
-            http_client::Part::Client => RegistryError::configuration("registry", what),
-        })?;
+        let timeout = Duration::from_millis(config.timeout_ms);
+        let authority = config.ca.as_ref().map(|file| Authority::read(file.relative()));
+        let client = Mutex::new(client(&base, authority.as_ref(), timeout)?);
         let credentials = match &config.username {
             Some(username) => {
                 let file = config.password_file.as_ref().map(|f| f.relative());
@@ -151,7 +167,7 @@ impl Registry {
             }
             None => None,
         };
-        Ok(Self { client, base, credentials })
+        Ok(Self { client, base, timeout, authority, credentials })
     }
 
     /// The registry's address, without anything secret.
@@ -365,7 +381,8 @@ impl Registry {
         RegistryError::Unreadable { registry: self.address().into(), found: found.into() }
     }
 
-    /// A request; once more where the user is refused and the file of the password holds another one now.
+    /// A request; once more where the user is refused and the file of the password holds another one now, or where the registry
+    /// cannot be reached and there is another certificate authority.
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -379,8 +396,22 @@ impl Registry {
             {
                 self.ask(method, path, query, schema_text).await
             }
+            Err(RegistryError::Unavailable { .. }) if self.trusts_another_authority() => {
+                self.ask(method, path, query, schema_text).await
+            }
             answer => answer,
         }
+    }
+
+    /// Makes a client with the certificate authority as its file is now, if that was renewed.
+    fn trusts_another_authority(&self) -> bool {
+        if !self.authority.as_ref().is_some_and(Authority::is_renewed) {
+            return false;
+        }
+        // Half of a file that is being written is no authority: the next failure finds all of it.
+        let Ok(renewed) = client(&self.base, self.authority.as_ref(), self.timeout) else { return false };
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
+        true
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -395,7 +426,8 @@ impl Registry {
             segments.pop_if_empty().extend(path);
         }
         url.set_query(Some(query).filter(|q| !q.is_empty()));
-        let mut request = self.client.request(method, url).header("accept", format!("{MEDIA_TYPE}, application/json"));
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut request = client.request(method, url).header("accept", format!("{MEDIA_TYPE}, application/json"));
         if let Some(credentials) = &self.credentials {
             let password = credentials.password();
             request = request.basic_auth(&credentials.username, password.as_ref().map(Secret::expose));
@@ -458,6 +490,18 @@ impl Registry {
         }
         RegistryError::Unavailable { registry, reason: with_causes(&error.without_url()) }
     }
+}
+
+fn client(base: &Url, authority: Option<&Authority>, timeout: Duration) -> Result<Client, RegistryError> {
+    let options = ClientOptions {
+        ca: authority.map(|authority| authority.file.as_path()),
+        timeout,
+        user_agent: concat!("pressline/", env!("CARGO_PKG_VERSION")).to_owned(),
+    };
+    http_client::client(base, options).map_err(|(part, what)| match part {
+        http_client::Part::Ca => RegistryError::configuration("registry.ca", what),
+        http_client::Part::Client => RegistryError::configuration("registry", what),
+    })
 }
 
 fn base_url(text: &str) -> Result<Url, RegistryError> {

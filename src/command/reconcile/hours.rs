@@ -208,11 +208,11 @@ fn report(counts: &BTreeMap<Option<i64>, Counts>, dead: u64) -> Outcome {
         say(format!("{}: {records}, {rows}: {more} {what}", shown(*hour)));
     }
     say(format!(
-        "{} without dead letters, {}, {}; {different} of {} differ",
+        "{} without dead letters, {}, {}; {different} of {} hours differ",
         counted(records, "record"),
         counted(rows, "row"),
         counted(dead, "dead letter"),
-        counted(counts.len(), "hour")
+        counts.len()
     ));
     verdict(outcome)
 }

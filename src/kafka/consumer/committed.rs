@@ -235,3 +235,38 @@ pub(crate) fn offsets_with_notes(
     }
     list
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_partition_that_fails_among_others_is_a_failure() {
+        let mut list = TopicPartitionList::new();
+        for partition in 0..4 {
+            list.add_partition_offset("t", partition, Offset::Offset(7)).unwrap();
+        }
+        let failure = |list: &TopicPartitionList| {
+            let mut failed: Option<(Partition, RDKafkaErrorCode)> = None;
+            let ok = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+            // SAFETY: as librdkafka calls it, with a list that lives.
+            unsafe { first_failure(ptr::null_mut(), ok, list.ptr(), (&raw mut failed).cast()) };
+            failed
+        };
+        assert_eq!(failure(&list), None);
+        for (partition, error) in [
+            (2, sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART),
+            (3, sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED),
+        ] {
+            // SAFETY: the list has four elements.
+            unsafe { (*(*list.ptr()).elems.add(partition)).err = error };
+        }
+        assert_eq!(failure(&list), Some((2, RDKafkaErrorCode::UnknownTopicOrPartition)));
+        // SAFETY: no list, as where the request failed as a whole.
+        unsafe {
+            let ok = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+            first_failure(ptr::null_mut(), ok, ptr::null_mut(), ptr::null_mut());
+        }
+    }
+}

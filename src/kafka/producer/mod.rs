@@ -334,8 +334,8 @@ impl Writer {
 /// Has librdkafka say that a connection broke, whatever our own log shows. At `Info` it says so only once in 30 seconds for
 /// each broker, as long as the words are the same; with its debug context `broker` it says it each time, at `Debug`.
 fn hear_all(client: &mut ClientConfig) {
-    if crate::testing::mutant::is("log_at_info") {
-        client.set_log_level(RDKafkaLogLevel::Info).set("statistics.interval.ms", "0");
+    if crate::testing::mutant::is("log_as_shown") {
+        client.set_log_level(RDKafkaLogLevel::Error).set("statistics.interval.ms", "0");
         return;
     }
     let own = client.get("debug").map(|contexts| format!("{contexts},")).unwrap_or_default();

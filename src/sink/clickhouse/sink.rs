@@ -276,10 +276,8 @@ impl ClickHouseSink {
                 continue;
             };
             if !self.block.as_ref().is_some_and(|block| block.takes(plan)) {
-                if self.block.as_ref().is_some_and(|block| block.rows() > 0) {
-                    if !self.is_told() {
-                        return Err(mixed_columns(row.origin()));
-                    }
+                let before = self.block.as_ref().map_or(0, Block::rows);
+                if waits_for_the_next(before, self.is_told(), row.origin())? {
                     has_others = true;
                     continue;
                 }
@@ -487,16 +485,38 @@ impl Sink for ClickHouseSink {
     }
 }
 
-/// Rows of one insert that fill different columns: the rows before them would be lost.
-fn mixed_columns(origin: Origin) -> LoadError {
-    LoadError::Refused(format!(
-        "the row at partition {} offset {} fills other columns than the rows before it in the same insert, which is a defect of \
-         pressline: report it. Nothing was written",
-        origin.partition, origin.offset
-    ))
+/// Whether a row that fills other columns than the block's goes in the next insert, as the block holds so many rows already. Errors:
+/// the table does not tell which rows it has (`is_told`), and the rows before it would be lost.
+fn waits_for_the_next(before: usize, is_told: bool, origin: Origin) -> Result<bool, LoadError> {
+    if before > 0 && !is_told {
+        return Err(LoadError::Refused(format!(
+            "the row at partition {} offset {} fills other columns than the rows before it in the same insert, which is a defect of \
+             pressline: report it. Nothing was written",
+            origin.partition, origin.offset
+        )));
+    }
+    Ok(before > 0)
 }
 
 /// Makes the sinks of workers.
 pub fn maker(target: Target) -> Box<MakeSink> {
     Box::new(move || Ok(Box::new(ClickHouseSink::connect(target.clone())?) as Box<dyn Sink>))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_that_holds_rows_is_never_replaced() {
+        let origin = Origin { partition: 3, offset: 17, timestamp_ms: None };
+        assert!(matches!(waits_for_the_next(0, false, origin), Ok(false)));
+        assert!(matches!(waits_for_the_next(0, true, origin), Ok(false)));
+        assert!(matches!(waits_for_the_next(1, true, origin), Ok(true)));
+        let refused = waits_for_the_next(1, false, origin);
+        assert!(
+            matches!(&refused, Err(LoadError::Refused(what)) if what.contains("partition 3 offset 17")),
+            "{refused:?}"
+        );
+    }
 }

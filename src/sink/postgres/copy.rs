@@ -375,7 +375,11 @@ impl<'w> Transaction<'w> {
             (None, Some(refusal)) => refusal.to_string(),
             (None, None) => String::new(),
         };
-        let what = format!("more than {most} rows of one batch are refused, the last because: {reason}");
+        let what = format!(
+            "circuit breaker: more than {most} rows of one batch are refused, which is above \
+             sink.postgres.consumer.max_dead_share; the last because: {reason}. Fix the table or the pipeline's settings, or raise \
+             sink.postgres.consumer.max_dead_share"
+        );
         Err(self.writer.connection.error(Class::Schema, what))
     }
 
