@@ -276,7 +276,7 @@ impl ClickHouseSink {
                 continue;
             };
             if !self.block.as_ref().is_some_and(|block| block.takes(plan)) {
-                let before = self.block.as_ref().map_or(0, Block::rows);
+                let before = self.block.as_ref().map_or(0, |block| block.rows());
                 if waits_for_the_next(before, self.is_told(), row.origin())? {
                     has_others = true;
                     continue;
