@@ -11,8 +11,9 @@
 //!
 //! ```text
 //! main                    arguments, command, exit code
-//! command                 what people type: check, consume, demo, generate, locate, offsets, places, reconcile, replay, topics
+//! command                 what people type: check, consume, demo, generate, locate, offsets, places, reconcile, replay, topics, web
 //! daemon                  `pressline run`: start, HTTP, service manager
+//! web                     the button, the map, statistics
 //! pipeline     sink       the two loops: relay, load
 //! kafka        place      clients, positions and transactions; from an address to a place
 //! avro                    schemas, the schema registry, the cursor over a datum
@@ -38,3 +39,4 @@ pub mod place;
 pub mod runtime;
 pub mod sink;
 pub mod testing;
+pub mod web;

@@ -22,8 +22,9 @@ use pressline::command::produce::ProduceArgs;
 use pressline::command::reconcile::{ReconcileArgs, Verdict};
 use pressline::command::replay::ReplayArgs;
 use pressline::command::try_events::TryArgs;
+use pressline::command::web::WebArgs;
 use pressline::command::{
-    check, consume, demo, generate, init, locate, offsets, places, produce, reconcile, replay, topics, try_events,
+    check, consume, demo, generate, init, locate, offsets, places, produce, reconcile, replay, topics, try_events, web,
 };
 use pressline::config::load::Sources;
 use pressline::daemon::process;
@@ -60,6 +61,8 @@ enum Command {
     Consume(ConsumeArgs),
     /// See it work: everything in this process, in memory, with fake visitors and a mock Kafka
     Demo(DemoArgs),
+    /// Serve the button, the live map and the statistics to browsers
+    Web(WebArgs),
     /// Show and set where a pipeline's relay and sinks stand
     Offsets(OffsetsArgs),
     /// Compare a sink's table with the topic: gaps and duplicates; exit code 0 if there are none
@@ -177,6 +180,7 @@ fn run(command: Command) -> ExitCode {
         Command::Init(args) => exit(init::run(&args)),
         Command::Consume(args) => exit(consume::run(&args)),
         Command::Demo(args) => demo::run(&args),
+        Command::Web(args) => exit(web::run(&args)),
         Command::Offsets(args) => match offsets::run(&args) {
             Ok(false) => ExitCode::FAILURE,
             result => exit(result.map(drop)),

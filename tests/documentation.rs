@@ -20,9 +20,10 @@ use pressline::metrics::{self, Kind};
 use pressline::pipeline::press::enrich::LookupOutcome;
 use pressline::place::Answer;
 use pressline::place::chain::{Step, Steps};
+use pressline::web;
 use serde_json::Value;
 
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 15] = [
     "README.md",
     "CHANGELOG.md",
     "docs/architecture.md",
@@ -37,6 +38,7 @@ const PAGES: [&str; 14] = [
     "docs/questions.md",
     "docs/runbooks.md",
     "docs/superset.md",
+    "docs/web.md",
 ];
 
 /// All that has no default, and the tables that are optional as a whole.
@@ -211,7 +213,7 @@ fn type_fits(kind: &str, value: &Value) -> bool {
         Value::Bool(_) => kind == "true or false",
         Value::Number(number) if number.is_f64() => kind == "number",
         Value::Number(_) => kind == "integer",
-        Value::Array(_) => kind == "list of text" || kind == "list of paths",
+        Value::Array(_) => kind == "list of text" || kind == "list of paths" || kind == "list of tables",
         Value::Object(table) if table.is_empty() => kind == "table",
         Value::Object(_) => kind == "path",
         Value::String(_) => kind == "text" || kind == "address",
@@ -355,8 +357,12 @@ fn every_metric_is_documented_as_it_is() {
     let page = read("docs/metrics.md");
     let mut problems = Problems::default();
     let mut questions = BTreeSet::new();
-    let mut expected: BTreeMap<&str, _> =
-        metrics::ALL.iter().chain(&reconcile::METRICS).map(|metric| (metric.name, metric)).collect();
+    let mut expected: BTreeMap<&str, _> = metrics::ALL
+        .iter()
+        .chain(&reconcile::METRICS)
+        .chain(&web::METRICS)
+        .map(|metric| (metric.name, metric))
+        .collect();
     // Those of the file have a table of their own: a running pressline does not show them.
     let written = rows(&page, "Metric of a file");
     assert_eq!(
@@ -364,7 +370,10 @@ fn every_metric_is_documented_as_it_is() {
         reconcile::METRICS.len(),
         "docs/metrics.md: the table of the file must be reconcile::METRICS"
     );
-    for row in rows(&page, "Metric").into_iter().chain(written) {
+    // Those of the web app too.
+    let of_web = rows(&page, "Metric of the web app");
+    assert_eq!(of_web.len(), web::METRICS.len(), "docs/metrics.md: the table of the web app must be web::METRICS");
+    for row in rows(&page, "Metric").into_iter().chain(written).chain(of_web) {
         let name = row[0].trim_matches('`');
         let Some(metric) = expected.remove(name) else {
             problems.add(format!("docs/metrics.md: `{name}` is not in src/metrics/mod.rs: remove it"));
@@ -412,15 +421,19 @@ fn labels_and_their_values_are_documented() {
     let mut problems = Problems::default();
     let rows: BTreeMap<String, String> =
         rows(&page, "Label").into_iter().map(|row| (row[0].trim_matches('`').to_string(), row[1].clone())).collect();
-    let labels: BTreeSet<&str> =
-        metrics::ALL.iter().flat_map(|metric| metric.labels.split(',')).filter(|label| !label.is_empty()).collect();
+    let labels: BTreeSet<&str> = metrics::ALL
+        .iter()
+        .chain(&web::METRICS)
+        .flat_map(|metric| metric.labels.split(','))
+        .filter(|label| !label.is_empty())
+        .collect();
     for label in &labels {
         problems.check(rows.contains_key(*label), || format!("docs/metrics.md: label `{label}` is missing: add a row"));
     }
     for label in rows.keys() {
         problems.check(labels.contains(label.as_str()), || format!("docs/metrics.md: no metric has label `{label}`"));
     }
-    let values: [(&str, Vec<&str>); 7] = [
+    let values: [(&str, Vec<&str>); 8] = [
         ("part", Steps::default().parts().map(|(part, _)| part).to_vec()),
         ("step", Step::ALL.iter().map(|step| step.label()).collect()),
         ("answer", Answer::LABELS.to_vec()),
@@ -428,6 +441,7 @@ fn labels_and_their_values_are_documented() {
         ("trigger", Trigger::ALL.iter().map(|trigger| trigger.label()).collect()),
         ("cause", Cause::ALL.iter().map(|cause| cause.label()).collect()),
         ("outcome", LookupOutcome::ALL.iter().map(|outcome| outcome.label()).collect()),
+        ("outcome", web::Outcome::ALL.iter().map(|outcome| outcome.label()).collect()),
     ];
     for (label, values) in values {
         let shown = codes(rows.get(label).map(String::as_str).unwrap_or_default());

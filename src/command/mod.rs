@@ -13,3 +13,4 @@ pub mod reconcile;
 pub mod replay;
 pub mod topics;
 pub mod try_events;
+pub mod web;

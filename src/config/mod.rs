@@ -19,6 +19,7 @@ pub mod secret;
 pub mod sink;
 pub mod topic;
 pub(crate) mod validate;
+pub mod web;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -33,6 +34,7 @@ pub use layers::Origin;
 pub use place::{GazetteerConfig, GeocoderConfig, GeocoderQuery, OnStale, PlaceConfig};
 pub use properties::Properties;
 pub use topic::CreateConfig;
+pub use web::WebConfig;
 
 /// Settings of the process; they stand in `pressline.toml`, the environment or flags, not in a pipeline's file.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -44,6 +46,8 @@ pub struct ProcessConfig {
     pub log: LogConfig,
     /// Memory that is shared out to workers.
     pub memory: MemoryConfig,
+    /// The web app of `pressline web`.
+    pub web: WebConfig,
 }
 
 /// `[http]`: the server for `/metrics`, `/livez` and `/readyz`.
@@ -66,7 +70,7 @@ impl Default for HttpConfig {
     }
 }
 
-fn listen_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+pub(crate) fn listen_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;
     let error = |what: &str| {
         serde::de::Error::custom(format!("address: {what}, expected an address and a port such as 127.0.0.1:9187"))

@@ -31,6 +31,7 @@ pub fn process(config: &ProcessConfig, origin: &Origin) -> Vec<Finding> {
         }
     }
     drop(complain);
+    findings.extend(super::web::findings(&config.web, origin));
     findings
 }
 

@@ -1,7 +1,4 @@
 //! HTTP: `/metrics` for Prometheus, `/livez` and `/readyz` for whoever watches the process.
-//!
-//! axum has the routes; connections are served by hyper directly, because `axum::serve` waits for a client's headers
-//! for ever and takes any number of connections.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -14,17 +11,16 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 
 use crate::config::HttpConfig;
 use crate::config::finding::with_causes;
 use crate::metrics;
+use crate::runtime::http_server::Limits;
 use crate::runtime::status::Status;
-use crate::runtime::{descriptors, stdio};
+use crate::runtime::{descriptors, http_server, stdio};
 
 /// What the pages show.
 #[derive(Clone)]
@@ -59,29 +55,10 @@ pub fn router(pages: Pages) -> Router {
 
 /// Serves for ever, with a bound on connections and on the time a client may take for its headers.
 pub async fn serve(listener: TcpListener, config: &HttpConfig, router: Router) {
-    let places = Arc::new(Semaphore::new(config.max_connections));
     let header_timeout = Duration::from_millis(config.header_timeout_ms);
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(_) if crate::testing::mutant::is("http_gives_up") => return,
-            Err(error) => {
-                // Out of file descriptors, mostly: the data path goes on, and so do we when some are free again.
-                tracing::warn!(%error, "cannot accept an HTTP connection");
-                tokio::time::sleep(Duration::from_millis(500)).await;
-                continue;
-            }
-        };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let service = TowerToHyperService::new(router.clone());
-        tokio::spawn(async move {
-            let mut server = hyper::server::conn::http1::Builder::new();
-            server.timer(TokioTimer::new()).header_read_timeout(header_timeout).keep_alive(true);
-            // A client that goes away or sends nonsense is its own affair.
-            let _ = server.serve_connection(TokioIo::new(stream), service).await;
-            drop(place);
-        });
-    }
+    let limits = Limits { max_connections: config.max_connections, header_timeout };
+    let (_nobody, stop) = watch::channel(false);
+    http_server::serve(listener, limits, router, stop).await;
 }
 
 async fn render(State(pages): State<Pages>) -> Response {

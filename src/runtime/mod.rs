@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod descriptors;
 pub mod http_client;
+pub mod http_server;
 pub mod log;
 pub mod pem;
 pub mod status;
