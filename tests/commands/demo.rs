@@ -228,3 +228,118 @@ fn a_taken_port_is_told() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr.contains("cannot listen on 127.0.0.1:") && stderr.contains("--http"), "{stderr}");
 }
+
+/// A browser, as far as it is needed here: one cookie.
+struct Visitor {
+    client: reqwest::Client,
+    page: String,
+    cookie: String,
+    /// Everything that came: status, headers, text.
+    seen: String,
+}
+
+impl Visitor {
+    fn new(page: &str) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client =
+            reqwest::Client::builder().no_proxy().tls_certs_only([]).redirect(reqwest::redirect::Policy::none());
+        Self { client: client.build().unwrap(), page: page.into(), cookie: String::new(), seen: String::new() }
+    }
+
+    async fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+        let url = format!("{}{path}", self.page);
+        let mut request = self.client.request(method.parse().unwrap(), url).header("cookie", &self.cookie);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        if let Some(cookie) = answer.headers().get("set-cookie") {
+            self.cookie = cookie.to_str().unwrap().split(';').next().unwrap().to_string();
+        }
+        self.seen += &format!("{status} {:?}\n", answer.headers());
+        let text = answer.text().await.unwrap();
+        self.seen += &text;
+        (status, text)
+    }
+
+    /// The stream of the map until it has had this text.
+    async fn watch_for(&mut self, wanted: &str) {
+        let mut answer = self.client.get(format!("{}live/events", self.page)).send().await.unwrap();
+        assert_eq!(answer.headers()["content-type"], "text/event-stream");
+        let mut stream = String::new();
+        while !stream.contains(wanted) {
+            let next = tokio::time::timeout(PATIENCE, answer.chunk()).await.expect("the map stands still");
+            stream += std::str::from_utf8(&next.unwrap().expect("the stream goes on")).unwrap();
+        }
+        self.seen += &stream;
+    }
+}
+
+/// What stands in a page that is no address of anybody: the picture's numbers, colours, and what the page listens on.
+fn without_picture(text: &str) -> String {
+    let mut rest = text.to_string();
+    while let Some((before, after)) = rest.split_once("<svg").map(|(b, a)| (b.to_string(), a.to_string())) {
+        rest = before + after.split_once("</svg>").map_or("", |(_, after)| after);
+    }
+    rest
+}
+
+#[test]
+fn a_press_of_the_button_comes_out_and_is_counted_and_no_page_has_an_address() {
+    let mut child = demo(&["--rate", "20"]).spawn().unwrap();
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    reader.read_line(&mut first).unwrap();
+    let page = first.split_whitespace().next().unwrap().to_string();
+    assert!(page.starts_with("http://127.0.0.1:") && page.ends_with('/'), "{first}");
+    // Its lines must go somewhere.
+    std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut visitor = Visitor::new(&page);
+    runtime.block_on(async {
+        let (status, text) = visitor.ask("GET", "", &[]).await;
+        assert_eq!(status, 200);
+        assert!(text.contains("You have not pressed yet."), "{text}");
+        assert!(visitor.cookie.starts_with("pressline=") && visitor.cookie.ends_with(".0"), "{}", visitor.cookie);
+        let cookie = visitor.cookie.clone();
+
+        // With the page's script, and as a plain form.
+        let (status, text) = visitor.ask("POST", "", &[("accept", "application/json")]).await;
+        assert_eq!(status, 200, "{text}");
+        assert!(text.contains("Your first press.") && text.contains("You have pressed 1 time."), "{text}");
+        let (status, _) = visitor.ask("POST", "", &[("origin", page.trim_end_matches('/'))]).await;
+        assert_eq!((status, visitor.cookie.clone()), (303, cookie.replace(".0", ".2")));
+        let (_, text) = visitor.ask("GET", "", &[]).await;
+        assert!(text.contains("You have pressed 2 times."), "{text}");
+        // From another site.
+        let (status, _) = visitor.ask("POST", "", &[("sec-fetch-site", "cross-site")]).await;
+        assert_eq!((status, visitor.cookie.ends_with(".2")), (403, true));
+
+        let wanted = "<strong id=\"own\">2</strong> of your presses have come through";
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (status, text) = visitor.ask("GET", "stats", &[]).await;
+            assert_eq!(status, 200);
+            if text.contains(wanted) {
+                assert!(text.contains("Presses from where you are"), "{text}");
+                break;
+            }
+            assert!(Instant::now() < deadline, "the presses have not come through:\n{text}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        visitor.watch_for("event: frame\nid: ").await;
+        for path in ["live", "about", "reset", "assets/live.js", "assets/cohorts.css"] {
+            assert_eq!(visitor.ask("GET", path, &[]).await.0, 200, "{path}");
+        }
+        assert_eq!(visitor.ask("GET", "nowhere", &[]).await.0, 404);
+        let (status, _) = visitor.ask("POST", "reset", &[]).await;
+        assert_eq!((status, visitor.cookie.as_str()), (303, "pressline="));
+    });
+    stop(child);
+    for header in ["content-security-policy", "\"nosniff\"", "frame-ancestors 'none'", "referrer-policy"] {
+        assert!(visitor.seen.contains(header), "no {header}");
+    }
+    assert!(visitor.seen.contains("IP Geolocation by DB-IP"));
+    assert_eq!(addresses_in(&without_picture(&visitor.seen)), Vec::<String>::new());
+}

@@ -3,6 +3,7 @@
 //! ```text
 //! visitors ─► raw_presses ─► the real relay ─► button_presses ─► watch ─► screen
 //! (generate)  (cluster: librdkafka's mock)      (Avro, schema from the registry in memory)
+//!   button ───────┘                                   └────────► the web app's map
 //! ```
 
 mod cluster;
@@ -29,8 +30,10 @@ use crate::avro::registry::Registry;
 use crate::avro::schema;
 use crate::command::demo::watch::Watch;
 use crate::command::generate::{Addresses, Presses, Recipe, send};
+use crate::command::web::draw_from;
 use crate::config::finding::Finding;
-use crate::config::{HttpConfig, LogConfig, LogFormat, MemoryConfig, PipelineConfig};
+use crate::config::web::StoreChoice;
+use crate::config::{HttpConfig, LogConfig, LogFormat, MemoryConfig, PipelineConfig, WebConfig};
 use crate::daemon::http;
 use crate::daemon::http::Pages;
 use crate::pipeline::start::Materials;
@@ -38,9 +41,10 @@ use crate::place::{self, DatabaseSet, Places};
 use crate::runtime::status::Status;
 use crate::runtime::stdio;
 use crate::runtime::supervise::Ending;
+use crate::web::{self, Parts};
 use crate::{daemon, metrics, pipeline};
 use cluster::{Cluster, FETCH_WAIT_MS, Visitors};
-use screen::Screen;
+use screen::{Addressed, Screen};
 
 // In the binary, so that an installed one needs no files.
 const PIPELINE: &str = include_str!("../../../pipelines/button_presses.toml");
@@ -65,7 +69,7 @@ const STOP: Duration = Duration::from_millis(700);
 #[derive(Clone, Debug, clap::Args)]
 pub struct DemoArgs {
     /// Presses per second
-    #[arg(short, long, default_value_t = 5.0, value_name = "N", value_parser = parse_rate)]
+    #[arg(short, long, default_value_t = 10.0, value_name = "N", value_parser = parse_rate)]
     pub rate: f64,
     /// End after so many presses; without it, at Ctrl-C
     #[arg(short = 'n', long, value_name = "N")]
@@ -79,6 +83,9 @@ pub struct DemoArgs {
     /// Share of presses with a mistake, which become dead letters, such as 0.04
     #[arg(long, default_value_t = 0.04, value_name = "SHARE")]
     pub malformed: f64,
+    /// Address for the button and the map; port 0 is a free one
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
+    pub web: SocketAddr,
     /// Address for registry and metrics; port 0 is a free one
     #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
     pub http: SocketAddr,
@@ -138,8 +145,10 @@ fn demo(args: &DemoArgs) -> Result<(), DemoError> {
     let materials = materials()?;
     let credit = materials.places.subscribe().borrow().databases().first().map(|d| d.attribution).unwrap_or_default();
 
+    let page = runtime.block_on(serve_pages(args, config.clone(), credit))?;
     let mut screen = Screen::new();
-    screen.banner(cluster.bootstrap_servers(), &format!("http://{http}"), credit, args.rate)?;
+    let addresses = Addressed { page: page.to_string(), http: format!("http://{http}") };
+    screen.banner(cluster.bootstrap_servers(), &addresses, credit, args.rate)?;
     let registry = Registry::new(&config.registry).map_err(failed)?;
     let watch = Watch::open(&config, registry, runtime.handle().clone()).map_err(failed)?;
     let (stop_relay, stopped) = tokio::sync::watch::channel(false);
@@ -229,6 +238,30 @@ async fn serve(listen: SocketAddr, status: &Arc<Status>) -> Result<SocketAddr, D
     let address = listener.local_addr()?;
     tokio::spawn(async move { http::serve(listener, &config, http::router(pages).merge(registry::router())).await });
     tokio::spawn(metrics::upkeep(recorder));
+    Ok(address)
+}
+
+/// The button, the map and the statistics, from memory; gives the address.
+async fn serve_pages(args: &DemoArgs, relay: PipelineConfig, credit: &str) -> Result<SocketAddr, DemoError> {
+    let config =
+        WebConfig { listen: args.web, made_up_address: true, store: StoreChoice::Memory, ..WebConfig::default() };
+    let listener = TcpListener::bind(args.web).await.map_err(|error| {
+        failed(format!(
+            "cannot listen on {}: {error}. Choose another address with --web, or port 0 for a free one",
+            args.web
+        ))
+    })?;
+    let address = listener.local_addr()?;
+    let addresses = Addresses::from_bytes("data/demo.mmdb", place::BUNDLED, args.seed).map_err(failed)?;
+    let made_up = Some(draw_from(addresses));
+    let parts = Parts { web: config, relay, load: None, credits: vec![credit.to_string()], made_up };
+    tokio::spawn(async move {
+        // Nobody stops it but the end of the process.
+        let (_nobody, stop) = tokio::sync::watch::channel(false);
+        if let Err(reason) = web::serve(listener, parts, stop).await {
+            stdio::tell(format_args!("error: {reason}"));
+        }
+    });
     Ok(address)
 }
 

@@ -100,6 +100,14 @@ impl Delays {
     }
 }
 
+/// Where browsers and clients go.
+pub struct Addressed {
+    /// Host and port of the pages.
+    pub page: String,
+    /// Address of registry and metrics.
+    pub http: String,
+}
+
 /// The terminal, or whatever standard output is. Errors of its functions: standard output is closed.
 pub struct Screen {
     out: BufWriter<stdio::Out>,
@@ -126,11 +134,13 @@ impl Screen {
     }
 
     /// What runs where and what to try.
-    pub fn banner(&mut self, bootstrap: &str, http: &str, credit: &str, rate: f64) -> io::Result<()> {
+    pub fn banner(&mut self, bootstrap: &str, addressed: &Addressed, credit: &str, rate: f64) -> io::Result<()> {
         let Colours { dim, strong, end, .. } = self.colours;
+        let Addressed { page, http } = addressed;
         writeln!(
             self.out,
-            "{strong}pressline demo{end}: fake button presses in, enriched Avro out, {rate} events/s\n\n  \
+            "{strong}http://{page}/{end}   a button to press, and the map on /live\n\n\
+             {strong}pressline demo{end}: fake button presses in, enriched Avro out, {rate} events/s\n\n  \
              All data is in memory only and gone when the demo ends (Ctrl-C).\n  \
              The broker is librdkafka's mock cluster: it shows the real relay at work, but\n  \
              proves neither exactly once (the mock stores no transaction's offsets and\n  \

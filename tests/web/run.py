@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+"""The web app in a real browser: Debian's Chromium, headless, against `pressline demo` and `pressline web`.
+
+    tests/web/run.py                      all
+    tests/web/run.py --only live          those with this in their name
+    tests/web/run.py --screenshots FOLDER keep pictures of the pages
+
+Ends with `N passed, M failed`; exit code 1 when anything failed. Without Chromium or its driver it says so and ends.
+"""
+
+import argparse
+import re
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from browser import Browser, missing
+from stage import BINARY, Demo, Failure, WebApp, await_that
+
+ADDRESS = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.])|(?<![\w:])(?:[0-9a-f]{1,4}:){3,7}[0-9a-f:]{1,}")
+# In the page: text of all elements that show some against what lies behind it, as WCAG reckons.
+CONTRAST = r"""
+const part = (c) => { c /= 255; return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
+const rgb = (text) => text.match(/[\d.]+/g).map(Number);
+const light = ([r, g, b]) => 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+const behind = (element) => {
+  for (let at = element; at; at = at.parentElement) {
+    const colour = rgb(getComputedStyle(at).backgroundColor);
+    if (colour.length < 4 || colour[3] > 0) return colour;
+  }
+  return [255, 255, 255];
+};
+const poor = [];
+for (const element of document.querySelectorAll("body *")) {
+  const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+  if (!own || element.closest("svg, noscript, script, .skip, [hidden]") || !element.getClientRects().length) continue;
+  const [a, b] = [light(rgb(getComputedStyle(element).color)), light(behind(element))];
+  const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  if (contrast < 4.5) poor.push(element.tagName + "." + element.className + " " + contrast.toFixed(2));
+}
+return poor;
+"""
+
+
+class Scene:
+    def __init__(self, browser, demo, app, pictures):
+        self.browser, self.demo, self.app, self.pictures = browser, demo, app, pictures
+
+    def expect(self, holds, what):
+        if not holds:
+            raise Failure(what)
+
+    def picture(self, name):
+        if self.pictures:
+            self.browser.screenshot(self.pictures / f"{name}.png")
+
+    def number(self, selector):
+        digits = re.sub(r"\D", "", self.browser.text(selector))
+        return int(digits or 0)
+
+    def calm(self):
+        """Nothing that the browser complains of, and no address on the page but our own."""
+        self.expect(not (found := self.browser.complaints()), f"the browser complains: {found}")
+        shown = re.sub(r"<svg.*?</svg>", "", self.browser.source(), flags=re.DOTALL)
+        own = {"127.0.0.1"}
+        self.expect(not (found := set(ADDRESS.findall(shown)) - own), f"an address is on the page: {found}")
+
+
+def press_and_message(scene):
+    browser = scene.browser
+    browser.open(scene.demo.page)
+    scene.expect("not pressed yet" in browser.text("#presses"), "a first visit has a count")
+    browser.click("button.big")
+    await_that("the first answer", lambda: browser.text("#line").startswith("Your first press."))
+    browser.type("button.big", "\ue007")
+    await_that("the answer to the Enter key", lambda: browser.text("#presses") == "You have pressed 2 times.")
+    for _ in range(3):
+        browser.click("button.big")
+    await_that("quick presses, each counted", lambda: browser.text("#presses") == "You have pressed 5 times.")
+    cookie = browser.cookies()["pressline"]
+    scene.expect(cookie["httpOnly"] and cookie["sameSite"] == "Lax", f"the cookie is {cookie}")
+    scene.expect(29 * 86400 < cookie["expiry"] - time.time() < 31 * 86400, f"the cookie is {cookie}")
+    elsewhere = browser.run(
+        "return performance.getEntriesByType('resource').map((r) => r.name).filter((n) => !n.startsWith(location.origin))"
+    )
+    scene.expect(not elsewhere, f"something came from elsewhere: {elsewhere}")
+    scene.picture("button")
+    scene.calm()
+
+
+def statistics(scene):
+    browser = scene.browser
+    browser.open(scene.demo.page + "stats")
+    await_that("own presses come through, without loading again", lambda: scene.number("#own") == 5)
+    scene.expect(browser.count("table caption") >= 2, "tables are missing")
+    before = scene.number("#all")
+    await_that("the numbers refresh themselves", lambda: scene.number("#all") > before)
+    scene.picture("stats")
+    scene.calm()
+
+
+def live_map_moves(scene):
+    browser = scene.browser
+    browser.open(scene.demo.page + "live")
+    await_that("a press lights up", lambda: browser.count("#world .light") > 3)
+    before = scene.number("#presses")
+    await_that("the counter moves", lambda: scene.number("#presses") > before)
+    await_that("countries are coloured", lambda: browser.count("#countries [class^=k]") > 5)
+    scene.expect(browser.count("#countries path") > 170, "the map is not whole")
+    scene.expect(browser.count("#records li") == 8 and '"country_code"' in browser.text("#records"), "no records")
+    scene.picture("live")
+    browser.click("input[value='1']")
+    await_that("the window changes", lambda: "last minute" in browser.text("#span"))
+    browser.click("#pause")
+    stood = scene.number("#presses")
+    time.sleep(1.5)
+    scene.expect(scene.number("#presses") == stood, "a paused map moves")
+    browser.click("#pause")
+    await_that("it goes on", lambda: scene.number("#presses") > stood)
+    scene.calm()
+
+
+def a_hidden_tab_does_not_watch(scene):
+    browser, app = scene.browser, scene.app
+    hide = "Object.defineProperty(document, 'hidden', { value: arguments[0], configurable: true });"
+    hide += "document.dispatchEvent(new Event('visibilitychange'));"
+    browser.open(app.page + "live")
+    await_that("the page watches", lambda: app.metric("pressline_web_watchers") == 1)
+    browser.run(hide, True)
+    await_that("a hidden one does not", lambda: app.metric("pressline_web_watchers") == 0)
+    before = scene.number("#presses")
+    browser.run(hide, False)
+    await_that("shown again, it does", lambda: app.metric("pressline_web_watchers") == 1)
+    await_that("and has what it missed", lambda: scene.number("#presses") > before)
+    scene.calm()
+
+
+def resumes_after_a_restart(scene):
+    browser, app = scene.browser, scene.app
+    browser.open(app.page + "live")
+    await_that("it moves", lambda: scene.number("#presses") > 20)
+    before = scene.number("#presses")
+    app.stop()
+    await_that("the page says so", lambda: "trying again" in browser.text("#state"))
+    app.start()
+    await_that("it comes back by itself", lambda: browser.text("#state") == "")
+    await_that("with what it had, and more", lambda: scene.number("#presses") > before)
+    browser.complaints()
+
+
+def without_scripts(scene):
+    browser = scene.browser
+    browser.look_like(scripts=False)
+    browser.open(scene.demo.page)
+    before = browser.text("#presses")
+    browser.click("button.big")
+    await_that("a plain form presses", lambda: browser.text("#presses") not in ("", before))
+    browser.open(scene.demo.page + "live")
+    scene.expect(scene.number("#presses") > 0 and browser.count("#by-country tr") > 3, "the map's page is empty")
+    scene.expect("Without scripts" in browser.text("noscript"), "nothing says why it stands still")
+    browser.open(scene.demo.page + "stats")
+    scene.expect(scene.number("#own") >= 5, "no statistics")
+    browser.look_like()
+
+
+def narrow_and_dark_screens(scene):
+    browser = scene.browser
+    for dark in (False, True):
+        for width in (1280, 320):
+            browser.look_like(width=width, height=900 if width > 600 else 640, dark=dark)
+            for page in ("", "live", "stats", "about", "reset"):
+                browser.open(scene.demo.page + page)
+                if page == "live":
+                    await_that("the map moves", lambda: browser.count("#world .light") > 0)
+                wide = browser.run("return document.scrollingElement.scrollWidth")
+                scene.expect(wide <= width, f"/{page} is {wide} wide on a screen of {width}")
+                poor = browser.run(CONTRAST)
+                scene.expect(not poor, f"/{page} {'dark' if dark else 'light'}: contrast below 4.5: {poor[:5]}")
+                scene.picture(f"{page or 'button'}-{width}-{'dark' if dark else 'light'}")
+                scene.calm()
+    browser.look_like(still=True)
+    browser.open(scene.demo.page + "live")
+    await_that("the map moves", lambda: browser.count("#world .light") > 0)
+    name = browser.run("return getComputedStyle(document.querySelector('#world .light')).animationName")
+    scene.expect(name == "none", f"lights move for who wants no motion: {name}")
+    browser.look_like()
+
+
+def reset(scene):
+    browser = scene.browser
+    browser.open(scene.demo.page + "reset")
+    browser.click("form button")
+    await_that("it is forgotten", lambda: browser.text("h1") == "Forgotten")
+    scene.expect("pressline" not in browser.cookies(), "the cookie is still there")
+    browser.open(scene.demo.page)
+    scene.expect("not pressed yet" in browser.text("#presses"), "somebody new has a count")
+    scene.calm()
+
+
+def broker_away(scene):
+    browser, app = scene.browser, scene.app
+    browser.open(app.page)
+    browser.click("button.big")
+    await_that("it presses", lambda: "have pressed" in browser.text("#presses"))
+    before = browser.text("#presses")
+    scene.demo.end()
+    browser.click("button.big")
+    await_that("the page says so", lambda: "Kafka does not answer" in browser.text("#problem"))
+    scene.expect(browser.text("#presses") == before, "a press that was not acknowledged is counted")
+    scene.picture("broker-away")
+    scene.expect(not ADDRESS.findall(re.sub(r"127\.0\.0\.1(:\d+)?", "", app.log())), "an address is in the log")
+
+
+TESTS = [
+    press_and_message,
+    statistics,
+    live_map_moves,
+    a_hidden_tab_does_not_watch,
+    resumes_after_a_restart,
+    without_scripts,
+    narrow_and_dark_screens,
+    reset,
+    broker_away,
+]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--screenshots", type=Path)
+    arguments = parser.parse_args()
+    if lacks := missing():
+        print(f"NOT TESTED in a browser: there is no {lacks} (Debian's packages chromium and chromium-driver)")
+        return 0
+    if not BINARY.exists():
+        parser.error(f"{BINARY} is missing: make build")
+    if arguments.screenshots:
+        arguments.screenshots.mkdir(parents=True, exist_ok=True)
+    passed = failed = 0
+    demo = app = None
+    with tempfile.TemporaryDirectory() as folder, Browser() as browser:
+        try:
+            demo = Demo()
+            app = WebApp(demo, folder)
+            app.start()
+            scene = Scene(browser, demo, app, arguments.screenshots)
+            for test in (test for test in TESTS if arguments.only in test.__name__):
+                began = time.monotonic()
+                try:
+                    test(scene)
+                    passed += 1
+                    print(f"ok     {test.__name__} ({time.monotonic() - began:.1f} s)", flush=True)
+                except Exception:
+                    failed += 1
+                    print(f"FAILED {test.__name__}\n{traceback.format_exc()}", flush=True)
+        finally:
+            if app:
+                app.kill()
+            if demo:
+                demo.end()
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
