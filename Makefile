@@ -20,7 +20,7 @@ endif
 export PRESSLINE_COMMIT
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-build test-packaging test-programs test-faults test-cargo test-leaks test-grafana test-questions test-service test-relay-faults test-load-faults unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana questions superset soak mutants fuzz scaling profile instructions bench-reload bench-outage bench-cold
+.PHONY: help build test test-build test-packaging test-programs test-faults test-cargo test-leaks test-grafana test-questions test-web test-service test-relay-faults test-load-faults unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana questions superset soak mutants fuzz scaling profile instructions bench-reload bench-outage bench-cold bench-web web-test web-recording
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ test-packaging:
 # Side by side, each with services of its own: while one waits for its broker the other works. Not while tests are compiled: that
 # would take three times as long.
 test-programs:
-	$(STACK) run -- $(MAKE) --jobs 1 --keep-going test-cargo test-leaks test-grafana test-questions
+	$(STACK) run -- $(MAKE) --jobs 1 --keep-going test-cargo test-leaks test-grafana test-questions test-web
 
 test-faults: SHELL = /bin/bash
 test-faults:
@@ -61,6 +61,9 @@ test-grafana:
 
 test-questions:
 	$(call within,10,$(STACK) run -- python3 tests/questions/run.py)
+
+test-web:
+	$(call within,10,python3 tests/web/run.py $(WEB_ARGS))
 
 test-service:
 	$(call within,10,$(STACK) run -- python3 tests/packaging/service.py)
@@ -160,6 +163,15 @@ bench-reload: prerequisites build ## GeoIP databases replaced during a stream: n
 
 bench-outage: prerequisites build ## each database away for ten minutes under 20,000 events/s: memory, the others, catching up; OUTAGE="--seconds 60"
 	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/outage.py $(OUTAGE)'
+
+web-test: prerequisites build ## the button, the map and the statistics in a headless Chromium; WEB_ARGS="--screenshots target/web"
+	$(MAKE) test-web LIMIT=0
+
+bench-web: build ## the web app under load: 2,000 presses/s, and 500 watchers of 1,000 presses/s; BENCH_WEB="--seconds 60"
+	python3 tests/web/bench.py $(BENCH_WEB)
+
+web-recording: build ## docs/images/map.png and map-moving.png, from a demo in a headless Chromium
+	python3 tests/web/record.py
 
 bench-cold: prerequisites build ## the relay when every address is new, each from another network
 	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/cold.py'

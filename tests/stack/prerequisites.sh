@@ -21,6 +21,13 @@ need python3-venv python3 -c 'import ensurepip, venv'
 need prometheus sh -c 'command -v prometheus && command -v promtool'
 # A proxy before a database, with its own limits.
 need nginx-light sh -c 'command -v nginx || test -x /usr/sbin/nginx'
+# A browser for the web app's tests. Ubuntu's package of that name is a snap, which needs its daemon: there it is left out.
+if grep -q '^ID=debian' /etc/os-release 2>/dev/null; then
+    need chromium chromium --version
+    need chromium-driver chromedriver --version
+elif ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
+    echo "No chromium and chromedriver: the web app is not tested in a browser on this system." >&2
+fi
 postgres_server() { command -v initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb'; }
 # Services that run already need nothing installed here.
 if [ -z "${PRESSLINE_TEST_BOOTSTRAP:-}" ] || [ -z "${PRESSLINE_TEST_REGISTRY:-}" ]; then
