@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
@@ -49,7 +50,7 @@ struct State {
     tally: Tally,
     positions: BTreeMap<i32, i64>,
     frames: VecDeque<Frame>,
-    newest: VecDeque<Value>,
+    newest: VecDeque<Shown>,
     snapshot: Option<Frame>,
     problem: Option<&'static str>,
 }
@@ -144,7 +145,7 @@ impl Hub {
 
     /// The newest records as text, newest first.
     pub fn newest(&self) -> Vec<String> {
-        self.state().newest.iter().map(Value::to_string).collect()
+        self.state().newest.iter().map(to_json).collect()
     }
 }
 
@@ -158,22 +159,52 @@ impl State {
         self.newest.truncate(RECORDS);
     }
 
-    fn snapshot(&self, now_ms: i64) -> Value {
-        let minutes: Vec<Value> = self
-            .tally
-            .last_hour(now_ms)
-            .map(|minute| json!([minute.minute, minute.countries, minute.generated]))
-            .collect();
-        json!({ "at": now_ms, "minutes": minutes, "r": self.newest })
+    fn snapshot(&self, now_ms: i64) -> String {
+        let hour = self.tally.last_hour(now_ms);
+        let minutes = hour.map(|minute| json!([minute.minute, minute.countries, minute.generated])).collect();
+        to_json(&Snapshot { at: now_ms, minutes, r: &self.newest })
     }
 }
 
-fn shown(record: &Arrived) -> Value {
-    json!({ "partition": record.partition, "offset": record.offset, "value": record.press.shown() })
+/// A record as others see it, its fields in the schema's order.
+#[derive(Clone, Serialize)]
+struct Shown {
+    partition: i32,
+    offset: i64,
+    value: Press,
+}
+
+fn shown(record: &Arrived) -> Shown {
+    Shown { partition: record.partition, offset: record.offset, value: record.press.shown() }
+}
+
+#[derive(Serialize)]
+struct Snapshot<'a> {
+    at: i64,
+    minutes: Vec<Value>,
+    r: &'a VecDeque<Shown>,
+}
+
+#[derive(Serialize)]
+struct Fresh<'a> {
+    at: i64,
+    /// Presses by country.
+    c: BTreeMap<&'a str, u32>,
+    /// Generated ones among them.
+    g: u32,
+    /// Presses that light up: x, y, country, whether generated.
+    e: Vec<Value>,
+    /// The newest records, newest first.
+    r: Vec<Shown>,
+}
+
+/// What these types hold can always be written.
+fn to_json(data: &impl Serialize) -> String {
+    serde_json::to_string(data).unwrap_or_default()
 }
 
 /// Counts by country, whole; presses that light up, a sample spread over all; the newest records.
-fn frame(records: &[Arrived], now_ms: i64) -> Value {
+fn frame(records: &[Arrived], now_ms: i64) -> String {
     let mut countries: BTreeMap<&str, u32> = BTreeMap::new();
     let mut generated = 0u32;
     let presses: Vec<&Press> = records.iter().map(|record| &record.press).filter(|press| press.is_press()).collect();
@@ -188,8 +219,8 @@ fn frame(records: &[Arrived], now_ms: i64) -> Value {
         let (x, y) = at.map_or((Value::Null, Value::Null), |(x, y)| (tenth(x).into(), tenth(y).into()));
         json!([x, y, press.country(), u8::from(press.cohort.is_none())])
     });
-    let newest: Vec<Value> = records.iter().rev().take(RECORDS).map(shown).collect();
-    json!({ "at": now_ms, "c": countries, "g": generated, "e": lights.collect::<Vec<_>>(), "r": newest })
+    let newest = records.iter().rev().take(RECORDS).map(shown).collect();
+    to_json(&Fresh { at: now_ms, c: countries, g: generated, e: lights.collect(), r: newest })
 }
 
 /// `PARTITION:OFFSET` of the last record of each partition, with blanks between them.
@@ -199,7 +230,7 @@ fn position_id(positions: &BTreeMap<i32, i64>) -> String {
 }
 
 /// A server-sent event: JSON has no line breaks.
-fn event(name: &str, id: &str, data: &Value) -> Bytes {
+fn event(name: &str, id: &str, data: &str) -> Bytes {
     Bytes::from(format!("event: {name}\nid: {id}\ndata: {data}\n\n"))
 }
 
@@ -236,6 +267,8 @@ mod tests {
         let frame = watching.next.try_recv().unwrap();
         assert!(text(&frame).starts_with("event: frame\nid: 1:5\n"), "{}", text(&frame));
         assert!(text(&frame).contains(r#""c":{"FR":2}"#), "{}", text(&frame));
+        let record = r#"{"partition":1,"offset":5,"value":{"session_id":"c0ffee00"#;
+        assert!(text(&frame).contains(record), "{}", text(&frame));
         assert!(!text(&frame).contains("abcd-4abc"), "a whole session id is shown: {}", text(&frame));
         assert!(watching.next.try_recv().is_err());
     }
@@ -256,7 +289,7 @@ mod tests {
     #[test]
     fn counts_are_whole_where_events_are_a_sample() {
         let records: Vec<Arrived> = (0..1_000).map(|offset| arrived(offset, "FR")).collect();
-        let frame = frame(&records, 0);
+        let frame: Value = serde_json::from_str(&frame(&records, 0)).unwrap();
         assert_eq!(frame["c"]["FR"], 1_000);
         assert!((20..=SAMPLE).contains(&frame["e"].as_array().unwrap().len()));
         assert_eq!(frame["r"].as_array().unwrap().len(), RECORDS);
