@@ -29,7 +29,7 @@ fn place(panic: &PanicHookInfo<'_>) -> String {
     )
 }
 
-/// Blocks from here on are mapped apart. Above what librdkafka fetches at once, which is mapped anew each time else.
+/// Blocks from here on are mapped apart. Above what librdkafka fetches at once, which would be mapped again each time.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const MAPPED_APART: libc::c_int = 4 << 20;
 

@@ -2,7 +2,7 @@
 //!
 //! The watchdog is fed by progress, not by a timer alone: only while the loop of every worker has come round lately. A worker
 //! that waits for a database or a broker comes round; one that is stuck in a call does not, and then the manager starts the
-//! process anew. Until all are ready, which may take as long as a broker is away, the time-out of the start is extended on the
+//! process again. Until all are ready, which may take as long as a broker is away, the time-out of the start is extended on the
 //! same terms.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The changes of topics: made, widened, set anew; one topic a request.
+//! The changes of topics: created, widened, set again; one topic a request.
 //!
 //! rdkafka 0.39 hands out codes without the brokers' words, and has no IncrementalAlterConfigs: its AlterConfigs sets back
 //! to the default every setting that it is not told. So this file calls librdkafka itself.

@@ -109,7 +109,7 @@ impl FragmentCache {
         Ok(fragment)
     }
 
-    /// Drops a fragment: what it was made of has changed. The next lookup makes it anew.
+    /// Drops a fragment: what it was made of has changed. The next lookup makes it again.
     pub fn forget(&self, key: PlaceKey) {
         // Before, so that a thread that begins now finds none; after, for one that was keeping it.
         self.remove(key);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forgotten_is_made_anew_also_when_it_was_being_made() {
+    fn an_entry_forgotten_during_its_computation_is_not_kept() {
         let cache = FragmentCache::new(10);
         for offset in 0..5 {
             fetch(&cache, offset);

@@ -1,6 +1,6 @@
 //! GeoIP databases that are replaced while pressline runs: files are watched, read again, and what is loaded is told.
 //!
-//! A file may be replaced by a rename, written anew in place, or be a link that is made to lead elsewhere. The system
+//! A file may be replaced by a rename, rewritten in place, or be a link that is made to lead elsewhere. The system
 //! tells of that where it can (inotify; not on network file systems), and a slow poll sees what it does not tell.
 //! SIGHUP reads everything at once.
 

@@ -394,7 +394,7 @@ const CLICKHOUSE: &[(u32, Policy)] = &[
             .named("UNKNOWN_STATUS_OF_INSERT")
             .cure(WAIT),
     ),
-    (394, policy(Class::InDoubt, "somebody cancelled the insert").named("QUERY_WAS_CANCELLED").cure(WAIT)),
+    (394, policy(Class::InDoubt, "the insert was cancelled").named("QUERY_WAS_CANCELLED").cure(WAIT)),
 ];
 
 /// The most rows that are written together, after a batch that was too large for the server: as many as it took of that batch, and

@@ -1,6 +1,6 @@
 //! The fuzz targets' checks (fuzz/checks.rs) on the committed corpus, where every input that ever broke one belongs.
 //!
-//! `PRESSLINE_WRITE_CORPUS=1 cargo test --release --test offline fuzz_corpus` writes the seeds of the corpus anew.
+//! `PRESSLINE_WRITE_CORPUS=1 cargo test --release --test offline fuzz_corpus` rewrites the seeds of the corpus.
 
 #[path = "../../fuzz/checks.rs"]
 mod checks;

@@ -105,7 +105,7 @@ fn timestamps_that_the_topic_refuses_become_the_time_of_writing() {
 #[test]
 fn other_settings_of_the_topics_do_no_harm() {
     let Some(world) = world("odd-topics") else { return };
-    // The broker compresses anew, to more bytes than the producer sent; and writes its own time.
+    // The broker compresses again, to more bytes than the producer sent; and writes its own time.
     let odd = [
         ("compression.type", "uncompressed"),
         ("message.timestamp.type", "LogAppendTime"),

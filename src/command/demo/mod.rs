@@ -51,7 +51,7 @@ const PIPELINE: &str = include_str!("../../../pipelines/button_presses.toml");
 const SCHEMA: &str = include_str!("../../../schemas/button_presses.avsc");
 
 /// A laptop that was asleep must find its partitions where they were: the mock stores no transaction's offsets, so a
-/// worker that joins anew would begin at the beginning. Half an hour: above 35 minutes the mock's microseconds overflow.
+/// worker that joins again would begin at the beginning. Half an hour: above 35 minutes the mock's microseconds overflow.
 const SESSION_MS: &str = "1800000";
 
 /// What the relay may hold.

@@ -238,7 +238,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Makes the file anew; `-` is standard output. Errors: it cannot be written.
+    /// Creates or truncates the file; `-` is standard output. Errors: it cannot be written.
     pub fn create(file: &Path) -> Result<Self, GenerateError> {
         let out: Box<dyn Write> = if file.as_os_str() == "-" {
             Box::new(stdio::Out)

@@ -149,7 +149,7 @@ fn begin(args: &ReplayArgs, pipeline: &Pipeline, job: &Job, store: &Store, asked
     if args.restart {
         store.forget()?;
     }
-    // Seconds since 1970: a replay that is begun anew must not have the deduplication tokens of the one before.
+    // Seconds since 1970: a replay that is started again must not have the deduplication tokens of the one before.
     let resets = UNIX_EPOCH.elapsed().ok().and_then(|since| u32::try_from(since.as_secs()).ok()).unwrap_or(1);
     let partitions = i32::try_from(progress.len()).ok();
     for (&partition, partition_progress) in &progress {

@@ -74,7 +74,7 @@ impl<'a> Store<'a> {
             let Some(partition_progress) = partition_progress(offset, rows.get(&partition).copied()) else { continue };
             let id = &offset.note.topic_id;
             if id.is_some() && *id != self.topic_id() {
-                return Err(self.anew("the topic was deleted and recreated since it was begun"));
+                return Err(self.start_again("the topic was deleted and recreated since it was begun"));
             }
             if offset.note.pending.is_some() && matches!(self.database, Database::ClickHouse(_)) {
                 noted.undecided.insert(partition);
@@ -87,7 +87,7 @@ impl<'a> Store<'a> {
             return Ok(Some(noted));
         }
         if !rows.is_empty() {
-            return Err(self.anew(
+            return Err(self.start_again(
                 "its positions are in the database, but its bounds, kept by its group, have expired or were deleted",
             ));
         }
@@ -95,7 +95,7 @@ impl<'a> Store<'a> {
         Ok(None)
     }
 
-    fn anew(&self, what: &str) -> ReplayError {
+    fn start_again(&self, what: &str) -> ReplayError {
         ReplayError::Refused(format!(
             "replay {}: {what}. To start over: empty {}, then add --restart",
             self.job.name,

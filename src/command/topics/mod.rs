@@ -184,7 +184,7 @@ impl<'a> Brokers<'a> {
             }
             // Somebody else made it meanwhile: the next run looks at its settings.
             Err(refusal) if refusal.code == RDKafkaErrorCode::TopicAlreadyExists => {
-                Err("somebody else is making it: run this again".into())
+                Err("another process is creating it: run this again".into())
             }
             Err(refusal) => Err(self.explained("cannot be made", "Create on the topic or the cluster", &refusal)),
         }

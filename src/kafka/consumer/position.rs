@@ -185,8 +185,8 @@ pub(super) fn begin_run(
 ) -> Result<(), SourceError> {
     let (Some(replay_range), Some(committed)) = (&context.replay_range, committed) else { return Ok(()) };
     replay_range.begin(partition, start, committed).map_err(|what| {
-        let anew = context.advice.set_all("beginning");
-        SourceError::Refused(format!("topic {}, {what}: somebody else has moved it; see {anew}", context.topic))
+        let command = context.advice.set_all("beginning");
+        SourceError::Refused(format!("topic {}, {what}: another process has moved it; see {command}", context.topic))
     })
 }
 

@@ -155,7 +155,7 @@ impl ProducerContext for WriterContext {
     }
 }
 
-/// A worker's producer, which can be made anew.
+/// A worker's producer, which can be replaced.
 pub struct Writer {
     config: ClientConfig,
     delivery: Delivery,

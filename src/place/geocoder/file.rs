@@ -1,5 +1,5 @@
 //! The geocoder's cache on disk: a line that names format and version, one JSON object an entry, and a last line with their
-//! number and checksum. Written anew and renamed, so that there is always one whole file.
+//! number and checksum. Written to a new file and renamed, so that there is always one whole file.
 
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Write};

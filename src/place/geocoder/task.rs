@@ -96,7 +96,7 @@ impl Shared {
         self.show(&state);
     }
 
-    /// A place is settled: what lacked its answer is made anew.
+    /// A place is settled: what lacked its answer is made again.
     fn keep(&self, state: &mut State, key: &str, point: Option<Point>) {
         state.pace.succeeded();
         self.remember(state, key, point);
@@ -124,7 +124,7 @@ impl Shared {
         }
     }
 
-    /// Has fragments made anew if a lifetime has ended since the last look, so that their places are asked about again.
+    /// Has fragments made again if a lifetime has ended since the last look, so that their places are asked about again.
     fn renew_expired(&self, looked: i64) -> i64 {
         let (state, now) = (self.state(), seconds_now());
         if state.memory.expired_since(looked, now) {

@@ -175,7 +175,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn a_place_is_asked_about_once_and_its_fragments_are_made_anew() {
+async fn a_place_is_asked_about_once_and_its_fragments_are_made_again() {
     let stub = Stub::start(lyon).await;
     let scene = start(&config(stub.address));
     // Three records of one place, in other spellings, and the same record again.

@@ -162,7 +162,7 @@ impl<'w> Transaction<'w> {
     /// before each. Which answers are searched is told by [`crate::sink::error_policy`].
     ///
     /// Errors: the server's. [`Class::Schema`] where the table is not what the plans were compiled for (read it again and
-    /// compile anew), or more than `most_refused` rows are refused. The transaction cannot go on after an error; after one
+    /// compile again), or more than `most_refused` rows are refused. The transaction cannot go on after an error; after one
     /// with `connection_lost`, neither can the connection.
     pub async fn copy<'p>(
         &mut self,
