@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../tests/presses/general.rs"]
+mod general;
 #[path = "../tests/presses/mod.rs"]
 mod presses;
 
@@ -20,7 +22,7 @@ use pressline::pipeline::press::decode::{Decoder, Limits};
 use pressline::pipeline::press::encode::Encoder;
 use pressline::pipeline::press::enrich::Enricher;
 use pressline::pipeline::press::event::{Actions, ClientIp, PressBody};
-use pressline::place::{FragmentCache, Lookup, Place, Places};
+use pressline::place::{DatabaseSet, FragmentCache, Lookup, Place, Places};
 
 /// Records a sample.
 const BATCH: usize = 10_000;
@@ -65,7 +67,7 @@ static STAGE: LazyLock<Stage> = LazyLock::new(|| {
 
 impl Stage {
     fn enricher(&self) -> Enricher {
-        Enricher::new(Arc::clone(&self.places), Arc::clone(&self.cache), Arc::clone(&self.encoder))
+        Enricher::new(Arc::clone(&self.places), Arc::clone(&self.cache), self.encoder.clone())
     }
 
     fn decode(&self, record: &str) -> (Option<ClientIp>, PressBody) {
@@ -211,5 +213,38 @@ fn whole(bencher: Bencher) {
         out.clear();
         STAGE.encoder.encode(&body, &fragment, &mut out);
         divan::black_box(&out);
+    });
+}
+
+/// The same with one field renamed, which the general kernel runs.
+#[divan::bench]
+fn whole_general(bencher: Bencher) {
+    let stock = DatabaseSet::fixed(Arc::new(Places::from_bytes_counted("made-up.mmdb", presses::database()).unwrap()));
+    let mut kernel = general::kernel(general::RENAMED, Some(&stock));
+    each(bencher, &STAGE.records, |record| {
+        kernel.run(Some(record.as_bytes()), None).unwrap();
+        divan::black_box(kernel.value());
+    });
+}
+
+/// The general kernel with neither lookup nor filter: what the next one is compared with.
+#[divan::bench]
+fn general_unfiltered(bencher: Bencher) {
+    general_with(bencher, "[source]\naddresses = [\"ip\"]\n");
+}
+
+/// A filter in front that drops half of the records.
+#[divan::bench]
+fn general_filter_of_half(bencher: Bencher) {
+    let filter =
+        "[source]\naddresses = [\"ip\"]\n[[transforms]]\nfilter = 'action == \"PressButton\" || session_id < \"8\"'\n";
+    general_with(bencher, filter);
+}
+
+fn general_with(bencher: Bencher, transforms: &str) {
+    let mut kernel = general::kernel(transforms, None);
+    each(bencher, &STAGE.records, |record| {
+        divan::black_box(kernel.run(Some(record.as_bytes()), None).unwrap());
+        divan::black_box(kernel.value());
     });
 }

@@ -110,6 +110,10 @@ struct CheckArgs {
     /// Print only the statements that make the sinks' tables, as auto_create would run them
     #[arg(long, conflicts_with_all = ["data_flow", "json", "online"])]
     ddl: bool,
+    /// Print the compiled plans: input field, slot, output field, and for each address where it may go; findings go to standard
+    /// error
+    #[arg(long, conflicts_with_all = ["data_flow", "json", "ddl"])]
+    explain: bool,
 }
 
 #[derive(Subcommand)]
@@ -167,8 +171,13 @@ fn run(command: Command) -> ExitCode {
     match command {
         Command::Run(args) => daemon::run(&args.sources(), check::contradictions),
         Command::Check(args) => {
-            let wanted =
-                check::Wanted { online: args.online, json: args.json, data_flow: args.data_flow, ddl: args.ddl };
+            let wanted = check::Wanted {
+                online: args.online,
+                json: args.json,
+                data_flow: args.data_flow,
+                ddl: args.ddl,
+                explain: args.explain,
+            };
             check::command(&args.config.sources(), wanted)
         }
         Command::Try(args) => match try_events::run(&args) {

@@ -23,7 +23,7 @@ use pressline::place::chain::{Step, Steps};
 use pressline::web;
 use serde_json::Value;
 
-const PAGES: [&str; 15] = [
+const PAGES: [&str; 16] = [
     "README.md",
     "CHANGELOG.md",
     "docs/architecture.md",
@@ -38,6 +38,7 @@ const PAGES: [&str; 15] = [
     "docs/questions.md",
     "docs/runbooks.md",
     "docs/superset.md",
+    "docs/transforms.md",
     "docs/web.md",
 ];
 
@@ -49,8 +50,7 @@ kafka.tls = {}
 kafka.sasl = { mechanism = "PLAIN", username = "-" }
 registry.url = "-"
 source.topic = "SOURCE"
-output = { topic = "TOPIC", schema = "-" }
-place.files = ["-"]
+output.topic = "TOPIC"
 place.geocoder = { url = "-", contact = "-" }
 "#;
 

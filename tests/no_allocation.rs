@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "presses/general.rs"]
+mod general;
 mod presses;
 
 use std::{
@@ -11,6 +13,7 @@ use std::{
 };
 
 use apache_avro::Schema;
+use pressline::pipeline::plan::kernel::Verdict;
 use pressline::pipeline::press::decode::{Decoder, Limits};
 use pressline::pipeline::press::encode::Encoder;
 use pressline::pipeline::press::enrich::{Caches, Enricher, LookupOutcome};
@@ -62,7 +65,7 @@ fn a_warm_record_costs_no_allocation() {
     let database_set = DatabaseSet::fixed(Arc::new(places));
     let coarsening = Coarsening { min_addresses: 300, round_coordinates: Some(0.1) };
     let caches = Arc::new(Caches::new(100_000));
-    let mut enricher = Enricher::following(database_set.subscribe(), caches, Arc::clone(&encoder), coarsening);
+    let mut enricher = Enricher::following(database_set.subscribe(), caches, encoder.clone(), coarsening);
     let decoder = Decoder::new(Limits::default(), actions);
     let records: Vec<String> = (0..10_000).map(presses::record).collect();
     let mut out = Vec::new();
@@ -87,4 +90,26 @@ fn a_warm_record_costs_no_allocation() {
         assert!(outcomes.contains(&kind), "{kind:?}");
     }
     assert!(!outcomes.contains(&LookupOutcome::Miss) && !outcomes.contains(&LookupOutcome::Failed));
+}
+
+#[test]
+fn a_warm_record_costs_no_allocation_in_the_general_kernel() {
+    let places = Places::from_bytes_counted("made-up.mmdb", presses::database()).unwrap();
+    let stock = DatabaseSet::fixed(Arc::new(places));
+    let filter = "[[transforms]]\nfilter = 'what in [\"EnterPage\", \"PressButton\"] && country_code != \"SE\" && !(cohort == 7)'\n";
+    let cast = "[[transforms]]\ncast = { timestamp = \"timestamp-millis\" }\n";
+    let mut kernel = general::kernel(&format!("{}{filter}{cast}", general::RENAMED), Some(&stock));
+    let records: Vec<String> = (0..10_000).map(presses::record).collect();
+    let mut relay = || {
+        let mut written = 0;
+        for record in &records {
+            let verdict = kernel.run(Some(record.as_bytes()), None);
+            assert_eq!(verdict, Ok(Verdict::Write(0)));
+            written += kernel.value().len() + kernel.key(None).map_or(0, <[u8]>::len);
+        }
+        written
+    };
+    let cold = allocations_of(|| assert!(relay() > 500_000));
+    assert!(cold > 1_000, "the counter counts: {cold} allocations while the caches filled");
+    assert_eq!(allocations_of(|| assert!(relay() > 500_000)), 0, "allocations over 10,000 records");
 }

@@ -110,7 +110,11 @@ pub fn run(args: &TryArgs) -> Result<bool, TryError> {
 
 impl Trial {
     fn new(config: PipelineConfig) -> Result<Self, PlacesError> {
-        let schema = schema::load(&config.output.schema.relative()).map_err(PlacesError::Findings)?;
+        if !config.is_press() {
+            let what = "the pipeline has transforms or a format of its own, and only button presses can be tried";
+            return Err(PlacesError::Which(format!("{}: {what}; see `pressline check --explain`", config.name)));
+        }
+        let schema = schema::load(&config.schema_file().unwrap_or_default()).map_err(PlacesError::Findings)?;
         let actions = Actions::new(config.source.actions.clone());
         let actions = Arc::new(actions.map_err(|error| PlacesError::Which(format!("source.actions: {error}")))?);
         let place_of_schema = schema.path.display().to_string();
@@ -129,7 +133,7 @@ impl Trial {
         let gazetteer = gazetteer.transpose().map_err(|error| PlacesError::Gazetteer(error.to_string()))?;
         let chain = Chain::uncounted(gazetteer.map(Arc::new), None);
         let cache = Arc::new(FragmentCache::new(1_000));
-        let enricher = Enricher::new(Arc::new(places), cache, Arc::clone(&encoder))
+        let enricher = Enricher::new(Arc::new(places), cache, encoder.clone())
             .with_coarsening(coarsening)
             .with_chain(Arc::new(chain));
         let limits = Limits { max_record_bytes: config.source.max_record_bytes, max_depth: config.source.max_depth };

@@ -9,7 +9,7 @@ pub type KeyPath = Vec<String>;
 const OWN: [&str; 2] = ["property ", "address: "];
 /// The keys and tables at the top of a pipeline's file; those of a relay and of sinks are read apart, and of an unknown one
 /// both say the same.
-pub const TOP: [&str; 12] = [
+pub const TOP: [&str; 13] = [
     "name",
     "instance",
     "delivery",
@@ -17,6 +17,7 @@ pub const TOP: [&str; 12] = [
     "kafka",
     "registry",
     "source",
+    "transforms",
     "output",
     "dead_letter",
     "batch",

@@ -11,7 +11,7 @@ use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
-use toml_edit::{ImDocument, Item};
+use toml_edit::{ImDocument, Item, TableLike};
 
 use super::complaint::{self, Complaint, KeyPath};
 use super::secret;
@@ -210,8 +210,16 @@ fn line_of(text: &str, path: &[String]) -> Option<(usize, usize)> {
     let document = ImDocument::parse(text).ok()?;
     let mut item: &Item = document.as_item();
     let mut found = None;
+    let mut element: Option<&dyn TableLike> = None;
     for (depth, part) in path.iter().enumerate() {
-        let Some(table) = item.as_table_like() else { break };
+        // One of several tables of a name, such as the second of `[[transforms]]`.
+        if let (None, Some(tables)) = (element, item.as_array_of_tables()) {
+            let Some(table) = part.parse().ok().and_then(|index| tables.get(index)) else { break };
+            found = table.span().map(|span| (depth + 1, line_at(text, span.start))).or(found);
+            element = Some(table);
+            continue;
+        }
+        let Some(table) = element.take().or_else(|| item.as_table_like()) else { break };
         // A librdkafka property may be written as one quoted key with dots in it.
         let whole = path.get(depth..).unwrap_or_default().join(".");
         let Some((key, next)) = table.get_key_value(part).or_else(|| table.get_key_value(&whole)) else { break };

@@ -16,7 +16,7 @@ use crate::config::validate;
 /// Tables that belong to the process, not to a pipeline.
 const PROCESS_TABLES: [&str; 4] = ["http", "log", "memory", "web"];
 /// Keys of a pipeline that only its relay needs.
-const RELAY_KEYS: [&str; 6] = ["delivery", "workers", "source", "dead_letter", "batch", "place"];
+const RELAY_KEYS: [&str; 7] = ["delivery", "workers", "source", "transforms", "dead_letter", "batch", "place"];
 /// Where pipelines are unless they are named.
 const PIPELINES: &str = "pipelines";
 

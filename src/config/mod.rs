@@ -18,6 +18,7 @@ pub mod properties;
 pub mod secret;
 pub mod sink;
 pub mod topic;
+pub mod transforms;
 pub(crate) mod validate;
 pub mod web;
 
@@ -34,6 +35,7 @@ pub use layers::Origin;
 pub use place::{GazetteerConfig, GeocoderConfig, GeocoderQuery, OnStale, PlaceConfig};
 pub use properties::Properties;
 pub use topic::CreateConfig;
+pub use transforms::{OutputFormat, Transform, TransformConfig};
 pub use web::WebConfig;
 
 /// Settings of the process; they stand in `pressline.toml`, the environment or flags, not in a pipeline's file.
@@ -175,6 +177,10 @@ pub struct PipelineConfig {
     pub registry: RegistryConfig,
     /// What is read.
     pub source: SourceConfig,
+    /// What is done to each record, in this order. Without any, and with no other format of the source, the pipeline is the one of
+    /// the button presses.
+    #[serde(default)]
+    pub transforms: Vec<TransformConfig>,
     /// What is written.
     pub output: OutputConfig,
     /// Where records go that cannot be written.
@@ -184,6 +190,7 @@ pub struct PipelineConfig {
     #[serde(default)]
     pub batch: BatchConfig,
     /// Place lookup.
+    #[serde(default)]
     pub place: PlaceConfig,
     /// Where the keys were set. No setting.
     #[serde(skip)]
@@ -368,6 +375,12 @@ pub struct SourceConfig {
     /// `pressline check --online` refuses a topic that keeps them longer. Unset, it warns where `retention.ms` is above seven days.
     #[serde(default)]
     pub max_raw_retention_ms: Option<u64>,
+    /// Fields with an IP address that no transform looks up: they go nowhere. Those that are looked up need not be named here.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// Avro schema file of the records, by which the transforms are checked without asking the registry.
+    #[serde(default)]
+    pub schema: Option<RelativePathBuf>,
     /// Largest value, in bytes; larger ones are dead letters.
     #[serde(default = "max_record_bytes")]
     pub max_record_bytes: usize,
@@ -383,6 +396,11 @@ pub struct SourceConfig {
 }
 
 impl SourceConfig {
+    /// Whether the records are button presses.
+    pub fn is_press(&self) -> bool {
+        self.format.is_none() && self.addresses.is_empty() && self.schema.is_none()
+    }
+
     /// Format of the values; `None` for button presses.
     pub fn format(&self) -> Option<FormatConfig> {
         let format = self.format?;
@@ -432,8 +450,19 @@ pub enum StartPolicy {
 pub struct OutputConfig {
     /// Topic that is written.
     pub topic: String,
-    /// Avro schema file.
-    pub schema: RelativePathBuf,
+    /// How values are written: `avro` or `json`.
+    #[serde(default)]
+    pub format: OutputFormat,
+    /// Avro schema file; where there are transforms, it is derived from them unless set.
+    #[serde(default)]
+    pub schema: Option<RelativePathBuf>,
+    /// Fields that are written, in this order; all that are left after the transforms unless set.
+    #[serde(default)]
+    pub fields: Vec<String>,
+    /// Field whose text is the record's key; empty: no key. The key of the input record goes along unless set, where no field
+    /// is an address.
+    #[serde(default)]
+    pub key: Option<String>,
     /// Subject in the registry; `<topic>-value` unless set.
     #[serde(default)]
     pub subject: String,
@@ -496,6 +525,39 @@ impl PipelineConfig {
     /// Topic of the dead letters.
     pub fn dead_topic(&self) -> String {
         or_default(&self.dead_letter.topic, || format!("{}.dead", self.source.topic))
+    }
+
+    /// Whether it is the pipeline of the button presses, which the press kernel runs.
+    pub fn is_press(&self) -> bool {
+        let output = &self.output;
+        let as_ever = output.format == OutputFormat::Avro && output.fields.is_empty() && output.key.is_none();
+        self.transforms.is_empty() && self.source.is_press() && as_ever
+    }
+
+    /// Whether places are looked up.
+    pub fn uses_places(&self) -> bool {
+        self.is_press() || self.transforms.iter().any(|transform| transform.enrich.is_some())
+    }
+
+    /// Every topic that values are written to, `output.topic` first.
+    pub fn output_topics(&self) -> Vec<&str> {
+        let mut topics = vec![self.output.topic.as_str()];
+        for topic in self.transforms.iter().filter_map(|transform| transform.topic.as_deref()) {
+            if !topics.contains(&topic) {
+                topics.push(topic);
+            }
+        }
+        topics
+    }
+
+    /// The output's schema file, as a path from here.
+    pub fn schema_file(&self) -> Option<PathBuf> {
+        self.output.schema.as_ref().map(RelativePathBuf::relative)
+    }
+
+    /// Subject of the schema of one of [`PipelineConfig::output_topics`].
+    pub fn subject_of(&self, topic: &str) -> String {
+        if topic == self.output.topic { self.subject() } else { format!("{topic}-value") }
     }
 
     /// Subject of the output's schema.

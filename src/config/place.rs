@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct PlaceConfig {
     /// MaxMind DB files (DB-IP's or MaxMind's layout); the first that knows an address answers.
+    #[serde(default)]
     pub files: Vec<RelativePathBuf>,
     /// Credit that the licence of the files asks for, where they do not say who made them.
     #[serde(default)]
@@ -57,6 +58,12 @@ pub enum OnStale {
     Tag,
     /// `/readyz` answers 503; the relay goes on.
     FailReadiness,
+}
+
+impl Default for PlaceConfig {
+    fn default() -> Self {
+        Self::of(std::iter::empty())
+    }
 }
 
 impl PlaceConfig {

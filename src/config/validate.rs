@@ -57,9 +57,10 @@ pub fn relay(config: &PipelineConfig, all: bool) -> Vec<Finding> {
     if [&config.source.topic, &config.output.topic].contains(&&config.dead_topic()) {
         complain("dead_letter.topic", "the same topic as source or output", "give dead letters a topic of their own");
     }
-    if config.place.files.is_empty() {
+    if config.uses_places() && config.place.files.is_empty() {
         complain("place.files", "empty", "name at least one mmdb file");
     }
+    plan_keys(config, &mut complain);
     if let Some(geocoder) = &config.place.geocoder {
         geocoder_keys(geocoder, &mut complain);
     }
@@ -98,6 +99,37 @@ pub fn load(config: &LoadConfig, all: bool) -> Vec<Finding> {
     services(&config.kafka, &config.registry, all, &mut complain);
     drop(complain);
     findings
+}
+
+/// What a pipeline with transforms needs, and what one of button presses does.
+fn plan_keys(config: &PipelineConfig, complain: &mut Complain<'_>) {
+    if config.is_press() {
+        if config.output.schema.is_none() {
+            complain("output.schema", "required and not set", "name the Avro schema file of the output");
+        }
+        return;
+    }
+    if config.source.format.is_none() {
+        let key = if config.transforms.is_empty() { "source" } else { "transforms" };
+        complain(
+            key,
+            "source.format is not set, which stands for button presses, and those have no other settings",
+            "set source.format to the format of the topic's values: avro, json, connect_json or json_schema",
+        );
+    }
+    if config.output.schema.is_some() && !config.output.fields.is_empty() {
+        complain("output.fields", "has no effect beside output.schema, which names the fields", "remove one of them");
+    }
+    for (index, topic) in config.transforms.iter().enumerate().filter_map(|(index, t)| Some((index, t.topic.as_ref()?)))
+    {
+        let key = format!("transforms.{index}.topic");
+        topic_name(&key, topic, complain);
+        if *topic == config.source.topic {
+            complain(&key, "the same topic as source.topic", "write to another topic: this would read its own output");
+        } else if *topic == config.dead_topic() {
+            complain(&key, "the topic of the dead letters", "give dead letters a topic of their own");
+        }
+    }
 }
 
 type Complain<'a> = dyn FnMut(&str, &str, &str) + 'a;

@@ -1,8 +1,12 @@
 //! Why a record is refused, in words that hold none of its values.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use rdkafka::message::{Header, OwnedHeaders};
+
+use crate::avro::format;
 
 /// What the headers of a dead letter are called.
 pub mod header {
@@ -18,11 +22,13 @@ pub mod header {
     pub const PARTITION: &str = "pressline.partition";
     /// The record's offset.
     pub const OFFSET: &str = "pressline.offset";
+    /// What was found, in pressline's own words; empty where the reason says it all.
+    pub const DETAIL: &str = "pressline.detail";
     /// The sink that refused the row.
     pub const SINK: &str = "pressline.sink";
 
     /// Those of the relay's letters.
-    pub const OF_RELAY: [&str; 6] = [REASON, FIELD, MESSAGE, TOPIC, PARTITION, OFFSET];
+    pub const OF_RELAY: [&str; 7] = [REASON, FIELD, MESSAGE, TOPIC, PARTITION, OFFSET, DETAIL];
 
     /// Those of a sink's letters.
     pub const OF_SINK: [&str; 7] = [REASON, FIELD, MESSAGE, TOPIC, PARTITION, OFFSET, SINK];
@@ -60,13 +66,21 @@ pub enum Reason {
     ImplausibleTimestamp,
     /// `action` is not on the pipeline's allow list.
     UnknownAction,
-    /// `ip` is not an address.
+    /// `ip`, or the field that a place is looked up by, is not an address.
     BadIp,
+    /// The value is not Avro in Confluent's wire format, or not of its schema.
+    NotAvro,
+    /// The schema registry does not have the schema, or it is one that the pipeline does not fit.
+    UnknownSchema,
+    /// A value that its type cannot hold.
+    OutOfRange,
+    /// A filter or a route has no answer for the record.
+    StepFailed,
 }
 
 impl Reason {
     /// Every reason, roughly in the order of the tests (see [`crate::pipeline::press::decode`]).
-    pub const ALL: [Reason; 12] = [
+    pub const ALL: [Reason; 16] = [
         Reason::TooLarge,
         Reason::NullValue,
         Reason::NotUtf8,
@@ -79,6 +93,10 @@ impl Reason {
         Reason::ImplausibleTimestamp,
         Reason::UnknownAction,
         Reason::BadIp,
+        Reason::NotAvro,
+        Reason::UnknownSchema,
+        Reason::OutOfRange,
+        Reason::StepFailed,
     ];
 
     /// Stable snake_case name, for the dead letter's header and the metric's label.
@@ -96,23 +114,25 @@ impl Reason {
             Reason::ImplausibleTimestamp => "implausible_timestamp",
             Reason::UnknownAction => "unknown_action",
             Reason::BadIp => "bad_ip",
+            Reason::NotAvro => "not_avro",
+            Reason::UnknownSchema => "unknown_schema",
+            Reason::OutOfRange => "out_of_range",
+            Reason::StepFailed => "step_failed",
         }
     }
 
     const fn sentence(self) -> &'static str {
         match self {
             Reason::TooLarge => "the record is larger than the limit: raise max_record_bytes, or send smaller records",
-            Reason::NullValue => {
-                "the value is null where a JSON object was expected: the ingress topic takes no tombstones"
-            }
+            Reason::NullValue => "the value is null where a record was expected: the ingress topic takes no tombstones",
             Reason::NotUtf8 => "the value is not UTF-8 text: send JSON in UTF-8",
             Reason::NotJson => "the value is not one well-formed JSON document: send one JSON object a record",
             Reason::TooDeep => "arrays and objects are nested deeper than the limit: send a flat JSON object",
             Reason::DuplicateKey => {
                 "the field is there twice: send it once, since readers differ in which one they take"
             }
-            Reason::MissingField => "the field is missing: send session_id, timestamp and action in every record",
-            Reason::WrongType => "the JSON type is not the expected one: send the type that the documentation gives",
+            Reason::MissingField => "the field is missing: send it in every record",
+            Reason::WrongType => "the type is not the expected one: send the type that the pipeline reads",
             Reason::BadUuid => "not a UUID: send 36 characters of hyphenated hexadecimal text",
             Reason::ImplausibleTimestamp => {
                 "not a plausible time: send microseconds since 1970 as an integer, or ISO 8601 text with a UTC offset, \
@@ -121,6 +141,18 @@ impl Reason {
             Reason::UnknownAction => "the action is not on the pipeline's list: add it to `actions`, or fix the sender",
             Reason::BadIp => {
                 "not an IPv4 or IPv6 address: send its text without a prefix, or null, or set source.bad_ip = \"unknown_place\""
+            }
+            Reason::NotAvro => {
+                "the value is not Avro of its schema in Confluent's wire format: write it with the registry's serializer"
+            }
+            Reason::UnknownSchema => {
+                "the record's schema is not in the registry, or the pipeline does not fit it: register it, or change the pipeline"
+            }
+            Reason::OutOfRange => {
+                "the value is outside what the field's type can hold: send a smaller one, or cast the field"
+            }
+            Reason::StepFailed => {
+                "a transform has no answer for the record: guard it against what was found, such as `field != null && …`"
             }
         }
     }
@@ -179,6 +211,40 @@ impl fmt::Display for Reject {
 }
 
 impl std::error::Error for Reject {}
+
+/// The same text for as long as the process runs: what names a field in a [`Reject`]. At most so many texts, since a sender may
+/// choose them; of others, nothing is named.
+pub fn interned(text: &str) -> &'static str {
+    const MOST: usize = 10_000;
+    static KNOWN: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    match known.get(text) {
+        Some(text) => text,
+        None if known.len() >= MOST => "",
+        None => {
+            let text: &'static str = Box::leak(text.into());
+            known.insert(text);
+            text
+        }
+    }
+}
+
+impl From<format::Reject> for Reject {
+    fn from(reject: format::Reject) -> Self {
+        let reason = match reject.reason {
+            format::Reason::NullValue => Reason::NullValue,
+            format::Reason::NotWireFormat => Reason::NotAvro,
+            format::Reason::NotJson => Reason::NotJson,
+            format::Reason::TooDeep => Reason::TooDeep,
+            format::Reason::DuplicateKey => Reason::DuplicateKey,
+            format::Reason::MissingField => Reason::MissingField,
+            format::Reason::WrongType => Reason::WrongType,
+            format::Reason::OutOfRange => Reason::OutOfRange,
+            format::Reason::UnreadableSchema => Reason::UnknownSchema,
+        };
+        Self::field(reason, interned(&reject.field), interned(&reject.detail))
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -130,7 +130,7 @@ pub struct CommittedOffset {
     pub note: OffsetNote,
 }
 
-/// What became of records. Each is either written or dead.
+/// What became of records. Those that are neither written nor dead were filtered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Records read.
@@ -145,6 +145,11 @@ impl Tally {
     /// Of so many records, of which some are dead and the others written.
     pub fn of(read: usize, dead: usize) -> Self {
         Self { read: read as u64, written: read.saturating_sub(dead) as u64, dead: dead as u64 }
+    }
+
+    /// Adds a record that a filter kept back.
+    pub fn add_filtered(&mut self) {
+        self.read += 1;
     }
 
     /// Adds a record.
@@ -205,7 +210,7 @@ impl Account {
     /// Whether the run has come to the partition's end and every record it read has one outcome.
     pub fn is_settled(&self, position: NextOffset) -> bool {
         let Tally { read, written, dead } = self.tally;
-        position >= self.end && read == written + dead && self.without_record(self.end) >= 0
+        position >= self.end && read >= written + dead && self.without_record(self.end) >= 0
     }
 }
 

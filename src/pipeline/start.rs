@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::avro::Shape;
 use crate::avro::registry::Registry;
 use crate::avro::schema;
 use crate::avro::schema::SchemaFile;
@@ -17,12 +18,15 @@ use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::producer::OutputLimits;
 use crate::kafka::replay_range::ReplayRange;
 use crate::metrics;
+use crate::pipeline::plan::kernel::Frame;
+use crate::pipeline::plan::schemas;
 use crate::pipeline::press::encode::Encoder;
 use crate::pipeline::press::enrich::Caches;
 use crate::pipeline::press::event::Actions;
-use crate::pipeline::relay::{Shared, Worker};
+use crate::pipeline::relay::{PlaceLookup, Shared, Work, Worker};
 use crate::place::reload::Follower;
 use crate::place::{Chain, DatabaseSet, Gazetteer, GazetteerFiles, Geocoder, reload};
+use crate::runtime::backoff::Backoff;
 use crate::runtime::status::Status;
 use crate::runtime::supervise::{CLOSE_TIMEOUT, Ending, Team, WorkerError, supervise, without_panic};
 
@@ -104,7 +108,7 @@ impl Library {
     }
 }
 
-/// Schema and places of a pipeline.
+/// Schema and places of a pipeline of button presses.
 pub struct Materials {
     /// The output's schema.
     pub schema: SchemaFile,
@@ -134,19 +138,22 @@ pub async fn run(
         }
     };
     announce(&shared);
-    let databases = shared.places.subscribe();
-    let follower = Follower {
-        pipeline: name.clone(),
-        config: shared.config.place.clone(),
-        chain: Arc::clone(&shared.chain),
-        status: Arc::clone(&shared.status),
-        tag: Arc::clone(&shared.tag_stale),
-    };
-    let follower = tokio::spawn(follower.follow(databases));
+    let follower = shared.lookup.as_ref().map(|lookup| {
+        let follower = Follower {
+            pipeline: name.clone(),
+            config: shared.config.place.clone(),
+            chain: Arc::clone(&lookup.chain),
+            status: Arc::clone(&shared.status),
+            tag: Arc::clone(&shared.tag_stale),
+        };
+        tokio::spawn(follower.follow(lookup.places.subscribe()))
+    });
     let (workers, status) = (shared.config.workers, Arc::clone(&shared.status));
     let team = Team { name, workers, status, stop_workers };
     let ending = supervise(team, stop, move |slot| run_once(&shared, slot)).await;
-    follower.abort();
+    if let Some(follower) = follower {
+        follower.abort();
+    }
     ending
 }
 
@@ -167,43 +174,39 @@ async fn prepare(
     stop_workers: &Arc<AtomicBool>,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<Option<Shared>, String> {
-    let Materials { schema, places } = match materials {
-        Some(materials) => materials,
-        None => read_materials(&config, library, status).await?,
+    let registry = Arc::new(Registry::new(&config.registry).map_err(|e| e.to_string())?);
+    let mut registrar = Registrar { config: &config, registry: &registry, status, stop };
+    let (work, lookup) = if config.is_press() {
+        let Materials { schema, places } = match materials {
+            Some(materials) => materials,
+            None => read_materials(&config, library, status).await?,
+        };
+        let lookup = lookup(&config, library, places).await?;
+        match registrar.press(&schema).await? {
+            Some(work) => (work, Some(lookup)),
+            None => return Ok(None),
+        }
+    } else {
+        let Some(frame) = registrar.frame().await? else { return Ok(None) };
+        let lookup = match config.uses_places() {
+            true => {
+                status.set("start", "reading the GeoIP databases");
+                let places = library.open(&config).await?;
+                Some(lookup(&config, library, places).await?)
+            }
+            false => None,
+        };
+        (Work::Planned(Arc::new(frame)), lookup)
     };
-    let chain = Arc::new(open_chain(&config, library).await?);
-    let actions = Arc::new(Actions::new(config.source.actions.clone()).map_err(|e| format!("source.actions: {e}"))?);
-    let registry = Registry::new(&config.registry).map_err(|e| e.to_string())?;
-    status.set("start", "waiting for the schema registry");
-    let subject = config.subject();
-    let name = config.name.clone();
-    let on_wait = |error: &crate::avro::registry::RegistryError, wait: Duration| {
-        status.set("start", &error.to_string());
-        tracing::warn!(pipeline = %name, retry_in_ms = wait.as_millis(), "{error}");
-    };
-    let registered =
-        registry.ensure_with_backoff(&subject, &schema.compact, config.output.register, stop, on_wait).await;
-    let Some(id) = registered.map_err(|e| e.to_string())? else { return Ok(None) };
-    let place_of_schema = schema.path.display().to_string();
-    let encoder = Encoder::compile(&schema.schema, id.0, &actions, &place_of_schema).map_err(|f| sentences(&f))?;
-    tracing::info!(pipeline = %config.name, subject, schema_id = id.0, "schema is registered");
-    match registry.kept_otherwise(id, &schema.compact).await {
-        Ok(differences) if differences.is_empty() => {}
-        Ok(differences) => tracing::warn!(
-            pipeline = %config.name, subject, schema_id = id.0, differences = differences.join("; "),
-            "the registry keeps an older text of this schema, which readers get; it takes both for the same"
-        ),
-        Err(error) => tracing::debug!(pipeline = %config.name, %error, "the registered schema was not compared"),
-    }
     // The demo's broker answers no question about a topic.
-    let asked =
-        if config.source.topic_ids { vec![config.output.topic.clone(), config.dead_topic()] } else { Vec::new() };
+    let written = config.output_topics().into_iter().map(String::from).chain([config.dead_topic()]);
+    let asked = if config.source.topic_ids { written.collect() } else { Vec::new() };
     Ok(Some(Shared {
-        actions,
-        encoder: Arc::new(encoder),
-        places,
-        chain,
-        caches: Arc::new(Caches::new(CACHED_PLACES)),
+        work,
+        lookup,
+        registry,
+        runtime: tokio::runtime::Handle::current(),
+        unknown_schemas: Mutex::default(),
         tag_stale: Arc::default(),
         memory,
         committed_watermark: Arc::default(),
@@ -217,8 +220,114 @@ async fn prepare(
     }))
 }
 
+/// Gets schemas from the registry, and registers those of the output; waits for the registry as long as it takes.
+struct Registrar<'r> {
+    config: &'r PipelineConfig,
+    registry: &'r Registry,
+    status: &'r Status,
+    stop: &'r mut watch::Receiver<bool>,
+}
+
+impl Registrar<'_> {
+    /// What the press kernel needs. None: the pipeline is to stop.
+    async fn press(&mut self, schema: &SchemaFile) -> Result<Option<Work>, String> {
+        let actions = Actions::new(self.config.source.actions.clone()).map_err(|e| format!("source.actions: {e}"))?;
+        let actions = Arc::new(actions);
+        let Some(id) = self.register(&self.config.subject(), &schema.compact).await? else { return Ok(None) };
+        let place_of_schema = schema.path.display().to_string();
+        let encoder = Encoder::compile(&schema.schema, id, &actions, &place_of_schema).map_err(|f| sentences(&f))?;
+        Ok(Some(Work::Press { actions, encoder: Arc::new(encoder) }))
+    }
+
+    /// What a plan's kernel needs. None: the pipeline is to stop.
+    async fn frame(&mut self) -> Result<Option<Frame>, String> {
+        let config = self.config;
+        let input = match schemas::declared_input(config).map_err(|f| sentences(&f))? {
+            Some(shape) => shape,
+            None => match self.newest().await? {
+                Some(shape) => shape,
+                None => return Ok(None),
+            },
+        };
+        let design = schemas::design(config, &input).map_err(|f| sentences(&f))?;
+        let topics: Vec<String> = config.output_topics().into_iter().map(String::from).collect();
+        let mut headers = Vec::new();
+        for topic in topics.iter().filter(|_| design.text.is_some()) {
+            let text = design.text.as_deref().unwrap_or_default();
+            let Some(id) = self.register(&config.subject_of(topic), text).await? else { return Ok(None) };
+            let mut header = [0; 5];
+            header[1..].copy_from_slice(&id.to_be_bytes());
+            headers.push(header);
+        }
+        Ok(Some(Frame { config: config.clone(), output: design.output, topics, headers }))
+    }
+
+    /// The type of the newest schema of the source's subject.
+    async fn newest(&mut self) -> Result<Option<Shape>, String> {
+        let config = self.config;
+        let subject = config.source_subject();
+        let format = config.source.format().unwrap_or_default().format;
+        if !format.has_registered_schemas() {
+            return Err(format!(
+                "source.schema: records in {} bring their schema along, and the output's fields must be known before the first \
+                 one; name an Avro schema file of the records in source.schema",
+                format.name()
+            ));
+        }
+        let mut pause = Backoff::default();
+        loop {
+            let said = match self.registry.latest(&subject).await {
+                Ok(Some(version)) => {
+                    let shape = schemas::of_registered(config, &version.schema).map_err(|f| sentences(&f))?;
+                    return Ok(Some(shape));
+                }
+                Ok(None) => format!(
+                    "subject {subject} is not registered yet; register the schema of topic {}",
+                    config.source.topic
+                ),
+                Err(error) if error.is_retriable() => error.to_string(),
+                Err(error) => return Err(error.to_string()),
+            };
+            let wait = pause.next_wait();
+            self.status.set("start", &said);
+            tracing::warn!(pipeline = %config.name, retry_in_ms = wait.as_millis(), "{said}");
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                _ = self.stop.changed() => return Ok(None),
+            }
+        }
+    }
+
+    /// Registers a schema, or looks it up. None: the pipeline is to stop.
+    async fn register(&mut self, subject: &str, text: &str) -> Result<Option<u32>, String> {
+        let (config, status, registry) = (self.config, self.status, self.registry);
+        status.set("start", "waiting for the schema registry");
+        let on_wait = |error: &crate::avro::registry::RegistryError, wait: Duration| {
+            status.set("start", &error.to_string());
+            tracing::warn!(pipeline = %config.name, retry_in_ms = wait.as_millis(), "{error}");
+        };
+        let registered = registry.ensure_with_backoff(subject, text, config.output.register, self.stop, on_wait).await;
+        let Some(id) = registered.map_err(|e| e.to_string())? else { return Ok(None) };
+        tracing::info!(pipeline = %config.name, subject, schema_id = id.0, "schema is registered");
+        match registry.kept_otherwise(id, text).await {
+            Ok(differences) if differences.is_empty() => {}
+            Ok(differences) => tracing::warn!(
+                pipeline = %config.name, subject, schema_id = id.0, differences = differences.join("; "),
+                "the registry keeps an older text of this schema, which readers get; it takes both for the same"
+            ),
+            Err(error) => tracing::debug!(pipeline = %config.name, %error, "the registered schema was not compared"),
+        }
+        Ok(Some(id.0))
+    }
+}
+
+async fn lookup(config: &PipelineConfig, library: &Library, places: Arc<DatabaseSet>) -> Result<PlaceLookup, String> {
+    let chain = Arc::new(open_chain(config, library).await?);
+    Ok(PlaceLookup { places, chain, caches: Arc::new(Caches::new(CACHED_PLACES)) })
+}
+
 async fn read_materials(config: &PipelineConfig, library: &Library, status: &Status) -> Result<Materials, String> {
-    let schema = schema::load(&config.output.schema.relative()).map_err(|f| sentences(&f))?;
+    let schema = schema::load(&config.schema_file().unwrap_or_default()).map_err(|f| sentences(&f))?;
     status.set("start", "reading the GeoIP databases");
     let places = library.open(config).await?;
     Ok(Materials { schema, places })
@@ -239,7 +348,8 @@ async fn open_chain(config: &PipelineConfig, library: &Library) -> Result<Chain,
 
 fn announce(shared: &Shared) {
     let config = &shared.config;
-    for database in shared.places.subscribe().borrow().databases() {
+    let databases = shared.lookup.iter().flat_map(|lookup| lookup.places.subscribe().borrow().databases());
+    for database in databases {
         tracing::info!(
             pipeline = %config.name, file = %database.file, kind = %database.database_type,
             attribution = config.place.credit(database.attribution), "GeoIP database"

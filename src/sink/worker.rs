@@ -416,7 +416,7 @@ fn prepare(shared: &Shared, schemas: &Schemas, sink: &mut dyn Sink) -> Result<()
 fn own_shape(config: &LoadConfig) -> Option<Shape> {
     let output = config.output.as_ref().filter(|output| output.topic == config.topic())?;
     // A file that cannot be read stops the relay, which says so.
-    let file = crate::avro::schema::load(&output.schema.relative()).ok()?;
+    let file = crate::avro::schema::load(&output.schema.as_ref()?.relative()).ok()?;
     Shape::parse(&file.compact).ok()
 }
 

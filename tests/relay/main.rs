@@ -22,3 +22,4 @@ mod service_manager;
 mod shutdown;
 mod support;
 mod tally;
+mod transforms;

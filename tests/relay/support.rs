@@ -183,7 +183,8 @@ impl World {
     }
 }
 
-fn decode(schema: &Schema, record: &Record) -> Value {
+/// A value in the wire format.
+pub fn decode(schema: &Schema, record: &Record) -> Value {
     let value = record.value.as_deref().expect("a value");
     assert_eq!(value[0], 0, "the magic byte of the Confluent wire format");
     let mut datum = &value[5..];

@@ -12,6 +12,7 @@ use crate::config::sink::{ClickHouseDelivery, ColumnsConfig, LoadConfig};
 use crate::config::{OnStale, PipelineConfig};
 use crate::kafka::dead_letter::header;
 use crate::metrics;
+use crate::pipeline::plan::{Key, Plan};
 use crate::pipeline::press::encode;
 use crate::pipeline::press::enrich::BUILD_HEADER;
 
@@ -35,6 +36,49 @@ pub fn relay(subject: &Subject<'_>, origins: &[(String, encode::Origin)], report
     flows.extend(dead_letters(&subject.config.name, &subject.config.dead_topic(), &RELAY_LETTERS));
     flows.push(flow(&subject.config.name, "note", "topic id", Origin::Program, Through::Nothing, NO, Kept::Offsets));
     flows.extend(program(&subject.config.name));
+    settle(subject, flows, report);
+}
+
+/// Traces a relay with transforms: what its plan's type check let through is read off the plan.
+pub fn planned(subject: &Subject<'_>, plan: &Plan, report: &mut Report) {
+    let config = subject.config;
+    let name = &config.name;
+    let raw = || Kept::Topic(config.source.topic.clone());
+    let ingress = |path: &Vec<String>| {
+        let path = path.join(".");
+        flow(name, "ingress", &path, Origin::Field(path.clone()), Through::Nothing, DIRECTLY, raw())
+    };
+    let mut flows: Vec<Flow> = plan.addresses().iter().map(ingress).collect();
+    for topic in config.output_topics() {
+        let topic = || Kept::Topic(topic.to_string());
+        match plan.key() {
+            Key::None => {}
+            Key::Input => {
+                let origin = Origin::Field("the record's own key".into());
+                flows.push(flow(name, "key", "", origin, Through::Nothing, UNCHECKED, topic()));
+            }
+            Key::Field(field) => {
+                let origin = Origin::Field(field.name.clone());
+                flows.push(flow(name, "key", "", origin, Through::Nothing, UNCHECKED, topic()));
+            }
+        }
+        flows.extend(plan.puts().iter().map(|put| {
+            let (origin, through, personal) = match (plan.is_of_place(put), plan.is_constant(put)) {
+                (true, _) => (Origin::Address, Through::Lookup, OF_PSEUDONYM),
+                (_, true) => (Origin::Program, Through::Nothing, NO),
+                _ => (Origin::Field(plan.origin(put)), Through::Nothing, UNCHECKED),
+            };
+            flow(name, "value", &put.name, origin, through, personal, topic())
+        }));
+        flows.push(flow(name, "time", "", Origin::RecordTime, Through::TimeLimits, UNCHECKED, topic()));
+    }
+    flows.extend(headers(config));
+    if plan.lookups() > 0 {
+        flows.extend(places(config));
+    }
+    flows.extend(dead_letters(name, &config.dead_topic(), &RELAY_LETTERS));
+    flows.push(flow(name, "note", "topic id", Origin::Program, Through::Nothing, NO, Kept::Offsets));
+    flows.extend(program(name));
     settle(subject, flows, report);
 }
 
@@ -157,7 +201,7 @@ fn places(config: &PipelineConfig) -> Vec<Flow> {
     flows
 }
 
-const RELAY_LETTERS: [&str; 3] = [header::REASON, header::FIELD, header::MESSAGE];
+const RELAY_LETTERS: [&str; 4] = [header::REASON, header::FIELD, header::MESSAGE, header::DETAIL];
 const SINK_LETTERS: [&str; 4] = [header::REASON, header::FIELD, header::MESSAGE, header::SINK];
 
 fn dead_letters(pipeline: &str, topic: &str, words: &[&str]) -> Vec<Flow> {

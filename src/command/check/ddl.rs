@@ -64,8 +64,9 @@ async fn of_pipeline(loaded: &Loaded, file: &Path, config: &LoadConfig) -> Resul
 async fn schema(loaded: &Loaded, subject: &Subject<'_, LoadConfig>) -> Result<(String, Shape), Vec<Finding>> {
     let topic = subject.config.topic();
     let relays = loaded.pipelines.iter().filter_map(|(_, relay)| relay.as_ref().ok());
-    if let Some(relay) = relays.into_iter().find(|relay| relay.output.topic == topic) {
-        let file = schema::load(&relay.output.schema.relative())?;
+    let relay = relays.into_iter().find(|relay| relay.output.topic == topic);
+    if let Some(path) = relay.and_then(|relay| relay.schema_file()) {
+        let file = schema::load(&path)?;
         let says = format!("schema file {}", file.path.display());
         return parsed(subject, says, &file.compact.as_str().into());
     }

@@ -2,25 +2,17 @@
 
 use std::path::Path;
 
+use super::output::Output;
 use super::{Report, Subject, data_flow, place_chain, time_outs};
 use crate::avro::registry::{Registry, RegistryError};
 use crate::avro::schema;
-use crate::avro::schema::SchemaFile;
 use crate::config::KafkaConfig;
 use crate::config::finding::Finding;
 use crate::kafka::client;
 use crate::kafka::client::Role;
-use crate::pipeline::press::encode::{Encoder, Origin};
+use crate::pipeline::press::encode::Encoder;
 use crate::pipeline::press::event::Actions;
 use crate::place::{Places, reload};
-
-/// The schema of a relay's output, and where each field of it comes from; of those nothing where the actions are at fault.
-pub struct Output {
-    /// The schema.
-    pub schema: SchemaFile,
-    /// Its fields.
-    pub origins: Vec<(String, Origin)>,
-}
 
 /// Checks one pipeline; gives its output if the schema is sound.
 pub fn check(subject: &Subject<'_>, report: &mut Report) -> Option<Output> {
@@ -31,9 +23,11 @@ pub fn check(subject: &Subject<'_>, report: &mut Report) -> Option<Output> {
     if let Err(error) = Registry::new(&subject.config.registry) {
         report.findings.push(registry_finding(subject, &error));
     }
-    places(subject, report);
-    place_chain::check(subject, report);
-    schema(subject, report)
+    if subject.config.uses_places() {
+        places(subject, report);
+        place_chain::check(subject, report);
+    }
+    if subject.config.is_press() { schema(subject, report) } else { None }
 }
 
 /// A registry's error under the key that it is about.
@@ -112,7 +106,7 @@ fn places(subject: &Subject<'_>, report: &mut Report) {
 }
 
 fn schema(subject: &Subject<'_>, report: &mut Report) -> Option<Output> {
-    let path = subject.config.output.schema.relative();
+    let path = subject.config.schema_file()?;
     let shown = shown(&path);
     let file = match schema::load(Path::new(&shown)) {
         Ok(file) => file,

@@ -18,6 +18,8 @@ pub struct Report {
     pub checked: Vec<String>,
     /// Schemas beside the tables that they are loaded into.
     pub plans: Vec<TablePlan>,
+    /// Plans of relays in words: pipeline, and its plan.
+    pub explained: Vec<(String, String)>,
     /// What leaves, and where it comes from.
     pub flows: Vec<Flow>,
     /// Topic → how long it keeps records, where brokers were asked.
@@ -50,6 +52,11 @@ impl Report {
         let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
         text.push_str(&format!("{}, {}\n", counted(errors, "error"), counted(warnings, "warning")));
         text
+    }
+
+    /// The plans of the relays.
+    pub fn explained(&self) -> String {
+        self.explained.iter().map(|(pipeline, plan)| format!("plan of {pipeline}\n{plan}")).collect()
     }
 
     /// One JSON object: `errors` and `warnings` (counts), `findings` (objects), `checked` (texts), `plans` (objects).

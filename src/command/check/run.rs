@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{Report, Subject, data_flow, ddl, offline, online, siblings, sinks, time_outs};
+use super::{Report, Subject, data_flow, ddl, offline, online, plan, siblings, sinks, time_outs};
 use crate::config::PipelineConfig;
 use crate::config::finding::{Finding, Severity};
 use crate::config::load::{self, Loaded, Sources};
@@ -21,6 +21,8 @@ pub struct Wanted {
     pub data_flow: bool,
     /// Only the statements that make the sinks' tables.
     pub ddl: bool,
+    /// The plans of the relays instead of what was found, which goes to standard error then.
+    pub explain: bool,
 }
 
 /// Loads, checks and prints to standard output. Gives [`Report::exit_code`].
@@ -38,6 +40,11 @@ pub fn command(sources: &Sources, wanted: Wanted) -> ExitCode {
         },
         Err(findings) => Report::of(findings),
     };
+    if wanted.explain {
+        report.findings.iter().for_each(stdio::tell);
+        stdio::print(report.explained());
+        return ExitCode::from(report.exit_code());
+    }
     let text = match (wanted.data_flow, wanted.json) {
         (false, false) => report.to_text(),
         (false, true) => format!("{:#}\n", report.to_json()),
@@ -91,8 +98,18 @@ pub async fn check(loaded: &Loaded, online: bool) -> Report {
         };
         let subject = Subject { file, name: &config.name, origin: &config.origin, config };
         let output = offline::check(&subject, &mut report);
+        if config.is_press() {
+            let text = "  the press kernel: session_id, timestamp, cohort and action go out as they are; ip goes into the place \
+                        lookup and nowhere else\n";
+            report.explained.push((file.display().to_string(), text.into()));
+        } else {
+            plan::check(&subject, &mut report);
+        }
         if online {
             online::check(&subject, output.as_ref().map(|output| &output.schema), &mut report).await;
+            if !config.is_press() {
+                plan::check_online(&subject, &mut report).await;
+            }
         }
         outputs.extend(output.map(|output| (file, output)));
     }

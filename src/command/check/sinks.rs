@@ -1,6 +1,7 @@
 //! Sinks: whether the topic's schemas fit the live tables, and whether the user may do what the load does.
 
-use super::offline::{self, Output, registry_finding};
+use super::offline::{self, registry_finding};
+use super::output::Output;
 use super::table_plan::{TablePlan, TopicSchema};
 use super::{Report, Subject, clickhouse, data_flow, newest, postgres, sink_topics};
 use crate::avro::Shape;

@@ -47,11 +47,11 @@ pub fn gather(loaded: &Loaded) -> Result<Vec<Cluster>, Vec<Finding>> {
 type Description<'a> = (&'static str, String, &'a CreateConfig);
 
 fn of_relay(config: &PipelineConfig) -> Vec<Description<'_>> {
-    vec![
-        ("source", config.source.topic.clone(), &config.source.create),
-        ("output", config.output.topic.clone(), &config.output.create),
-        ("dead_letter", config.dead_topic(), &config.dead_letter.create),
-    ]
+    let mut topics = vec![("source", config.source.topic.clone(), &config.source.create)];
+    // Topics of routes are made as the output is.
+    topics.extend(config.output_topics().into_iter().map(|topic| ("output", topic.to_string(), &config.output.create)));
+    topics.push(("dead_letter", config.dead_topic(), &config.dead_letter.create));
+    topics
 }
 
 fn of_sinks(config: &LoadConfig) -> Vec<Description<'_>> {

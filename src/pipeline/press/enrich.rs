@@ -13,6 +13,18 @@ use crate::pipeline::press::event::ClientIp;
 use crate::place::{CacheStats, Chain, Coarsening, FragmentCache, Lookup, Place, PlaceError, PlaceKey, Places};
 use crate::runtime::supervise::drop_in_background;
 
+/// Makes the ready-made bytes of a place, in the form that an output wants.
+pub trait Fragments: Send + Sync {
+    /// The bytes.
+    fn place_fragment(&self, place: &Place) -> Box<[u8]>;
+}
+
+impl Fragments for Encoder {
+    fn place_fragment(&self, place: &Place) -> Box<[u8]> {
+        Encoder::place_fragment(self, place)
+    }
+}
+
 /// Header of an output record: when the database that its place came from was built, seconds since 1970 in decimal.
 pub const BUILD_HEADER: &str = "pressline.place_build";
 
@@ -94,7 +106,7 @@ pub struct Enricher {
     places: Arc<Places>,
     chain: Arc<Chain>,
     cache: Arc<FragmentCache>,
-    encoder: Arc<Encoder>,
+    encoder: Arc<dyn Fragments>,
     /// The fragment of the place nothing is known about.
     unknown: Arc<[u8]>,
     coarsening: Coarsening,
@@ -105,7 +117,7 @@ pub struct Enricher {
 impl Enricher {
     /// An enricher over one set of databases. `cache` may be shared only by those with the same schema: what it keeps are
     /// the bytes that `encoder` makes of a place.
-    pub fn new(places: Arc<Places>, cache: Arc<FragmentCache>, encoder: Arc<Encoder>) -> Self {
+    pub fn new(places: Arc<Places>, cache: Arc<FragmentCache>, encoder: Arc<dyn Fragments>) -> Self {
         let unknown = encoder.place_fragment(&Place::unknown()).into();
         let (chain, coarsening) = (Arc::default(), Coarsening::default());
         Self { places, chain, cache, encoder, unknown, coarsening, supply: None }
@@ -127,7 +139,7 @@ impl Enricher {
     pub fn following(
         mut databases: watch::Receiver<Arc<Places>>,
         caches: Arc<Caches>,
-        encoder: Arc<Encoder>,
+        encoder: Arc<dyn Fragments>,
         coarsening: Coarsening,
     ) -> Self {
         let places = Arc::clone(&databases.borrow_and_update());

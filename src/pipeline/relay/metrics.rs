@@ -26,6 +26,8 @@ use crate::place::CacheStats;
 pub struct BatchCounts {
     /// Records written.
     pub written: u64,
+    /// Records that a filter kept back.
+    pub filtered: u64,
     /// Records dead, by position in [`Reason::ALL`].
     pub dead: [u64; Reason::ALL.len()],
     /// Bytes of ingress values.
@@ -78,6 +80,7 @@ pub struct WorkerMetrics {
     worker: String,
     records_in: Counter,
     written: Counter,
+    filtered: Counter,
     dead: Vec<Counter>,
     bytes_in: Counter,
     bytes_out: Counter,
@@ -107,12 +110,11 @@ impl WorkerMetrics {
             labels.push(Label::new(key, value));
             counter!(name, labels)
         };
-        // Made so that it shows: nothing filters yet, and the sum of outcomes must be complete.
-        counter!(RECORDS_FILTERED, p()).increment(0);
         let worker = slot.to_string();
         Self {
             records_in: counter!(RECORDS_IN, p()),
             written: counter!(RECORDS_WRITTEN, p()),
+            filtered: counter!(RECORDS_FILTERED, p()),
             dead: Reason::ALL.iter().map(|r| with(RECORDS_DEAD, "reason", r.code())).collect(),
             bytes_in: counter!(BYTES_IN, p()),
             bytes_out: counter!(BYTES_OUT, p()),
@@ -139,8 +141,9 @@ impl WorkerMetrics {
     /// A batch was committed: only now do its records count, so inputs and outcomes always agree.
     pub fn settled(&self, counts: &BatchCounts, trigger: Trigger, took: Duration) {
         let dead = counts.dead_total();
-        self.records_in.increment(counts.written + dead);
+        self.records_in.increment(counts.written + counts.filtered + dead);
         self.written.increment(counts.written);
+        self.filtered.increment(counts.filtered);
         increment_all(&self.dead, &counts.dead);
         increment_all(&self.lookups, &counts.lookups);
         self.bytes_in.increment(counts.bytes_in);

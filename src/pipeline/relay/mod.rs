@@ -7,13 +7,15 @@ pub mod metrics;
 mod stages;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::message::Message;
+use tokio::runtime::Handle;
 
-use self::stages::{Stages, timestamp_ms};
+use self::stages::{Kernel, PressKernel, Stages, timestamp_ms};
+use crate::avro::registry::{Registry, SchemaId};
 use crate::config::{Delivery, MemoryShare, PipelineConfig};
 use crate::kafka::advice::{Advice, Part};
 use crate::kafka::circuit_breaker::{CircuitBreaker, Tripped};
@@ -27,9 +29,11 @@ use crate::kafka::lag::Progress;
 use crate::kafka::offset_note::Partition;
 use crate::kafka::producer::{Cause, Committed, OutputLimits, OutputRecord, TransactionError, Writer};
 use crate::kafka::replay_range::ReplayRange;
+use crate::pipeline::plan::kernel::{self as planned, Frame};
+use crate::pipeline::plan::place_fields::PlaceFields;
 use crate::pipeline::press::decode::{Decoder, Limits};
 use crate::pipeline::press::encode::Encoder;
-use crate::pipeline::press::enrich::{Caches, Enricher};
+use crate::pipeline::press::enrich::{Caches, Enricher, Fragments};
 use crate::pipeline::press::event::Actions;
 use crate::pipeline::relay::metrics::WorkerMetrics;
 use crate::place::{Chain, Coarsening, DatabaseSet};
@@ -41,6 +45,10 @@ use crate::runtime::supervise::{WorkerError, sleep_unless};
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long one attempt to make a producer may take.
 const INIT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a schema that the registry does not have is waited for.
+const SCHEMA_PATIENCE: Duration = Duration::from_secs(30);
+/// Most schemas of which that is remembered: the ids are the sender's.
+const MOST_UNKNOWN_SCHEMAS: usize = 10_000;
 /// How long a worker that ends may take to end its transaction.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -48,16 +56,16 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Shared {
     /// Configuration.
     pub config: PipelineConfig,
-    /// Allow list of actions.
-    pub actions: Arc<Actions>,
-    /// Plan of the output's schema.
-    pub encoder: Arc<Encoder>,
-    /// GeoIP databases.
-    pub places: Arc<DatabaseSet>,
-    /// Steps of the place lookup behind them.
-    pub chain: Arc<Chain>,
-    /// Ready-made fragments.
-    pub caches: Arc<Caches>,
+    /// What makes outputs of records.
+    pub work: Work,
+    /// Where places come from, where they are looked up.
+    pub lookup: Option<PlaceLookup>,
+    /// Where schemas of records come from.
+    pub registry: Arc<Registry>,
+    /// What the registry is asked on.
+    pub runtime: Handle,
+    /// Schemas that the registry does not have, and since when records have them.
+    pub unknown_schemas: Mutex<BTreeMap<u32, Instant>>,
     /// Set while output records are to be tagged since a database is stale.
     pub tag_stale: Arc<AtomicBool>,
     /// What each worker may hold.
@@ -76,6 +84,29 @@ pub struct Shared {
     pub stop: Arc<AtomicBool>,
     /// What `/readyz` tells.
     pub status: Arc<Status>,
+}
+
+/// What makes outputs of records: the same for all workers.
+pub enum Work {
+    /// The press kernel.
+    Press {
+        /// Allow list of actions.
+        actions: Arc<Actions>,
+        /// Plan of the output's schema.
+        encoder: Arc<Encoder>,
+    },
+    /// The pipeline file's plan.
+    Planned(Arc<Frame>),
+}
+
+/// Where places come from.
+pub struct PlaceLookup {
+    /// GeoIP databases.
+    pub places: Arc<DatabaseSet>,
+    /// Steps of the place lookup behind them.
+    pub chain: Arc<Chain>,
+    /// Ready-made fragments.
+    pub caches: Arc<Caches>,
 }
 
 /// One worker: a consumer, a producer and what happens in between.
@@ -119,12 +150,7 @@ impl Worker {
         })?;
         let (id, output) = (config.transactional_id(slot), Arc::clone(&shared.output));
         let writer = Writer::new(&config.kafka, config.delivery, id, output).map_err(refused)?;
-        let limits = Limits { max_record_bytes: config.source.max_record_bytes, max_depth: config.source.max_depth };
-        let decoder = Decoder::new(limits, Arc::clone(&shared.actions)).with_bad_ip(config.source.bad_ip);
-        let (caches, encoder) = (Arc::clone(&shared.caches), Arc::clone(&shared.encoder));
-        let enricher = Enricher::following(shared.places.subscribe(), caches, encoder, Coarsening::from(&config.place))
-            .with_chain(Arc::clone(&shared.chain));
-        let stages = Stages::new(decoder, enricher, Arc::clone(&shared.encoder));
+        let stages = Stages::new(kernel(&shared)?);
         let open_transactions =
             OpenTransactions::new(advice, &config.source.topic, config.kafka.open_transaction_warn());
         Ok(Self {
@@ -156,7 +182,7 @@ impl Worker {
                 return Ok(());
             }
             let turned = Instant::now();
-            self.stages.enricher.refresh();
+            self.stages.refresh();
             self.stages.refreshed += turned.elapsed();
             self.stages.tagged = self.shared.config.place.build_header || self.shared.tag_stale.load(Ordering::Relaxed);
             let limits = BatchLimits::from(&self.shared.config.batch).within(self.shared.memory);
@@ -164,6 +190,7 @@ impl Worker {
             let polled = self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut batch)?;
             if let Some(trigger) = polled {
                 self.source.same_topic_after_silence()?;
+                learn(&self.shared, &mut self.stages, &batch)?;
                 let outcome = relay_batch(
                     &self.shared.config,
                     &self.shared.breaker,
@@ -204,7 +231,7 @@ impl Worker {
         match outcome {
             Outcome::Committed => {
                 self.failing = None;
-                let counts = &self.stages.counts;
+                let counts = &self.stages.ledger.counts;
                 let dead = Reason::ALL.iter().zip(counts.dead).map(|(reason, count)| (reason.code(), count));
                 self.shared.status.settled(counts.written, dead);
                 self.shared.status.worker_wrote(self.slot);
@@ -319,7 +346,9 @@ impl Worker {
             self.shared.status.worker_notes(self.slot, self.open_transactions.note());
             let progress = Progress { positions, last_timestamp_ms: &self.last_timestamp_ms, settled, behind: &behind };
             self.metrics.statistics(&statistics, self.source.topic(), &progress);
-            self.metrics.cache(&self.stages.enricher.cache_stats());
+            if let Some(stats) = self.stages.cache_stats() {
+                self.metrics.cache(&stats);
+            }
             self.shared.status.worker_reaches_brokers(self.slot, self.source.in_touch());
             if self.source.in_touch() {
                 self.ready_if_joined();
@@ -345,6 +374,66 @@ fn announce(shared: &Shared) {
             instance = %config.instance, workers = config.workers,
             "relaying AT LEAST ONCE: after a crash the last batch may be written twice"
         ),
+    }
+}
+
+/// Gets the schemas that the batch's records bring for the first time: before a transaction is open, in which nobody waits.
+fn learn(shared: &Shared, stages: &mut Stages, batch: &Batch<'_>) -> Result<(), WorkerError> {
+    let Some(kernel) = stages.planned() else { return Ok(()) };
+    for record in &batch.records {
+        let Some(id) = kernel.unknown_schema(record.payload()) else { continue };
+        let error = match shared.runtime.block_on(shared.registry.schema_by_id(SchemaId(id))) {
+            Ok(schema) => {
+                kernel.learn(id, &schema);
+                continue;
+            }
+            Err(error) => error,
+        };
+        let message =
+            format!("{error} (the id of a record at partition {} offset {})", record.partition(), record.offset());
+        if !error.is_absent() {
+            return Err(WorkerError::Transient(message));
+        }
+        let mut unknown = shared.unknown_schemas.lock().unwrap_or_else(PoisonError::into_inner);
+        if unknown.len() > MOST_UNKNOWN_SCHEMAS {
+            unknown.clear();
+        }
+        let since = *unknown.entry(id).or_insert_with(Instant::now);
+        if since.elapsed() < SCHEMA_PATIENCE {
+            return Err(WorkerError::Transient(format!(
+                "{message}; a registry that was just started may not know it yet, so it is waited for {} s, then such records \
+                 are dead letters",
+                SCHEMA_PATIENCE.as_secs()
+            )));
+        }
+        kernel.is_absent(id);
+    }
+    Ok(())
+}
+
+/// A worker's kernel.
+fn kernel(shared: &Shared) -> Result<Kernel, WorkerError> {
+    let config = &shared.config;
+    let enricher = |fragments: Arc<dyn Fragments>| {
+        shared.lookup.as_ref().map(|lookup| {
+            let (databases, caches) = (lookup.places.subscribe(), Arc::clone(&lookup.caches));
+            Enricher::following(databases, caches, fragments, Coarsening::from(&config.place))
+                .with_chain(Arc::clone(&lookup.chain))
+        })
+    };
+    match &shared.work {
+        Work::Press { actions, encoder } => {
+            let limits =
+                Limits { max_record_bytes: config.source.max_record_bytes, max_depth: config.source.max_depth };
+            let decoder = Decoder::new(limits, Arc::clone(actions)).with_bad_ip(config.source.bad_ip);
+            let Some(enricher) = enricher(encoder.clone()) else {
+                return Err(WorkerError::Refused("place.files: empty; name at least one mmdb file".into()));
+            };
+            Ok(Kernel::Press(Box::new(PressKernel::new(decoder, enricher, Arc::clone(encoder)))))
+        }
+        Work::Planned(frame) => planned::Kernel::new(Arc::clone(frame), enricher(Arc::new(PlaceFields)))
+            .map(|kernel| Kernel::Planned(Box::new(kernel)))
+            .map_err(WorkerError::Refused),
     }
 }
 
@@ -380,7 +469,7 @@ fn relay_batch(
     match write_and_commit(config, breaker, source, writer, coordinator, stages, batch, &open) {
         Ok(Committed { .. }) => {
             source.acknowledged(open.offsets());
-            source.settled(open.offsets(), &stages.tallies);
+            source.settled(open.offsets(), &stages.ledger.tallies);
             coordinator.committed(open);
             let now_us = now_us();
             // Records of a partition mostly come in long runs, of which the last one tells.
@@ -389,8 +478,8 @@ fn relay_batch(
                     last_timestamp_ms.insert(record.partition(), ms);
                 }
             }
-            breaker.settled(&stages.outcomes);
-            metrics.settled(&stages.counts, trigger, began.elapsed());
+            breaker.settled(&stages.ledger.outcomes);
+            metrics.settled(&stages.ledger.counts, trigger, began.elapsed());
             Ok(Outcome::Committed)
         }
         Err(failure) => {
@@ -435,12 +524,12 @@ fn write_and_commit(
     let limits = writer.limits();
     let mut transaction = writer.begin()?;
     stages.clear();
-    stages.counts.bytes_in = batch.bytes as u64;
+    stages.ledger.counts.bytes_in = batch.bytes as u64;
     let began = Instant::now();
     let send = |output: OutputRecord<'_>| transaction.send(output);
     let last_reject = stages.relay(&batch.records, now_us(), config, &limits, send)?;
-    stages.counts.work = std::mem::take(&mut stages.refreshed) + began.elapsed();
-    if let (Err(tripped), Some(reject)) = (breaker.check(&stages.outcomes), last_reject) {
+    stages.ledger.counts.work = std::mem::take(&mut stages.refreshed) + began.elapsed();
+    if let (Err(tripped), Some(reject)) = (breaker.check(&stages.ledger.outcomes), last_reject) {
         return Err(Failure::Tripped(tripped, reject));
     }
     crate::testing::fail_point::hit("after_produce");
@@ -454,7 +543,7 @@ fn write_and_commit(
     if !coordinator.may_commit(open) {
         return Err(Failure::Rebalanced);
     }
-    let offsets = source.offsets(open.offsets(), &stages.tallies);
+    let offsets = source.offsets(open.offsets(), &stages.ledger.tallies);
     #[cfg(feature = "mutants")]
     let offsets = leak::into_offsets(&batch.records, offsets);
     let committed = transaction.commit(&offsets, group)?;

@@ -67,7 +67,7 @@ fn absent_and_null_are_the_same_for_cohort_and_ip() {
 #[test]
 fn whole_records_are_refused_in_words() {
     let null = decoder().decode(None, NOW_US).err().unwrap().to_string();
-    assert_eq!(null, "the value is null where a JSON object was expected: the ingress topic takes no tombstones");
+    assert_eq!(null, "the value is null where a record was expected: the ingress topic takes no tombstones");
     let latin = decoder().decode(Some(b"{\"action\":\"\xe9\"}"), NOW_US).err().unwrap().to_string();
     assert_eq!(latin, "the value is not UTF-8 text: send JSON in UTF-8");
     let small = Decoder::new(Limits { max_record_bytes: 10, max_depth: 32 }, actions());
@@ -90,7 +90,7 @@ fn whole_records_are_refused_in_words() {
 
 #[test]
 fn anything_but_an_object_is_refused_in_words() {
-    let start = "the JSON type is not the expected one: send the type that the documentation gives";
+    let start = "the type is not the expected one: send the type that the pipeline reads";
     for (json, found) in [
         ("null", "null"),
         ("true", "true or false"),
@@ -107,14 +107,14 @@ fn anything_but_an_object_is_refused_in_words() {
 #[test]
 fn missing_fields_are_refused_in_words() {
     for field in ["session_id", "timestamp", "action"] {
-        let expected = format!("{field}: the field is missing: send session_id, timestamp and action in every record");
+        let expected = format!("{field}: the field is missing: send it in every record");
         assert_eq!(refusal(&with(field, "")), expected);
     }
 }
 
 #[test]
 fn wrong_types_are_refused_in_words() {
-    let start = "the JSON type is not the expected one: send the type that the documentation gives";
+    let start = "the type is not the expected one: send the type that the pipeline reads";
     let big = "number with fraction, exponent or over 64 bits";
     for (field, value, detail) in [
         ("session_id", "null", "null where text was expected".to_owned()),
@@ -533,6 +533,8 @@ fn generated_documents_reach_every_outcome() {
             .extend([quickly(&bytes), quickly(&damaged)].into_iter().filter_map(|o| o.err().map(|(reason, _)| reason)));
     }
     assert!(good > 400, "{good} good documents");
-    let expected = Reason::ALL.into_iter().filter(|reason| !matches!(reason, Reason::TooLarge | Reason::NullValue));
+    // Those behind `BadIp` are of other pipelines.
+    let of_presses = Reason::ALL.into_iter().filter(|reason| *reason <= Reason::BadIp);
+    let expected = of_presses.filter(|reason| !matches!(reason, Reason::TooLarge | Reason::NullValue));
     assert_eq!(reached.into_iter().collect::<Vec<_>>(), expected.collect::<Vec<_>>());
 }

@@ -268,7 +268,7 @@ fn nullable(schema: &Schema) -> Option<(Branches, &Schema)> {
 }
 
 /// The bytes of a default, where it is a scalar that fits the type.
-fn constant(schema: &Schema, default: &Value) -> Option<Box<[u8]>> {
+pub fn constant(schema: &Schema, default: &Value) -> Option<Box<[u8]>> {
     match schema {
         Schema::Null => default.is_null().then(Box::default),
         Schema::Boolean => default.as_bool().map(|truth| bytes(|out| out.push(u8::from(truth)))),

@@ -13,6 +13,8 @@ mod tests;
 use crate::pipeline::press::event::PressBody;
 use crate::place::Place;
 
+pub(crate) use compile::constant;
+
 /// Bytes in front of the datum.
 pub const HEADER_BYTES: usize = 5;
 
