@@ -70,12 +70,12 @@ impl CircuitBreaker {
             state.partitions.insert(partition, seen);
             if !state.remembered.contains(&partition) {
                 state.remembered.push(partition);
-                sum = sum.plus(Tally { read: seen.records, dead: seen.dead, written: 0 }, usize::MAX);
+                sum = sum.plus(Tally { read: seen.records, dead: seen.dead, ..Tally::default() }, usize::MAX);
             }
         }
         let room = self.window.saturating_sub(state.recent.len());
         let Seen { records, dead, .. } =
-            Seen::default().plus(Tally { read: sum.records, dead: sum.dead, written: 0 }, room);
+            Seen::default().plus(Tally { read: sum.records, dead: sum.dead, ..Tally::default() }, room);
         // Spread evenly: their order is not known.
         for at in 0..records {
             let is_dead = (at + 1) * dead / records > at * dead / records;
@@ -162,7 +162,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn tally(read: u64, dead: u64) -> Tally {
-        Tally { read, written: read - dead, dead }
+        Tally { read, written: read - dead, dead, filtered: 0 }
     }
 
     fn half(records: u64, dead: u64) -> Seen {

@@ -130,7 +130,7 @@ pub struct CommittedOffset {
     pub note: OffsetNote,
 }
 
-/// What became of records. Those that are neither written nor dead were filtered.
+/// What became of records: each is written, dead or filtered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Records read.
@@ -139,17 +139,20 @@ pub struct Tally {
     pub written: u64,
     /// Of these, dead letters.
     pub dead: u64,
+    /// Of these, those that a filter kept back.
+    pub filtered: u64,
 }
 
 impl Tally {
     /// Of so many records, of which some are dead and the others written.
     pub fn of(read: usize, dead: usize) -> Self {
-        Self { read: read as u64, written: read.saturating_sub(dead) as u64, dead: dead as u64 }
+        Self { read: read as u64, written: read.saturating_sub(dead) as u64, dead: dead as u64, filtered: 0 }
     }
 
     /// Adds a record that a filter kept back.
     pub fn add_filtered(&mut self) {
         self.read += 1;
+        self.filtered += 1;
     }
 
     /// Adds a record.
@@ -160,19 +163,27 @@ impl Tally {
 
     /// Both together.
     pub fn plus(self, more: Self) -> Self {
-        Self { read: self.read + more.read, written: self.written + more.written, dead: self.dead + more.dead }
+        Self {
+            read: self.read + more.read,
+            written: self.written + more.written,
+            dead: self.dead + more.dead,
+            filtered: self.filtered + more.filtered,
+        }
     }
 
-    /// `READ:WRITTEN:DEAD`, as it is noted.
+    /// `READ:WRITTEN:DEAD`, and `:FILTERED` where records were filtered, as it is noted.
     pub fn to_text(self) -> String {
-        format!("{}:{}:{}", self.read, self.written, self.dead)
+        let text = format!("{}:{}:{}", self.read, self.written, self.dead);
+        if self.filtered == 0 { text } else { format!("{text}:{}", self.filtered) }
     }
 
     /// Reads [`Self::to_text`].
     pub fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split(':').map(str::parse);
         let mut next = || numbers.next()?.ok();
-        Some(Self { read: next()?, written: next()?, dead: next()? })
+        let (read, written, dead) = (next()?, next()?, next()?);
+        let filtered = numbers.next().map_or(Some(0), Result::ok)?;
+        Some(Self { read, written, dead, filtered })
     }
 }
 
@@ -190,7 +201,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// `FROM:END:REMOVED:READ:WRITTEN:DEAD`, as it is noted.
+    /// `FROM:END:REMOVED:READ:WRITTEN:DEAD[:FILTERED]`, as it is noted.
     pub fn to_text(self) -> String {
         format!("{}:{}:{}:{}", self.from, self.end, self.removed, self.tally.to_text())
     }
@@ -209,8 +220,8 @@ impl Account {
 
     /// Whether the run has come to the partition's end and every record it read has one outcome.
     pub fn is_settled(&self, position: NextOffset) -> bool {
-        let Tally { read, written, dead } = self.tally;
-        position >= self.end && read >= written + dead && self.without_record(self.end) >= 0
+        let Tally { read, written, dead, filtered } = self.tally;
+        position >= self.end && read == written + dead + filtered && self.without_record(self.end) >= 0
     }
 }
 

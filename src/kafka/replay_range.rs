@@ -204,7 +204,7 @@ mod tests {
     use crate::kafka::offset_note::Pending;
 
     const ACCOUNT: Account =
-        Account { from: 10, end: 100, removed: 5, tally: Tally { read: 40, written: 38, dead: 2 } };
+        Account { from: 10, end: 100, removed: 5, tally: Tally { read: 40, written: 38, dead: 2, filtered: 0 } };
 
     fn replay_range() -> ReplayRange {
         let partition_progress = RangeProgress { position: 60, account: ACCOUNT };
@@ -216,7 +216,7 @@ mod tests {
         let note = replay_range().note(0, Tally::of(10, 1), OffsetNote::default());
         let read = OffsetNote::parse(&note.to_text());
         assert_eq!(read, note);
-        assert_eq!(read.account.unwrap().tally, Tally { read: 50, written: 47, dead: 3 });
+        assert_eq!(read.account.unwrap().tally, Tally { read: 50, written: 47, dead: 3, filtered: 0 });
         assert_eq!(read.asked.as_deref(), Some("beginning/now/t"));
         assert_eq!(replay_range().note(1, Tally::default(), OffsetNote::default()), OffsetNote::default());
         for text in ["", "1:2:3", "1:2:3:4:5", "1:2:x:4:5:6"] {
@@ -245,8 +245,11 @@ mod tests {
         assert_eq!(ACCOUNT.without_record(60), 5);
         assert!(!ACCOUNT.is_settled(60));
         assert!(ACCOUNT.is_settled(100));
-        let lost = Account { tally: Tally { read: 40, written: 38, dead: 1 }, ..ACCOUNT };
+        let lost = Account { tally: Tally { read: 40, written: 38, dead: 1, filtered: 0 }, ..ACCOUNT };
         assert!(!lost.is_settled(100));
+        let filtered = Account { tally: Tally { filtered: 1, ..lost.tally }, ..ACCOUNT };
+        assert!(filtered.is_settled(100));
+        assert_eq!(Account::parse(&filtered.to_text()), Some(filtered));
         let doubled = Account { tally: Tally::of(86, 0), ..ACCOUNT };
         assert!(!doubled.is_settled(100), "more records than offsets");
         assert_eq!(replay_range().progress(), (50, 90));

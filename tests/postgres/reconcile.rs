@@ -98,12 +98,12 @@ fn rows_without_a_time_are_counted_all_together() {
     load.send_in_transactions(1, 30..60);
     load.load_all();
     let equal = load.tool_ok(&["reconcile"]);
-    let counted = "60 records without dead letters, 60 rows, 1 dead letter; 0 of 1 hour differ";
+    let counted = "60 records without dead letters, 60 rows, 1 dead letter; 0 of 1 hours differ";
     holds_all(&equal, &["comparing total counts", counted, "OK"]);
     database.sql("DELETE FROM SCHEMA.t WHERE n IN (7, 8)");
     load.tool_fails(
         &["reconcile"],
-        &["no hour: 60 records, 58 rows: 2 missing", "1 of 1 hour differ", "DIFFERENCES FOUND"],
+        &["no hour: 60 records, 58 rows: 2 missing", "1 of 1 hours differ", "DIFFERENCES FOUND"],
     );
     database.sql("INSERT INTO SCHEMA.t SELECT g FROM generate_series(1000, 1004) g");
     load.tool_fails(&["reconcile"], &["60 records, 63 rows: 3 too many"]);

@@ -44,7 +44,7 @@ fn a_finding_names_the_layer_that_the_value_came_from() {
     house.write("pipelines/presses.toml", &PIPELINE.replace("[registry]\nurl = \"http://127.0.0.1:1\"\n", ""));
     has(&house.check(""), "error: pressline.toml:3: registry.url: not an http:// or https:// address");
     let variable = with(&house, "PRESSLINE__REGISTRY__URL", "");
-    has(&variable, "error: environment PRESSLINE__REGISTRY__URL: registry.url: not an http");
+    has(&variable, "error: environment PRESSLINE__REGISTRY__URL: registry.url: required and not set");
     has(&house.check("--set registry.url=x"), "error: command line: registry.url: not an http");
     has(&house.check("--set workers=0"), "error: command line: workers: out of range");
     has(&house.check("--set place.files=[]"), "error: command line: place.files: empty");

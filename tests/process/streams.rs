@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{House, both, has};
 
 /// Every command, as far as it goes without services.
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 26] = [
     "--help",
     "--version",
     "help run",
@@ -36,6 +36,8 @@ const COMMANDS: [&str; 24] = [
     "try events.json",
     "try --json events.json",
     "produce events.json",
+    "init --from-connect nowhere.json",
+    "web --pipeline nowhere",
     "healthcheck --set http.listen=127.0.0.1:1",
 ];
 

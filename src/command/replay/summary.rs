@@ -22,7 +22,7 @@ pub fn summary(progress: &BTreeMap<Partition, RangeProgress>) -> Summary {
     let (mut sum, mut offsets, mut gaps, mut removed) = (Tally::default(), 0, 0, 0);
     for (partition, RangeProgress { position, account }) in progress {
         let (at, without) = ((*position).min(account.end), account.without_record((*position).min(account.end)));
-        let Tally { read, written, dead } = account.tally;
+        let Tally { read, written, dead, .. } = account.tally;
         let numbers = [account.from, account.end, at].map(|number| number.to_string());
         let counts = [read.to_string(), written.to_string(), dead.to_string(), without.to_string()];
         lines.push([&[partition.to_string()], &numbers[..], &counts[..], &[account.removed.to_string()]].concat());
@@ -31,14 +31,15 @@ pub fn summary(progress: &BTreeMap<Partition, RangeProgress>) -> Summary {
         gaps += without;
         removed += account.removed;
     }
-    let Tally { read, written, dead } = sum;
+    let Tally { read, written, dead, filtered } = sum;
     let accounted =
         progress.values().all(|partition_progress| partition_progress.account.is_settled(partition_progress.position));
     let verdict = if accounted { "all accounted for" } else { "NOT ALL ACCOUNTED FOR" };
     let records = counted(read, "record");
+    let kept_back = if filtered == 0 { String::new() } else { format!(" + {filtered} filtered") };
     let text = format!(
         "{}{} = {records} + {gaps} without a record + {removed} removed by retention\n{records} = {written} \
-         written + {}: {verdict}",
+         written + {}{kept_back}: {verdict}",
         aligned(&lines),
         counted(offsets, "offset"),
         counted(dead, "dead letter")
@@ -63,6 +64,18 @@ mod tests {
         assert!(found.accounted, "{}", found.text);
         assert!(found.text.contains("200 offsets = 155 records + 5 without a record + 40 removed by retention"));
         assert!(found.text.contains("155 records = 153 written + 2 dead letters: all accounted for"), "{}", found.text);
+    }
+
+    #[test]
+    fn what_a_filter_kept_back_is_accounted_for() {
+        let tally = Tally { read: 100, written: 60, dead: 1, filtered: 39 };
+        let found = summary(&BTreeMap::from([(0, partition_progress(110, 0, tally))]));
+        assert!(found.accounted, "{}", found.text);
+        assert!(
+            found.text.contains("100 records = 60 written + 1 dead letter + 39 filtered: all accounted for"),
+            "{}",
+            found.text
+        );
     }
 
     #[test]
