@@ -54,6 +54,7 @@ fn table() -> Table {
         name: "button_presses".into(),
         columns: columns.into_iter().map(column).collect(),
         engine: "MergeTree".into(),
+        arguments: String::new(),
         deduplication_window: 1000,
         partition_key: String::new(),
         sorting_key: String::new(),

@@ -7,6 +7,7 @@
 //! Layers, later ones win: `pressline.toml` (shared by all pipelines), the pipeline's own file, environment
 //! variables `PRESSLINE__SECTION__KEY`, `--set section.key=value`. See [`load`].
 
+pub mod changes;
 mod complaint;
 pub mod finding;
 pub mod format;
@@ -17,6 +18,7 @@ mod place;
 pub mod properties;
 pub mod secret;
 pub mod sink;
+mod sink_changes;
 pub mod topic;
 pub mod transforms;
 pub(crate) mod validate;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use figment::value::magic::RelativePathBuf;
 use serde::{Deserialize, Serialize};
 
+pub use super::changes::WriteMode;
+use super::changes::{KeyFormat, PkMode};
 use super::format::{FieldConfig, Format, FormatConfig, KeyConfig};
 use super::{CreateConfig, KafkaConfig, Origin, OutputConfig, RegistryConfig};
 
@@ -106,15 +108,6 @@ pub struct ColumnsConfig {
     pub null_as_default: Vec<String>,
 }
 
-/// How rows are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WriteMode {
-    /// Each record is a row of its own.
-    #[default]
-    Insert,
-}
-
 /// Where a sink begins that has no position of its own yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -190,9 +183,21 @@ pub struct PostgresConfig {
     /// In the topic's name, whatever is no letter, digit or underscore becomes an underscore.
     #[serde(default)]
     pub normalize_topic: bool,
-    /// `insert`.
+    /// `insert` or `upsert`.
     #[serde(default)]
     pub mode: WriteMode,
+    /// A record without a value deletes the row of its key.
+    #[serde(default)]
+    pub deletes: bool,
+    /// Where the key of a row comes from.
+    #[serde(default)]
+    pub pk_mode: PkMode,
+    /// The key's fields; all fields of the record's key unless set.
+    #[serde(default)]
+    pub pk_fields: Vec<String>,
+    /// How the records' keys are written.
+    #[serde(default)]
+    pub key_format: KeyFormat,
     /// Make the table from the Avro schema where it is missing.
     #[serde(default)]
     pub auto_create: bool,
@@ -315,6 +320,21 @@ pub struct ClickHouseConfig {
     /// In the topic's name, whatever is no letter, digit or underscore becomes an underscore.
     #[serde(default)]
     pub normalize_topic: bool,
+    /// `insert` or `upsert`.
+    #[serde(default)]
+    pub mode: WriteMode,
+    /// A record without a value deletes the row of its key.
+    #[serde(default)]
+    pub deletes: bool,
+    /// Where the key of a row comes from.
+    #[serde(default)]
+    pub pk_mode: PkMode,
+    /// The key's fields; all fields of the record's key unless set.
+    #[serde(default)]
+    pub pk_fields: Vec<String>,
+    /// How the records' keys are written.
+    #[serde(default)]
+    pub key_format: KeyFormat,
     /// What is promised; see [`ClickHouseDelivery`].
     #[serde(default)]
     pub delivery: ClickHouseDelivery,

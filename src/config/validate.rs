@@ -2,6 +2,8 @@
 
 use figment::value::magic::RelativePathBuf;
 
+use super::changes::WriteMode;
+use super::format::Format;
 use super::layers::Origin;
 use super::sink::{ClickHouseConfig, LoadConfig, PostgresConfig, SinkBatchConfig, SinkConsumerConfig, SslMode};
 use super::{
@@ -94,6 +96,16 @@ pub fn load(config: &LoadConfig, all: bool) -> Vec<Finding> {
     if let Some(clickhouse) = &config.sink.clickhouse {
         sink("clickhouse", config, &clickhouse.batch, &clickhouse.consumer, &mut complain);
         clickhouse_keys(clickhouse, all, &mut complain);
+    }
+    if config.format().format != Format::Avro {
+        let modes = [
+            ("sink.postgres.mode", config.sink.postgres.as_ref().map(|sink| sink.mode)),
+            ("sink.clickhouse.mode", config.sink.clickhouse.as_ref().map(|sink| sink.mode)),
+        ];
+        for (key, _) in modes.iter().filter(|(_, mode)| *mode == Some(WriteMode::Upsert)) {
+            let what = "\"upsert\", which reads values in Avro only";
+            complain(key, what, "load a topic in Avro, or set mode = \"insert\"");
+        }
     }
     creation("sink.dead_letter", &config.sink.dead_letter.create, &mut complain);
     services(&config.kafka, &config.registry, all, &mut complain);
@@ -282,6 +294,9 @@ fn sink(
 }
 
 fn postgres_keys(config: &PostgresConfig, all: bool, complain: &mut Complain<'_>) {
+    for (key, what, cure) in config.changes().faults() {
+        complain(&format!("sink.postgres.{key}"), what, cure);
+    }
     milliseconds("sink.postgres.statement_timeout_ms", config.statement_timeout_ms, complain);
     milliseconds("sink.postgres.connect_timeout_ms", config.connect_timeout_ms, complain);
     if config.port == 0 {
@@ -332,6 +347,9 @@ fn clickhouse_keys(config: &ClickHouseConfig, all: bool, complain: &mut Complain
     let keys = "sink.clickhouse.user and sink.clickhouse.password_file";
     http_address("sink.clickhouse.url", &config.url, "http://127.0.0.1:8123", keys, complain);
     no_authority_without_tls("sink.clickhouse", &config.url, config.ca.is_some(), complain);
+    for (key, what, cure) in config.faults_of_changes() {
+        complain(&format!("sink.clickhouse.{key}"), what, cure);
+    }
     milliseconds("sink.clickhouse.timeout_ms", config.timeout_ms, complain);
     milliseconds("sink.clickhouse.connect_timeout_ms", config.connect_timeout_ms, complain);
     for (key, is_set) in [("order_by", !config.order_by.is_empty()), ("partition_by", !config.partition_by.is_empty())]

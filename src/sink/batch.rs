@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use rdkafka::message::{BorrowedMessage, Message};
 
+use super::changes::{Change, Changes, Pair};
 use super::{Refusal, Why};
 use crate::avro::format::{Decoded, Decoder};
 use crate::kafka::consumer::BatchBuilder;
@@ -59,6 +60,7 @@ pub struct Batch {
     decoder: Option<Decoder>,
     datums: Vec<u8>,
     rows: Vec<Row>,
+    changes: Changes,
     spans: BTreeMap<Partition, Span>,
     refused: Vec<(Origin, Refusal)>,
     /// Records of each partition.
@@ -77,6 +79,25 @@ impl Row {
 }
 
 impl Batch {
+    /// Of records that are read so.
+    pub fn of_changes(changes: Changes) -> Self {
+        Self { changes, ..Self::default() }
+    }
+
+    /// Adds what a record does to the row of its key. Its schema's id is then the number of [`Batch::pair`].
+    pub fn push_change(&mut self, origin: Origin, change: &Change<'_>) {
+        let Origin { partition, offset, timestamp_ms } = origin;
+        let start = offset_in_buffer(self.datums.len());
+        let schema_id = self.changes.write(change, offset, &mut self.datums);
+        let at = (start, offset_in_buffer(self.datums.len()));
+        self.rows.push(Row { partition, offset, timestamp_ms, schema_id, is_raw: false, at });
+    }
+
+    /// The schemas of changes with this number.
+    pub fn pair(&self, number: u32) -> Option<Pair> {
+        self.changes.pair(number)
+    }
+
     /// A batch of records of the decoder's format.
     pub fn of(decoder: Decoder) -> Self {
         Self { decoder: Some(decoder).filter(|decoder| !decoder.is_avro()), ..Self::default() }
@@ -230,6 +251,13 @@ impl<'s> BatchBuilder<'s> for Batch {
             offset: record.offset(),
             timestamp_ms: record.timestamp().to_millis(),
         };
+        if self.changes.are_read() {
+            match self.changes.read(record.key(), record.payload()) {
+                Ok(change) => self.push_change(origin, &change),
+                Err(why) => self.refused.push((origin, Refusal::row(why))),
+            }
+            return self.count(origin.partition);
+        }
         match record.payload() {
             payload if self.decoder.is_some() => self.decode(origin, payload),
             // Confluent's wire format: a byte 0, the schema's id, the datum.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use super::changes::ChangeShape;
 use crate::avro::format::Casts;
 use crate::avro::{Field, Shape};
 use crate::config::finding::Finding;
@@ -129,7 +130,7 @@ impl<'a> Columns<'a> {
         let mut taken = BTreeSet::new();
         for field in fields {
             let column = self.config.rename.get(&field.name).unwrap_or(&field.name).as_str();
-            if self.config.ignore.contains(&field.name) {
+            if self.config.ignore.contains(&field.name) || ChangeShape::hides(&field.name) {
                 assigned.push((field, Conversion::Ignored));
             } else if let Some(missing) = missing(field, column) {
                 findings.push(self.without_column(field, column, table, &missing));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
+use super::changes::ChangeShape;
 use super::{Batch, DeadLetters, LoadError};
 use crate::avro::Shape;
 use crate::kafka::consumer::Source;
@@ -80,6 +81,12 @@ pub trait Sink: Send {
     /// Looks whether rows of this shape would fit, and makes the table for them where it is missing and may be made. Errors: they
     /// do not fit, with all findings; no table.
     fn prepare(&mut self, shape: &Shape) -> Result<(), LoadError>;
+
+    /// Prepares for changes of this shape, which come under this number instead of a schema's id. Errors: as of [`Sink::learn`].
+    fn learn_change(&mut self, number: u32, change: &ChangeShape) -> Result<(), LoadError>;
+
+    /// As [`Sink::prepare`], for changes.
+    fn prepare_change(&mut self, change: &ChangeShape) -> Result<(), LoadError>;
 
     /// Whether the table was there when it was looked at last.
     fn has_table(&self) -> bool;

@@ -12,11 +12,13 @@ pub mod clickhouse;
 pub mod postgres;
 
 mod batch;
+pub mod changes;
 mod columns;
 mod dead_letters;
 mod error;
 pub mod error_policy;
 mod interface;
+mod known_changes;
 mod metrics;
 mod refusal;
 mod schemas;

@@ -9,8 +9,16 @@ use crate::avro::format::Reject;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Why {
     /// The record has no value.
-    #[error("the value is null (a tombstone), which an inserting sink cannot write")]
+    #[error("the value is null (a tombstone), which a sink without `deletes = true` cannot write")]
     NullValue,
+    /// The record has no key.
+    #[error("the record has no key, or a part of it is null: no row can be found by it")]
+    NoKey,
+    /// The key is not in Confluent's wire format.
+    #[error(
+        "the key is not in Confluent's wire format (key_format = \"avro\"): it does not begin with a 0 byte and a schema id"
+    )]
+    KeyNotWireFormat,
     /// Not Confluent's wire format.
     #[error("the value is not in Confluent's wire format: it does not begin with a 0 byte and four bytes of schema id")]
     NotWireFormat,
@@ -75,8 +83,10 @@ pub const VIEW: &str = "view";
 
 impl Why {
     /// All codes, for the metric's labels.
-    pub const CODES: [&'static str; 18] = [
+    pub const CODES: [&'static str; 20] = [
         "null_value",
+        "no_key",
+        "key_not_wire_format",
         "not_wire_format",
         "unknown_schema",
         "unreadable_schema",
@@ -100,6 +110,8 @@ impl Why {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NullValue => "null_value",
+            Self::NoKey => "no_key",
+            Self::KeyNotWireFormat => "key_not_wire_format",
             Self::NotWireFormat => "not_wire_format",
             Self::UnknownSchema => "unknown_schema",
             Self::UnreadableSchema(_) => "unreadable_schema",

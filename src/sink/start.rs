@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use super::worker::{MakeSink, Shared, Worker};
 use crate::avro::registry::Registry;
 use crate::config::MemoryShare;
-use crate::config::sink::{LoadConfig, SinkBatchConfig, SinkConsumerConfig};
+use crate::config::changes::ChangesConfig;
+use crate::config::sink::{ColumnsConfig, LoadConfig, SinkBatchConfig, SinkConsumerConfig};
 use crate::kafka::advice::Part;
 use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::consumer::{BatchLimits, SinkPositions};
@@ -71,6 +72,8 @@ impl Kind {
 /// What is particular to a kind of database.
 struct Parts {
     consumer: SinkConsumerConfig,
+    changes: (ChangesConfig, bool),
+    columns: ColumnsConfig,
     limits: BatchLimits,
     positions: Arc<dyn SinkPositions>,
     make_sink: Box<MakeSink>,
@@ -133,6 +136,8 @@ fn prepare(
         part: kind.part(),
         consumer: parts.consumer,
         limits: parts.limits.within(memory),
+        changes: parts.changes,
+        columns: parts.columns,
         positions: parts.positions,
         make_sink: parts.make_sink,
         registry,
@@ -167,6 +172,8 @@ fn postgres_parts(config: &LoadConfig, runtime: &Handle) -> Result<Parts, String
     let target = postgres::Target::of(config, runtime).ok_or_else(missing)?;
     Ok(Parts {
         consumer: sink.consumer.clone(),
+        changes: (sink.changes(), false),
+        columns: sink.columns.clone(),
         limits: limits(&sink.batch, postgres::DEFAULT_WAIT_MS),
         positions: Arc::new(target.clone()),
         make_sink: target.maker(),
@@ -179,6 +186,8 @@ fn clickhouse_parts(config: &LoadConfig, runtime: &Handle, overlap: Overlap) -> 
     let target = clickhouse::Target::of(config, runtime, overlap).ok_or_else(missing)?;
     Ok(Parts {
         consumer: sink.consumer.clone(),
+        changes: (sink.changes(), true),
+        columns: sink.columns.clone(),
         // Each partition's rows are an insert of their own.
         limits: BatchLimits { by_partition: true, ..limits(&sink.batch, 1_000) },
         positions: Arc::new(target.clone()),

@@ -8,13 +8,17 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
+use super::changes::Changes;
+use super::known_changes::KnownChanges;
 use super::schemas::{Patience, Schema, Schemas};
 use super::{Batch, Class, DeadLetters, LoadError, Sink, Tries, WriteContext, Written};
 use crate::avro::Shape;
 use crate::avro::format::Decoder;
 use crate::avro::registry::Registry;
 use crate::config::MemoryShare;
-use crate::config::sink::{LoadConfig, SinkConsumerConfig};
+use crate::config::changes::ChangesConfig;
+use crate::config::format::FormatConfig;
+use crate::config::sink::{ColumnsConfig, LoadConfig, SinkConsumerConfig};
 use crate::kafka::advice::{Advice, Part};
 use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::consumer::{
@@ -53,6 +57,10 @@ pub struct Shared {
     pub consumer: SinkConsumerConfig,
     /// Limits of a batch.
     pub limits: BatchLimits,
+    /// Whether records are changes, and whether these have a version.
+    pub changes: (ChangesConfig, bool),
+    /// Fields and columns.
+    pub columns: ColumnsConfig,
     /// Where positions are asked for at an assignment.
     pub positions: Arc<dyn SinkPositions>,
     /// Makes each worker's sink.
@@ -83,6 +91,8 @@ pub struct Worker {
     sink: Box<dyn Sink>,
     dead_letters: DeadLetters,
     schemas: Schemas,
+    /// Where records are changes.
+    changes: Option<KnownChanges>,
     coordinator: Coordinator,
     batch: Batch,
     /// What the sink has taken for the start of the batch.
@@ -105,14 +115,20 @@ impl Worker {
     pub fn open(shared: Arc<Shared>, slot: usize) -> Result<Self, WorkerError> {
         let (config, consumer) = (&shared.config, &shared.consumer);
         let mut sink = (shared.make_sink)()?;
-        let patience = Patience {
-            wait: consumer.unknown_schema_wait_ms.map(Duration::from_millis),
-            key: format!("sink.{}.consumer.unknown_schema_wait_ms", shared.sink),
+        let schemas = |format| {
+            let patience = Patience {
+                wait: consumer.unknown_schema_wait_ms.map(Duration::from_millis),
+                key: format!("sink.{}.consumer.unknown_schema_wait_ms", shared.sink),
+            };
+            Schemas::new(format, Arc::clone(&shared.registry), shared.runtime.clone(), patience)
         };
         let format = config.format();
         let decoder = Decoder::new(&format).map_err(|what| WorkerError::Refused(format!("source: {what}")))?;
-        let schemas = Schemas::new(format, Arc::clone(&shared.registry), shared.runtime.clone(), patience);
-        prepare(&shared, &schemas, sink.as_mut())?;
+        let keys = schemas(FormatConfig::default());
+        let changes = shared.changes.0.is_upsert();
+        let changes = changes.then(|| KnownChanges::new(shared.changes.clone(), shared.columns.clone(), keys));
+        let schemas = schemas(format);
+        prepare(&shared, &schemas, changes.as_ref(), sink.as_mut())?;
         let dead_letters = DeadLetters::new(config, shared.sink, consumer, Arc::clone(&shared.breaker))
             .map_err(WorkerError::Refused)?;
         let advice = Advice::new(&config.name, shared.part);
@@ -137,7 +153,11 @@ impl Worker {
             dead_letters,
             schemas,
             coordinator: ReplayRange::coordinator(shared.replay_range.as_deref()),
-            batch: Batch::of(decoder),
+            batch: match changes {
+                None => Batch::of(decoder),
+                Some(_) => Batch::of_changes(Changes::new(shared.changes.0.clone(), shared.changes.1)),
+            },
+            changes,
             starting: Duration::ZERO,
             pause: first_pause(&shared.consumer),
             failed: 0,
@@ -267,7 +287,11 @@ impl Worker {
         let tell = || self.shared.status.worker_turned(self.slot);
         let mut context = WriteContext::new(&self.source, &mut self.dead_letters, &tell);
         context.is_search_due = self.tries.is_search_due();
-        let learnt = learn(&self.shared, &mut self.schemas, self.sink.as_mut(), &mut self.batch, &mut context);
+        let (schemas, sink, batch) = (&mut self.schemas, self.sink.as_mut(), &mut self.batch);
+        let learnt = match &mut self.changes {
+            Some(changes) => changes.learn(schemas, sink, batch, &mut context, &self.shared.config.subject()),
+            None => learn(&self.shared, schemas, sink, batch, &mut context),
+        };
         let written = learnt.and_then(|()| self.sink.write(&self.batch, &mut context));
         let settled: Written = context.settled;
         match written {
@@ -389,9 +413,22 @@ impl Worker {
 /// Has the sink prepare for the records that come, so that a table that does not fit is told of before the first row. These have
 /// the schema of the relay in the same file, where there is one; it may not be registered yet. A newer version in the registry, of
 /// which the topic may never have a record, stops nobody; nor does a registry that does not answer.
-fn prepare(shared: &Shared, schemas: &Schemas, sink: &mut dyn Sink) -> Result<(), WorkerError> {
+fn prepare(
+    shared: &Shared,
+    schemas: &Schemas,
+    changes: Option<&KnownChanges>,
+    sink: &mut dyn Sink,
+) -> Result<(), WorkerError> {
+    let prepare = |sink: &mut dyn Sink, row: &Shape| match changes {
+        None => sink.prepare(row),
+        Some(changes) => match changes.expected(row, shared.config.topic()) {
+            // The first record tells.
+            None => Ok(()),
+            Some(change) => change.and_then(|change| sink.prepare_change(&change)),
+        },
+    };
     if let Some(own) = own_shape(&shared.config) {
-        return sink.prepare(&own).map_err(worker_error);
+        return prepare(sink, &own).map_err(worker_error);
     }
     // A table that is to be made is made for the first records.
     if sink.will_make_table() {
@@ -399,7 +436,7 @@ fn prepare(shared: &Shared, schemas: &Schemas, sink: &mut dyn Sink) -> Result<()
     }
     let subject = shared.config.subject();
     let Some(newest) = schemas.latest(&subject) else { return Ok(()) };
-    match sink.prepare(&newest) {
+    match prepare(sink, &newest) {
         Err(LoadError::Refused(what) | LoadError::SchemaMismatch(what)) if sink.has_table() => {
             let pipeline = &shared.config.name;
             tracing::warn!(

@@ -32,3 +32,4 @@ mod presses;
 mod reconcile;
 mod refused;
 mod rights;
+mod upserts;

@@ -92,7 +92,7 @@ fn select(world: &World, table: &str) -> Vec<String> {
 fn round_trip(world: &World, rows: usize, distinct: u32) {
     let shape = Shape::parse(SCHEMA).unwrap();
     let name = world.name();
-    world.run(&create_table(&shape, &world.config(&name)).unwrap().sql);
+    world.run(&create_table(&shape, &world.config(&name), &[]).unwrap().sql);
     let table = world.describe(&name);
     let plan = plan(&shape, &table, &[]).unwrap();
     let mut block = plan.block();

@@ -25,6 +25,7 @@ fn table(columns: &[(&str, &str)]) -> Table {
         name: "t".into(),
         columns: columns.iter().map(column).collect(),
         engine: "MergeTree".into(),
+        arguments: String::new(),
         deduplication_window: 100,
         partition_key: String::new(),
         sorting_key: String::new(),
@@ -220,7 +221,7 @@ fn a_definition_that_the_server_refuses() {
             partition_by: partition_by.into(),
             ..world.config(&world.name())
         };
-        let definition = create_table(&shape, &config).unwrap();
+        let definition = create_table(&shape, &config, &[]).unwrap();
         let tried = world.runtime.block_on(world.client.try_define(&definition));
         let made = world.runtime.block_on(world.client.define(&definition.sql));
         let words = |made: Result<(), Undefined>| match made {

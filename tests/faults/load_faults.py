@@ -19,6 +19,7 @@ from faults import (
     kill_at,
     terminate,
 )
+from load_upserts import UpsertWorld
 from load_world import ChainWorld, LoadWorld
 from world import LOAD
 
@@ -49,6 +50,9 @@ FAULTS = [
     Fault("load", load_kills.load_all(200_000), test=1, soak=1, world=partial(ChainWorld, rate=100_000)),
     Fault("kill", kill, test=10, soak=1000, at_once=10, world=LoadWorld),
     *(Fault(f"kill-{point.replace('_', '-')}", kill_at(point), world=world) for point, world in _POINTS.items()),
+    Fault("upsert-kill", kill, test=5, soak=1000, world=UpsertWorld),
+    Fault("upsert-kill-pg-during-commit", kill_at("pg_during_commit"), world=partial(UpsertWorld, databases=POSTGRES)),
+    Fault("upsert-kill-ch-after-insert", kill_at("ch_after_insert"), world=partial(UpsertWorld, databases=CLICKHOUSE)),
     Fault("stop-and-continue", load_kills.stop_and_continue, world=_LINKED),
     *(_on(database, "late-write", load_kills.late_write) for database in _IN),
     Fault("churn-eager", churn, settings=EAGER, world=LoadWorld),
@@ -118,5 +122,8 @@ MUTANTS = {
     "positions_before_rows": "kill-pg-after-copy",
     "started_rows_kept": "churn-cooperative",
     "offsets_before_rows": "kill-ch-after-pending",
+    "first_change_wins": "upsert-kill",
+    "deletes_ignored": "upsert-kill",
+    "versions_tie": "upsert-kill",
     "floor_ignored": "forgotten-offsets-clickhouse",
 }

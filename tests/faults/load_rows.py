@@ -83,9 +83,14 @@ class Rows:
 
     def value(self, schema_id, partition, sequence):
         """The record's value in the Confluent wire format."""
+        return self.value_of(schema_id, self.fields(partition, sequence))
+
+    @staticmethod
+    def value_of(schema_id, fields):
+        """The same of these fields."""
         out = io.BytesIO()
         out.write(b"\0" + schema_id.to_bytes(4, "big"))
-        fastavro.schemaless_writer(out, _SCHEMA, self.fields(partition, sequence))
+        fastavro.schemaless_writer(out, _SCHEMA, fields)
         return out.getvalue()
 
 

@@ -64,7 +64,10 @@ class LoadWorld(World):
         for table in self.tables.values():
             table.make()
         self.schema_id = register(service("PRESSLINE_TEST_REGISTRY"), self.out)
-        self.load = AvroLoad(self)
+        self.load = self._start_load()
+
+    def _start_load(self):
+        return AvroLoad(self)
 
     def __exit__(self, kind, *rest):
         super().__exit__(kind, *rest)

@@ -363,11 +363,11 @@ class Load:
     def send_one(self, partition):
         """One more record to a partition."""
         sequence = self.sent[partition]
-        topic, value = self.record(partition, sequence)
+        topic, *record = self.record(partition, sequence)
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                self._producer.produce(topic, value, partition=partition, on_delivery=self._delivered)
+                self._producer.produce(topic, *record, partition=partition, on_delivery=self._delivered)
                 break
             except BufferError:
                 self._producer.poll(0.1)
@@ -378,7 +378,7 @@ class Load:
         self.sent[partition] = sequence + 1
 
     def record(self, partition, sequence):
-        """Topic and value of a record."""
+        """Topic and value of a record, and its key where it has one."""
         return self._world.raw, press(self._world.run, partition, sequence)
 
     def end(self):

@@ -5,6 +5,7 @@ pub mod orders;
 pub mod rights;
 pub mod search;
 pub mod upgrade;
+pub mod upserts;
 
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Output;

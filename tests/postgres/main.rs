@@ -32,3 +32,4 @@ mod rows;
 mod security;
 mod support;
 mod types;
+mod upserts;

@@ -38,7 +38,7 @@ impl Database {
     }
 
     /// The sink's tables of a pipeline's file.
-    fn tables(&self, more: &str) -> String {
+    pub fn tables(&self, more: &str) -> String {
         let address = std::env::var("PRESSLINE_TEST_POSTGRES").unwrap();
         let (host, port) = address.rsplit_once(':').unwrap();
         let user = std::env::var("PRESSLINE_TEST_POSTGRES_USER").unwrap_or_else(|_| "postgres".into());

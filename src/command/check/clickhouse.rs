@@ -3,7 +3,7 @@
 use super::table_plan::{TablePlan, TopicSchema};
 use super::{Report, Subject};
 use crate::config::finding::Finding;
-use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig};
+use crate::config::sink::{ClickHouseConfig, LoadConfig, WriteMode};
 use crate::runtime::terminal::counted;
 use crate::sink::clickhouse::session::SECTION;
 use crate::sink::clickhouse::{ChError, Class, Client, Grant, Plan, Table, Undefined, create_table};
@@ -14,6 +14,7 @@ pub async fn check(
     subject: &Subject<'_, LoadConfig>,
     config: &ClickHouseConfig,
     schemas: &[TopicSchema],
+    key: &[String],
     report: &mut Report,
 ) {
     let looked = async {
@@ -26,8 +27,8 @@ pub async fn check(
             return Ok(());
         }
         match Table::describe(&client, &config.database, &config.table).await? {
-            Some(table) => look(subject, config, schemas, &client, &table, report).await,
-            None => missing(subject, config, schemas, &client, report).await,
+            Some(table) => look(subject, (config, key), schemas, &client, &table, report).await,
+            None => missing(subject, (config, key), schemas, &client, report).await,
         }
     };
     if let Err(error) = looked.await {
@@ -43,7 +44,7 @@ fn without(subject: &Subject<'_, LoadConfig>, config: &ClickHouseConfig, lacking
 
 async fn look(
     subject: &Subject<'_, LoadConfig>,
-    config: &ClickHouseConfig,
+    (config, key): (&ClickHouseConfig, &[String]),
     schemas: &[TopicSchema],
     client: &Client,
     table: &Table,
@@ -51,7 +52,10 @@ async fn look(
 ) -> Result<(), ChError> {
     let title = format!("{}.{}", table.database, table.name);
     let columns = Columns::new(&config.columns, SECTION);
-    report.findings.extend(table.refusals(config.delivery));
+    report.findings.extend(match config.mode {
+        WriteMode::Insert => table.refusals(config.delivery),
+        WriteMode::Upsert => table.refusals_of_upserts(key),
+    });
     for schema in schemas {
         let (lines, mut findings) = Plan::examine(&schema.shape, table, &columns);
         findings.extend(columns.unknown_fields(&schema.shape, &table.place()));
@@ -63,7 +67,7 @@ async fn look(
         );
     }
     client.try_empty_insert(table).await?;
-    if config.delivery == ClickHouseDelivery::ExactlyOnce {
+    if config.is_told() {
         client.try_recovery(table, subject.config.topic()).await?;
     }
     report.ok(subject.line(format_args!("table {title}: the user may insert and read")));
@@ -73,7 +77,7 @@ async fn look(
 /// The table is not there: how to make it, or what the load will make.
 async fn missing(
     subject: &Subject<'_, LoadConfig>,
-    config: &ClickHouseConfig,
+    (config, columns): (&ClickHouseConfig, &[String]),
     schemas: &[TopicSchema],
     client: &Client,
     report: &mut Report,
@@ -87,7 +91,7 @@ async fn missing(
         report.findings.push(subject.error(key, no_table, cure));
         return Ok(());
     };
-    let definition = match create_table(&schema.shape, config) {
+    let definition = match create_table(&schema.shape, config, columns) {
         Ok(definition) => definition,
         Err(findings) => {
             report.findings.extend(findings);

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Subject;
+use super::changes::Asked;
 use super::offline::registry_finding;
 use super::sinks::unregistered;
 use super::table_plan::TopicSchema;
@@ -15,7 +16,7 @@ use crate::config::sink::LoadConfig;
 use crate::sink::Columns;
 use crate::sink::clickhouse;
 use crate::sink::postgres::sink::SECTION;
-use crate::sink::postgres::{TableName, create_table_sql};
+use crate::sink::postgres::{TableName, create_table_sql, with_primary_key};
 
 /// The statements, and what kept others from being written. The schema is that of the relay that fills the topic, where one of
 /// the pipelines does, else the registry's newest.
@@ -53,12 +54,34 @@ async fn of_pipeline(loaded: &Loaded, file: &Path, config: &LoadConfig) -> Resul
     if let Some(sink) = &config.sink.postgres {
         let name = TableName::parse(&sink.table)
             .map_err(|what| vec![subject.error("sink.postgres.table", what, "name a table")])?;
-        add("PostgreSQL", create_table_sql(&shape, &name, &Columns::new(&sink.columns, SECTION))?);
+        let asked = Asked { sink: "postgres", config: sink.changes(), is_stamped: false, columns: &sink.columns };
+        let (shape, key) = changed(&asked, &subject, &shape).await?;
+        let ddl = create_table_sql(&shape, &name, &Columns::new(&sink.columns, SECTION))?;
+        add("PostgreSQL", if key.is_empty() { ddl } else { with_primary_key(&ddl, &key) });
     }
     if let Some(sink) = &config.sink.clickhouse {
-        add("ClickHouse", clickhouse::create_table(&shape, sink)?.sql);
+        let asked = Asked { sink: "clickhouse", config: sink.changes(), is_stamped: true, columns: &sink.columns };
+        let (shape, key) = changed(&asked, &subject, &shape).await?;
+        add("ClickHouse", clickhouse::create_table(&shape, sink, &key)?.sql);
+        if !key.is_empty() {
+            add("ClickHouse", clickhouse::create_view(sink));
+        }
     }
     Ok(text)
+}
+
+/// The shape of what the table holds, and the columns of its key.
+async fn changed(
+    asked: &Asked<'_>,
+    subject: &Subject<'_, LoadConfig>,
+    value: &Shape,
+) -> Result<(Shape, Vec<String>), Vec<Finding>> {
+    if !asked.config.is_upsert() {
+        return Ok((value.clone(), Vec::new()));
+    }
+    let key = asked.key(subject).await.map_err(|finding| vec![finding])?;
+    let change = asked.change(subject, key.as_ref(), value).map_err(|finding| vec![finding])?;
+    Ok((change.shape, change.key))
 }
 
 async fn schema(loaded: &Loaded, subject: &Subject<'_, LoadConfig>) -> Result<(String, Shape), Vec<Finding>> {

@@ -3,6 +3,7 @@
 //! Without `--online` only files are read. With it, brokers, registry and databases are asked, and nothing is changed there:
 //! no topic is made, no group joined, no schema registered, no table made, no row written.
 
+mod changes;
 mod clickhouse;
 mod data_flow;
 mod ddl;

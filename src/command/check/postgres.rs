@@ -6,7 +6,9 @@ use crate::config::finding::Finding;
 use crate::config::secret::POSTGRES_PASSWORD;
 use crate::config::sink::{LoadConfig, PostgresConfig};
 use crate::sink::postgres::sink::SECTION;
-use crate::sink::postgres::{Class, Connection, Offsets, PgError, Plan, Table, TableName, create_table_sql};
+use crate::sink::postgres::{
+    Class, Connection, Offsets, PgError, Plan, RowKey, Table, TableName, create_table_sql, with_primary_key,
+};
 use crate::sink::{Columns, Kind, make_table};
 
 /// What is asked about one sink.
@@ -14,6 +16,8 @@ struct Inquiry<'a> {
     subject: &'a Subject<'a, LoadConfig>,
     config: &'a PostgresConfig,
     schemas: &'a [TopicSchema],
+    /// In mode `upsert`, the columns of the key.
+    key: &'a [String],
     connection: Connection,
 }
 
@@ -22,6 +26,7 @@ pub async fn check(
     subject: &Subject<'_, LoadConfig>,
     config: &PostgresConfig,
     schemas: &[TopicSchema],
+    key: &[String],
     report: &mut Report,
 ) {
     let connection = match Connection::open(config, subject.name).await {
@@ -29,7 +34,7 @@ pub async fn check(
         Err(error) => return report.findings.push(trouble(subject, &error)),
     };
     report.ok(subject.line(format_args!("{}: connected as {}", connection.place(), config.user)));
-    let inquiry = Inquiry { subject, config, schemas, connection };
+    let inquiry = Inquiry { subject, config, schemas, key, connection };
     for answer in [inquiry.writable(report).await, inquiry.table(report).await, inquiry.positions(report).await] {
         if let Err(error) = answer {
             report.findings.push(trouble(subject, &error));
@@ -59,6 +64,9 @@ impl Inquiry<'_> {
         };
         let read = Table::read(&self.connection, &name).await?;
         let Some(mut table) = read else { return self.missing(&name, report).await };
+        if !self.key.is_empty() {
+            report.findings.extend(RowKey::read(&self.connection, &table, self.key).await?.1);
+        }
         let columns = Columns::new(&self.config.columns, SECTION);
         table.read_defaults(&self.connection, &columns.with_defaults()).await?;
         for schema in self.schemas {
@@ -85,7 +93,8 @@ impl Inquiry<'_> {
             return Ok(());
         };
         let columns = Columns::new(&self.config.columns, SECTION);
-        match create_table_sql(&schema.shape, name, &columns) {
+        let ddl = create_table_sql(&schema.shape, name, &columns);
+        match ddl.map(|ddl| if self.key.is_empty() { ddl } else { with_primary_key(&ddl, self.key) }) {
             Err(findings) => report.findings.extend(findings),
             Ok(ddl) if !self.config.auto_create => {
                 report.findings.push(subject.error("sink.postgres.table", no_table, make_table(SECTION, &ddl)));

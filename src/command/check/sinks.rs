@@ -1,5 +1,6 @@
 //! Sinks: whether the topic's schemas fit the live tables, and whether the user may do what the load does.
 
+use super::changes::Asked;
 use super::offline::{self, registry_finding};
 use super::output::Output;
 use super::table_plan::{TablePlan, TopicSchema};
@@ -67,10 +68,16 @@ pub async fn check(
     sink_topics::check(subject, !alone && relay_fills_it, report).await;
     let schemas = schemas(subject, local.map(|output| &output.schema), report).await;
     if let Some(sink) = &config.sink.postgres {
-        postgres::check(subject, sink, &schemas, report).await;
+        let asked = Asked { sink: "postgres", config: sink.changes(), is_stamped: false, columns: &sink.columns };
+        let (changes, key) = asked.of_values(subject, &schemas, &mut report.findings).await.unzip();
+        let schemas = changes.as_ref().unwrap_or(&schemas);
+        postgres::check(subject, sink, schemas, &key.unwrap_or_default(), report).await;
     }
     if let Some(sink) = &config.sink.clickhouse {
-        clickhouse::check(subject, sink, &schemas, report).await;
+        let asked = Asked { sink: "clickhouse", config: sink.changes(), is_stamped: true, columns: &sink.columns };
+        let (changes, key) = asked.of_values(subject, &schemas, &mut report.findings).await.unzip();
+        let schemas = changes.as_ref().unwrap_or(&schemas);
+        clickhouse::check(subject, sink, schemas, &key.unwrap_or_default(), report).await;
     }
 }
 

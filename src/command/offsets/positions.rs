@@ -6,7 +6,7 @@ use tokio::runtime::Runtime;
 
 use super::{Advice, Group, OffsetsError, Part, Pipeline};
 use crate::config::KafkaConfig;
-use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig, PostgresConfig};
+use crate::config::sink::{ClickHouseConfig, LoadConfig, PostgresConfig};
 use crate::kafka::offset_note::{CommittedOffset, NextOffset, OffsetNote, Partition, Pending};
 use crate::kafka::topic_id::TopicId;
 use crate::sink::postgres::{Connection, Offsets};
@@ -180,7 +180,7 @@ impl Positions {
         end: NextOffset,
     ) -> Result<Option<u64>, OffsetsError> {
         let Kept::ClickHouse(sink) = &self.kept else { return Ok(None) };
-        if sink.delivery != ClickHouseDelivery::ExactlyOnce {
+        if !sink.is_told() {
             return Ok(None);
         }
         self.runtime.block_on(async {

@@ -11,6 +11,7 @@ use crate::command::reconcile::progress::Progress;
 use crate::command::reconcile::table::Table;
 use crate::command::reconcile::topic::{LettersOf, Records};
 use crate::command::reconcile::{CHUNK, Outcome, ReconcileArgs, Task, Tell, Verdict, not_reached, verdict};
+use crate::config::sink::WriteMode;
 use crate::kafka::offset_note::Partition;
 use crate::runtime::stdio;
 use crate::runtime::terminal::counted;
@@ -54,6 +55,16 @@ pub fn run(args: &ReconcileArgs) -> Result<Verdict, OffsetsError> {
 
 fn reconcile(args: &ReconcileArgs, pipeline: &Pipeline, sink: Part) -> Result<Outcome, OffsetsError> {
     let load = pipeline.load.as_ref().ok_or_else(|| pipeline.lacks(sink))?;
+    let mode = match sink {
+        Part::Clickhouse => load.sink.clickhouse.as_ref().map(|sink| sink.mode),
+        Part::Postgres | Part::Relay => load.sink.postgres.as_ref().map(|sink| sink.mode),
+    };
+    if mode == Some(WriteMode::Upsert) {
+        return Err(OffsetsError::Refused(format!(
+            "sink.{}.mode is upsert, so that the table has one row a key and not one a record: compare it with its source by key",
+            sink.name()
+        )));
+    }
     let positions = Positions::open(pipeline, sink)?;
     let spans = spans(args, &positions)?;
     let runtime = crate::daemon::runtime().map_err(OffsetsError::Refused)?;

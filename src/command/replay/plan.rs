@@ -43,6 +43,7 @@ pub enum State {
 /// Decides, and notes what was decided. Errors: a live process of the same name; a range that retention has removed in part;
 /// a replay of that name with another range; a target that has these records already.
 pub fn plan(args: &ReplayArgs, pipeline: &Pipeline, job: &Job, store: &Store) -> Result<Plan, ReplayError> {
+    store.refuse_upserts()?;
     await_rest(store)?;
     let noted = if args.restart { None } else { store.noted()? };
     let asked = asked(args, job);

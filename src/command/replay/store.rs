@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 use super::job::{Job, Work};
 use super::{ReplayArgs, ReplayError};
 use crate::command::offsets::Group;
-use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, PostgresConfig};
+use crate::config::sink::{ClickHouseConfig, PostgresConfig, WriteMode};
 use crate::kafka::offset_note::{CommittedOffset, NextOffset, OffsetNote, Partition, Tally};
 use crate::kafka::replay_range::{Overlap, RangeProgress};
 use crate::kafka::topic_id::TopicId;
@@ -195,10 +195,23 @@ impl<'a> Store<'a> {
         self.refuse_used(used)
     }
 
+    /// Errors: the target's rows have keys, and older changes would come over newer ones. In ClickHouse the version of each row says
+    /// which is newer.
+    pub fn refuse_upserts(&self) -> Result<(), ReplayError> {
+        match &self.database {
+            Database::Postgres(sink, _) if sink.mode == WriteMode::Upsert => Err(ReplayError::Refused(
+                "sink.postgres.mode is upsert, and a replay would write older changes of a row over newer ones. Set the sink's offsets \
+                 back instead (pressline offsets set), from where it applies all changes again in their order"
+                    .into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the target's rows tell which records they are, so that only missing ones are written.
     pub fn tells_records(&self) -> Result<bool, ReplayError> {
         let Database::ClickHouse(sink) = &self.database else { return Ok(false) };
-        if sink.delivery != ClickHouseDelivery::ExactlyOnce {
+        if !sink.is_told() {
             return Ok(false);
         }
         self.runtime.block_on(async {
@@ -259,7 +272,7 @@ async fn rows_in_ranges(
 ) -> Result<u64, ReplayError> {
     let client = Client::open(sink).await?;
     let table = Table::describe(&client, &sink.database, &sink.table).await?;
-    let exactly = sink.delivery == ClickHouseDelivery::ExactlyOnce;
+    let exactly = sink.is_told();
     let Some(table) = table.filter(|table| exactly && table.has_coordinates()) else { return Ok(0) };
     let mut rows = 0;
     for (&partition, partition_progress) in progress {

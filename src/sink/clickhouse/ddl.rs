@@ -3,6 +3,7 @@
 use super::client::{Client, Undefined};
 use super::table::{DefaultKind, Table, TableColumn, coordinate_type};
 use super::types::{Type, literal, quoted, with_null};
+use super::versions;
 use crate::avro::{Field, Shape};
 use crate::config::finding::Finding;
 use crate::config::sink::ClickHouseConfig;
@@ -123,7 +124,11 @@ pub struct Definition {
 /// `CREATE TABLE` for a record's fields, renamed and left out as the configuration says, with the columns that name the record
 /// and a deduplication window; ordered by the record and not partitioned unless `order_by` and `partition_by` say otherwise.
 /// Errors: the schema is no record, two fields for one column, a field has no type in ClickHouse.
-pub fn create_table(shape: &Shape, config: &ClickHouseConfig) -> Result<Definition, Vec<Finding>> {
+pub fn create_table(
+    shape: &Shape,
+    config: &ClickHouseConfig,
+    upsert_key: &[String],
+) -> Result<Definition, Vec<Finding>> {
     let table = format!("{}.{}", quoted(&config.database), quoted(&config.table));
     let rules = Columns::new(&config.columns, "sink.clickhouse");
     let (assigned, mut findings) = rules.assign(shape, &table, |_, _| None);
@@ -131,7 +136,8 @@ pub fn create_table(shape: &Shape, config: &ClickHouseConfig) -> Result<Definiti
     let mut columns = Vec::with_capacity(assigned.len() + 3);
     for (field, conversion) in assigned {
         let Conversion::Column(column) = conversion else { continue };
-        match column_type(field, rules.null_is_default(&field.name)) {
+        let own = versions::type_of(column).filter(|_| !upsert_key.is_empty()).map(|kind| Ok(kind.to_string()));
+        match own.unwrap_or_else(|| column_type(field, rules.null_is_default(&field.name))) {
             Ok(kind) => {
                 lines.push(format!("    {} {kind}", quoted(column)));
                 columns.push((column.to_string(), bare(&kind).to_string()));
@@ -149,10 +155,15 @@ pub fn create_table(shape: &Shape, config: &ClickHouseConfig) -> Result<Definiti
             }
         }
     }
+    let beside = versions::beside_key(&config.partition_by, upsert_key, columns.iter().map(|(name, _)| name.as_str()));
+    if !upsert_key.is_empty() && !beside.is_empty() {
+        let what = format!("partition_by names {}, which is not in the key: old rows would stay", beside.join(", "));
+        findings.push(Finding::error(&table, "partition_by", what, "remove it, or partition by columns of the key"));
+    }
     if !findings.is_empty() {
         return Err(findings);
     }
-    for column in super::table::COORDINATES {
+    for column in super::table::COORDINATES.into_iter().filter(|_| upsert_key.is_empty()) {
         lines.push(format!("    {}", definition(column)));
         columns.push((column.to_string(), coordinate_type(column).to_string()));
     }
@@ -166,6 +177,11 @@ pub fn create_table(shape: &Shape, config: &ClickHouseConfig) -> Result<Definiti
     };
     let keys =
         [&config.order_by, &config.partition_by].into_iter().filter(|by| !by.is_empty()).map(|by| key(by)).collect();
+    if !upsert_key.is_empty() {
+        let engine = versions::engine(upsert_key, &partition);
+        let sql = format!("CREATE TABLE IF NOT EXISTS {table}\n(\n{}\n)\n{engine}", lines.join(",\n"));
+        return Ok(Definition { sql, columns, keys });
+    }
     let sql = format!(
         "CREATE TABLE IF NOT EXISTS {table}\n(\n{}\n)\nENGINE = MergeTree{partition}\nORDER BY {order}\n\
          SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}",
@@ -304,7 +320,7 @@ mod tests {
     fn fields_are_renamed_and_left_out_as_configured() {
         let shape = Shape::parse(include_str!("../../../schemas/button_presses.avsc")).unwrap();
         let columns = "[columns]\nrename = { cohort = \"group\" }\nignore = [\"time_zone\"]\n";
-        let sql = create_table(&shape, &config(columns)).unwrap().sql;
+        let sql = create_table(&shape, &config(columns), &[]).unwrap().sql;
         assert!(sql.contains("`group` Nullable(Int32)"), "{sql}");
         assert!(!sql.contains("`cohort`") && !sql.contains("time_zone"), "{sql}");
     }
@@ -341,7 +357,7 @@ mod tests {
     fn the_table_of_button_presses() {
         let schema = include_str!("../../../schemas/button_presses.avsc");
         let shape = Shape::parse(schema).unwrap();
-        let sql = create_table(&shape, &config("")).unwrap().sql;
+        let sql = create_table(&shape, &config(""), &[]).unwrap().sql;
         for line in [
             "`session_id` UUID,",
             "`timestamp` DateTime64(6, 'UTC') CODEC(Delta, ZSTD),",

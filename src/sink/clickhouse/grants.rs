@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::types::quoted;
 use super::{ChError, Client};
-use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery};
+use crate::config::sink::ClickHouseConfig;
 
 /// `SYNTAX_ERROR`: a server before 24.11, which does not know CHECK GRANT.
 const SYNTAX_ERROR: u32 = 62;
@@ -27,7 +27,7 @@ impl fmt::Display for Grant {
 pub fn needed(config: &ClickHouseConfig) -> Vec<Grant> {
     let table = format!("{}.{}", quoted(&config.database), quoted(&config.table));
     let mut grants = vec![format!("INSERT ON {table}"), "SELECT ON system.merge_tree_settings".into()];
-    if config.delivery == ClickHouseDelivery::ExactlyOnce {
+    if config.is_told() {
         grants.push(format!("SELECT(_topic, _partition, _offset) ON {table}"));
         grants.push("SELECT ON system.processes".into());
     }

@@ -23,6 +23,8 @@ pub mod session;
 mod table;
 mod type_map;
 mod types;
+mod upsert;
+mod versions;
 
 pub use block::{Block, Coordinates, Layout};
 pub use client::{Client, Undefined, another_name};
@@ -34,3 +36,4 @@ pub use plan::Plan;
 pub use table::{COORDINATES, DefaultKind, Table, TableColumn};
 pub use type_map::Days;
 pub use types::{Type, literal, quoted};
+pub use versions::create_view;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::runtime::Handle;
 
-use crate::config::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig};
+use crate::config::sink::{ClickHouseConfig, LoadConfig};
 use crate::kafka::advice::{Advice, Part};
 use crate::kafka::consumer::{Assigned, Assignment, SinkPositions, SourceError};
 use crate::kafka::offset_note::{NextOffset, OffsetNote, Partition, Pending};
@@ -22,6 +22,8 @@ pub struct Target {
     pub(crate) pipeline: String,
     pub(crate) topic: String,
     pub(crate) runtime: Handle,
+    /// In mode `upsert`, the columns of the key, once they are known.
+    pub(crate) key: Vec<String>,
     /// Whether the table is asked before a range is written.
     pub(crate) overlap: Overlap,
     /// Found when partitions were assigned, used when they are written.
@@ -37,7 +39,7 @@ impl Target {
         let (pipeline, topic) = (config.name.clone(), config.topic().to_string());
         let runtime = runtime.clone();
         let (recoveries, pending) = (Arc::default(), Arc::default());
-        Some(Self { config: clickhouse, pipeline, topic, runtime, overlap, recoveries, pending })
+        Some(Self { config: clickhouse, pipeline, topic, runtime, key: Vec::new(), overlap, recoveries, pending })
     }
 
     pub(crate) async fn read_table(&self, client: &Client) -> Result<Option<Table>, ChError> {
@@ -62,7 +64,10 @@ impl Target {
         assignment: &Assignment<'_>,
         assigned: &Assigned,
     ) -> Result<NextOffset, SourceError> {
-        let table = table.filter(|_| self.config.delivery == ClickHouseDelivery::ExactlyOnce);
+        if self.is_upsert() {
+            return self.start_of_changes(assignment, assigned);
+        }
+        let table = table.filter(|_| self.config.is_told());
         let partition = assigned.partition;
         let Some(committed) = &assigned.committed else {
             if let Some(table) = table {
@@ -218,7 +223,7 @@ impl SinkPositions for Target {
 
     /// A table with coordinates shows it.
     fn knows_first_start(&self) -> bool {
-        self.config.delivery == ClickHouseDelivery::ExactlyOnce
+        self.config.is_told()
     }
 }
 

@@ -143,6 +143,9 @@ impl ClickHouseSink {
 
     /// Before parts of a refused chunk are written: what of it is in the table.
     pub(super) fn remember_refused(&self, chunk: &InsertChunk, recovery: Recovery, present: BTreeSet<i64>) {
+        if self.target.is_upsert() {
+            return;
+        }
         let known = match self.target.config.delivery {
             ClickHouseDelivery::ExactlyOnce => recovery.refused(chunk.span.end, present),
             ClickHouseDelivery::Deduplicated => recovery.next_attempt(present),

@@ -75,7 +75,10 @@ impl ClickHouseSink {
     /// Refuses a table that cannot keep what is promised.
     pub(super) fn judge(&self) -> Result<(), String> {
         let Some(table) = &self.table else { return Ok(()) };
-        let findings = table.refusals(self.target.config.delivery);
+        let findings = match self.target.is_upsert() {
+            true => table.refusals_of_upserts(&self.target.key),
+            false => table.refusals(self.target.config.delivery),
+        };
         if findings.iter().any(|finding| finding.severity == Severity::Error) {
             return Err(sentences(&findings));
         }
@@ -162,8 +165,8 @@ impl ClickHouseSink {
         }
         let config = &self.target.config;
         let (database, name) = (&config.database, &config.table);
-        let ddl =
-            clickhouse::create_table(shape, config).map_err(|findings| LoadError::Refused(sentences(&findings)))?;
+        let ddl = clickhouse::create_table(shape, config, &self.target.key)
+            .map_err(|findings| LoadError::Refused(sentences(&findings)))?;
         let place = format!("ClickHouse {}", self.client.address());
         if !config.auto_create {
             let alike = self.client.alike(database, name).await.map_err(|error| load_error(&error))?;
@@ -179,6 +182,9 @@ impl ClickHouseSink {
             Undefined::Failed(error) => load_error(&error),
         })?;
         tracing::info!(pipeline = %self.target.pipeline, sink = "clickhouse", "table made:\n{ddl}");
+        if self.target.is_upsert() {
+            self.make_view(&self.client).await?;
+        }
         let made = self.target.read_table(&self.client).await.map_err(|error| load_error(&error))?;
         made.ok_or_else(|| LoadError::Refused(format!("{place}: the table is not there after it was made")))
     }

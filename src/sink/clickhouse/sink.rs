@@ -11,13 +11,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::avro::Shape;
 use crate::config::sink::ClickHouseDelivery;
 use crate::kafka::consumer::{SinkStep, Source, SourceError};
 use crate::kafka::offset_note::{NextOffset, Partition, Pending, Tally};
 use crate::kafka::replay_range::Overlap;
+use crate::sink::changes::ChangeShape;
 use crate::sink::clickhouse::chunk::{Held, InsertChunk, Outcome};
 use crate::sink::clickhouse::error::load_error;
 pub use crate::sink::clickhouse::positions::Target;
@@ -143,7 +144,7 @@ impl ClickHouseSink {
 
     /// Where rows may be in the table already, it says which: only the others are written.
     async fn ask_first(&self, partition: Partition, span: Span) -> Result<(), LoadError> {
-        if self.target.overlap != Overlap::Ask || self.target.config.delivery != ClickHouseDelivery::ExactlyOnce {
+        if self.target.overlap != Overlap::Ask || !self.is_told() {
             return Ok(());
         }
         let present = self.present(partition, span).await?;
@@ -301,7 +302,7 @@ impl ClickHouseSink {
 
     /// Whether the table tells which records are in it.
     fn is_told(&self) -> bool {
-        self.target.config.delivery == ClickHouseDelivery::ExactlyOnce
+        self.target.config.is_told()
     }
 
     /// The request is begun, the range is named, the body is yet to be sent: so the server's time-out for a body runs while we
@@ -316,9 +317,18 @@ impl ClickHouseSink {
         source: &Source,
     ) -> Result<Insert, LoadError> {
         let Some(table) = &self.table else { return Err(LoadError::Refused("rows are ready for no table".into())) };
-        let token = self.target.token(source.topic_id(), partition, span, pending.attempt, source.resets(partition));
+        let mut token =
+            self.target.token(source.topic_id(), partition, span, pending.attempt, source.resets(partition));
+        if self.target.is_upsert() {
+            // No insert is taken for a repeated one: its rows may be others, and rows that are there already do no harm.
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            token.push_str(&format!("/{}", now.as_nanos()));
+        }
         let begun = self.client.begin_insert(table, &body.layout, &token).await;
         let insert = begun.map_err(|error| load_error(&error))?;
+        if self.target.is_upsert() {
+            return Ok(insert);
+        }
         if crate::testing::mutant::is("offsets_before_rows") {
             self.commit(source, partition, span.end, SinkStep::Wrote { done: Tally::default(), begun: None })?;
         } else {
@@ -455,6 +465,16 @@ impl Sink for ClickHouseSink {
     fn prepare(&mut self, shape: &Shape) -> Result<(), LoadError> {
         let runtime = self.target.runtime.clone();
         runtime.block_on(self.plan(shape, "the records that are to come")).map(drop)
+    }
+
+    fn learn_change(&mut self, number: u32, change: &ChangeShape) -> Result<(), LoadError> {
+        self.has_key(&change.key)?;
+        self.learn(number, &change.shape)
+    }
+
+    fn prepare_change(&mut self, change: &ChangeShape) -> Result<(), LoadError> {
+        self.has_key(&change.key)?;
+        self.prepare(&change.shape)
     }
 
     fn has_table(&self) -> bool {

@@ -9,6 +9,7 @@ use super::client::Client;
 use super::error::ChError;
 use super::type_map::{self, Days};
 use super::types::{Type, literal, on_one_line, quoted};
+use super::versions;
 
 /// The columns that name the record a row came from, as ClickHouse's own Kafka engine calls them.
 pub const COORDINATES: [&str; 3] = ["_topic", "_partition", "_offset"];
@@ -94,6 +95,8 @@ pub struct Table {
     pub columns: Vec<TableColumn>,
     /// Engine, such as `ReplicatedMergeTree`.
     pub engine: String,
+    /// What stands in parentheses behind the engine.
+    pub arguments: String,
     /// How many past inserts the server compares deduplication tokens with; 0: none.
     pub deduplication_window: u64,
     /// `PARTITION BY`.
@@ -157,6 +160,7 @@ impl Table {
             database: database.into(),
             name: name.into(),
             columns: columns.into_iter().map(TableColumn::from).collect(),
+            arguments: versions::arguments(&about.engine, &about.engine_full),
             deduplication_window: window(&about.engine, &settings, &defaults),
             engine: about.engine,
             partition_key: about.partition_key,

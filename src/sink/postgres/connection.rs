@@ -119,6 +119,16 @@ impl Connection {
         Ok(messages.into_iter().filter_map(row).collect())
     }
 
+    /// Runs statements as they are; how many rows each of them wrote.
+    pub(super) async fn counts(&self, sql: &str) -> Result<Vec<u64>, PgError> {
+        let messages = self.within(self.client.simple_query(sql)).await?;
+        let count = |message| match message {
+            SimpleQueryMessage::CommandComplete(count) => Some(count),
+            _ => None,
+        };
+        Ok(messages.into_iter().filter_map(count).collect())
+    }
+
     /// Prepares a statement that ends with the transaction: dropping it closes it, which has to happen before COMMIT or
     /// ROLLBACK. Behind a pooler the next transaction may run on a server connection where the same name is another
     /// client's statement.

@@ -26,15 +26,15 @@ pub struct Transaction<'w> {
     writer: &'w mut Writer,
     finished: bool,
     /// COPY statements that were run.
-    copies: usize,
+    pub(super) copies: usize,
     /// Rows that the server took and did not write.
-    dropped: u64,
+    pub(super) dropped: u64,
     /// One is under way.
-    copying: bool,
+    pub(super) copying: bool,
     /// See [`Transaction::search`].
-    search: Search,
+    pub(super) search: Search,
     /// A COPY was too large for a time-out or a limit of the server's, and the most rows of one that was taken since.
-    too_large: Option<(PgError, usize)>,
+    pub(super) too_large: Option<(PgError, usize)>,
 }
 
 /// How a batch that the server refuses is searched.
@@ -50,15 +50,15 @@ pub struct Search {
 }
 
 /// So many rows, refused one after another with none written, tell that it is not the rows.
-const PROBES: usize = 16;
+pub(super) const PROBES: usize = 16;
 
 /// What a search has found so far.
 #[derive(Default)]
-struct Found {
+pub(super) struct Found {
     /// Some row was written.
-    accepted: bool,
+    pub(super) accepted: bool,
     /// Rows that were refused with an answer that need not be about them.
-    doubtful: Vec<(usize, PgError)>,
+    pub(super) doubtful: Vec<(usize, PgError)>,
 }
 
 impl Writer {
@@ -141,7 +141,7 @@ impl Writer {
 }
 
 /// Keeps what was written since the savepoint.
-const RELEASE: &str = "RELEASE pressline; SAVEPOINT pressline";
+pub(super) const RELEASE: &str = "RELEASE pressline; SAVEPOINT pressline";
 
 /// Rows of a batch with one schema after another, no more than `at_most` together.
 fn runs(batch: &Batch, at_most: Option<usize>) -> Vec<Range<usize>> {
@@ -217,7 +217,7 @@ impl<'w> Transaction<'w> {
     }
 
     /// Whether rows that the server refuses so are looked for: it is the answer to a COPY of this many rows.
-    fn is_searched(&mut self, error: &PgError, rows: usize) -> bool {
+    pub(super) fn is_searched(&mut self, error: &PgError, rows: usize) -> bool {
         let Some(policy) = error.policy() else { return false };
         let is_too_large = policy.too_large && rows > 1;
         if is_too_large {
@@ -256,7 +256,7 @@ impl<'w> Transaction<'w> {
     /// What looks like bad data may be a table that was altered: then the rows are sound. It is locked first, as a COPY does,
     /// but outside of any savepoint: else it could be altered between two statements of the search, which would take every
     /// sound row for a bad one.
-    async fn lock_and_check_tables<'p>(
+    pub(super) async fn lock_and_check_tables<'p>(
         &mut self,
         batch: &Batch,
         plan_of: &impl Fn(u32) -> Option<&'p Plan>,
@@ -331,7 +331,7 @@ impl<'w> Transaction<'w> {
 
     /// An answer that need not be about the row is believed to be so only where other rows are written: errors with that answer
     /// where none is and more than `most` are refused.
-    fn tells_apart(&self, found: &Found, most: usize) -> Result<(), PgError> {
+    pub(super) fn tells_apart(&self, found: &Found, most: usize) -> Result<(), PgError> {
         let Some((_, error)) = found.doubtful.last().filter(|_| !found.accepted) else { return Ok(()) };
         let alone_is_enough = self.search.is_proven && found.doubtful.iter().all(|(_, e)| e.class == Class::Unknown);
         let most = if alone_is_enough { PROBES } else { most };
@@ -366,7 +366,7 @@ impl<'w> Transaction<'w> {
         Ok(())
     }
 
-    fn within_limit(&self, refused: &Refused, most: usize, last: Option<&PgError>) -> Result<(), PgError> {
+    pub(super) fn within_limit(&self, refused: &Refused, most: usize, last: Option<&PgError>) -> Result<(), PgError> {
         if refused.len() <= most {
             return Ok(());
         }

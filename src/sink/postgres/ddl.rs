@@ -33,6 +33,13 @@ pub fn create_table_sql(shape: &Shape, name: &TableName, columns: &Columns<'_>) 
     Ok(format!("CREATE TABLE IF NOT EXISTS {name} (\n{}\n)", lines.join(",\n")))
 }
 
+/// The same table with a primary key.
+pub fn with_primary_key(ddl: &str, key: &[String]) -> String {
+    let names: Vec<String> = key.iter().map(|name| quote_name(name)).collect();
+    let columns = ddl.strip_suffix("\n)").unwrap_or(ddl);
+    format!("{columns},\n    PRIMARY KEY ({})\n)", names.join(", "))
+}
+
 /// `COPY t ()` is no statement, and rows of nothing but defaults would tell nothing.
 pub(super) fn no_field(table: &str) -> Finding {
     Finding::error(

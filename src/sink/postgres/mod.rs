@@ -8,6 +8,7 @@
 pub mod sink;
 
 mod catalogue;
+mod change_plan;
 mod connection;
 mod convert;
 mod copy;
@@ -22,16 +23,20 @@ mod password;
 mod plan;
 mod pooler;
 mod rights;
+mod row_key;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod upsert;
 
 pub use catalogue::{Beside, Column, ColumnType, Defaults, Filled, Kind, Table};
+pub use change_plan::ChangePlan;
 pub use connection::{Connection, place};
 pub use copy::{Refused, Search, Transaction, Writer};
-pub use ddl::{create_table, create_table_sql};
+pub use ddl::{create_table, create_table_sql, with_primary_key};
 pub use error::{Class, PgError};
 pub use name::{TableName, quote_name, quote_text};
 pub use offsets::{Advance, ClaimError, CommitError, Offsets, Position, Settled, Stored};
 pub use plan::Plan;
+pub use row_key::RowKey;

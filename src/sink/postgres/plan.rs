@@ -13,7 +13,7 @@ use crate::sink::{Columns, Conversion, Missing, PlanLine, Refusal};
 
 /// One step along the record.
 #[derive(Debug)]
-enum Step {
+pub(super) enum Step {
     /// The field goes into a column.
     Write(Arc<str>, Slot),
     /// The field is dropped.
@@ -132,8 +132,26 @@ impl Plan {
         written
     }
 
+    /// The steps in the order of the datum's fields.
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The columns that it fills, in the order in which it writes them.
+    pub(super) fn columns(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Write(column, _) => Some(column),
+            Step::Skip(_) => None,
+        })
+    }
+
     fn write_row(&self, datum: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
         out.extend_from_slice(&self.header);
+        self.write_columns(datum, out)
+    }
+
+    /// Appends the columns of a datum's row, without the row's header.
+    pub(super) fn write_columns(&self, datum: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
         let mut cursor = Cursor::new(datum);
         for step in &self.steps {
             match step {

@@ -7,16 +7,17 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use crate::avro::Shape;
-use crate::config::finding::sentences;
-use crate::config::sink::{LoadConfig, PostgresConfig};
+use crate::config::finding::{Finding, Severity, sentences};
+use crate::config::sink::{LoadConfig, PostgresConfig, WriteMode};
 use crate::kafka::advice::{Advice, Part};
 use crate::kafka::consumer::{Assignment, SinkPositions, SinkStep, Source, SourceError};
 use crate::kafka::offset_note::{NextOffset, Partition, Pending, Tally};
 use crate::runtime::supervise::WorkerError;
+use crate::sink::changes::ChangeShape;
 use crate::sink::dead_letters::WINDOW;
 use crate::sink::error_policy::Fitting;
 use crate::sink::postgres::{
-    Advance, ClaimError, CommitError, Connection, Offsets, PgError, Plan, Table, TableName, Writer,
+    Advance, ChangePlan, ClaimError, CommitError, Connection, Offsets, PgError, Plan, RowKey, Table, TableName, Writer,
 };
 use crate::sink::worker::{MakeSink, worker_error};
 use crate::sink::{
@@ -124,6 +125,9 @@ struct PostgresSink {
     table: Option<Arc<Table>>,
     shapes: BTreeMap<u32, Shape>,
     plans: BTreeMap<u32, Plan>,
+    /// In mode `upsert`, by the number of the changes.
+    changes: BTreeMap<u32, ChangeShape>,
+    change_plans: BTreeMap<u32, ChangePlan>,
     /// How many rows the server takes at once.
     fitting: Fitting,
     /// Rows were written into the table as it is now.
@@ -174,6 +178,8 @@ impl PostgresSink {
             table: None,
             shapes,
             plans,
+            changes: BTreeMap::new(),
+            change_plans: BTreeMap::new(),
             fitting,
             is_proven,
             outcomes,
@@ -199,6 +205,7 @@ impl PostgresSink {
         if read != self.table {
             self.table = read;
             self.plans.clear();
+            self.change_plans.clear();
             self.is_proven = false;
         }
         Ok(())
@@ -216,6 +223,13 @@ impl PostgresSink {
     async fn compile(&mut self, ids: &[u32]) -> Result<(), LoadError> {
         self.reconnect().await.map_err(|error| load_error(&error))?;
         for id in ids {
+            if let Some(change) = self.changes.get(id).filter(|_| !self.change_plans.contains_key(id)) {
+                let plan = self.change_plan(&change.clone()).await?;
+                for warning in plan.plan().warnings() {
+                    tracing::warn!(pipeline = %self.target.pipeline, sink = "postgres", "{warning}");
+                }
+                self.change_plans.insert(*id, plan);
+            }
             let Some(shape) = self.shapes.get(id).filter(|_| !self.plans.contains_key(id)) else { continue };
             let shape = shape.clone();
             let plan = self.plan(&shape, &format!("records of schema {id}")).await?;
@@ -232,7 +246,7 @@ impl PostgresSink {
     async fn plan(&mut self, shape: &Shape, records: &str) -> Result<Plan, LoadError> {
         let table = match &self.table {
             Some(table) => Arc::clone(table),
-            None => self.create(shape).await?,
+            None => self.create(shape, &[]).await?,
         };
         self.table = Some(Arc::clone(&table));
         let columns = self.columns();
@@ -242,15 +256,40 @@ impl PostgresSink {
         })
     }
 
+    /// The plan of changes.
+    async fn change_plan(&mut self, change: &ChangeShape) -> Result<ChangePlan, LoadError> {
+        let table = match &self.table {
+            Some(table) => Arc::clone(table),
+            None => self.create(&change.shape, &change.key).await?,
+        };
+        self.table = Some(Arc::clone(&table));
+        let Some(writer) = &self.writer else { return Err(no_connection()) };
+        let refused = |findings: &[Finding]| {
+            LoadError::Refused(format!("changes do not fit table {}:\n{}", table.title(), sentences(findings)))
+        };
+        let read = RowKey::read(writer.connection(), &table, &change.key).await;
+        let (key, findings) = read.map_err(|error| load_error(&error))?;
+        if findings.iter().any(|finding| finding.severity == Severity::Error) {
+            return Err(refused(&findings));
+        }
+        for finding in findings.iter().filter(|_| !change.is_delete) {
+            tracing::warn!(pipeline = %self.target.pipeline, sink = "postgres", "{finding}");
+        }
+        ChangePlan::compile(change, &table, &self.columns(), &Arc::new(key)).map_err(|findings| refused(&findings))
+    }
+
     fn columns(&self) -> Columns<'_> {
         Columns::new(&self.target.config.columns, SECTION)
     }
 
     /// The table that is not there: made where that is allowed, else told how.
-    async fn create(&self, shape: &Shape) -> Result<Arc<Table>, LoadError> {
+    async fn create(&self, shape: &Shape, key: &[String]) -> Result<Arc<Table>, LoadError> {
         let columns = Columns::new(&self.target.config.columns, SECTION);
-        let ddl = postgres::create_table_sql(shape, &self.table_name, &columns)
+        let mut ddl = postgres::create_table_sql(shape, &self.table_name, &columns)
             .map_err(|findings| LoadError::Refused(sentences(&findings)))?;
+        if !key.is_empty() {
+            ddl = postgres::with_primary_key(&ddl, key);
+        }
         let place = postgres::place(&self.target.config);
         let Some(writer) = &self.writer else { return Err(no_connection()) };
         let other = Table::in_other_case(writer.connection(), &self.table_name).await;
@@ -284,7 +323,8 @@ impl PostgresSink {
         // More bad rows than this trip the circuit breaker anyway: the search for them ends there.
         let most = (self.target.config.consumer.max_dead_share * batch.rows().len().max(WINDOW) as f64) as usize;
         let Some(writer) = &mut self.writer else { return Err(no_connection()) };
-        let plans = &self.plans;
+        let (plans, change_plans) = (&self.plans, &self.change_plans);
+        let is_upsert = self.target.config.mode == WriteMode::Upsert;
         let mut transaction = writer.begin().await.map_err(|error| load_error(&error))?;
         #[cfg(feature = "mutants")]
         let advances = transaction.positions_first(&offsets, advances).await.map_err(|error| load_error(&error))?;
@@ -293,7 +333,11 @@ impl PostgresSink {
             is_proven: self.is_proven,
             at_most: self.fitting.rows(),
         });
-        let copied = transaction.copy(batch, |id| plans.get(&id), most, &mut || context.heartbeat()).await;
+        let copied = if is_upsert {
+            transaction.apply(batch, |id| change_plans.get(&id), most, &mut || context.heartbeat()).await
+        } else {
+            transaction.copy(batch, |id| plans.get(&id), most, &mut || context.heartbeat()).await
+        };
         let refused = copied.map_err(|error| load_error(&error))?;
         let dropped = transaction.dropped();
         if let Some((error, rows)) = transaction.took() {
@@ -321,6 +365,25 @@ impl PostgresSink {
         Ok(Written { rows: written.saturating_sub(dropped), bytes, dropped, ..Written::default() })
     }
 
+    /// Compiles the plan of what is new.
+    fn learnt(&mut self, schema_id: u32) -> Result<(), LoadError> {
+        let runtime = self.target.runtime.clone();
+        let learnt = match runtime.block_on(self.compile(&[schema_id])) {
+            // The table may have been altered for this very schema since it was read.
+            Err(error @ LoadError::Refused(_)) => match runtime.block_on(self.is_altered()) {
+                Ok(true) => runtime.block_on(self.compile(&[schema_id])),
+                Ok(false) => Err(error),
+                unread => unread.map(drop),
+            },
+            learnt => learnt,
+        };
+        if learnt.is_err() {
+            self.shapes.remove(&schema_id);
+            self.changes.remove(&schema_id);
+        }
+        learnt
+    }
+
     /// An error of the schema may only say that the table was altered: then the batch is tried again with new plans. Errors:
     /// the database cannot be asked now.
     async fn is_altered(&mut self) -> Result<bool, LoadError> {
@@ -335,20 +398,20 @@ impl PostgresSink {
 impl Sink for PostgresSink {
     fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError> {
         self.shapes.insert(schema_id, shape.clone());
+        self.learnt(schema_id)
+    }
+
+    fn learn_change(&mut self, number: u32, change: &ChangeShape) -> Result<(), LoadError> {
+        self.changes.insert(number, change.clone());
+        self.learnt(number)
+    }
+
+    fn prepare_change(&mut self, change: &ChangeShape) -> Result<(), LoadError> {
         let runtime = self.target.runtime.clone();
-        let learnt = match runtime.block_on(self.compile(&[schema_id])) {
-            // The table may have been altered for this very schema since it was read.
-            Err(error @ LoadError::Refused(_)) => match runtime.block_on(self.is_altered()) {
-                Ok(true) => runtime.block_on(self.compile(&[schema_id])),
-                Ok(false) => Err(error),
-                unread => unread.map(drop),
-            },
-            learnt => learnt,
-        };
-        if learnt.is_err() {
-            self.shapes.remove(&schema_id);
-        }
-        learnt
+        runtime.block_on(async {
+            self.reconnect().await.map_err(|error| load_error(&error))?;
+            self.change_plan(change).await.map(drop)
+        })
     }
 
     fn prepare(&mut self, shape: &Shape) -> Result<(), LoadError> {
@@ -373,6 +436,8 @@ impl Sink for PostgresSink {
         let reading = config.batch.max_wait_ms.unwrap_or(DEFAULT_WAIT_MS);
         // The mutant commits before the first row.
         reading <= config.statement_timeout_ms / 4
+            // The last change of each key is known at the batch's end.
+            && config.mode == WriteMode::Insert
             && self.fitting.rows().is_none()
             && !crate::testing::mutant::is("positions_before_rows")
     }

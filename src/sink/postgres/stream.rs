@@ -14,13 +14,31 @@ use crate::sink::{Batch, Refusal, Row};
 
 /// Bytes that are encoded before they are handed to the connection, which sends them while the next are encoded: large
 /// enough that a hand-over costs nothing beside the encoding, small enough to stay in the processor's cache.
-const CHUNK: usize = 256 << 10;
+pub(super) const CHUNK: usize = 256 << 10;
 /// Room for the row that fills a chunk.
-const SLACK: usize = 16 << 10;
+pub(super) const SLACK: usize = 16 << 10;
 /// How a binary COPY begins: signature, flags, length of the header's extension.
-const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+pub(super) const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// How it ends: a row of -1 columns.
-const TRAILER: &[u8] = &(-1i16).to_be_bytes();
+pub(super) const TRAILER: &[u8] = &(-1i16).to_be_bytes();
+
+/// Begins a COPY. Errors: the server's; the connection is closed.
+pub(super) async fn open(
+    connection: &Connection,
+    copy: &str,
+) -> Result<(Statement, Pin<Box<CopyInSink<Bytes>>>), PgError> {
+    let statement = connection.prepare(copy).await?;
+    match connection.copy_in(&statement).await {
+        Ok(sink) => Ok((statement, Box::pin(sink))),
+        // tokio-postgres has sent two Syncs then, and would take the second's answer for the next request's: the
+        // connection must not be used again.
+        Err(error) => {
+            connection.give_up();
+            let class = if error.class == Class::Data { Class::Schema } else { error.class };
+            Err(PgError { connection_lost: true, class, ..error })
+        }
+    }
+}
 
 /// The rows of a batch that cannot be written, by their index in it.
 pub type Refused = BTreeMap<usize, Refusal>;
@@ -45,17 +63,7 @@ pub(super) struct Stream {
 impl Stream {
     /// Begins the COPY of rows from this index on. Errors: the server's; the connection is closed.
     pub(super) async fn open(connection: &Connection, plan: &Plan, next: usize) -> Result<Self, PgError> {
-        let statement = connection.prepare(plan.copy_statement()).await?;
-        let sink = match connection.copy_in(&statement).await {
-            Ok(sink) => Box::pin(sink),
-            // tokio-postgres has sent two Syncs then, and would take the second's answer for the next request's: the
-            // connection must not be used again.
-            Err(error) => {
-                connection.give_up();
-                let class = if error.class == Class::Data { Class::Schema } else { error.class };
-                return Err(PgError { connection_lost: true, class, ..error });
-            }
-        };
+        let (statement, sink) = open(connection, plan.copy_statement()).await?;
         let mut chunk = Vec::with_capacity(CHUNK + SLACK);
         chunk.extend_from_slice(HEADER);
         let copies_into = plan.copy_statement().to_string();

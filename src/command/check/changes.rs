@@ -1,0 +1,90 @@
+//! What the changes of a sink in mode `upsert` look like: the schemas of keys and values as one.
+
+use super::Subject;
+use super::table_plan::TopicSchema;
+use crate::avro::Shape;
+use crate::avro::registry::Registry;
+use crate::config::changes::{ChangesConfig, KeyFormat};
+use crate::config::finding::Finding;
+use crate::config::sink::{ColumnsConfig, LoadConfig};
+use crate::sink::changes::ChangeShape;
+
+/// What a sink's configuration says about changes.
+pub(super) struct Asked<'a> {
+    /// `postgres` or `clickhouse`.
+    pub sink: &'static str,
+    /// The settings.
+    pub config: ChangesConfig,
+    /// Each change has a version.
+    pub is_stamped: bool,
+    /// Fields and columns.
+    pub columns: &'a ColumnsConfig,
+}
+
+impl Asked<'_> {
+    /// The shapes of changes in place of those of values, and the columns of the key; `None` where records are no changes.
+    pub(super) async fn of_values(
+        &self,
+        subject: &Subject<'_, LoadConfig>,
+        values: &[TopicSchema],
+        findings: &mut Vec<Finding>,
+    ) -> Option<(Vec<TopicSchema>, Vec<String>)> {
+        if !self.config.is_upsert() {
+            return None;
+        }
+        let (mut schemas, mut key) = (Vec::new(), Vec::new());
+        let key_shape = match self.key(subject).await {
+            Ok(shape) => shape,
+            Err(finding) => {
+                findings.push(finding);
+                return Some((schemas, key));
+            }
+        };
+        for value in values {
+            match self.change(subject, key_shape.as_ref(), &value.shape) {
+                Ok(change) => {
+                    key = change.key;
+                    schemas.push(TopicSchema { says: value.says.clone(), shape: change.shape, comes: value.comes });
+                }
+                Err(finding) => findings.push(finding),
+            }
+        }
+        Some((schemas, key))
+    }
+
+    /// The change that a value of this shape is. Errors: it is none.
+    pub(super) fn change(
+        &self,
+        subject: &Subject<'_, LoadConfig>,
+        key: Option<&Shape>,
+        value: &Shape,
+    ) -> Result<ChangeShape, Finding> {
+        ChangeShape::of((&self.config, self.is_stamped), self.columns, key, Some(value)).map_err(|what| {
+            let key = format!("sink.{}.pk_fields", self.sink);
+            subject.error(&key, what, "see docs/upserts.md")
+        })
+    }
+
+    /// The shape of the records' keys, where they are read. Errors: nobody knows it.
+    pub(super) async fn key(&self, subject: &Subject<'_, LoadConfig>) -> Result<Option<Shape>, Finding> {
+        match self.config.key_format {
+            _ if !self.config.reads_keys() => return Ok(None),
+            KeyFormat::Text => return Ok(Some(Shape::String)),
+            KeyFormat::Bytes => return Ok(Some(Shape::Bytes)),
+            KeyFormat::Avro => {}
+        }
+        let name = format!("{}-key", subject.config.topic());
+        let finding = |what: String| {
+            let cure = "let the producer register the schema of its keys, or set key_format = \"text\" where keys are plain text";
+            subject.warning(&format!("sink.{}.key_format", self.sink), what, cure)
+        };
+        let registry = Registry::new(&subject.config.registry).map_err(|error| finding(error.to_string()))?;
+        match registry.latest(&name).await {
+            Ok(Some(version)) => Shape::registered(&version.schema).map(Some).map_err(finding),
+            Ok(None) => {
+                Err(finding(format!("subject {name} has no schema, so that the table was compared with nothing")))
+            }
+            Err(error) => Err(finding(error.to_string())),
+        }
+    }
+}
