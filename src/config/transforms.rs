@@ -100,6 +100,7 @@ pub enum OutputFormat {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn transform(toml: &str) -> TransformConfig {

@@ -1,5 +1,6 @@
 //! The schemas of changes: asked of the registry once, put together for each pair of key and value, and given to the sink.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::changes::{ChangeShape, Pair};
@@ -140,10 +141,10 @@ fn met<'s>(
     id: u32,
     first: Option<Origin>,
 ) -> Result<Found<'s>, LoadError> {
-    if !shapes.contains_key(&id) {
+    if let Entry::Vacant(unknown) = shapes.entry(id) {
         match schemas.get(id, first, None)? {
             Schema::New(shape) => {
-                shapes.insert(id, shape);
+                unknown.insert(shape);
                 schemas.learnt(id);
             }
             Schema::Known => {}

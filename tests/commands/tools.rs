@@ -17,7 +17,7 @@ use serde_json::Value;
 #[derive(Parser)]
 enum Command {
     Generate(Box<GenerateArgs>),
-    Consume(ConsumeArgs),
+    Consume(Box<ConsumeArgs>),
 }
 
 fn variable(name: &str) -> Option<String> {

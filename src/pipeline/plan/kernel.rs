@@ -256,13 +256,16 @@ impl Kernel {
     }
 }
 
+/// A place as an Avro fragment, what the lookup came to, and when the database was built whose record it is (seconds since the epoch).
+type Looked = (Arc<[u8]>, LookupOutcome, Option<u64>);
+
 /// Looks the place of an address up, and lets the address go.
 fn look_up(
     slot: &AddressSlot,
     input: &Input<'_>,
     enricher: Option<&Enricher>,
     bad_ip: BadIp,
-) -> Result<(Arc<[u8]>, LookupOutcome, Option<u64>), Reject> {
+) -> Result<Looked, Reject> {
     let Some(enricher) = enricher else { return Err(Reject::field(Reason::StepFailed, "enrich", "no place database")) };
     let address = match slot.text(input) {
         None | Some("") => None,

@@ -69,6 +69,7 @@ pub fn slice(fragment: &[u8], first: usize, last: usize) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::avro::Cursor;
 
