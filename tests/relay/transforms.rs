@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use crate::cluster::{PATIENCE, Raw};
 use crate::support::{World, decode, holds_all, project, world};
 
-/// Addresses that must come out nowhere.
-const ADDRESS: &str = "81.2.69.142";
+/// One that the demo database knows; it must come out nowhere.
+const ADDRESS: &str = "130.197.179.137";
 /// No address, and no less personal.
-const BAD_ADDRESS: &str = "81.2.69.142.";
+const BAD_ADDRESS: &str = "130.197.179.137.";
 
 const OUTPUT: &str = r#"{"type":"record","name":"out","fields":[
     {"name":"count","type":"int"},
