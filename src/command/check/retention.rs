@@ -132,7 +132,11 @@ fn replication(
     let needed = settings.get("min.insync.replicas").and_then(|n| n.parse::<usize>().ok()).unwrap_or(1);
     let shown = counted(replicas, "replica");
     if needed > replicas {
-        let what = format!("topic {topic} has {shown}, but min.insync.replicas is {needed}: no write will succeed");
+        // With KRaft the broker takes the smaller of both (`effectiveMinIsr`): seen on Kafka 4.4.0, which acknowledged.
+        let what = format!(
+            "topic {topic} has {shown}, but min.insync.replicas is {needed}: older brokers refuse every write, newer \
+             ones acknowledge it with {shown}"
+        );
         let cure = alter(&format!("min.insync.replicas={}", replicas.saturating_sub(1).max(1)));
         report.findings.push(subject.error(key, what, cure));
     } else if key != "output.topic" {
