@@ -51,7 +51,7 @@ test-faults:
 
 # More threads than cores: most tests wait for brokers and time-outs.
 test-cargo:
-	$(call within,25,env RUST_TEST_THREADS=4 $(CARGO) test --release --locked --no-fail-fast)
+	$(call within,30,env RUST_TEST_THREADS=4 $(CARGO) test --release --locked --no-fail-fast)
 
 test-leaks:
 	$(call within,15,$(LEAKS))
