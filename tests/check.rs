@@ -575,7 +575,9 @@ async fn online_settings_of_topics_and_brokers() {
     has(&text, &format!("output.topic: topic {out} is compacted: of the presses of one session only the last is kept"));
     has(
         &text,
-        &format!("output.topic: topic {out} has 1 replica, but min.insync.replicas is 2: older brokers refuse every write"),
+        &format!(
+            "output.topic: topic {out} has 1 replica, but min.insync.replicas is 2: older brokers refuse every write"
+        ),
     );
     has(&text, &format!("workers: 2 workers, but topic {raw} has 1 partition: the rest will idle"));
     has(&text, "transaction.timeout.ms is 1000000, but the broker allows 900000 (transaction.max.timeout.ms)");

@@ -265,15 +265,7 @@ fn jdbc(sink: Sink, draft: &mut Draft, lines: &mut Lines, secrets: &mut Vec<Secr
         }
     }
     lines.not_needed_if("auto.evolve", &["false"], "columns are added by you, as check --online says");
-    lines.not_needed_if("insert.mode", &["insert"], "rows are only inserted: sink.postgres.mode");
-    lines.not_needed_if("delete.enabled", &["false"], "tombstones are dead letters");
-    for key in ["pk.mode", "primary.key.mode"] {
-        let what = "for the key of a table that Connect makes, and for upserts: a record is inserted once as it is";
-        lines.note(key, Fate::NotNeeded, what);
-    }
-    for key in ["pk.fields", "primary.key.fields"] {
-        lines.note(key, Fate::NotNeeded, "the table's own primary key holds");
-    }
+    changes(table, lines);
     for key in ["dialect.name", "quote.sql.identifiers", "use.reduction.buffer", "max.retries", "retry.backoff.ms"] {
         lines.note(key, Fate::NotNeeded, "pressline sees to it by itself");
     }
@@ -285,6 +277,52 @@ fn jdbc(sink: Sink, draft: &mut Draft, lines: &mut Lines, secrets: &mut Vec<Secr
     }
     let what = "fields that are not wanted go into sink.postgres.columns.ignore, as check --online says";
     ["fields.whitelist", "field.include.list"].into_iter().for_each(|key| lines.note(key, Fate::ByHand, what));
+}
+
+/// Whether records are inserted or change rows, and by which key. Upserts need Avro values: `sink.postgres.mode` refuses others.
+fn changes(table: &mut Table, lines: &mut Lines) {
+    let is_avro = lines.get("value.converter").is_some_and(|class| class.ends_with("AvroConverter"));
+    let mode_key = ["pk.mode", "primary.key.mode"].into_iter().find(|key| lines.config.contains_key(*key));
+    let pk_mode = mode_key.and_then(|key| lines.get(key)).unwrap_or_default();
+    let fields_key = ["pk.fields", "primary.key.fields"].into_iter().find(|key| lines.config.contains_key(*key));
+    let fields = fields_key.and_then(|key| lines.get(key)).unwrap_or_default();
+    let fields: Vec<&str> = fields.split(',').map(str::trim).filter(|field| !field.is_empty()).collect();
+    let is_key = pk_mode == "record_key";
+    let is_text = is_key && lines.get("key.converter").is_some_and(|class| class.ends_with("StringConverter"));
+    let has_fields = if is_text { fields.len() == 1 } else { is_key || !fields.is_empty() };
+    if !lines.is("insert.mode", "upsert") || !is_avro || !(is_key || pk_mode == "record_value") || !has_fields {
+        let what =
+            "rows are only inserted; for upserts set sink.postgres.mode, pk_mode and pk_fields, which need Avro values";
+        lines.not_needed_if("insert.mode", &["insert"], what);
+        lines.not_needed_if("delete.enabled", &["false"], "tombstones are dead letters");
+        for key in ["pk.mode", "primary.key.mode"] {
+            let what = "for the key of a table that Connect makes, and for upserts: a record is inserted once as it is";
+            lines.note(key, Fate::NotNeeded, what);
+        }
+        for key in ["pk.fields", "primary.key.fields"] {
+            lines.note(key, Fate::NotNeeded, "the table's own primary key holds");
+        }
+        return;
+    }
+    table.set("mode", quoted("upsert"), "").set("pk_mode", quoted(&pk_mode), "");
+    for field in fields {
+        table.add("pk_fields", field, "");
+    }
+    if is_text {
+        table.set("key_format", quoted("text"), "");
+        lines.note("key.converter", Fate::Taken, "sink.postgres.key_format = \"text\"");
+    } else if is_key {
+        lines.note("key.converter", Fate::Taken, "sink.postgres.key_format = \"avro\"");
+    }
+    lines.note("insert.mode", Fate::Taken, "sink.postgres.mode");
+    mode_key.into_iter().for_each(|key| lines.note(key, Fate::Taken, "sink.postgres.pk_mode"));
+    fields_key.into_iter().for_each(|key| lines.note(key, Fate::Taken, "sink.postgres.pk_fields"));
+    if is_key && lines.is("delete.enabled", "true") {
+        table.set("deletes", "true", "");
+        lines.note("delete.enabled", Fate::Taken, "sink.postgres.deletes");
+    } else {
+        lines.not_needed_if("delete.enabled", &["false"], "sink.postgres.deletes needs pk_mode = \"record_key\"");
+    }
 }
 
 /// Host, port, database and TLS from `jdbc:postgresql://host:port/database?sslmode=...`.
@@ -528,6 +566,15 @@ mod tests {
         assert_eq!(changes.config.sink.postgres.as_ref().unwrap().table, "shop_public_orders");
         assert!(changes.said.contains("by hand     insert.mode: rows are only inserted"), "{}", changes.said);
         assert!(changes.said.contains("by hand     connection.password: "), "{}", changes.said);
+        let upserts = loaded(
+            &AVRO_SINK
+                .replace("\"insert.mode\": \"insert\"", "\"insert.mode\": \"upsert\"")
+                .replace("\"delete.enabled\": \"false\"", "\"delete.enabled\": \"true\""),
+        );
+        let changes = upserts[0].config.sink.postgres.as_ref().unwrap().changes();
+        assert!(changes.is_upsert() && changes.deletes && changes.reads_keys(), "{changes:?}");
+        assert_eq!(changes.pk_fields, ["order_time"]);
+        assert!(upserts[0].said.contains("taken over  pk.mode: sink.postgres.pk_mode"), "{}", upserts[0].said);
         let clickhouse = loaded(CLICKHOUSE);
         let tables: Vec<&str> =
             clickhouse.iter().map(|one| one.config.sink.clickhouse.as_ref().unwrap().table.as_str()).collect();
