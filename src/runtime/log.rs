@@ -2,7 +2,6 @@
 
 use tracing::level_filters::LevelFilter;
 use tracing_log::AsLog;
-use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::config::log_filter::filter;
@@ -17,13 +16,15 @@ pub fn init(config: &LogConfig) -> Result<(), String> {
         // A line that cannot be written is counted by the writer.
         .log_internal_errors(false)
         .with_target(false);
-    let registry = tracing_subscriber::registry();
+    // The filter is of the whole, not of the layer: a layer's own filter remembers, for its thread, that a line of the `log` crate
+    // was asked about and not wanted, and then drops the next line of ours (seen with tracing-subscriber 0.3).
+    let registry = tracing_subscriber::registry().with(filter);
     match config.format {
         LogFormat::Text => {
             let lines = lines.with_ansi(stdio::err_has_colours());
-            tracing::subscriber::set_global_default(registry.with(lines.with_filter(filter)))
+            tracing::subscriber::set_global_default(registry.with(lines))
         }
-        LogFormat::Json => tracing::subscriber::set_global_default(registry.with(lines.json().with_filter(filter))),
+        LogFormat::Json => tracing::subscriber::set_global_default(registry.with(lines.json())),
     }
     .map_err(|error| error.to_string())?;
     // What the filter lets nobody see is dropped where it is written: librdkafka's binding has a line for each record it frees.
