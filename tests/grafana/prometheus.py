@@ -25,7 +25,7 @@ class Prometheus:
     def __init__(self, folder, targets):
         self._folder = folder / "prometheus"
         self._targets = targets
-        self._address = f"{LOOPBACK}:{free(["prometheus"])["prometheus"]}"
+        self._address = f"{LOOPBACK}:{free(['prometheus'])['prometheus']}"
         self._process = Process(self._folder, "prometheus")
 
     def __enter__(self):
