@@ -72,7 +72,7 @@ pub struct SinkSourceConfig {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SinksConfig {
-    /// Topic that is loaded; `output.topic` unless set, without [output] `source.topic`.
+    /// Topic that is loaded; `output.topic` unless set, without an `[output]` it is `source.topic`.
     #[serde(default)]
     pub topic: String,
     /// The topics of the sinks' dead letters.

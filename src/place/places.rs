@@ -37,7 +37,7 @@ impl Places {
         Places::of(files.iter().map(|path| Database::open(path, false)))
     }
 
-    /// The same, and counts the addresses of every city and subdivision, for [`Coarsening::reduce`].
+    /// The same, and counts the addresses of every city and subdivision, for [`crate::place::Coarsening::reduce`].
     ///
     /// Errors: as for [`Places::open`].
     pub fn open_counted(files: &[PathBuf]) -> Result<Places, PlaceError> {
