@@ -124,6 +124,5 @@ MUTANTS = {
     "offsets_before_rows": "kill-ch-after-pending",
     "first_change_wins": "upsert-kill",
     "deletes_ignored": "upsert-kill",
-    "versions_tie": "upsert-kill",
     "floor_ignored": "forgotten-offsets-clickhouse",
 }

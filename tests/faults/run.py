@@ -228,6 +228,8 @@ def evidence(mutant, result):
         return next((text for text in result["failures"] if "stood still" in text or "waited" in text), "")
     if mutant == "http_gives_up":
         return next((text for text in result["failures"] if "out of descriptors" in text or "its pages" in text), "")
+    if mutant == "deletes_ignored":
+        return next((text[:80] for text in result["failures"] if "was deleted, and is there" in text), "")
     found = [f"{result[key]} {key}" for key in ("lost", "doubled", "disordered") if result.get(key)]
     return ", ".join(found)
 
