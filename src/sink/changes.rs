@@ -5,6 +5,7 @@
 //! schemas.
 
 use super::Why;
+use crate::avro::format::datum;
 use crate::avro::{Field, Shape};
 use crate::config::changes::{ChangesConfig, KeyFormat, PkMode};
 use crate::config::sink::ColumnsConfig;
@@ -125,12 +126,12 @@ impl Changes {
             Change::Delete { key } => (Some(*key), None),
         };
         if self.is_stamped {
-            long(i64::from(row.is_none()), out);
-            long(version(offset), out);
+            datum::long(i64::from(row.is_none()), out);
+            datum::long(version(offset), out);
         }
         if let Some(Datum { schema_id, bytes }) = key {
             if schema_id.is_none() {
-                long(bytes.len() as i64, out);
+                datum::long(bytes.len() as i64, out);
             }
             out.extend_from_slice(bytes);
         }
@@ -176,16 +177,6 @@ fn wire_format(bytes: &[u8]) -> Option<Datum<'_>> {
         }
         _ => None,
     }
-}
-
-/// A long as Avro writes it.
-fn long(number: i64, out: &mut Vec<u8>) {
-    let mut bits = ((number << 1) ^ (number >> 63)) as u64;
-    while bits > 0x7f {
-        out.push(bits as u8 | 0x80);
-        bits >>= 7;
-    }
-    out.push(bits as u8);
 }
 
 /// The shape of changes, and which of its columns are the key.

@@ -1,7 +1,8 @@
 //! Writes the parts of a datum (Avro 1.12 specification, "Binary encoding").
 
-/// Appends an int or a long.
-pub(super) fn long(value: i64, out: &mut Vec<u8>) {
+/// Appends an int or a long: zigzag, then seven bits a byte, lowest first.
+#[inline]
+pub(crate) fn long(value: i64, out: &mut Vec<u8>) {
     let mut bits = ((value << 1) ^ (value >> 63)) as u64;
     while bits >= 0x80 {
         out.push(bits as u8 | 0x80);
@@ -11,7 +12,8 @@ pub(super) fn long(value: i64, out: &mut Vec<u8>) {
 }
 
 /// Appends bytes or a string.
-pub(super) fn bytes(value: &[u8], out: &mut Vec<u8>) {
+#[inline]
+pub(crate) fn bytes(value: &[u8], out: &mut Vec<u8>) {
     long(value.len() as i64, out);
     out.extend_from_slice(value);
 }

@@ -6,7 +6,7 @@
 
 mod cast;
 mod connect;
-mod datum;
+pub(crate) mod datum;
 mod declared;
 mod json;
 mod json_schema;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::send::Events;
 use super::{GenerateError, Kind, Made};
+use crate::avro::format::datum;
 
 /// What is on the board.
 const DISHES: [&str; 3] = ["cod & chips", "chips & chips", "plaice & chips"];
@@ -103,28 +104,17 @@ impl Events for Orders {
             Encoding::Avro(id) => {
                 value.push(0);
                 value.extend_from_slice(&id.to_be_bytes());
-                long(order_time, value);
-                long(i64::from(count), value);
-                long(order.len() as i64, value);
+                datum::long(order_time, value);
+                datum::long(i64::from(count), value);
+                datum::long(order.len() as i64, value);
                 for dish in order {
-                    long(dish.len() as i64, value);
-                    value.extend_from_slice(dish.as_bytes());
+                    datum::bytes(dish.as_bytes(), value);
                 }
                 value.push(0);
             }
         }
         Some(Made { kind: Kind::Order, timestamp_us: order_time * 1_000, has_value: true })
     }
-}
-
-/// Avro's zigzag varint.
-fn long(value: i64, out: &mut Vec<u8>) {
-    let mut bits = ((value << 1) ^ (value >> 63)) as u64;
-    while bits >= 0x80 {
-        out.push(bits as u8 | 0x80);
-        bits >>= 7;
-    }
-    out.push(bits as u8);
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //! record of a database.
 
 use crate::avro::Shape;
+use crate::avro::format::datum;
 use crate::config::transforms::PLACE_FIELDS;
-use crate::pipeline::plan::value::{put_bytes, put_long};
 use crate::pipeline::press::enrich::Fragments;
 use crate::place::Place;
 
@@ -20,15 +20,15 @@ impl Fragments for PlaceFields {
         let mut out = vec![0; ENDS];
         for field in 0..COUNT {
             match field {
-                0 => put_bytes(place.country_name.as_bytes(), &mut out),
-                1 => put_bytes(place.country_code.as_bytes(), &mut out),
-                2 => put_bytes(place.subdivision_name.as_bytes(), &mut out),
-                3 => put_bytes(place.subdivision_code.as_bytes(), &mut out),
-                4 => put_bytes(place.city_name.as_bytes(), &mut out),
+                0 => datum::bytes(place.country_name.as_bytes(), &mut out),
+                1 => datum::bytes(place.country_code.as_bytes(), &mut out),
+                2 => datum::bytes(place.subdivision_name.as_bytes(), &mut out),
+                3 => datum::bytes(place.subdivision_code.as_bytes(), &mut out),
+                4 => datum::bytes(place.city_name.as_bytes(), &mut out),
                 5 => some(place.latitude, &mut out, |degrees, out| out.extend_from_slice(&degrees.to_le_bytes())),
                 6 => some(place.longitude, &mut out, |degrees, out| out.extend_from_slice(&degrees.to_le_bytes())),
-                7 => some(place.accuracy_km, &mut out, |km, out| put_long(i64::from(km), out)),
-                _ => some(place.time_zone.as_deref(), &mut out, |zone, out| put_bytes(zone.as_bytes(), out)),
+                7 => some(place.accuracy_km, &mut out, |km, out| datum::long(i64::from(km), out)),
+                _ => some(place.time_zone.as_deref(), &mut out, |zone, out| datum::bytes(zone.as_bytes(), out)),
             }
             // Names in databases are far shorter than 64 KB in all: of a longer place nothing is told.
             let Ok(end) = u16::try_from(out.len()) else { return self.place_fragment(&Place::unknown()) };

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use crate::avro::format::datum;
 use crate::avro::{Cursor, Shape, UuidForm};
 use crate::kafka::dead_letter::Reason;
 
@@ -246,17 +247,17 @@ pub const TYPE_NAMES: &str = "boolean, int, long, float, double, string, uuid, d
 pub fn write(form: &Form, value: Scalar<'_>, out: &mut Vec<u8>) {
     match (form, value) {
         (Form::Bool, Scalar::Bool(value)) => out.push(u8::from(value)),
-        (Form::Int, Scalar::Int(value)) => put_long(value, out),
+        (Form::Int, Scalar::Int(value)) => datum::long(value, out),
         (Form::Float, Scalar::Double(value)) => out.extend_from_slice(&(value as f32).to_le_bytes()),
         (Form::Double, Scalar::Double(value)) => out.extend_from_slice(&value.to_le_bytes()),
-        (Form::Text, Scalar::Text(text)) => put_bytes(text.as_bytes(), out),
+        (Form::Text, Scalar::Text(text)) => datum::bytes(text.as_bytes(), out),
         (Form::Text, value) => {
             let mut room = [0u8; 32];
             let text = as_text(value, &mut room);
-            put_bytes(text, out);
+            datum::bytes(text, out);
         }
         // Unreachable: the compiler pairs forms and casts.
-        (_, Scalar::Bytes(bytes)) => put_bytes(bytes, out),
+        (_, Scalar::Bytes(bytes)) => datum::bytes(bytes, out),
         _ => {}
     }
 }
@@ -278,24 +279,6 @@ pub fn as_text<'a>(value: Scalar<'a>, room: &'a mut [u8; 32]) -> &'a [u8] {
         whole - rest.len()
     };
     &room[..length]
-}
-
-/// Avro's int and long alike: zigzag, then seven bits a byte, lowest first.
-#[inline]
-pub fn put_long(number: i64, out: &mut Vec<u8>) {
-    let mut rest = ((number << 1) ^ (number >> 63)).cast_unsigned();
-    while rest > 0x7f {
-        out.push((rest & 0x7f) as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
-}
-
-/// Avro's string and bytes alike.
-#[inline]
-pub fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
-    put_long(bytes.len() as i64, out);
-    out.extend_from_slice(bytes);
 }
 
 #[cfg(test)]
@@ -349,7 +332,7 @@ mod tests {
     fn longs_are_read_as_they_were_written() {
         for number in [0, -1, 1, 63, -64, 64, i64::MAX, i64::MIN, 1_795_262_400_000_000] {
             let mut out = Vec::new();
-            put_long(number, &mut out);
+            datum::long(number, &mut out);
             assert_eq!(Form::Int.read(&out), Scalar::Int(number));
         }
     }
