@@ -119,6 +119,8 @@ mod tests {
     use crate::runtime::supervise::{Team, WorkerError, supervise};
 
     const STANDSTILL: Duration = Duration::from_secs(2);
+    /// For what should be seen at once, or after a standstill, on a machine that is busy with other things.
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     fn pipeline(name: &str) -> Watched {
         Watched { status: Arc::new(Status::new(name)), standstill: STANDSTILL }
@@ -149,22 +151,36 @@ mod tests {
                 let _ = blocked.lock().unwrap().recv();
             }
             let begun = Instant::now();
-            while begun.elapsed() < Duration::from_secs(10) {
+            while begun.elapsed() < PATIENCE {
                 std::thread::sleep(Duration::from_millis(50));
                 status.worker_turned(slot);
             }
             Ok(())
         });
         let watched = [stuck];
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(look(&watched), Look { ready: true, stuck: None, text: "ready".into() });
-        tokio::time::sleep(STANDSTILL).await;
-        let found = look(&watched);
-        assert_eq!(found.stuck.as_deref(), Some("stuck: worker 1 has stood still for 2 s"));
-        assert_eq!(found.stuck.as_ref(), Some(&found.text));
+        until(&watched, |found| *found == Look { ready: true, stuck: None, text: "ready".into() }).await;
+        // Of the two workers only the one in the call; how late the look is depends on the machine.
+        let only_worker_1 =
+            |text: &str| text.starts_with("stuck: worker 1 has stood still for ") && !text.contains(';');
+        until(&watched, |found| {
+            found.stuck.as_deref().is_some_and(only_worker_1) && found.stuck.as_ref() == Some(&found.text)
+        })
+        .await;
         free.send(()).unwrap();
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(look(&watched).stuck, None);
+        until(&watched, |found| found.stuck.is_none()).await;
+    }
+
+    /// Looks until this is found, and fails with what was found last.
+    async fn until(watched: &[Watched], is_found: impl Fn(&Look) -> bool) {
+        let begun = Instant::now();
+        loop {
+            let found = look(watched);
+            if is_found(&found) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{found:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     #[tokio::test]
