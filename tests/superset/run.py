@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Superset's dashboard against PostgreSQL and ClickHouse: imports superset/export twice, asks every chart's query, takes screenshots.
+"""Superset's dashboard against PostgreSQL and ClickHouse: imports superset/export twice, asks every chart's data, has a browser draw
+the dashboard and looks for charts that show an error or nothing.
 
     make superset
 
-Screenshots and logs lie in target/superset: look at the pictures, nothing here can.
+Screenshots and logs lie in target/superset: look at the pictures, whether they are any good nothing here can say.
 """
 
 import json
@@ -20,17 +21,32 @@ from pathlib import Path
 if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
     os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
 HERE = Path(__file__).resolve().parent
-sys.path += [str(HERE.parent / "questions"), str(HERE.parent / "stack"), str(HERE.parents[1] / "superset")]
+sys.path += [str(HERE.parent / room) for room in ("questions", "stack", "web")] + [str(HERE.parents[1] / "superset")]
 
 import cache  # noqa: E402
 import events  # noqa: E402
 import pack  # noqa: E402
 import ports  # noqa: E402
+from browser import Browser  # noqa: E402
 from databases import ROOT, ClickHouse, Postgres, question_files  # noqa: E402
 
 FOLDER = ROOT / "target/superset"
 DATABASE = "press_superset"
-SCREEN = "1600,2300"
+# So high that all charts are on it: Superset draws no others.
+SCREEN = {"width": 1600, "height": 1900}
+CHARTS = 9
+# In the page. The browser asks other queries than the API's users do, and has to draw what it gets.
+LOOK = """
+const charts = [...document.querySelectorAll(".dashboard-component-chart-holder")];
+const name = (chart) => chart.innerText.split("\\n")[0];
+const wrong = (chart) => chart.querySelector("[role=alert]") || /No results|No data/.test(chart.innerText);
+const drawn = (chart) => chart.querySelector("canvas, svg.datamap path, tbody td");
+return {
+  wrong: charts.filter(wrong).map((chart) => chart.innerText.replace(/\\s+/g, " ").slice(0, 300)),
+  missing: charts.filter((chart) => !wrong(chart) && !drawn(chart)).map(name),
+  charts: charts.length,
+};
+"""
 # docs/superset.md says why.
 CLICKHOUSE_SETTINGS = "?prefer_column_name_to_alias=1&optimize_trivial_group_by_limit_query=0"
 
@@ -52,7 +68,7 @@ def main():
         pack.pack(uri, file, name)
         with superset.running(file):
             faults += superset.check_charts(name)
-            superset.screenshot(f"/superset/dashboard/pressline-questions-{name.lower()}/?standalone=1", FOLDER / f"{name}.png")
+            faults += superset.check_page(f"/superset/dashboard/pressline-questions-{name.lower()}/?standalone=1", FOLDER / f"{name}.png")
     print(f"{faults} faults")
     return 1 if faults else 0
 
@@ -108,15 +124,25 @@ class Superset:
             says_something = any(isinstance(cell, (int, float)) and cell for row in rows for cell in row.values())
             print(f"{'ok   ' if says_something else 'EMPTY'} {name}: {chart['slice_name']}: {len(rows)} rows", flush=True)
             faults += not says_something
-        return faults + (len(charts) != 9)
+        return faults + (len(charts) != CHARTS)
 
-    def screenshot(self, path, file):
-        """A picture of a page when its charts are there."""
-        words = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={SCREEN}"]
-        words += ["--virtual-time-budget=120000", f"--screenshot={file}", self._address + path]
-        with open(self._folder / "chromium.log", "wb") as log:
-            subprocess.run(["chromium", *words], check=True, stdout=log, stderr=log, timeout=600)
-        print(f"look at {file.relative_to(ROOT)}", flush=True)
+    def check_page(self, path, file):
+        """Has a browser draw the dashboard, takes a picture of it; how many charts show an error or nothing."""
+        with Browser() as browser:
+            browser.look_like(**SCREEN)
+            browser.open(self._address + path)
+            until, seen = time.monotonic() + 300, None
+            while time.monotonic() < until:
+                seen = browser.run(LOOK)
+                if seen["charts"] == CHARTS and not seen["missing"]:
+                    break
+                time.sleep(1)
+            time.sleep(2)  # What is drawn moves into its place.
+            browser.screenshot(file)
+        for text in [*seen["wrong"], *seen["missing"]]:
+            print(f"FAULT in the browser: {text}")
+        print(f"{seen['charts']} charts in the browser; look at {file.relative_to(ROOT)}", flush=True)
+        return len(seen["wrong"]) + len(seen["missing"]) + (seen["charts"] != CHARTS)
 
     def _ask(self, path, body=None):
         headers = {"Content-Type": "application/json"}

@@ -7,6 +7,7 @@ import sys
 
 from superset.app import create_app
 from superset.cli.main import superset
+from werkzeug.serving import run_simple
 
 ADMIN = {"--username": "admin", "--firstname": "A", "--lastname": "B", "--email": "a@example.org", "--password": "admin"}
 
@@ -27,7 +28,8 @@ def main(port, file):
     run("init")
     run("import-dashboards", "-p", file, "-u", "admin")
     print("ready", flush=True)
-    app.run(host="127.0.0.1", port=int(port), threaded=True)
+    # Not app.run(), which does nothing once a command has run in the same process.
+    run_simple("127.0.0.1", int(port), app, threaded=True)
 
 
 if __name__ == "__main__":
