@@ -11,7 +11,7 @@ use super::app::{App, page};
 use super::privacy::Facts;
 
 #[derive(Template)]
-#[template(path = "about.html")]
+#[template(path = "about.html", config = "src/web/askama.toml")]
 struct AboutPage<'a> {
     path: &'a str,
     facts: &'a Facts,

@@ -19,7 +19,7 @@ use crate::runtime::http_server::Peer;
 use crate::runtime::terminal::counted;
 
 #[derive(Template)]
-#[template(path = "button.html")]
+#[template(path = "button.html", config = "src/web/askama.toml")]
 struct ButtonPage<'a> {
     path: &'a str,
     label: &'a str,
@@ -32,7 +32,7 @@ struct ButtonPage<'a> {
 }
 
 #[derive(Template)]
-#[template(path = "reset.html")]
+#[template(path = "reset.html", config = "src/web/askama.toml")]
 struct ResetPage<'a> {
     path: &'a str,
     done: bool,

@@ -21,6 +21,7 @@ use super::app::{App, page};
 use super::hub::Frame;
 use super::map::WORLD;
 use super::metrics::{FRAMES, SNAPSHOTS, WATCHERS};
+use super::privacy::Credit;
 use crate::runtime::http_server::told;
 
 /// A comment now and then, so that a connection without presses is not taken for a dead one.
@@ -31,7 +32,7 @@ const RETRY: &[u8] = b"retry: 2000\n\n";
 const COUNTRIES: usize = 12;
 
 #[derive(Template)]
-#[template(path = "live.html")]
+#[template(path = "live.html", config = "src/web/askama.toml")]
 struct LivePage<'a> {
     path: &'a str,
     world: &'a str,
@@ -40,7 +41,7 @@ struct LivePage<'a> {
     generated: u64,
     countries: Vec<(String, u64)>,
     records: Vec<String>,
-    credits: &'a [String],
+    credits: &'a [Credit],
 }
 
 /// The page; whole without its script, but it stands still then.

@@ -95,7 +95,7 @@ pub async fn serve(listener: TcpListener, parts: Parts, stop: watch::Receiver<bo
         proxies: Proxies::of(&web),
         made_up,
         store: Store::of(web.store, load.as_ref(), &hub)?,
-        facts: Facts::of(&web, &relay, load.as_ref(), credits),
+        facts: Facts::of(&web, &relay, load.as_ref(), &credits),
         watchers: Arc::new(Semaphore::new(web.max_watchers)),
         hub: Arc::clone(&hub),
         stop: stop.clone(),

@@ -27,12 +27,32 @@ pub struct Facts {
     /// Another service that is asked about places, in words; empty without one.
     pub geocoder: String,
     /// Credits that the place data asks for.
-    pub credits: Vec<String>,
+    pub credits: Vec<Credit>,
+}
+
+/// A credit, whose address is shown as a link: DB-IP's licence asks for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credit {
+    /// What stands before the address.
+    pub before: String,
+    /// The address; empty where the credit has none.
+    pub url: String,
+    /// What stands after it.
+    pub after: String,
+}
+
+impl Credit {
+    /// From its text.
+    fn of(text: &str) -> Self {
+        let (before, rest) = text.split_at(text.find("https://").unwrap_or(text.len()));
+        let (url, after) = rest.split_at(rest.find([' ', ',', ')']).unwrap_or(rest.len()));
+        Self { before: before.into(), url: url.into(), after: after.into() }
+    }
 }
 
 impl Facts {
     /// From the configuration of the page, the relay and its sinks.
-    pub fn of(web: &WebConfig, relay: &PipelineConfig, load: Option<&LoadConfig>, credits: Vec<String>) -> Self {
+    pub fn of(web: &WebConfig, relay: &PipelineConfig, load: Option<&LoadConfig>, credits: &[String]) -> Self {
         let place = &relay.place;
         let mut places = Vec::new();
         if place.min_addresses > 0 {
@@ -71,7 +91,7 @@ impl Facts {
             places,
             sinks,
             geocoder,
-            credits,
+            credits: credits.iter().map(|credit| Credit::of(credit)).collect(),
         }
     }
 }
@@ -88,6 +108,20 @@ fn span(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_address_in_a_credit_is_a_link() {
+        let parts = |text: &str| {
+            let Credit { before, url, after } = Credit::of(text);
+            [before, url, after]
+        };
+        assert_eq!(
+            parts("IP Geolocation by DB-IP (https://db-ip.com), CC BY 4.0"),
+            ["IP Geolocation by DB-IP (", "https://db-ip.com", "), CC BY 4.0"]
+        );
+        assert_eq!(parts("available from https://www.maxmind.com"), ["available from ", "https://www.maxmind.com", ""]);
+        assert_eq!(parts("nobody's"), ["nobody's", "", ""]);
+    }
 
     #[test]
     fn spans_are_told_in_words() {

@@ -11,7 +11,7 @@ use super::app::{App, page};
 use super::statistics::Statistics;
 
 #[derive(Template)]
-#[template(path = "stats.html")]
+#[template(path = "stats.html", config = "src/web/askama.toml")]
 struct StatsPage<'a> {
     path: &'a str,
     numbers: Numbers<'a>,
@@ -19,7 +19,7 @@ struct StatsPage<'a> {
 
 /// The part that refreshes itself.
 #[derive(Template)]
-#[template(path = "numbers.html")]
+#[template(path = "numbers.html", config = "src/web/askama.toml")]
 struct Numbers<'a> {
     source: &'a str,
     problem: &'a str,
