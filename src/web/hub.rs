@@ -22,6 +22,8 @@ const KEPT_FRAMES: usize = 240;
 const BEHIND: usize = 32;
 /// Presses in a frame that light up; more would not be told apart by anybody.
 const SAMPLE: usize = 25;
+/// Milliseconds for which a snapshot is given to all who ask.
+const SNAPSHOT_MS: i64 = 1_000;
 /// Records shown.
 const RECORDS: usize = 8;
 
@@ -51,7 +53,8 @@ struct State {
     positions: BTreeMap<i32, i64>,
     frames: VecDeque<Frame>,
     newest: VecDeque<Shown>,
-    snapshot: Option<Frame>,
+    /// The last one, and when it was made.
+    snapshot: Option<(i64, Frame)>,
     problem: Option<&'static str>,
 }
 
@@ -87,6 +90,13 @@ impl Hub {
         state.snapshot = None;
     }
 
+    /// Gives all who watch a snapshot: what is remembered is in no frame, and they may have come before it was.
+    pub fn refresh(&self, now_ms: i64) {
+        let mut state = self.state();
+        let snapshot = state.snapshot_frame(now_ms);
+        self.send(&mut state, snapshot);
+    }
+
     /// Counts what came, and shows it.
     pub fn show(&self, records: &[Arrived], now_ms: i64) {
         if records.is_empty() {
@@ -97,7 +107,11 @@ impl Hub {
         state.snapshot = None;
         let id = position_id(&state.positions);
         let bytes = event("frame", &id, &frame(records, now_ms));
-        let frame = Frame { id, bytes };
+        self.send(&mut state, Frame { id, bytes });
+    }
+
+    /// To all who watch, and to those whose connection is broken just now.
+    fn send(&self, state: &mut State, frame: Frame) {
         if state.frames.len() >= KEPT_FRAMES {
             state.frames.pop_front();
         }
@@ -125,17 +139,7 @@ impl Hub {
             let first = state.frames.iter().skip(had + 1).cloned().collect();
             return Watching { first, next };
         }
-        let snapshot = match &state.snapshot {
-            Some(snapshot) => snapshot.clone(),
-            None => {
-                let id = position_id(&state.positions);
-                let bytes = event("snapshot", &id, &state.snapshot(now_ms));
-                let made = Frame { id, bytes };
-                state.snapshot = Some(made.clone());
-                made
-            }
-        };
-        Watching { first: vec![snapshot], next }
+        Watching { first: vec![state.snapshot_frame(now_ms)], next }
     }
 
     /// Looks at the counts.
@@ -157,6 +161,20 @@ impl State {
             self.newest.push_front(shown(record));
         }
         self.newest.truncate(RECORDS);
+    }
+
+    /// Made once for all who ask within a second and before the next record. Not kept longer: by its time browsers tell the
+    /// server's, and so which minutes are the last hour.
+    fn snapshot_frame(&mut self, now_ms: i64) -> Frame {
+        if let Some((made_ms, frame)) = &self.snapshot
+            && now_ms - made_ms < SNAPSHOT_MS
+        {
+            return frame.clone();
+        }
+        let id = position_id(&self.positions);
+        let frame = Frame { bytes: event("snapshot", &id, &self.snapshot(now_ms)), id };
+        self.snapshot = Some((now_ms, frame.clone()));
+        frame
     }
 
     fn snapshot(&self, now_ms: i64) -> String {
@@ -271,6 +289,32 @@ mod tests {
         assert!(text(&frame).contains(record), "{}", text(&frame));
         assert!(!text(&frame).contains("abcd-4abc"), "a whole session id is shown: {}", text(&frame));
         assert!(watching.next.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_snapshot_says_what_time_it_is_however_long_nobody_has_pressed() {
+        let hub = Hub::default();
+        hub.remember(&[arrived(0, "FR")]);
+        let at = |now_ms| {
+            let first = hub.watch(None, now_ms).first;
+            text(&first[0]).contains(&format!("\"at\":{now_ms},"))
+        };
+        assert!(at(60_000) && !at(60_001) && at(1_860_000));
+    }
+
+    #[test]
+    fn who_came_before_the_past_was_read_gets_it_too() {
+        let hub = Hub::default();
+        let mut watching = hub.watch(None, 60_000);
+        hub.remember(&[arrived(0, "FR"), arrived(1, "FR")]);
+        assert!(watching.next.try_recv().is_err());
+        hub.refresh(60_000);
+        let frame = watching.next.try_recv().unwrap();
+        assert!(text(&frame).starts_with("event: snapshot\nid: 1:1\n"), "{}", text(&frame));
+        assert!(text(&frame).contains(r#"{"FR":2}"#), "{}", text(&frame));
+        hub.show(&[arrived(2, "FR")], 60_000);
+        let first = hub.watch(Some("1:1"), 60_000).first;
+        assert!(first.len() == 1 && text(&first[0]).starts_with("event: frame\nid: 1:2\n"), "{}", text(&first[0]));
     }
 
     #[test]

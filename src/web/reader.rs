@@ -138,6 +138,7 @@ impl Reader {
         let mut look = Instant::now() + LOOK_FOR_PARTITIONS;
         let mut frame_ends = Instant::now() + FRAME;
         let (mut past, mut fresh) = (Vec::new(), Vec::new());
+        let mut is_catching_up = false;
         while !self.stop.load(Ordering::Relaxed) {
             match open.consumer.poll(POLL) {
                 Some(Ok(message)) => {
@@ -162,6 +163,10 @@ impl Reader {
             if Instant::now() >= frame_ends || past.len() + fresh.len() >= 10_000 {
                 self.hub.remember(&past);
                 self.hub.show(&fresh, now_ms());
+                if past.is_empty() && is_catching_up {
+                    self.hub.refresh(now_ms());
+                }
+                is_catching_up = !past.is_empty();
                 past.clear();
                 fresh.clear();
                 frame_ends = Instant::now() + FRAME;
