@@ -10,6 +10,7 @@ use crate::avro::{Cursor, Shape, write_json};
 const MOST_SCHEMAS: usize = 1_000;
 /// Digits of a session's id that are shown to others: who knows the whole id could be taken for its visitor.
 const SHOWN_DIGITS: usize = 8;
+const HOUR_US: i64 = 3_600_000_000;
 
 /// The fields that the pages use. What else the record has is not looked at.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -62,11 +63,16 @@ impl Press {
         Self { session_id, ..self.clone() }
     }
 
-    /// Hour of the day where it was pressed, 0 to 23; `None` where the zone is not known.
+    /// Hour of the day where it was pressed, 0 to 23: by the place's time zone, else by its longitude, which is up to some two
+    /// hours off; `None` where neither is known.
     pub fn local_hour(&self) -> Option<usize> {
         let at: jiff::Timestamp = self.timestamp.parse().ok()?;
-        let zone = jiff::tz::TimeZone::get(self.time_zone.as_deref()?).ok()?;
-        usize::try_from(at.to_zoned(zone).hour()).ok()
+        let zone = self.time_zone.as_deref().and_then(|name| jiff::tz::TimeZone::get(name).ok());
+        if let Some(zone) = zone {
+            return usize::try_from(at.to_zoned(zone).hour()).ok();
+        }
+        let ahead_us = (self.longitude? / 15.0 * HOUR_US as f64).round() as i64;
+        usize::try_from(at.as_microsecond().saturating_add(ahead_us).div_euclid(HOUR_US).rem_euclid(24)).ok()
     }
 }
 
@@ -156,6 +162,12 @@ mod tests {
         assert_eq!((press.latitude, press.accuracy_km), (Some(52.5), None));
         // 2023-11-14T22:13:20Z.
         assert_eq!(press.local_hour(), Some(23));
+        let at = |time_zone: Option<&str>, longitude| {
+            Press { time_zone: time_zone.map(str::to_string), longitude, ..press.clone() }.local_hour()
+        };
+        assert_eq!(at(Some("Nowhere/Atall"), Some(-179.0)), Some(10));
+        assert_eq!(at(None, Some(179.0)), Some(10));
+        assert_eq!(at(None, None), None);
         assert_eq!(press.shown().session_id, "c0ffee00\u{2026}");
         assert_eq!(decoder.decode(&value[..20]), Err(Undecoded::Unreadable));
         assert_eq!(decoder.decode(&[&value[..], b"x"].concat()), Err(Undecoded::Unreadable));

@@ -51,16 +51,22 @@ impl Postgres {
     pub async fn common(&mut self) -> Result<Statistics, String> {
         let (table, action, cohort) = (self.table()?, self.column("action"), self.column("cohort"));
         let (country, time, zone) = (self.column("country_name"), self.column("timestamp"), self.column("time_zone"));
+        let longitude = self.column("longitude");
         let pressed = format!("FROM {table} WHERE {action} = 'PressButton'");
         let all = self.rows(&format!("SELECT count(*), count(*) FILTER (WHERE {cohort} IS NULL) {pressed}")).await?;
         let top = format!("SELECT {country}, count(*) {pressed} GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {COUNTRIES}");
         let countries = self.rows(&top).await?;
+        // As in sql/questions: a zone that the server does not know counts as none, for which the longitude stands.
         let by_hour = format!(
-            "SELECT extract(hour FROM {time} AT TIME ZONE {zone})::int, count(*) {pressed} AND {zone} <> '' GROUP BY 1"
+            "WITH zones(known_zone) AS MATERIALIZED (SELECT name FROM pg_timezone_names) \
+             SELECT CASE WHEN known_zone IS NOT NULL THEN extract(hour FROM {time} AT TIME ZONE known_zone) \
+             ELSE extract(hour FROM {time} AT TIME ZONE 'UTC' + {longitude} / 15 * interval '1 hour') END::int, count(*) \
+             FROM {table} LEFT JOIN zones ON known_zone = {zone} WHERE {action} = 'PressButton' GROUP BY 1"
         );
         let mut hours = vec![0; 24];
         for row in self.rows(&by_hour).await? {
-            if let Some(count) = hours.get_mut(usize::try_from(number(&row, 0)).unwrap_or(24)) {
+            // Null where neither is known.
+            if let Some(count) = text(&row, 0).parse().ok().and_then(|hour: usize| hours.get_mut(hour)) {
                 *count = number(&row, 1);
             }
         }
