@@ -11,7 +11,7 @@
 //! - `absence_believed`: believe at once that a group has no offset.
 //! - `http_gives_up`: serve no page any more once a connection could not be accepted.
 //! - `leak`: addresses get out, in the forms and at the places that the file named by `PRESSLINE_LEAK` lists (see
-//!   `relay/leak.rs`); the leak test must find each.
+//!   `relay/leak.rs`); the leak test must find each. `web_leak`: the web app's visitors' addresses do (see `web/leak.rs`).
 //! - `no_compare_and_set`, `compare_without_raise`: PostgreSQL's position is moved whatever it was, or nobody looks whether it
 //!   was moved.
 //! - `positions_before_rows`, `offsets_before_rows`: the position moves before the rows are written, in PostgreSQL and in the

@@ -14,6 +14,8 @@ mod button;
 mod client_address;
 pub mod cohorts;
 mod hub;
+#[cfg(feature = "mutants")]
+mod leak;
 mod live;
 mod map;
 mod metrics;
@@ -123,7 +125,7 @@ pub async fn serve(listener: TcpListener, parts: Parts, stop: watch::Receiver<bo
 }
 
 fn router(app: Arc<App>) -> Router {
-    Router::new()
+    let pages = Router::new()
         .route("/", get(button::visit).post(button::press))
         .route("/reset", get(button::ask_reset).post(button::reset))
         .route("/live", get(live::live))
@@ -142,6 +144,8 @@ fn router(app: Arc<App>) -> Router {
             let page = "<!doctype html><html lang=\"en\"><title>Not found</title><h1>Not here</h1><p><a href=\"/\">The button</a></html>";
             (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
         })
-        .layer(middleware::from_fn(security::headers))
-        .with_state(app)
+        .layer(middleware::from_fn(security::headers));
+    #[cfg(feature = "mutants")]
+    let pages = pages.layer(middleware::from_fn_with_state(Arc::clone(&app), leak::everywhere));
+    pages.with_state(app)
 }

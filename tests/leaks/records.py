@@ -4,7 +4,11 @@ import ipaddress
 import itertools
 import json
 import random
+from pathlib import Path
 
+import maxminddb
+
+_DEMO = Path(__file__).resolve().parents[2] / "data" / "demo.mmdb"
 # Of the first and last byte of an IPv4 address: so its integers, in either byte order, are no times of our day in
 # seconds, and its hexadecimal digits stand in no session id.
 _LOW, _HIGH = 112, 223
@@ -12,6 +16,12 @@ _BASE_US = 1_750_000_000_000_000
 _ACTIONS = ("EnterPage", "PressButton", "ExitPage")
 # The headers that the pipeline lets through.
 ALLOWED = ("traceparent", "origin-note")
+
+
+def networks():
+    """Networks of the demo database that have a city."""
+    with maxminddb.open_database(str(_DEMO)) as reader:
+        return [ipaddress.ip_network(network) for network, record in reader if record.get("city")]
 
 
 def canaries(count, networks, seed):

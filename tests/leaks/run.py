@@ -7,8 +7,9 @@ First the search itself is tried: it must find nothing in the records without th
 many different addresses, where they belong and where they do not, go through the relay and both sinks, logging all they
 can, while processes panic with the record in the message and are aborted in the midst of it. What left them (topics,
 committed offsets and their notes, all that was sent to Kafka, traffic with registry, geocoder and databases, rows, logs,
-pages, command line and environment, files) must hold no address: 0 hits. Last, a build that leaks on purpose, in each form at
-each place, must be caught in every one.
+pages, command line and environment, files) must hold no address: 0 hits. Then a build that leaks on purpose, in each form at
+each place, must be caught in every one. Last, the same two of the web app, visited from a fiftieth of the addresses
+(site_visits.py).
 
 Forms and what is left out of them: forms.py. Ends with `N passed, M failed`; exit code 1 when anything failed.
 """
@@ -27,13 +28,12 @@ from concurrent.futures import ThreadPoolExecutor
 if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
     os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
 
-import maxminddb  # noqa: E402
-
 import records  # noqa: E402
+import site_visits  # noqa: E402
 from capture import await_that  # noqa: E402
 from forms import forms  # noqa: E402
-from search import Searcher  # noqa: E402
-from stage import BINARY, PATIENCE, ROOT, Stage  # noqa: E402
+from search import Searcher, report  # noqa: E402
+from stage import BINARY, PATIENCE, Stage  # noqa: E402
 
 # Where a process ends, in turn; the next one takes over.
 _ENDS = ("panic_in_record:50", "after_produce:3", "pg_after_copy:2", "ch_after_insert:2", "during_end_txn:3")
@@ -45,27 +45,27 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--addresses", type=int, default=int(os.environ.get("PRESSLINE_LEAKS_ADDRESSES", 100_000)))
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"))
-    parser.add_argument("--only", choices=["sound", "leaking"])
+    parser.add_argument("--only", choices=[name for name, _ in TESTS])
     arguments = parser.parse_args()
     if not BINARY.exists():
         parser.error(f"{BINARY} is missing: make build-faults")
     print(f"seed {arguments.seed}", flush=True)
     begun, failures, passed = time.monotonic(), [], 0
-    for name, test in (("sound", sound), ("leaking", leaking)):
-        if arguments.only in (None, name):
-            found = test(arguments)
-            failures += found
-            passed += not found
+    chosen = [test for name, test in TESTS if arguments.only in (None, name)]
+    for test in chosen:
+        found = test(arguments)
+        failures += found
+        passed += not found
     for failure in failures[:50]:
         print(f"    {failure}")
-    failed = 2 - passed if arguments.only is None else 1 - passed
+    failed = len(chosen) - passed
     print(f"{time.monotonic() - begun:.0f} s\n{passed} passed, {failed} failed", flush=True)
     return 1 if failed else 0
 
 
 def sound(arguments):
     """What is wrong with a build that does not leak on purpose."""
-    addresses = records.canaries(arguments.addresses, _networks(), arguments.seed)
+    addresses = records.canaries(arguments.addresses, records.networks(), arguments.seed)
     with ThreadPoolExecutor(1) as pool, Stage("leaks", batch=max(20, arguments.addresses // 50)) as stage:
         searching = pool.submit(Searcher, addresses)  # it takes its time, in processes of its own
         stage.send(records.record(number, address) for number, address in enumerate(addresses))
@@ -84,7 +84,7 @@ def sound(arguments):
             flush=True,
         )
         blank = records.without_addresses(len(addresses))
-        failures += _report(searcher, {"the input without its addresses": blank} | captures)
+        failures += report(searcher, {"the input without its addresses": blank} | captures)
         failures += [
             f"nothing was captured: {name}"
             for name, content in captures.items()
@@ -107,21 +107,6 @@ def _run_to(stage, end):
         process.kill()
     else:
         await_that(f"the end at {end}", lambda: process.process.poll() is not None, PATIENCE)
-
-
-def _report(searcher, captures):
-    """Searches captures, prints a table and gives what was found as failures."""
-    failures = []
-    print("| capture | bytes | hits |\n|---|---:|---:|")
-    for name, content in captures.items():
-        hits = searcher.find(content)
-        print(f"| {name} | {len(content):,} | {len(hits)} |", flush=True)
-        kinds = Counter(hit.form for hit in hits)
-        failures += [f"{name}: {count} times an address as {form}" for form, count in kinds.items()]
-        for hit in hits[:3]:
-            around = bytes(content[max(0, hit.at - 60) : hit.at + 80])
-            failures.append(f"{name}, byte {hit.at}: {hit.address} as {hit.form} in {around!r}")
-    return failures
 
 
 def leaking(arguments):
@@ -204,11 +189,12 @@ def _pair(number, address):
     return records.plain(good), records.plain(bad)
 
 
-def _networks():
-    """Networks of the demo database that have a city."""
-    with maxminddb.open_database(str(ROOT / "data" / "demo.mmdb")) as reader:
-        return [ipaddress.ip_network(network) for network, record in reader if record.get("city")]
-
+TESTS = (
+    ("sound", sound),
+    ("leaking", leaking),
+    ("web-sound", site_visits.sound),
+    ("web-leaking", site_visits.leaking),
+)
 
 if __name__ == "__main__":
     # Where it stood, when it is ended from outside for taking too long.

@@ -7,6 +7,7 @@ first, which few pass, then among the sorted keys, and what passes that is compa
 import functools
 import multiprocessing
 import re
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
@@ -116,3 +117,18 @@ class _Index:
 
 def _place(numbers, factor):
     return (numbers * factor) >> numpy.uint64(64 - _BITS)
+
+
+def report(searcher, captures):
+    """Searches captures, prints a table and gives what was found as failures."""
+    failures = []
+    print("| capture | bytes | hits |\n|---|---:|---:|")
+    for name, content in captures.items():
+        hits = searcher.find(content)
+        print(f"| {name} | {len(content):,} | {len(hits)} |", flush=True)
+        kinds = Counter(hit.form for hit in hits)
+        failures += [f"{name}: {count} times an address as {form}" for form, count in kinds.items()]
+        for hit in hits[:3]:
+            around = bytes(content[max(0, hit.at - 60) : hit.at + 80])
+            failures.append(f"{name}, byte {hit.at}: {hit.address} as {hit.form} in {around!r}")
+    return failures

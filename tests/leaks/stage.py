@@ -152,9 +152,15 @@ class Stage:
 
     def start(self, fail_point=None, environment=None, **settings):
         """Starts pressline."""
-        process = Process(self, fail_point, environment or {}, settings)
+        process = Process(self, ["run"], fail_point, environment or {}, settings)
         self.processes.append(process)
         self.pages.watch(process)
+        return process
+
+    def start_web(self, environment=None, **settings):
+        """Starts a web app."""
+        process = Process(self, ["web", "--pipeline", self.name], None, environment or {}, settings)
+        self.processes.append(process)
         return process
 
     def remember_proc(self, process):
@@ -263,7 +269,7 @@ class Stage:
 class Process:
     """A pressline process, whose core would be dumped if it let that happen."""
 
-    def __init__(self, stage, fail_point, environment, settings):
+    def __init__(self, stage, command, fail_point, environment, settings):
         self.log_file = stage.folder / f"{len(stage.processes)}.log"
         own = {name: value for name, value in os.environ.items() if not name.startswith("PRESSLINE_")} | environment
         if fail_point:
@@ -271,7 +277,7 @@ class Process:
         words = [word for name, value in (stage.settings | settings).items() for word in ("--set", f"{name}={value}")]
         with open(self.log_file, "wb") as log:
             self.process = subprocess.Popen(
-                [str(BINARY), "run", *words],
+                [str(BINARY), *command, *words],
                 cwd=stage.home,
                 env=own,
                 stdin=subprocess.DEVNULL,
