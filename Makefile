@@ -64,6 +64,7 @@ test-questions:
 
 test-web:
 	$(call within,10,python3 tests/web/run.py $(WEB_ARGS))
+	$(call within,10,$(STACK) run -- python3 tests/web/services.py $(WEB_SERVICES_ARGS))
 
 test-service:
 	$(call within,10,$(STACK) run -- python3 tests/packaging/service.py)
@@ -164,7 +165,7 @@ bench-reload: prerequisites build ## GeoIP databases replaced during a stream: n
 bench-outage: prerequisites build ## each database away for ten minutes under 20,000 events/s: memory, the others, catching up; OUTAGE="--seconds 60"
 	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/outage.py $(OUTAGE)'
 
-web-test: prerequisites build ## the button, the map and the statistics in a headless Chromium; WEB_ARGS="--screenshots target/web"
+web-test: prerequisites build ## the button, the map and the statistics in a headless Chromium, and on real services; WEB_ARGS="--screenshots target/web"
 	$(MAKE) test-web LIMIT=0
 
 bench-web: build ## the web app under load: 2,000 presses/s, and 500 watchers of 1,000 presses/s; BENCH_WEB="--seconds 60"

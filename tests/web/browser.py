@@ -111,6 +111,18 @@ class Browser:
         """Keys go to an element, which has the focus then."""
         self._call("POST", f"/element/{self._element(selector)}/value", {"text": keys})
 
+    def press_key(self, key):
+        """A key goes to whatever has the focus."""
+        actions = [{"type": kind, "value": key} for kind in ("keyDown", "keyUp")]
+        self._call("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
+
+    def accessibility_tree(self):
+        """What a screen reader is given: role, name and whether it takes the focus, of each element that is not ignored."""
+        nodes = self.devtools("Accessibility.getFullAXTree")["nodes"]
+        of = lambda node, what: (node.get(what) or {}).get("value", "")  # noqa: E731
+        takes_focus = lambda node: any(p["name"] == "focusable" and p["value"]["value"] for p in node.get("properties", ()))  # noqa: E731
+        return [(of(node, "role"), str(of(node, "name")).strip(), takes_focus(node)) for node in nodes if not node["ignored"]]
+
     def cookies(self):
         return {cookie["name"]: cookie for cookie in self._call("GET", "/cookie")}
 
@@ -137,9 +149,13 @@ class Browser:
         self.devtools("Emulation.setEmulatedMedia", features=features)
         self.devtools("Emulation.setScriptExecutionDisabled", value=not scripts)
 
-    def screenshot(self, file, whole=False):
-        if whole:
-            shot = self.devtools("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]
-        else:
+    def screenshot(self, file, of=None):
+        """Of what is on the screen, or of one element."""
+        if of is None:
             shot = self._call("GET", "/screenshot")
+        else:
+            names = ("x", "y", "width", "height")
+            found = self.run("const { x, y, width, height } = document.querySelector(arguments[0]).getBoundingClientRect(); return [x, y, width, height]", of)
+            clip = {name: round(number) for name, number in zip(names, found)} | {"scale": 1}
+            shot = self.devtools("Page.captureScreenshot", format="png", clip=clip)["data"]
         file.write_bytes(base64.b64decode(shot))

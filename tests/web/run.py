@@ -42,6 +42,16 @@ for (const element of document.querySelectorAll("body *")) {
 }
 return poor;
 """
+# Where the focus is among all that can have it, in the order of the page, and whether it is seen there.
+FOCUS = """
+const all = [...document.querySelectorAll("a[href], button, input")].filter((e) => e.getClientRects().length && (e.type !== "radio" || e.checked));
+const style = getComputedStyle(document.activeElement);
+return [all.indexOf(document.activeElement), all.length, style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2];
+"""
+PAGES = ("", "live", "stats", "about", "reset")
+TAB, ENTER = "\ue004", "\ue007"
+# Roles that mean nothing without a name.
+NAMED = ("button", "link", "radio", "image", "navigation", "table", "heading")
 
 
 class Scene:
@@ -74,7 +84,7 @@ def press_and_message(scene):
     scene.expect("not pressed yet" in browser.text("#presses"), "a first visit has a count")
     browser.click("button.big")
     await_that("the first answer", lambda: browser.text("#line").startswith("Your first press."))
-    browser.type("button.big", "\ue007")
+    browser.type("button.big", ENTER)
     await_that("the answer to the Enter key", lambda: browser.text("#presses") == "You have pressed 2 times.")
     for _ in range(3):
         browser.click("button.big")
@@ -170,7 +180,7 @@ def narrow_and_dark_screens(scene):
     for dark in (False, True):
         for width in (1280, 320):
             browser.look_like(width=width, height=900 if width > 600 else 640, dark=dark)
-            for page in ("", "live", "stats", "about", "reset"):
+            for page in PAGES:
                 browser.open(scene.demo.page + page)
                 if page == "live":
                     await_that("the map moves", lambda: browser.count("#world .light") > 0)
@@ -186,6 +196,56 @@ def narrow_and_dark_screens(scene):
     name = browser.run("return getComputedStyle(document.querySelector('#world .light')).animationName")
     scene.expect(name == "none", f"lights move for who wants no motion: {name}")
     browser.look_like()
+
+
+def by_keyboard(scene):
+    """All that can be used is reached by the Tab key, in the order of the page, and seen to have the focus."""
+    browser = scene.browser
+    for page in PAGES:
+        browser.open(scene.demo.page + page)
+        if page == "live":
+            await_that("its controls", lambda: not browser.run("return document.getElementById('controls').hidden"))
+        reached = []
+        while True:
+            browser.press_key(TAB)
+            at, number, is_seen = browser.run(FOCUS)
+            if at < 0 or at in reached:
+                break
+            scene.expect(is_seen, f"/{page}: the focus is not seen at {at}")
+            reached.append(at)
+        scene.expect(reached == list(range(number)), f"/{page}: the Tab key goes to {reached} of {number}")
+    browser.open(scene.demo.page + "live")
+    browser.press_key(TAB)
+    browser.press_key(ENTER)
+    scene.expect(browser.run("return location.hash") == "#main", "the first Tab does not skip to the content")
+    browser.run("document.querySelector('input[value=\"60\"]').focus()")
+    browser.press_key("\ue012")
+    await_that("an arrow key changes the window", lambda: "15 minutes" in browser.text("#span"))
+
+
+def by_screen_reader(scene):
+    """What is used has a name, each page has its landmarks, and what changes is read out where it should be, and only there."""
+    browser = scene.browser
+    for page in PAGES:
+        browser.open(scene.demo.page + page)
+        tree = browser.accessibility_tree()
+        roles = [role for role, _, _ in tree]
+        nameless = [role for role, name, takes_focus in tree if not name and (role in NAMED or takes_focus)]
+        scene.expect(not nameless, f"/{page}: without a name: {nameless}")
+        scene.expect(roles.count("main") == 1 and roles.count("navigation") == 1, f"/{page}: landmarks in {set(roles)}")
+        scene.expect(browser.count("h1") == 1 and browser.run("return document.documentElement.lang") == "en", f"/{page}: heading or language")
+        scene.expect(browser.count("nav [aria-current=page]") == (page != "reset"), f"/{page}: which page it is")
+        scene.expect(browser.count("th:not([scope])") == 0, f"/{page}: heads of a table without a scope")
+    browser.open(scene.demo.page)
+    browser.run("window.live = document.querySelector('[role=status][aria-live=polite]')")
+    browser.click("button.big")
+    await_that("the answer is said where it is listened for", lambda: browser.run("return window.live.contains(document.getElementById('line')) && window.live.textContent.includes('have pressed')"))
+    scene.expect(browser.count("#problem[role=alert][hidden]") == 1, "a problem would not be read out")
+    browser.open(scene.demo.page + "live")
+    flooded = browser.count(":is([aria-live], [role=status], [role=alert]) :is(#presses, #rate, #records, #by-country)")
+    scene.expect(flooded == 0, "numbers that move all the time are read out")
+    scene.expect(browser.count("#state[role=status]") == 1 and browser.count("#pause[aria-pressed]") == 1, "the state of the map")
+    await_that("the map is one picture with a name", lambda: browser.count("#world[role=img][aria-label]") == 1)
 
 
 def reset(scene):
@@ -221,6 +281,8 @@ TESTS = [
     resumes_after_a_restart,
     without_scripts,
     narrow_and_dark_screens,
+    by_keyboard,
+    by_screen_reader,
     reset,
     broker_away,
 ]

@@ -65,18 +65,22 @@ class Demo:
 
 
 class WebApp:
-    """`pressline web` on the demo's broker, always on the same port."""
+    """`pressline web` on the broker and registry of `services` (a demo, or real ones), always on the same port."""
 
-    def __init__(self, demo, folder):
+    def __init__(self, services, folder, pipeline=ROOT / "pipelines/button_presses.toml", **sets):
         self.port, self.metrics_port, self.folder = free_port(), free_port(), Path(folder)
         self.page = f"http://127.0.0.1:{self.port}/"
         self.process = None
-        self.command = [
-            BINARY, "web", "--pipeline", ROOT / "pipelines/button_presses.toml",
-            "--set", f"kafka.bootstrap_servers={demo.broker}", "--set", f"registry.url={demo.registry}",
-            "--set", f"web.listen=127.0.0.1:{self.port}", "--set", f"web.metrics_listen=127.0.0.1:{self.metrics_port}",
-            "--set", "web.made_up_address=true",
-        ]  # fmt: skip
+        settings = {
+            "kafka.bootstrap_servers": services.broker,
+            "registry.url": services.registry,
+            "web.listen": f"127.0.0.1:{self.port}",
+            "web.metrics_listen": f"127.0.0.1:{self.metrics_port}",
+            "web.made_up_address": "true",
+            **sets,
+        }
+        self.command = [BINARY, "web", "--pipeline", pipeline]
+        self.command += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
 
     def start(self):
         with open(self.folder / "web.log", "ab") as log:
