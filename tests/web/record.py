@@ -57,18 +57,19 @@ def main():
     demo = Demo(30)
     try:
         with Browser() as browser, tempfile.TemporaryDirectory() as folder:
+            browser.devtools("Emulation.setScrollbarsHidden", hidden=True)
             browser.look_like(width=1000, height=720, dark=True)
             browser.open(demo.page + "live")
             await_that("countries are coloured", lambda: browser.count("#countries [class^=k]") > 60)
             browser.screenshot(images / "map.png")
             # The map alone, small: what moves.
-            browser.look_like(width=640, height=330, dark=True)
-            browser.run("document.querySelector('#map').scrollIntoView()")
+            browser.look_like(width=600, height=900, dark=True)
+            browser.run("scrollTo(0, 0)")
             frames = []
             for number in range(FRAMES):
                 began = time.monotonic()
                 file = Path(folder) / f"{number}.png"
-                browser.screenshot(file)
+                browser.screenshot(file, of="#map")
                 frames.append(file.read_bytes())
                 time.sleep(max(0, PAUSE_MS / 1000 - (time.monotonic() - began)))
             (images / "map-moving.png").write_bytes(animated(frames))
