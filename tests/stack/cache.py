@@ -24,6 +24,11 @@ def kafka_jars():
     return _cached("kafka", HERE / "kafka" / "pom.xml", _maven)
 
 
+def debezium_jars():
+    """The folder with the jars of Kafka Connect and Debezium's PostgreSQL connector."""
+    return _cached("debezium", HERE / "debezium" / "pom.xml", _maven)
+
+
 def registry_app():
     """The folder with the unpacked schema registry."""
     return _cached("registry", HERE / "registry" / "pom.xml", _unpacked)
