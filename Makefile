@@ -20,7 +20,7 @@ endif
 export PRESSLINE_COMMIT
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-build test-packaging test-programs test-faults test-cargo test-leaks test-grafana test-questions test-web test-service test-relay-faults test-load-faults unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana questions superset soak mutants fuzz scaling profile instructions bench-reload bench-outage bench-cold bench-web web-test web-recording
+.PHONY: help build test test-build test-packaging test-programs test-faults test-cargo test-leaks test-grafana test-questions test-cdc test-web test-service test-relay-faults test-load-faults unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana questions cdc superset soak mutants fuzz scaling profile instructions bench-reload bench-outage bench-cold bench-web web-test web-recording
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ test-packaging:
 # Side by side, each with services of its own: while one waits for its broker the other works. Not while tests are compiled: that
 # would take three times as long.
 test-programs:
-	$(STACK) run -- $(MAKE) --jobs 1 --keep-going test-cargo test-leaks test-grafana test-questions test-web
+	$(STACK) run -- $(MAKE) --jobs 1 --keep-going test-cargo test-leaks test-grafana test-questions test-cdc test-web
 
 test-faults: SHELL = /bin/bash
 test-faults:
@@ -61,6 +61,9 @@ test-grafana:
 
 test-questions:
 	$(call within,10,$(STACK) run -- python3 tests/questions/run.py)
+
+test-cdc:
+	$(call within,10,$(STACK) run -- python3 tests/cdc/run.py $(CDC_ARGS))
 
 test-web:
 	$(call within,10,python3 tests/web/run.py $(WEB_ARGS))
@@ -94,6 +97,9 @@ leaks: prerequisites build-faults ## every byte that leaves pressline is searche
 
 grafana: prerequisites build ## a real run under the dashboards: every query returns data, every alert is tested, metrics are as documented
 	$(MAKE) test-grafana
+
+cdc: prerequisites build ## real Debezium under a random workload: each table at the source equals those in both databases; CDC_ARGS="--changes 100000 --kills 20"
+	$(MAKE) test-cdc LIMIT=0
 
 questions: prerequisites build ## sql/questions on both databases: every view against an oracle, planted answers come out again, the dashboards on them
 	$(MAKE) test-questions LIMIT=0

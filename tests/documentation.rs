@@ -10,7 +10,7 @@ use std::process::Command;
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use pressline::command::reconcile;
-use pressline::config::sink::LoadConfig;
+use pressline::config::sink::{LoadConfig, SinkSourceConfig};
 use pressline::config::{PipelineConfig, ProcessConfig, properties, secret};
 use pressline::kafka::consumer::Trigger;
 use pressline::kafka::dead_letter::{Reason, header};
@@ -145,6 +145,8 @@ fn code_keys() -> BTreeMap<String, Value> {
     let mut keys = BTreeMap::new();
     flatten("", &serde_json::to_value(least_sinks()).unwrap(), &mut keys);
     keys.retain(|key, _| key.starts_with("sink."));
+    // What both have is as the relay has it.
+    flatten("source", &serde_json::to_value(SinkSourceConfig::default()).unwrap(), &mut keys);
     flatten("", &serde_json::to_value(ProcessConfig::default()).unwrap(), &mut keys);
     flatten("", &serde_json::to_value(least()).unwrap(), &mut keys);
     keys

@@ -13,6 +13,32 @@ pub struct FormatConfig {
     pub fields: BTreeMap<String, FieldConfig>,
     /// Field → the type that it is read as.
     pub cast: BTreeMap<String, String>,
+    /// What stands around each row.
+    pub envelope: Envelope,
+}
+
+/// What stands around the row in a record's value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Envelope {
+    /// Nothing: the value is the row.
+    #[default]
+    None,
+    /// Debezium's: what was done, and the row before and after that.
+    Debezium,
+}
+
+/// What is done where the source's table was truncated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Truncate {
+    /// The sink stops before it.
+    #[default]
+    Stop,
+    /// Nothing: the rows stay.
+    Ignore,
+    /// The rows go.
+    Apply,
 }
 
 /// How values (or keys) are written.
@@ -73,6 +99,7 @@ impl KeyConfig {
     /// The keys' format, if they are read.
     pub fn format(&self) -> Option<FormatConfig> {
         let format = self.format?;
-        Some(FormatConfig { format, fields: self.fields.clone(), cast: self.cast.clone() })
+        let (fields, cast) = (self.fields.clone(), self.cast.clone());
+        Some(FormatConfig { format, fields, cast, envelope: Envelope::None })
     }
 }

@@ -406,7 +406,8 @@ impl SourceConfig {
     /// Format of the values; `None` for button presses.
     pub fn format(&self) -> Option<FormatConfig> {
         let format = self.format?;
-        Some(FormatConfig { format, fields: self.fields.clone(), cast: self.cast.clone() })
+        let (fields, cast) = (self.fields.clone(), self.cast.clone());
+        Some(FormatConfig { format, fields, cast, ..FormatConfig::default() })
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::changes::WriteMode;
 use super::changes::{KeyFormat, PkMode};
-use super::format::{FieldConfig, Format, FormatConfig, KeyConfig};
+use super::format::{Envelope, FieldConfig, Format, FormatConfig, KeyConfig, Truncate};
 use super::{CreateConfig, KafkaConfig, Origin, OutputConfig, RegistryConfig};
 
 /// What stands for the topic's name in a table's.
@@ -58,6 +58,10 @@ pub struct SinkSourceConfig {
     pub topic: String,
     /// Format of the values; `avro` unless set.
     pub format: Format,
+    /// What stands around each row in the values.
+    pub envelope: Envelope,
+    /// What is done where Debezium says that the table was truncated.
+    pub truncate: Truncate,
     /// Fields of `json`: name → type.
     pub fields: BTreeMap<String, FieldConfig>,
     /// Field → the type that it is read as.
@@ -401,7 +405,25 @@ impl LoadConfig {
     /// How the records of the topic are written.
     pub fn format(&self) -> FormatConfig {
         let Some(source) = &self.source else { return FormatConfig::default() };
-        FormatConfig { format: source.format, fields: source.fields.clone(), cast: source.cast.clone() }
+        let (fields, cast) = (source.fields.clone(), source.cast.clone());
+        FormatConfig { format: source.format, fields, cast, envelope: source.envelope }
+    }
+
+    /// How the records' keys are written, where changes come in an envelope: unless set, as the values.
+    pub fn key_format(&self) -> FormatConfig {
+        let Some(source) = &self.source else { return FormatConfig::default() };
+        let like_values = FormatConfig { format: source.format, ..FormatConfig::default() };
+        source.key.format().unwrap_or(like_values)
+    }
+
+    /// What is done where the source's table was truncated.
+    pub fn truncate(&self) -> Truncate {
+        self.source.as_ref().map(|source| source.truncate).unwrap_or_default()
+    }
+
+    /// What stands around the rows.
+    pub fn envelope(&self) -> Envelope {
+        self.source.as_ref().map_or(Envelope::None, |source| source.envelope)
     }
 
     /// Subject of the topic's values in the registry.

@@ -1,7 +1,8 @@
 //! What the sinks' tables of the configuration say about changes.
 
-use super::changes::{ChangesConfig, Fault, WriteMode};
-use super::sink::{ClickHouseConfig, ClickHouseDelivery, PostgresConfig};
+use super::changes::{ChangesConfig, Fault, KeyFormat, PkMode, WriteMode};
+use super::format::{Envelope, Format, Truncate};
+use super::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig, PostgresConfig};
 
 impl PostgresConfig {
     /// What it says about changes.
@@ -39,4 +40,79 @@ impl ClickHouseConfig {
         }
         faults
     }
+}
+
+impl LoadConfig {
+    /// What contradicts itself about the envelope around rows: keys, what is wrong, what to do.
+    pub fn faults_of_envelope(&self) -> Vec<(String, &'static str, &'static str)> {
+        let postgres = self.sink.postgres.as_ref().map(|sink| ("postgres", sink.changes()));
+        let sinks =
+            postgres.into_iter().chain(self.sink.clickhouse.as_ref().map(|sink| ("clickhouse", sink.changes())));
+        let of_sinks = sinks.flat_map(|(sink, changes)| {
+            let faults = match self.envelope() {
+                Envelope::None => self.faults_of_rows(&changes),
+                Envelope::Debezium => faults_of_events(&changes),
+            };
+            faults.into_iter().map(move |(key, what, cure)| (format!("sink.{sink}.{key}"), what, cure))
+        });
+        let of_source =
+            self.faults_of_source().into_iter().map(|(key, what, cure)| (format!("source.{key}"), what, cure));
+        of_source.chain(of_sinks).collect()
+    }
+
+    fn faults_of_source(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if self.envelope() == Envelope::None {
+            if self.truncate() != Truncate::default() {
+                let cure = "set source.envelope = \"debezium\", or remove it";
+                faults.push(("truncate", "has no effect: records have no envelope", cure));
+            }
+            return faults;
+        }
+        if self.format().format == Format::JsonSchema {
+            let cure = "set it to avro, connect_json or json, as the connector's value.converter has it";
+            faults.push(("format", "\"json_schema\", which Debezium does not write", cure));
+        }
+        let keys = self.key_format();
+        if keys.format == Format::Json && keys.fields.is_empty() {
+            let what = "required and not set: JSON without its schema does not say what the keys are";
+            faults.push((
+                "key",
+                what,
+                "declare the primary key, such as key = { format = \"json\", fields = { id = \"long\" } }",
+            ));
+        }
+        faults
+    }
+
+    fn faults_of_rows(&self, changes: &ChangesConfig) -> Vec<Fault> {
+        let is_read = self.format().format == Format::Avro || !changes.is_upsert();
+        let cure = "load a topic in Avro, or set mode = \"insert\"";
+        (!is_read).then_some(("mode", "\"upsert\", which reads values in Avro only", cure)).into_iter().collect()
+    }
+}
+
+/// Of a sink of changes in an envelope.
+fn faults_of_events(changes: &ChangesConfig) -> Vec<Fault> {
+    if !changes.is_upsert() {
+        return vec![(
+            "mode",
+            "\"insert\", but the records are changes in an envelope",
+            "set mode = \"upsert\", pk_mode = \"record_key\" and deletes = true, which keeps the table equal to its source; or remove \
+             source.envelope, which writes each change as it is: a log of the changes",
+        )];
+    }
+    let mut faults = Vec::new();
+    if changes.pk_mode == PkMode::RecordValue {
+        let what = "\"record_value\", but a change says by its key which row it is about";
+        faults.push(("pk_mode", what, "set it to \"record_key\""));
+    }
+    if changes.pk_mode == PkMode::RecordKey && !changes.deletes {
+        faults.push(("deletes", "not set, so that rows deleted at the source would stay", "set deletes = true"));
+    }
+    if changes.key_format != KeyFormat::Avro {
+        let cure = "remove it; source.key says how keys are written where it is not as the values";
+        faults.push(("key_format", "has no effect beside source.envelope", cure));
+    }
+    faults
 }

@@ -2,8 +2,6 @@
 
 use figment::value::magic::RelativePathBuf;
 
-use super::changes::WriteMode;
-use super::format::Format;
 use super::layers::Origin;
 use super::sink::{ClickHouseConfig, LoadConfig, PostgresConfig, SinkBatchConfig, SinkConsumerConfig, SslMode};
 use super::{
@@ -97,15 +95,8 @@ pub fn load(config: &LoadConfig, all: bool) -> Vec<Finding> {
         sink("clickhouse", config, &clickhouse.batch, &clickhouse.consumer, &mut complain);
         clickhouse_keys(clickhouse, all, &mut complain);
     }
-    if config.format().format != Format::Avro {
-        let modes = [
-            ("sink.postgres.mode", config.sink.postgres.as_ref().map(|sink| sink.mode)),
-            ("sink.clickhouse.mode", config.sink.clickhouse.as_ref().map(|sink| sink.mode)),
-        ];
-        for (key, _) in modes.iter().filter(|(_, mode)| *mode == Some(WriteMode::Upsert)) {
-            let what = "\"upsert\", which reads values in Avro only";
-            complain(key, what, "load a topic in Avro, or set mode = \"insert\"");
-        }
+    for (key, what, cure) in config.faults_of_envelope() {
+        complain(&key, what, cure);
     }
     creation("sink.dead_letter", &config.sink.dead_letter.create, &mut complain);
     services(&config.kafka, &config.registry, all, &mut complain);

@@ -241,6 +241,8 @@ impl From<format::Reject> for Reject {
             format::Reason::WrongType => Reason::WrongType,
             format::Reason::OutOfRange => Reason::OutOfRange,
             format::Reason::UnreadableSchema => Reason::UnknownSchema,
+            // Only sinks read envelopes.
+            format::Reason::Unavailable => Reason::WrongType,
         };
         Self::field(reason, interned(&reject.field), interned(&reject.detail))
     }

@@ -50,8 +50,53 @@ pub struct Span {
     pub end: i64,
 }
 
+/// What a raw record takes beside its bytes, its row included.
+const RAW_RECORD: usize = size_of::<RawRecord>() + size_of::<Row>();
 /// What a refusal's words take, at most.
 const REFUSAL_TEXT: usize = 128;
+
+/// Records as they came, which become changes once their schemas are known.
+#[derive(Debug, Default)]
+pub struct RawRecords {
+    bytes: Vec<u8>,
+    records: Vec<RawRecord>,
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+struct RawRecord {
+    origin: Origin,
+    key: Option<(u32, u32)>,
+    value: Option<(u32, u32)>,
+}
+
+impl RawRecords {
+    fn push(&mut self, origin: Origin, key: Option<&[u8]>, value: Option<&[u8]>) {
+        let mut add = |part: Option<&[u8]>| {
+            let start = offset_in_buffer(self.bytes.len());
+            self.bytes.extend_from_slice(part?);
+            Some((start, offset_in_buffer(self.bytes.len())))
+        };
+        let (key, value) = (add(key), add(value));
+        self.records.push(RawRecord { origin, key, value });
+    }
+
+    /// Where each comes from, its key and its value.
+    pub fn iter(&self) -> impl Iterator<Item = (Origin, Option<&[u8]>, Option<&[u8]>)> {
+        let part = |at: Option<(u32, u32)>| at.and_then(|(from, to)| self.bytes.get(from as usize..to as usize));
+        self.records.iter().map(move |record| (record.origin, part(record.key), part(record.value)))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.records.clear();
+    }
+}
 
 /// Records that are written together.
 #[derive(Debug, Default)]
@@ -61,6 +106,16 @@ pub struct Batch {
     datums: Vec<u8>,
     rows: Vec<Row>,
     changes: Changes,
+    /// Of a topic whose records become changes later.
+    raw: Option<RawRecords>,
+    /// How many of them are changes already.
+    opened: usize,
+    /// Offset of the record, the first of these, that empties the table before all others.
+    empties_at: Option<i64>,
+    /// Where the batch ends when the records that are not yet opened are changes, too.
+    goes_on_to: Option<Span>,
+    /// Records that change nothing.
+    filtered: u64,
     spans: BTreeMap<Partition, Span>,
     refused: Vec<(Origin, Refusal)>,
     /// Records of each partition.
@@ -82,6 +137,67 @@ impl Batch {
     /// Of records that are read so.
     pub fn of_changes(changes: Changes) -> Self {
         Self { changes, ..Self::default() }
+    }
+
+    /// The same, of records that tell only by their schemas what they change: see [`Batch::take_raw`].
+    pub fn of_raw(changes: Changes) -> Self {
+        Self { changes, raw: Some(RawRecords::default()), ..Self::default() }
+    }
+
+    /// The records that are to become changes, and how many of them are already; they are to be given back by [`Batch::give_back`].
+    pub fn take_raw(&mut self) -> (RawRecords, usize) {
+        (self.raw.replace(RawRecords::default()).unwrap_or_default(), self.opened)
+    }
+
+    /// So many of the records are changes.
+    pub fn give_back(&mut self, raw: RawRecords, opened: usize) {
+        self.raw = Some(raw);
+        self.opened = opened;
+    }
+
+    /// The table is emptied before the batch's rows are written, by the record at this offset.
+    pub fn empty_at(&mut self, offset: i64) {
+        self.empties_at = Some(offset);
+        self.filtered += 1;
+    }
+
+    /// Where the record is that empties the table before all rows.
+    pub fn empties_at(&self) -> Option<i64> {
+        self.empties_at
+    }
+
+    /// The batch ends before the record at this offset, which is the first of another one with the rest.
+    pub fn end_before(&mut self, partition: Partition, offset: i64) {
+        if let Some(span) = self.spans.get_mut(&partition) {
+            self.goes_on_to = Some(Span { start: offset, end: span.end });
+            span.end = offset;
+        }
+    }
+
+    /// Goes on with the rest, once all before it is written. Whether there is one.
+    pub fn next_part(&mut self) -> bool {
+        let Some(rest) = self.goes_on_to.take() else { return false };
+        self.spans.values_mut().for_each(|span| *span = rest);
+        self.datums.clear();
+        self.rows.clear();
+        self.refused.clear();
+        self.empties_at = None;
+        true
+    }
+
+    /// A record changes nothing.
+    pub fn filter(&mut self) {
+        self.filtered += 1;
+    }
+
+    /// Records that change nothing.
+    pub fn filtered(&self) -> u64 {
+        self.filtered
+    }
+
+    /// A record is none that can be written.
+    pub fn refuse(&mut self, origin: Origin, refusal: Refusal) {
+        self.refused.push((origin, refusal));
     }
 
     /// Adds what a record does to the row of its key. Its schema's id is then the number of [`Batch::pair`].
@@ -238,6 +354,12 @@ impl Batch {
         self.rows.clear();
         self.spans.clear();
         self.refused.clear();
+        self.filtered = 0;
+        self.opened = 0;
+        (self.empties_at, self.goes_on_to) = (None, None);
+        if let Some(raw) = &mut self.raw {
+            raw.clear();
+        }
         self.taken.clear();
         self.fullest = 0;
         self.since = None;
@@ -251,6 +373,10 @@ impl<'s> BatchBuilder<'s> for Batch {
             offset: record.offset(),
             timestamp_ms: record.timestamp().to_millis(),
         };
+        if let Some(raw) = &mut self.raw {
+            raw.push(origin, record.key(), record.payload());
+            return self.count(origin.partition);
+        }
         if self.changes.are_read() {
             match self.changes.read(record.key(), record.payload()) {
                 Ok(change) => self.push_change(origin, &change),
@@ -274,12 +400,15 @@ impl<'s> BatchBuilder<'s> for Batch {
     fn forget(&mut self, partitions: &[Partition]) {
         self.rows.retain(|row| !partitions.contains(&row.partition));
         self.refused.retain(|(origin, _)| !partitions.contains(&origin.partition));
+        if let Some(raw) = &mut self.raw {
+            raw.records.retain(|record| !partitions.contains(&record.origin.partition));
+        }
         self.taken.retain(|partition, _| !partitions.contains(partition));
         self.fullest = self.taken.values().copied().max().unwrap_or_default();
     }
 
     fn len(&self) -> usize {
-        self.rows.len() + self.refused.len()
+        self.rows.len() + self.refused.len() + self.raw.as_ref().map_or(0, |raw| raw.records.len())
     }
 
     fn fullest(&self) -> usize {
@@ -287,11 +416,14 @@ impl<'s> BatchBuilder<'s> for Batch {
     }
 
     fn bytes(&self) -> usize {
-        self.datums.len()
+        self.datums.len() + self.raw.as_ref().map_or(0, |raw| raw.bytes.len())
     }
 
     fn held(&self) -> usize {
+        // What is raw is still there when its changes are.
+        let raw = self.raw.as_ref().map_or(0, |raw| 2 * raw.bytes.len() + raw.records.len() * RAW_RECORD);
         self.datums.len()
+            + raw
             + self.rows.len() * size_of::<Row>()
             + self.refused.len() * (size_of::<(Origin, Refusal)>() + REFUSAL_TEXT)
     }

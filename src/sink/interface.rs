@@ -38,11 +38,7 @@ impl<'a> WriteContext<'a> {
 
     /// This much is written and its position has moved, whatever becomes of the rest of the batch.
     pub fn settle(&mut self, written: Written) {
-        self.settled.rows += written.rows;
-        self.settled.bytes += written.bytes;
-        self.settled.found += written.found;
-        self.settled.dropped += written.dropped;
-        self.settled.without_view += written.without_view;
+        self.settled = self.settled.and(written);
         self.dead_letters.settled();
     }
 
@@ -70,6 +66,19 @@ pub struct Written {
     pub dropped: u64,
     /// Rows that are in the table, but not in the table of a materialized view, which failed on their insert.
     pub without_view: u64,
+}
+
+impl Written {
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            rows: self.rows + other.rows,
+            bytes: self.bytes + other.bytes,
+            found: self.found + other.found,
+            dropped: self.dropped + other.dropped,
+            without_view: self.without_view + other.without_view,
+        }
+    }
 }
 
 /// A database that rows are loaded into. It belongs to one worker; calls may block for as long as the database's

@@ -3,6 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::change_events::{ChangeEvents, Shapes};
 use super::changes::{ChangeShape, Pair};
 use super::schemas::{Schema, Schemas};
 use super::{Batch, Class, LoadError, Origin, Sink, Why, WriteContext};
@@ -17,8 +18,9 @@ pub struct KnownChanges {
     columns: ColumnsConfig,
     /// Asked for the keys' schemas.
     keys: Schemas,
-    key_shapes: BTreeMap<u32, Shape>,
-    row_shapes: BTreeMap<u32, Shape>,
+    shapes: Shapes,
+    /// Where changes come in Debezium's envelope.
+    events: Option<ChangeEvents>,
     /// Numbers that the sink knows.
     learnt: BTreeSet<u32>,
 }
@@ -29,8 +31,13 @@ type Found<'s> = Result<Option<&'s Shape>, Why>;
 impl KnownChanges {
     /// Nothing met yet.
     pub fn new((config, is_stamped): (ChangesConfig, bool), columns: ColumnsConfig, keys: Schemas) -> Self {
-        let (key_shapes, row_shapes, learnt) = Default::default();
-        Self { config, is_stamped, columns, keys, key_shapes, row_shapes, learnt }
+        let (shapes, learnt) = Default::default();
+        Self { config, is_stamped, columns, keys, shapes, events: None, learnt }
+    }
+
+    /// Changes come as these events.
+    pub fn of_events(self, events: ChangeEvents) -> Self {
+        Self { events: Some(events), ..self }
     }
 
     /// Has the sink prepare for the changes that the batch brings for the first time; those that nothing can be done with are refused.
@@ -43,6 +50,9 @@ impl KnownChanges {
         context: &mut WriteContext<'_>,
         subject: &str,
     ) -> Result<(), LoadError> {
+        if let Some(events) = &mut self.events {
+            events.open(batch, (&mut self.keys, rows), &mut self.shapes, context)?;
+        }
         let numbers = batch.schema_ids();
         let new: Vec<u32> = numbers.into_iter().filter(|number| !self.learnt.contains(number)).collect();
         if new.is_empty() {
@@ -83,12 +93,12 @@ impl KnownChanges {
         pair: Pair,
     ) -> Result<Result<ChangeShape, Why>, LoadError> {
         let first = batch.first_of(number);
-        let key = match pair.key.id().map(|id| met(&mut self.keys, &mut self.key_shapes, id, first)).transpose()? {
+        let key = match pair.key.id().map(|id| met(&mut self.keys, &mut self.shapes.keys, id, first)).transpose()? {
             None => self.plain_key(),
             Some(Err(why)) => return Ok(Err(why)),
             Some(Ok(key)) => key.cloned(),
         };
-        let row = match pair.row.map(|id| met(rows, &mut self.row_shapes, id, first)).transpose()? {
+        let row = match pair.row.map(|id| met(rows, &mut self.shapes.rows, id, first)).transpose()? {
             None => None,
             Some(Err(why)) => return Ok(Err(why)),
             Some(Ok(row)) => row.cloned(),
@@ -99,7 +109,7 @@ impl KnownChanges {
     /// The shape of a key that is one text or bytes.
     fn plain_key(&self) -> Option<Shape> {
         match self.config.key_format {
-            _ if !self.config.reads_keys() => None,
+            _ if !self.config.reads_keys() || self.events.is_some() => None,
             KeyFormat::Avro => None,
             KeyFormat::Text => Some(Shape::String),
             KeyFormat::Bytes => Some(Shape::Bytes),
@@ -112,6 +122,10 @@ impl KnownChanges {
 
     /// The changes that are to come, as far as the registry tells: of a value of this shape.
     pub fn expected(&self, row: &Shape, topic: &str) -> Option<Result<ChangeShape, LoadError>> {
+        if self.events.is_some() {
+            // Its key's schema is known by the first record.
+            return None;
+        }
         let key = match self.plain_key() {
             None if self.config.reads_keys() => Some(self.keys.latest(&format!("{topic}-key"))?),
             plain => plain,
@@ -121,14 +135,15 @@ impl KnownChanges {
 
     /// A table that is to be made has the columns of the newest values: a delete has none.
     fn make_table(&mut self, rows: &Schemas, sink: &mut dyn Sink, subject: &str, pair: Pair) -> Result<(), LoadError> {
-        let Some(newest) = rows.latest(subject) else {
+        let of_events = self.events.as_ref().and(self.shapes.rows.last_key_value()).map(|(_, shape)| shape.clone());
+        let Some(newest) = of_events.or_else(|| rows.latest(subject)) else {
             let message = format!(
                 "there is no table yet, and nothing but deletes to make it for: register the schema of the values as {subject}, or \
                  make the table"
             );
             return Err(LoadError::Again { class: Class::Transient, message });
         };
-        let known = pair.key.id().and_then(|id| self.key_shapes.get(&id)).cloned();
+        let known = pair.key.id().and_then(|id| self.shapes.keys.get(&id)).cloned();
         let change = self.change(known.or_else(|| self.plain_key()).as_ref(), Some(&newest))?;
         sink.prepare_change(&change)
     }

@@ -10,9 +10,9 @@ use crate::kafka::consumer::Trigger;
 use crate::kafka::lag::{LagGauges, Progress};
 use crate::kafka::offset_note::{NextOffset, Partition};
 use crate::metrics::{
-    ENDED, SINK_ASSIGNED, SINK_BATCHES, SINK_BYTES, SINK_DEAD, SINK_DROPPED, SINK_FOUND, SINK_LAG_RECORDS,
-    SINK_LAG_SECONDS, SINK_OPEN_TRANSACTION_RECORDS, SINK_OPEN_TRANSACTION_SECONDS, SINK_PENDING_AGE, SINK_RETRIES,
-    SINK_ROWS, SINK_WITHOUT_VIEW, SINK_WRITE_SECONDS, position,
+    ENDED, SINK_ASSIGNED, SINK_BATCHES, SINK_BYTES, SINK_DEAD, SINK_DROPPED, SINK_FILTERED, SINK_FOUND,
+    SINK_LAG_RECORDS, SINK_LAG_SECONDS, SINK_OPEN_TRANSACTION_RECORDS, SINK_OPEN_TRANSACTION_SECONDS, SINK_PENDING_AGE,
+    SINK_RETRIES, SINK_ROWS, SINK_WITHOUT_VIEW, SINK_WRITE_SECONDS, position,
 };
 use crate::sink::{Class, Why, Written};
 
@@ -23,6 +23,7 @@ pub struct SinkMetrics {
     rows: Counter,
     found: Counter,
     dropped: Counter,
+    filtered: Counter,
     without_view: Counter,
     bytes: Counter,
     batches: Vec<Counter>,
@@ -52,6 +53,7 @@ impl SinkMetrics {
             rows: counter!(SINK_ROWS, labels()),
             found: counter!(SINK_FOUND, labels()),
             dropped: counter!(SINK_DROPPED, labels()),
+            filtered: counter!(SINK_FILTERED, labels()),
             without_view: counter!(SINK_WITHOUT_VIEW, labels()),
             bytes: counter!(SINK_BYTES, labels()),
             batches: Trigger::ALL.iter().map(|t| with(SINK_BATCHES, "trigger", t.label())).collect(),
@@ -93,6 +95,11 @@ impl SinkMetrics {
             labels.push(Label::new("reason", *code));
             counter!(SINK_DEAD, labels).increment(*count);
         }
+    }
+
+    /// Records of a batch change nothing.
+    pub fn filtered(&self, records: u64) {
+        self.filtered.increment(records);
     }
 
     /// A batch was aborted.

@@ -12,6 +12,7 @@ pub mod clickhouse;
 pub mod postgres;
 
 mod batch;
+mod change_events;
 pub mod changes;
 mod columns;
 mod dead_letters;

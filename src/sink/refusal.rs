@@ -83,7 +83,7 @@ pub const VIEW: &str = "view";
 
 impl Why {
     /// All codes, for the metric's labels.
-    pub const CODES: [&'static str; 20] = [
+    pub const CODES: [&'static str; 21] = [
         "null_value",
         "no_key",
         "key_not_wire_format",
@@ -95,6 +95,7 @@ impl Why {
         "duplicate_key",
         "missing_field",
         "wrong_type",
+        "unavailable_value",
         "out_of_range",
         "inexact",
         "too_long",

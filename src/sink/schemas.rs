@@ -12,10 +12,11 @@ use tokio::runtime::Handle;
 
 use super::{Class, LoadError, Origin, Why};
 use crate::avro::Shape;
+use crate::avro::format::debezium::Events;
 use crate::avro::format::{self, Decoder};
 use crate::avro::registry::{Registry, RegistryError, SchemaId};
 use crate::avro::schema::SchemaText;
-use crate::config::format::FormatConfig;
+use crate::config::format::{Envelope, FormatConfig};
 
 /// An id that was believed to be absent is asked for again no earlier than after this time.
 const BELIEVED_FOR: Duration = Duration::from_secs(60);
@@ -88,6 +89,20 @@ impl Schemas {
         if let Some(shape) = decoder.as_ref().and_then(|decoder| decoder.shape(id)) {
             return Ok(Schema::New(shape.as_ref().clone()));
         }
+        let format = self.format.clone();
+        self.read(id, first, |schema| match decoder {
+            Some(decoder) => decoder.learn(id, schema).map(|shape| shape.as_ref().clone()),
+            None => format::registered_shape(&format, schema),
+        })
+    }
+
+    /// The same, of a schema that is read so: what it reads must be remembered.
+    pub fn read(
+        &mut self,
+        id: u32,
+        first: Option<Origin>,
+        shape_of: impl FnOnce(&SchemaText) -> Result<Shape, String>,
+    ) -> Result<Schema, LoadError> {
         if let Some(why) = self.unreadable.get(&id) {
             return Ok(Schema::Unusable(why.clone()));
         }
@@ -98,18 +113,14 @@ impl Schemas {
         match self.runtime.block_on(self.registry.schema_by_id(SchemaId(id))) {
             Ok(schema) => {
                 self.absent.remove(&id);
-                Ok(self.parsed(id, &schema, decoder))
+                Ok(self.parsed(id, shape_of(&schema)))
             }
             Err(error) if error.is_absent() => self.is_absent(id, first, &error),
             Err(error) => Err(transient(error.to_string())),
         }
     }
 
-    fn parsed(&mut self, id: u32, schema: &SchemaText, decoder: Option<&mut Decoder>) -> Schema {
-        let shape = match decoder {
-            Some(decoder) => decoder.learn(id, schema).map(|shape| shape.as_ref().clone()),
-            None => format::registered_shape(&self.format, schema),
-        };
+    fn parsed(&mut self, id: u32, shape: Result<Shape, String>) -> Schema {
         match shape {
             Ok(shape) => Schema::New(shape),
             Err(what) => {
@@ -150,6 +161,9 @@ impl Schemas {
     /// The newest schema of a subject, if the registry has one that can be read, and answers; the declared one where the format
     /// has its schemas elsewhere.
     pub fn latest(&self, subject: &str) -> Option<Shape> {
+        if self.format.envelope == Envelope::Debezium && !self.format.format.has_registered_schemas() {
+            return Events::of_values(&self.format).ok()?.declared().cloned();
+        }
         if !self.format.format.has_registered_schemas() {
             let decoder = Decoder::new(&self.format).ok()?;
             return decoder.declared().map(|shape| shape.as_ref().clone());

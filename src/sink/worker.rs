@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
+use super::change_events::ChangeEvents;
 use super::changes::Changes;
 use super::known_changes::KnownChanges;
 use super::schemas::{Patience, Schema, Schemas};
@@ -17,7 +18,7 @@ use crate::avro::format::Decoder;
 use crate::avro::registry::Registry;
 use crate::config::MemoryShare;
 use crate::config::changes::ChangesConfig;
-use crate::config::format::FormatConfig;
+use crate::config::format::{Envelope, FormatConfig};
 use crate::config::sink::{ColumnsConfig, LoadConfig, SinkConsumerConfig};
 use crate::kafka::advice::{Advice, Part};
 use crate::kafka::circuit_breaker::CircuitBreaker;
@@ -123,10 +124,8 @@ impl Worker {
             Schemas::new(format, Arc::clone(&shared.registry), shared.runtime.clone(), patience)
         };
         let format = config.format();
-        let decoder = Decoder::new(&format).map_err(|what| WorkerError::Refused(format!("source: {what}")))?;
-        let keys = schemas(FormatConfig::default());
-        let changes = shared.changes.0.is_upsert();
-        let changes = changes.then(|| KnownChanges::new(shared.changes.clone(), shared.columns.clone(), keys));
+        let (batch, changes) = records(&shared, &format, schemas(FormatConfig::default()))
+            .map_err(|what| WorkerError::Refused(format!("source: {what}")))?;
         let schemas = schemas(format);
         prepare(&shared, &schemas, changes.as_ref(), sink.as_mut())?;
         let dead_letters = DeadLetters::new(config, shared.sink, consumer, Arc::clone(&shared.breaker))
@@ -153,10 +152,7 @@ impl Worker {
             dead_letters,
             schemas,
             coordinator: ReplayRange::coordinator(shared.replay_range.as_deref()),
-            batch: match changes {
-                None => Batch::of(decoder),
-                Some(_) => Batch::of_changes(Changes::new(shared.changes.0.clone(), shared.changes.1)),
-            },
+            batch,
             changes,
             starting: Duration::ZERO,
             pause: first_pause(&shared.consumer),
@@ -288,14 +284,21 @@ impl Worker {
         let mut context = WriteContext::new(&self.source, &mut self.dead_letters, &tell);
         context.is_search_due = self.tries.is_search_due();
         let (schemas, sink, batch) = (&mut self.schemas, self.sink.as_mut(), &mut self.batch);
-        let learnt = match &mut self.changes {
-            Some(changes) => changes.learn(schemas, sink, batch, &mut context, &self.shared.config.subject()),
-            None => learn(&self.shared, schemas, sink, batch, &mut context),
+        let written = loop {
+            let learnt = match &mut self.changes {
+                Some(changes) => changes.learn(schemas, sink, batch, &mut context, &self.shared.config.subject()),
+                None => learn(&self.shared, schemas, sink, batch, &mut context),
+            };
+            match learnt.and_then(|()| sink.write(batch, &mut context)) {
+                // Its first part is written, its position has moved.
+                Ok(written) if batch.next_part() => context.settle(written),
+                written => break written,
+            }
         };
-        let written = learnt.and_then(|()| self.sink.write(&self.batch, &mut context));
         let settled: Written = context.settled;
         match written {
             Ok(written) => {
+                let written = written.and(settled);
                 self.coordinator.committed(open);
                 self.pause = first_pause(&self.shared.consumer);
                 self.failed = 0;
@@ -308,6 +311,7 @@ impl Worker {
                 let spent = self.starting + began.elapsed();
                 let dead = self.dead_letters.confirm();
                 self.metrics.written(&written, &dead, trigger, spent);
+                self.metrics.filtered(self.batch.filtered());
                 self.shared.status.settled(written.rows + written.found, dead);
                 self.shared.status.worker_wrote(self.slot);
                 Ok(())
@@ -408,6 +412,21 @@ impl Worker {
         self.metrics.statistics(&statistics, self.source.topic(), &progress);
         Some(self.source.in_touch())
     }
+}
+
+/// An empty batch of the topic's records, and what is known of them where they are changes. Errors, in words: settings of `[source]`.
+fn records(shared: &Shared, format: &FormatConfig, keys: Schemas) -> Result<(Batch, Option<KnownChanges>), String> {
+    let (config, is_stamped) = &shared.changes;
+    if !config.is_upsert() {
+        return Ok((Batch::of(Decoder::new(format)?), None));
+    }
+    let changes = Changes::new(config.clone(), *is_stamped);
+    let known = KnownChanges::new(shared.changes.clone(), shared.columns.clone(), keys);
+    if format.envelope == Envelope::None {
+        return Ok((Batch::of_changes(changes), Some(known)));
+    }
+    let events = ChangeEvents::new(format, &shared.config.key_format(), shared.config.truncate())?;
+    Ok((Batch::of_raw(changes), Some(known.of_events(events))))
 }
 
 /// Has the sink prepare for the records that come, so that a table that does not fit is told of before the first row. These have

@@ -19,6 +19,7 @@
 //! - `started_rows_kept`: rows whose COPY to PostgreSQL was under way are written although their partition has gone.
 //! - `recovery_without_reading`: what of a pending range is in ClickHouse's table is not asked.
 //! - `first_change_wins`, `deletes_ignored`: of the changes of a key in a batch the first is applied; no row is deleted in PostgreSQL.
+//! - `versions_tie`: changes of a key in ClickHouse share versions; `tests/cdc` must see it.
 //! - `old_epoch_accepted`: offsets of partitions that have moved meanwhile are committed.
 //! - `random_transactional_id`: another transactional id at every start.
 

@@ -51,6 +51,11 @@ impl Connect {
         Self { read: |schema| read(schema, "", 0), known: HashMap::new(), last: None }
     }
 
+    /// Of Connect's own schemas, read so.
+    pub fn reading(read: fn(&Value) -> Result<Type, String>) -> Self {
+        Self { read, known: HashMap::new(), last: None }
+    }
+
     /// Of JSON Schemas.
     pub fn of_json_schema() -> Self {
         Self { read: |schema| json_schema::read(schema, &[]), known: HashMap::new(), last: None }
@@ -126,7 +131,7 @@ impl Connect {
 }
 
 /// The type of a Connect schema.
-fn read(schema: &Value, path: &str, depth: usize) -> Result<Type, String> {
+pub(super) fn read(schema: &Value, path: &str, depth: usize) -> Result<Type, String> {
     let wrong = |what: &str| if path.is_empty() { what.to_string() } else { format!("field {path}: {what}") };
     if depth > MAX_DEPTH {
         return Err(wrong("the schema is nested deeper than 64"));

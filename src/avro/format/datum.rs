@@ -1,4 +1,12 @@
-//! Writes the parts of a datum (Avro 1.12 specification, "Binary encoding").
+//! Writes the parts of a datum (Avro 1.12 specification, "Binary encoding"), and finds one in a payload.
+
+/// Confluent's wire format: a byte 0, the schema's id, the rest.
+pub fn wire_format(payload: &[u8]) -> Option<(u32, &[u8])> {
+    match payload {
+        [0, a, b, c, d, rest @ ..] => Some((u32::from_be_bytes([*a, *b, *c, *d]), rest)),
+        _ => None,
+    }
+}
 
 /// Appends an int or a long: zigzag, then seven bits a byte, lowest first.
 #[inline]

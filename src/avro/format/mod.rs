@@ -7,6 +7,7 @@
 mod cast;
 mod connect;
 pub(crate) mod datum;
+pub mod debezium;
 mod declared;
 mod json;
 mod json_schema;
@@ -18,9 +19,10 @@ use std::sync::Arc;
 
 use crate::avro::Shape;
 use crate::avro::schema::SchemaText;
-use crate::config::format::{Format, FormatConfig};
+use crate::config::format::{Envelope, Format, FormatConfig};
 
 pub use cast::Casts;
+pub use datum::wire_format;
 pub use reject::{Reason, Reject};
 
 use connect::Connect;
@@ -166,14 +168,9 @@ impl Decoder {
 
 /// The shape of a registered schema, as records of the format are read. Errors, in words: as those of [`Decoder::learn`].
 pub fn registered_shape(config: &FormatConfig, schema: &SchemaText) -> Result<Shape, String> {
+    if config.envelope == Envelope::Debezium {
+        return debezium::Events::of_values(config)?.learn(0, schema);
+    }
     let mut decoder = Decoder::new(config)?;
     decoder.read(0, schema)
-}
-
-/// Confluent's wire format: a byte 0, the schema's id, the rest.
-pub fn wire_format(payload: &[u8]) -> Option<(u32, &[u8])> {
-    match payload {
-        [0, a, b, c, d, rest @ ..] => Some((u32::from_be_bytes([*a, *b, *c, *d]), rest)),
-        _ => None,
-    }
 }

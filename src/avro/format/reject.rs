@@ -25,11 +25,13 @@ pub enum Reason {
     OutOfRange,
     /// The schema that comes along cannot be read.
     UnreadableSchema,
+    /// The source's log does not hold the value.
+    Unavailable,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NullValue,
         Self::NotWireFormat,
         Self::NotJson,
@@ -39,6 +41,7 @@ impl Reason {
         Self::WrongType,
         Self::OutOfRange,
         Self::UnreadableSchema,
+        Self::Unavailable,
     ];
 
     /// Stable snake_case name.
@@ -53,6 +56,7 @@ impl Reason {
             Self::WrongType => "wrong_type",
             Self::OutOfRange => "out_of_range",
             Self::UnreadableSchema => "unreadable_schema",
+            Self::Unavailable => "unavailable_value",
         }
     }
 
@@ -69,6 +73,9 @@ impl Reason {
             Self::WrongType => "the JSON value is not of the field's type",
             Self::OutOfRange => "the value is outside what the field's type can hold",
             Self::UnreadableSchema => "the record's schema cannot be read",
+            Self::Unavailable => {
+                "the change holds a placeholder instead of the value, which the update left as it was (TOAST)"
+            }
         }
     }
 }

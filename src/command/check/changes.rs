@@ -3,9 +3,11 @@
 use super::Subject;
 use super::table_plan::TopicSchema;
 use crate::avro::Shape;
+use crate::avro::format::debezium::Events;
 use crate::avro::registry::Registry;
 use crate::config::changes::{ChangesConfig, KeyFormat};
 use crate::config::finding::Finding;
+use crate::config::format::{Envelope, FormatConfig};
 use crate::config::sink::{ColumnsConfig, LoadConfig};
 use crate::sink::changes::ChangeShape;
 
@@ -67,8 +69,11 @@ impl Asked<'_> {
 
     /// The shape of the records' keys, where they are read. Errors: nobody knows it.
     pub(super) async fn key(&self, subject: &Subject<'_, LoadConfig>) -> Result<Option<Shape>, Finding> {
+        let keys = subject.config.key_format();
+        let is_event = subject.config.envelope() == Envelope::Debezium;
         match self.config.key_format {
             _ if !self.config.reads_keys() => return Ok(None),
+            _ if is_event && !keys.format.has_registered_schemas() => return self.key_of_events(subject, &keys),
             KeyFormat::Text => return Ok(Some(Shape::String)),
             KeyFormat::Bytes => return Ok(Some(Shape::Bytes)),
             KeyFormat::Avro => {}
@@ -80,11 +85,25 @@ impl Asked<'_> {
         };
         let registry = Registry::new(&subject.config.registry).map_err(|error| finding(error.to_string()))?;
         match registry.latest(&name).await {
+            Ok(Some(version)) if is_event => {
+                let keys = Events::of_keys(&keys).and_then(|mut keys| keys.learn(0, &version.schema));
+                keys.map(Some).map_err(finding)
+            }
             Ok(Some(version)) => Shape::registered(&version.schema).map(Some).map_err(finding),
             Ok(None) => {
                 Err(finding(format!("subject {name} has no schema, so that the table was compared with nothing")))
             }
             Err(error) => Err(finding(error.to_string())),
         }
+    }
+    /// The type of keys in JSON: as the pipeline file declares it, else nobody knows it before the first record.
+    fn key_of_events(&self, subject: &Subject<'_, LoadConfig>, keys: &FormatConfig) -> Result<Option<Shape>, Finding> {
+        let finding = |what: String| subject.warning("source.key", what, "docs/cdc.md has what keys need");
+        let events = Events::of_keys(keys).map_err(finding)?;
+        events
+            .declared()
+            .cloned()
+            .map(Some)
+            .ok_or_else(|| finding("keys bring their schema along, so that the table was compared with nothing".into()))
     }
 }

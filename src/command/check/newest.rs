@@ -10,9 +10,10 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::Subject;
 use crate::avro::Shape;
+use crate::avro::format::debezium::{Event, Events};
 use crate::avro::format::{Decoded, Decoder};
 use crate::config::finding::Finding;
-use crate::config::format::Format;
+use crate::config::format::{Envelope, Format, FormatConfig};
 use crate::config::sink::LoadConfig;
 use crate::kafka::client::{self, METADATA_TIMEOUT, Role};
 use crate::kafka::reach::Probe;
@@ -39,7 +40,11 @@ pub struct Newest {
 }
 
 impl Newest {
-    fn add(&mut self, value: Option<&[u8]>, decoder: &mut Decoder) {
+    fn add(&mut self, value: Option<&[u8]>, decoder: &mut Reader) {
+        let decoder = match decoder {
+            Reader::Rows(decoder) => decoder,
+            Reader::Events(events) => return self.open(value, events),
+        };
         if !decoder.is_avro() {
             return self.decode(value, decoder);
         }
@@ -56,6 +61,20 @@ impl Newest {
             Some(_) => "of another format",
         };
         *self.others.entry(kind).or_default() += 1;
+    }
+
+    fn open(&mut self, value: Option<&[u8]>, events: &mut Events) {
+        // A tombstone is a part of a delete.
+        let Some(value) = value else { return };
+        match events.read(value, &mut Vec::new()) {
+            Ok(Event::Unknown(id)) => *self.schemas.entry(id).or_default() += 1,
+            Ok(Event::Change { schema, .. }) => {
+                self.read += 1;
+                let shape = events.row_shape(schema).filter(|shape| !self.shapes.contains(shape));
+                self.shapes.extend(shape.cloned());
+            }
+            Err(reject) => *self.others.entry(reject.reason.code()).or_default() += 1,
+        }
     }
 
     fn decode(&mut self, value: Option<&[u8]>, decoder: &mut Decoder) {
@@ -97,6 +116,21 @@ impl Newest {
     }
 }
 
+/// Reads the records of a topic.
+enum Reader {
+    Rows(Decoder),
+    Events(Events),
+}
+
+impl Reader {
+    fn new(config: &FormatConfig) -> Result<Self, String> {
+        Ok(match config.envelope {
+            Envelope::None => Self::Rows(Decoder::new(config)?),
+            Envelope::Debezium => Self::Events(Events::of_values(config)?),
+        })
+    }
+}
+
 /// Looks at them; `None`: they cannot be read, of which other checks tell.
 pub async fn look(subject: &Subject<'_, LoadConfig>) -> Option<Newest> {
     let config = subject.config.clone();
@@ -110,7 +144,7 @@ pub async fn look(subject: &Subject<'_, LoadConfig>) -> Option<Newest> {
             .set("enable.partition.eof", "true")
             .set("allow.auto.create.topics", "false");
         let consumer: BaseConsumer<Probe> = client.create_with_context(Probe::default()).ok()?;
-        let newest = Decoder::new(&config.format()).ok().map(|decoder| read(&consumer, config.topic(), decoder));
+        let newest = Reader::new(&config.format()).ok().map(|decoder| read(&consumer, config.topic(), decoder));
         // Its destructor may wait for librdkafka's threads.
         drop_in_background(consumer);
         newest?.ok()
@@ -120,7 +154,7 @@ pub async fn look(subject: &Subject<'_, LoadConfig>) -> Option<Newest> {
     .flatten()
 }
 
-fn read(consumer: &BaseConsumer<Probe>, topic: &str, mut decoder: Decoder) -> KafkaResult<Newest> {
+fn read(consumer: &BaseConsumer<Probe>, topic: &str, mut decoder: Reader) -> KafkaResult<Newest> {
     let mut newest = Newest::default();
     let Some(layout) = client::topic_layout(consumer.client(), topic, METADATA_TIMEOUT)? else { return Ok(newest) };
     let (mut list, mut open) = (TopicPartitionList::new(), 0);
@@ -148,7 +182,6 @@ fn read(consumer: &BaseConsumer<Probe>, topic: &str, mut decoder: Decoder) -> Ka
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::config::format::FormatConfig;
 
     #[test]
     fn records_are_told_apart() {
@@ -156,7 +189,7 @@ mod tests {
         let framed = [0, 0, 0, 1, 2, 7];
         let values: [Option<&[u8]>; 7] =
             [Some(&framed), Some(&framed), Some(b"{\"a\":1}"), None, Some(b""), Some(b"Obj\x01..."), Some(b"\x00\x01")];
-        let mut avro = Decoder::new(&FormatConfig::default()).unwrap();
+        let mut avro = Reader::new(&FormatConfig::default()).unwrap();
         values.into_iter().for_each(|value| newest.add(value, &mut avro));
         assert_eq!(newest.schemas, [(258, 2)].into());
         let others = ["without a value (tombstones)", "with an empty value", "JSON", "of another format"];

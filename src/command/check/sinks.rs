@@ -6,10 +6,12 @@ use super::output::Output;
 use super::table_plan::{TablePlan, TopicSchema};
 use super::{Report, Subject, clickhouse, data_flow, newest, postgres, sink_topics};
 use crate::avro::Shape;
+use crate::avro::format::debezium::Events;
 use crate::avro::format::{Decoder, registered_shape};
 use crate::avro::registry::{Registry, RegistryError, SchemaId, SubjectState, SubjectVersion};
 use crate::avro::schema::SchemaFile;
 use crate::config::finding::{Finding, Severity};
+use crate::config::format::Envelope;
 use crate::config::sink::LoadConfig;
 use crate::sink::Kind;
 
@@ -54,7 +56,13 @@ pub async fn check(
             report.findings.push(registry_finding(subject, &error));
         }
     }
-    if let Err(what) = Decoder::new(&config.format()) {
+    let read = match config.envelope() {
+        Envelope::None => Decoder::new(&config.format()).map(drop),
+        Envelope::Debezium => Events::of_values(&config.format())
+            .and_then(|_| Events::of_keys(&config.key_format()).map_err(|what| format!("key: {what}")))
+            .map(drop),
+    };
+    if let Err(what) = read {
         report.findings.push(subject.error("source", what, "correct [source]; docs/formats.md has the types"));
         return;
     }
@@ -141,11 +149,16 @@ async fn of_records(subject: &Subject<'_, LoadConfig>, report: &mut Report) -> V
 
 /// The schema that the pipeline file declares, or those that the newest records bring.
 pub async fn unregistered(subject: &Subject<'_, LoadConfig>) -> Result<Vec<TopicSchema>, Vec<Finding>> {
-    let decoder = Decoder::new(&subject.config.format())
+    let format = subject.config.format();
+    let declared = match format.envelope {
+        Envelope::None => Decoder::new(&format).map(|decoder| decoder.declared().map(|shape| shape.as_ref().clone())),
+        Envelope::Debezium => Events::of_values(&format).map(|events| events.declared().cloned()),
+    };
+    let declared = declared
         .map_err(|what| vec![subject.error("source", what, "correct [source]; docs/formats.md has the types")])?;
-    if let Some(shape) = decoder.declared() {
+    if let Some(shape) = declared {
         let says = format!("the fields that {} declares", subject.file.display());
-        return Ok(vec![TopicSchema { says, shape: shape.as_ref().clone(), comes: true }]);
+        return Ok(vec![TopicSchema { says, shape, comes: true }]);
     }
     let newest_records = newest::look(subject).await.unwrap_or_default();
     let says = format!("the schema of the newest records of topic {}", subject.config.topic());

@@ -332,6 +332,11 @@ impl Source {
         self.consumer.context().topic_id.as_ref().map(TopicId::as_str)
     }
 
+    /// How many partitions the topic has. Errors: the brokers do not answer.
+    pub fn partitions(&self) -> Result<usize, SourceError> {
+        Ok(layout(&self.consumer, &self.topic)?.partitions.len())
+    }
+
     /// Reads the committed offsets of our partitions and moves the consumer there.
     pub fn rewind(&self, coordinator: &Coordinator) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
         let layout = layout(&self.consumer, &self.topic)?;

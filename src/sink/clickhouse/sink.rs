@@ -69,6 +69,9 @@ impl ClickHouseSink {
         let ids = batch.schema_ids();
         self.compile(&ids).await?;
         self.unite(&ids);
+        if let Some(offset) = batch.empties_at() {
+            self.delete_all(offset).await?;
+        }
         let mut progress = Progress::default();
         self.trusts_hints = true;
         self.inserted.clear();

@@ -2,6 +2,7 @@
 //! deleted is none. To insert a row again changes nothing, so no range is ever in doubt.
 
 use super::client::Client;
+use super::error::load_error;
 use super::positions::Target;
 use super::session::ClickHouseSink;
 use super::table::Table;
@@ -10,6 +11,7 @@ use crate::config::finding::Finding;
 use crate::config::sink::WriteMode;
 use crate::kafka::consumer::{Assigned, Assignment, SourceError};
 use crate::kafka::offset_note::NextOffset;
+use crate::sink::changes::version;
 use crate::sink::{LoadError, make_table};
 
 impl Table {
@@ -119,6 +121,16 @@ impl ClickHouseSink {
             }
         }
         Ok(())
+    }
+
+    /// Marks all rows as deleted that the record at this offset finds. As a change of each of them, so that to do it again
+    /// changes nothing.
+    pub(super) async fn delete_all(&self, offset: i64) -> Result<(), LoadError> {
+        let statement = versions::delete_all(&self.target.config, version(offset));
+        match &self.table {
+            Some(_) => self.client.execute(&statement).await.map_err(|error| load_error(&error)),
+            None => Ok(()),
+        }
     }
 
     /// The table is to be judged by this key from now on.

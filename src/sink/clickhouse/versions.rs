@@ -30,6 +30,16 @@ pub fn create_view(config: &ClickHouseConfig) -> String {
     )
 }
 
+/// The statement by which a change of this version deletes all rows.
+pub(super) fn delete_all(config: &ClickHouseConfig, version: i64) -> String {
+    let table = format!("{}.{}", quoted(&config.database), quoted(&config.table));
+    // Within one SELECT, WHERE would take _deleted for what REPLACE makes of it.
+    format!(
+        "INSERT INTO {table} SELECT * REPLACE (toUInt64({version}) AS {VERSION}, toUInt8(1) AS {DELETED}) FROM (SELECT * FROM {table} FINAL \
+         WHERE {DELETED} = 0 AND {VERSION} < {version})"
+    )
+}
+
 /// Columns beside the key in an expression: rows of a key would lie in several table partitions.
 pub(super) fn beside_key<'c>(expression: &str, key: &[String], columns: impl Iterator<Item = &'c str>) -> Vec<&'c str> {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';

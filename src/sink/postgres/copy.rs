@@ -33,6 +33,8 @@ pub struct Transaction<'w> {
     pub(super) copying: bool,
     /// See [`Transaction::search`].
     pub(super) search: Search,
+    /// Statement that empties the table before all rows.
+    pub(super) empty: Option<String>,
     /// A COPY was too large for a time-out or a limit of the server's, and the most rows of one that was taken since.
     pub(super) too_large: Option<(PgError, usize)>,
 }
@@ -84,6 +86,7 @@ impl Writer {
             dropped: 0,
             copying: false,
             search: Search::default(),
+            empty: None,
             too_large: None,
         })
     }
@@ -203,6 +206,11 @@ impl<'w> Transaction<'w> {
         self.within_limit(&refused, most_refused, None)?;
         fail_point::hit("pg_after_copy");
         Ok(refused)
+    }
+
+    /// The next [`Self::apply`] empties this table before it writes.
+    pub fn empty(&mut self, table: &str) {
+        self.empty = Some(format!("DELETE FROM {table}"));
     }
 
     /// How the next [`Self::copy`] searches.

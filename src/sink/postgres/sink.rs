@@ -333,6 +333,9 @@ impl PostgresSink {
             is_proven: self.is_proven,
             at_most: self.fitting.rows(),
         });
+        if let Some(table) = self.table.as_ref().filter(|_| batch.empties_at().is_some()) {
+            transaction.empty(&table.name.to_string());
+        }
         let copied = if is_upsert {
             transaction.apply(batch, |id| change_plans.get(&id), most, &mut || context.heartbeat()).await
         } else {

@@ -155,6 +155,7 @@ impl<'w> Transaction<'w> {
         let plan_of: &PlanOf<'p> = &plan_of;
         let mut refused = Refused::new();
         let mut first = None;
+        self.empty_table().await?;
         for run in runs(batch, plan_of, self.search.at_most, &mut refused) {
             turn();
             let mut items = Items::of(batch, &run, plan_of, &mut refused);
@@ -176,6 +177,7 @@ impl<'w> Transaction<'w> {
             refused.clear();
             let upserts = |id: u32| plan_of(id).filter(|plan| !plan.is_delete).map(ChangePlan::plan);
             self.lock_and_check_tables(batch, &upserts).await?;
+            self.empty_table().await?;
             self.connection().control("SAVEPOINT pressline").await?;
             tracing::debug!(rows = batch.rows().len(), %error, "searching a batch for changes that cannot be applied");
             let mut found = Found::default();
@@ -189,6 +191,13 @@ impl<'w> Transaction<'w> {
         self.within_limit(&refused, most_refused, None)?;
         fail_point::hit("pg_after_copy");
         Ok(refused)
+    }
+
+    async fn empty_table(&mut self) -> Result<(), PgError> {
+        if let Some(statement) = self.empty.clone() {
+            self.connection().control(&statement).await?;
+        }
+        Ok(())
     }
 
     async fn search_run<'p>(&mut self, run: &Run<'p>, search: &mut Search<'_, 'p>) -> Result<(), PgError> {

@@ -1,0 +1,196 @@
+//! The envelope of a change: the row before and after it, what was done, and where in the source's log that stands.
+
+use serde_json::Value as Json;
+
+use super::super::reject::{Reason, Reject};
+use super::super::types::{Kind, Record, Type};
+use super::row::Row;
+use super::schema::Schemas;
+use crate::avro::{Cursor, DatumError, Shape};
+
+/// What a change does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// The row is as it says from now on: created, updated or read by a snapshot.
+    Write,
+    /// The row is gone.
+    Delete,
+    /// All rows of the table are gone.
+    Truncate,
+    /// Nothing to a row: a heartbeat, the beginning or end of a transaction, a message in the log.
+    Nothing,
+}
+
+/// How datums of one schema are opened.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Plan {
+    /// A change of a row.
+    Change(Envelope),
+    /// Always [`Op::Nothing`].
+    Notice,
+    /// The record itself is the row: a key.
+    Row(Row),
+}
+
+/// The fields of an envelope, and the row in it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Envelope {
+    fields: Vec<(Part, Shape)>,
+    row: Row,
+}
+
+/// What is read of an envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    After,
+    Op,
+    Other,
+}
+
+/// What stands in an envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Opened<'d> {
+    after: Option<&'d [u8]>,
+    op: &'d str,
+}
+
+impl Plan {
+    /// Of a change's schema. Errors, in words: it is no envelope.
+    pub fn of_change(shape: &Shape, schema: Option<&Json>) -> Result<Self, String> {
+        let Shape::Record(fields) = shape else { return Err(format!("it is {shape}, not Debezium's envelope")) };
+        let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
+        if !is_change(&names)? {
+            return Ok(Self::Notice);
+        }
+        let nothing = Json::Null;
+        let schemas = Schemas::within(schema.unwrap_or(&nothing));
+        let (mut parts, mut row) = (Vec::new(), None);
+        for field in fields {
+            let part = match field.name.as_str() {
+                "after" => Part::After,
+                "op" => Part::Op,
+                _ => Part::Other,
+            };
+            if part == Part::After {
+                let schema = schema.and_then(|schema| schemas.field(schema, "after"));
+                let schema = schema.and_then(|schema| schemas.not_null(schema).or(Some(schema)));
+                row = Some(Row::of(field.shape.unwrap_optional().0, schema, &schemas)?);
+            }
+            parts.push((part, field.shape.clone()));
+        }
+        let row = row.ok_or("Debezium's envelope without the field after")?;
+        Ok(Self::Change(Envelope { fields: parts, row }))
+    }
+
+    /// Of a key's schema. Errors, in words: it is no record.
+    pub fn of_key(shape: &Shape, schema: Option<&Json>) -> Result<Self, String> {
+        let nothing = Json::Null;
+        let schemas = Schemas::within(schema.unwrap_or(&nothing));
+        Row::of(shape, schema, &schemas).map(Self::Row)
+    }
+
+    /// The row's type.
+    pub fn row(&self) -> Option<&Row> {
+        match self {
+            Self::Change(envelope) => Some(&envelope.row),
+            Self::Row(row) => Some(row),
+            Self::Notice => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn row_mut(&mut self) -> Option<&mut Row> {
+        match self {
+            Self::Change(envelope) => Some(&mut envelope.row),
+            Self::Row(row) => Some(row),
+            Self::Notice => None,
+        }
+    }
+
+    /// What the datum does; a row that it has is appended to `out`. Errors: why it cannot be read or written.
+    pub fn open(&self, datum: &[u8], out: &mut Vec<u8>) -> Result<Op, Reject> {
+        let envelope = match self {
+            Self::Notice => return Ok(Op::Nothing),
+            Self::Row(row) => return row.write(datum, false, out).map(|()| Op::Write),
+            Self::Change(envelope) => envelope,
+        };
+        let opened = envelope
+            .parts(datum)
+            .map_err(|error| Reject { detail: error.to_string().into(), ..Reject::record(Reason::WrongType) })?;
+        match (opened.op, opened.after) {
+            // A snapshot reads whole rows; the update of a key is a delete and a create of what the log holds.
+            ("c" | "u" | "r", Some(row)) => {
+                envelope.row.write(row, opened.op != "r", out)?;
+                Ok(Op::Write)
+            }
+            ("d", None) => Ok(Op::Delete),
+            ("t", None) => Ok(Op::Truncate),
+            ("m", _) => Ok(Op::Nothing),
+            _ => Err(Reject {
+                detail: "an op that Debezium does not write, or one without its row".into(),
+                ..Reject::record(Reason::WrongType)
+            }),
+        }
+    }
+}
+
+impl Envelope {
+    fn parts<'d>(&self, datum: &'d [u8]) -> Result<Opened<'d>, DatumError> {
+        let (mut cursor, mut opened) = (Cursor::new(datum), Opened { after: None, op: "" });
+        for (part, shape) in &self.fields {
+            let (within, is_some) = match (part, shape) {
+                (Part::Other, _) => {
+                    cursor.skip(shape)?;
+                    continue;
+                }
+                (_, Shape::Optional { null_first, some }) => (some.as_ref(), cursor.is_some(*null_first)?),
+                (_, shape) => (shape, true),
+            };
+            match part {
+                _ if !is_some => {}
+                Part::Op => opened.op = cursor.text()?,
+                _ => {
+                    let before = cursor.rest();
+                    cursor.skip(within)?;
+                    opened.after = before.get(..before.len() - cursor.rest().len());
+                }
+            }
+        }
+        cursor.finish()?;
+        Ok(opened)
+    }
+}
+
+/// Whether a record of these fields is a change of rows; what else Debezium writes is none. Errors, in words: it is nothing of
+/// Debezium's.
+fn is_change(names: &[&str]) -> Result<bool, String> {
+    let has = |name: &str| names.contains(&name);
+    let is_heartbeat = has("ts_ms") && names.iter().all(|name| ["ts_ms", "ts_us", "ts_ns"].contains(name));
+    let is_transaction = has("status") && has("event_count") && has("data_collections");
+    let is_message = has("op") && has("message") && !has("after");
+    match has("op") && has("after") {
+        true => Ok(true),
+        false if is_heartbeat || is_transaction || is_message => Ok(false),
+        false => Err(format!(
+            "it is not Debezium's envelope, which has fields op and after (it has {}): remove source.envelope where records are the \
+             rows themselves",
+            names.join(", ")
+        )),
+    }
+}
+
+/// Of an envelope in JSON the part that is read. Errors, in words: it is none.
+pub(super) fn read_part(of: Type) -> Result<Type, String> {
+    let Kind::Record(record) = of.kind else { return Err("it is not Debezium's envelope, but no object".into()) };
+    let names: Vec<&str> = record.fields.iter().map(|(name, _)| name.as_str()).collect();
+    let is_read = if is_change(&names)? { ["after", "op"].as_slice() } else { &["ts_ms"] };
+    let fields = record.fields.into_iter().filter(|(name, _)| is_read.contains(&name.as_str())).collect();
+    Ok(Type { kind: Kind::Record(Record::new(fields)?), ..of })
+}
+
+/// An envelope of rows of this type in JSON.
+pub(super) fn around(row: Type) -> Result<Type, String> {
+    let fields =
+        vec![("after".to_string(), Type { nullable: true, ..row }), ("op".to_string(), Type::new("op", Kind::String))];
+    Ok(Type::new("", Kind::Record(Record::new(fields)?)))
+}

@@ -1,0 +1,304 @@
+#!/usr/bin/env python3
+"""Real Debezium under a random workload, pressline killed on the way: each table at the source equals the one in PostgreSQL and the
+view `_current` in ClickHouse, row by row.
+
+    tests/stack/stack.py run -- python3 tests/cdc/run.py [--changes 3000] [--kills 4] [--seed 1]
+
+The same tables go through topics in Avro and in JSON with its schema. Beside them, a table whose rows cannot all be written shows
+what is refused and how. Exit code 1 when anything is wrong.
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
+    os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT / "tests" / folder) for folder in ("stack", "python")]
+
+import tables  # noqa: E402
+from debezium import Connector, Debezium  # noqa: E402
+from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
+from tables import KEYLESS, ODD, SOURCE, TABLES, TARGET, Table, connect, seeded  # noqa: E402
+from topics import read_all  # noqa: E402
+from workload import Workload  # noqa: E402
+
+FORMATS = ("avro", "connect_json")
+PATIENCE = 120
+BINARY = Path(os.environ.get("PRESSLINE_BINARY", ROOT / "target/release/pressline"))
+_SINKS = """
+[sink.postgres]
+host = "127.0.0.1"
+port = {port}
+database = "{target}"
+user = "{user}"
+password_file = "postgres.password"
+table = "{schema}.{table}"
+mode = "upsert"
+deletes = true
+pk_mode = "record_key"
+offsets_table = "{schema}.offsets"
+batch.max_rows = 200
+consumer.max_dead_share = 0.5
+[sink.clickhouse]
+url = "{clickhouse}"
+database = "{target}"
+user = "{clickhouse_user}"
+password_file = "clickhouse.password"
+table = "{table}{suffix}"
+mode = "upsert"
+deletes = true
+pk_mode = "record_key"
+auto_create = true
+batch.max_rows = 200
+batch.max_wait_ms = 200
+consumer.max_dead_share = 0.5
+"""
+
+
+class Pressline:
+    """The program with a pipeline for each table and format."""
+
+    def __init__(self, folder):
+        self.folder, self.process, self.kills = Path(folder), None, 0
+        (self.folder / "pipelines").mkdir()
+        (self.folder / "postgres.password").write_text(os.environ["PRESSLINE_TEST_POSTGRES_PASSWORD"])
+        (self.folder / "clickhouse.password").write_text(os.environ["PRESSLINE_TEST_CLICKHOUSE_PASSWORD"])
+        # Files that a pipeline names lie beside it.
+        for name in ("postgres.password", "clickhouse.password"):
+            (self.folder / "pipelines" / name).symlink_to(self.folder / name)
+        (self.folder / "pressline.toml").write_text(
+            f'[http]\nlisten = "127.0.0.1:0"\n[kafka]\nbootstrap_servers = "{os.environ["PRESSLINE_TEST_BOOTSTRAP"]}"\n'
+            f'[registry]\nurl = "{os.environ["PRESSLINE_TEST_REGISTRY"]}"\n[log]\nlevel = "info"\n'
+        )
+
+    def pipeline(self, format, table):
+        """Loads a table's topic into both databases."""
+        sinks = _SINKS.format(
+            port=os.environ["PRESSLINE_TEST_POSTGRES"].rsplit(":", 1)[1],
+            user=os.environ["PRESSLINE_TEST_POSTGRES_USER"],
+            clickhouse=os.environ["PRESSLINE_TEST_CLICKHOUSE"],
+            clickhouse_user=os.environ["PRESSLINE_TEST_CLICKHOUSE_USER"],
+            target=TARGET,
+            table=table.name,
+            schema=format,
+            suffix=f"_{format}",
+        )
+        source = f'[source]\ntopic = "{prefix(format)}.public.{table.name}"\nformat = "{format}"\nenvelope = "debezium"\ntruncate = "apply"\n'
+        (self.folder / "pipelines" / f"{format}_{table.name}.toml").write_text(source + sinks)
+
+    def start(self):
+        """Starts it."""
+        log = open(self.folder / "pressline.log", "ab")
+        self.process = subprocess.Popen([BINARY, "run"], cwd=self.folder, stdout=log, stderr=subprocess.STDOUT)
+
+    def pipelines(self):
+        """Their names."""
+        return [file.stem for file in (self.folder / "pipelines").glob("*.toml") if KEYLESS not in file.stem]
+
+    def command(self, *words):
+        """Another command of the program's."""
+        done = subprocess.run([BINARY, *words], cwd=self.folder, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{words}: {done.stderr}")
+
+    def kill(self):
+        """As kill -9 does."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.kills += 1
+
+    def stop(self):
+        """Asks it to end."""
+        self.process.terminate()
+        self.process.wait(60)
+
+    def log(self):
+        """What it has stopped for, and its last lines."""
+        lines = (self.folder / "pressline.log").read_text(errors="replace").splitlines()
+        loud = [line for line in lines[:-10] if " ERROR " in line]
+        return "\n".join([*loud[:20], *lines[-10:]])
+
+
+def prefix(format):
+    """Of the topics in this format."""
+    return f"cdc_{format}"
+
+
+def differences(table, schema, suffix):
+    """What is not equal, in words."""
+    found = []
+    source = tables.postgres_rows(table, SOURCE)
+    found += _differences(f"postgres {schema}.{table.name}", source, tables.postgres_rows(table, TARGET, schema))
+    values = tables.source_values(table)
+    found += _differences(f"clickhouse {table.name}{suffix}_current", values, tables.clickhouse_values(table, suffix))
+    return found
+
+
+def _differences(what, source, target):
+    if source == target:
+        return []
+    missing, extra = source.keys() - target.keys(), target.keys() - source.keys()
+    other = [key for key in source.keys() & target.keys() if source[key] != target[key]]
+    examples = [(source[key], target[key]) for key in other[:2]]
+    return [f"{what}: {len(missing)} missing, {len(extra)} that are gone at the source, {len(other)} other: {examples}"]
+
+
+def await_equal(pressline, kinds):
+    """Waits until all is equal; what is not after the time."""
+    end = time.monotonic() + PATIENCE
+    found = ["nothing was compared"]
+    while found and time.monotonic() < end:
+        time.sleep(1)
+        if pressline.process.poll() is not None:
+            return [f"pressline ended with {pressline.process.returncode}"]
+        try:
+            found = [text for kind in kinds for text in differences(*kind)]
+        except OSError as error:  # the view is not there yet
+            found = [str(error)]
+    return found
+
+
+def dead_letters(topic):
+    """Sink and reason → how many, of a dead-letter topic."""
+    counts = {}
+    for message in read_all(os.environ["PRESSLINE_TEST_BOOTSTRAP"], topic):
+        headers = {name: value.decode() for name, value in message.headers()}
+        what = headers["pressline.sink"], headers["pressline.reason"], headers["pressline.field"]
+        counts[what] = counts.get(what, 0) + 1
+    return counts
+
+
+def make_dead_letter_topics(topics):
+    """As `pressline topics create` does, of topics that are not there yet."""
+    admin = AdminClient({"bootstrap.servers": os.environ["PRESSLINE_TEST_BOOTSTRAP"]})
+    for made in admin.create_topics([NewTopic(f"{topic}.dead", 1, 1) for topic in topics]).values():
+        made.result()
+
+
+def under_load(given, chance, workload, pressline, kinds):
+    """Changes, kills, and then the comparison; what is wrong."""
+    pressline.start()
+    worker = threading.Thread(target=workload.run, args=[given.changes])
+    worker.start()
+    for _ in range(given.kills):
+        time.sleep(chance.uniform(1, 6))
+        pressline.kill()
+        pressline.start()
+    worker.join()
+    begun = time.monotonic()
+    wrong = await_equal(pressline, kinds)
+    if not wrong:
+        counts = ", ".join(f"{count} {what}" for what, count in workload.counts.items())
+        rows = sum(len(tables.postgres_rows(table, SOURCE)) for table in TABLES)
+        print(
+            f"ok    {rows} rows after {counts} and {pressline.kills} kills are equal in {2 * len(kinds)} tables, "
+            f"{time.monotonic() - begun:.0f} s after the last change",
+            flush=True,
+        )
+    for format in FORMATS:
+        for table in TABLES:
+            topic = f"{prefix(format)}.public.{table.name}.dead"
+            if dead := dead_letters(topic):
+                wrong.append(f"{topic}: {dead}")
+    return wrong
+
+
+def written_again(pressline, kinds):
+    """All records are written into ClickHouse once more, and meanwhile nothing may be seen of it; what is wrong."""
+    pressline.stop()
+    for name in pressline.pipelines():
+        pressline.command("offsets", "set", "--pipeline", name, "--sink", "clickhouse", "--to", "beginning", "--yes")
+    pressline.start()
+    looks, end = 0, time.monotonic() + 15
+    while time.monotonic() < end:
+        for kind in kinds:
+            if found := differences(*kind):
+                return [f"while all is written again: {found}"]
+        looks += 1
+    print(f"ok    nothing is seen of it while all is written again into ClickHouse (looked {looks} times)", flush=True)
+    return []
+
+
+def refused(pressline):
+    """What cannot be kept equal is refused or becomes a dead letter; what is wrong."""
+    topic = f"{prefix('avro')}.public.{ODD.name}"
+    with connect(SOURCE) as source:
+        source.execute("INSERT INTO odd SELECT n, now(), 'today', 'x', repeat('y', 9000) FROM generate_series(1, 20) n")
+        source.execute("INSERT INTO odd VALUES (21, 'infinity', NULL, 'x', NULL), (22, now(), '-infinity', 'x', NULL)")
+        source.execute("UPDATE odd SET note = 'z' WHERE id = 1; UPDATE odd SET id = 30 WHERE id = 2")
+        source.execute(f"INSERT INTO {KEYLESS} VALUES (1, 'one')")
+    reasons = {("out_of_range", "at"): 1, ("out_of_range", "day"): 1, ("unavailable_value", "body"): 2}
+    expected = {(sink, *what): count for sink in ("postgres", "clickhouse") for what, count in reasons.items()}
+    end, found = time.monotonic() + PATIENCE, {}
+    while found != expected and time.monotonic() < end:
+        time.sleep(1)
+        found = dead_letters(f"{topic}.dead")
+    wrong = [] if found == expected else [f"{topic}.dead: {found}, expected {expected}"]
+    log = (pressline.folder / "pressline.log").read_text(errors="replace")
+    if "the table at the source has no primary key" not in log:
+        wrong.append("a table without a key was not refused")
+    keys = set(tables.postgres_rows(ODD, TARGET, "avro"))
+    # The changed key's old row is gone, and its new one is not whole.
+    if keys != {(str(n),) for n in range(1, 21) if n != 2}:
+        wrong.append(f"odd: rows {sorted(keys)}")
+    if not wrong:
+        print(f"ok    refused: {found}; a table without a key", flush=True)
+    return wrong
+
+
+def main():
+    """The test."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--changes", type=int, default=3000)
+    parser.add_argument("--kills", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    given = parser.parse_args()
+    print(f"seed {given.seed}", flush=True)
+    chance = seeded(given.seed)
+    tables.make_databases(FORMATS)
+    workload = Workload(chance)
+    workload.run(given.changes // 10)  # what the snapshot finds
+    with tempfile.TemporaryDirectory(prefix="pressline-cdc-") as folder:
+        names = [f"public.{table.name}" for table in [*TABLES, ODD, Table(KEYLESS, [], {})]]
+        connectors = [Connector(prefix(format), names, format, SOURCE) for format in FORMATS]
+        debezium = Debezium(Path(folder) / "debezium", *connectors)
+        pressline = Pressline(folder)
+        kinds = []
+        for format in FORMATS:
+            for table in TABLES:
+                pressline.pipeline(format, table)
+                kinds.append((table, format, f"_{format}"))
+        pressline.pipeline("avro", ODD)
+        pressline.pipeline("avro", Table(KEYLESS, [], {}))
+        make_dead_letter_topics(f"{prefix(format)}.{name}" for format in FORMATS for name in names)
+        begun = time.monotonic()
+        debezium.launch()
+        try:
+            debezium.await_ready()
+            print(f"ok    Debezium follows {len(names)} tables twice after {time.monotonic() - begun:.0f} s", flush=True)
+            wrong = under_load(given, chance, workload, pressline, kinds)
+            wrong += refused(pressline)
+            wrong += written_again(pressline, kinds) if not wrong else []
+        finally:
+            debezium.stop()
+            if pressline.process and pressline.process.poll() is None:
+                pressline.stop()
+        for text in wrong:
+            print(f"WRONG {text}", flush=True)
+        if wrong:
+            print(pressline.log())
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
