@@ -88,9 +88,12 @@ def only_own_pages_and_patient_visitors_press(real):
         for more in ({"Sec_Fetch_Site": "cross-site"}, {"Origin": "https://elsewhere.example"}):
             equal(visitor.ask("POST", "/", **more).status, 403, f"a press with {more}")
             equal(visitor.ask("POST", "/reset", **more).status, 403, f"a reset with {more}")
+        began = time.monotonic()
         answers = [visitor.press() for _ in range(14)]
+        # Ten at once, and one more a second.
+        most = 11 + int(time.monotonic() - began)
         taken = sum(answer.status == 200 for answer in answers)
-        expect(10 <= taken <= 12, f"{taken} presses at once were taken")
+        expect(10 <= taken <= most, f"{taken} presses were taken, {most} at most should be")
         limited = [answer for answer in answers if answer.status == 429]
         equal(len(limited) + taken, 14, "each press has an answer")
         expect(all(int(answer.header("retry-after")) >= 1 for answer in limited), "when to come back is not said")
