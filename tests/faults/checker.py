@@ -40,6 +40,7 @@ class Verdict:
     inputs: int = 0
     written: int = 0
     dead: int = 0
+    filtered: int = 0
     lost: int = 0
     doubled: int = 0
     disordered: int = 0
@@ -48,18 +49,18 @@ class Verdict:
 
     @property
     def sound(self):
-        """Whether every input came out once, in order and right."""
+        """Whether every input came out once, in order and right, but for those that must not."""
         return not (self.lost or self.doubled or self.disordered or self.wrong) and (
-            self.inputs == self.written + self.dead
+            self.inputs == self.written + self.dead + self.filtered
         )
 
 
 class Tally:
     """Takes outputs as they are read and gives the verdict at the end."""
 
-    def __init__(self, run, expected, is_bad=is_bad):
+    def __init__(self, run, expected, is_bad=is_bad, is_filtered=lambda _partition, _sequence: False):
         """`expected(partition, sequence)`: the fields of the output that are known beforehand."""
-        self._run, self._expected, self._is_bad = run, expected, is_bad
+        self._run, self._expected, self._is_bad, self._is_filtered = run, expected, is_bad, is_filtered
         self._seen = {}  # input partition → bytearray of bits
         self._last = {}  # (input partition, output topic, its partition) → sequence
         self._counts = Counter()
@@ -99,6 +100,8 @@ class Tally:
         return self._counts["distinct"]
 
     def _see(self, partition, sequence, topic_partition):
+        if self._is_filtered(partition, sequence):
+            self.wrong(f"input {partition}/{sequence} must be filtered out and is at {topic_partition}")
         bits = self._seen.setdefault(partition, bytearray())
         byte, mask = sequence >> 3, 1 << (sequence & 7)
         if byte >= len(bits):
@@ -118,10 +121,13 @@ class Tally:
 
     def verdict(self, sent):
         """`sent`: input partition → how many were sent to it."""
-        lost = 0
+        lost = filtered = 0
         for partition, count in sent.items():
             bits = self._seen.get(partition, b"")
             for sequence in range(count):
+                if self._is_filtered(partition, sequence):
+                    filtered += 1
+                    continue
                 byte = sequence >> 3
                 if byte >= len(bits) or not bits[byte] & 1 << (sequence & 7):
                     lost += 1
@@ -139,6 +145,7 @@ class Tally:
             sum(sent.values()),
             counts["written"],
             counts["dead"],
+            filtered,
             lost,
             counts["doubled"],
             counts["disordered"],

@@ -13,6 +13,7 @@ import descriptors
 import poison
 import proxy
 from offset_fetch import as_before, editing, without_offsets
+from orders_world import OrdersWorld
 from proxy import Rule
 from world import BREAKABLE, PARTITIONS, PAST_TIMEOUTS, PATIENCE, RELEASE, Failure, World, await_that, stack
 
@@ -576,6 +577,8 @@ _PATIENT = {"source.static_membership": "true"} | dict.fromkeys(
 FAULTS = [
     Fault("kill", kill, test=10, soak=1000, at_once=10),
     *(Fault(f"kill-{point.replace('_', '-')}", kill_at(point)) for point in _POINTS),
+    # The same to a pipeline of transforms beside the presses.
+    Fault("kill-orders", kill, test=5, at_once=10, world=OrdersWorld),
     Fault("stall", stall, settings=_PATIENT),
     Fault("stop-and-continue", stop_and_continue, proxied=True),
     Fault("churn-eager", churn, settings=EAGER),

@@ -80,7 +80,8 @@ class Results:
             for checked, counts in own.get("each", {"": {}}).items():
                 row = {**own, **counts, "failed": len(own["failed"])}
                 cells = " | ".join(f"{row.get(key, 0):,}" for key in keys)
-                lines.append(f"| {own['fault']} | " + (f"{checked} | " if by_database else "") + f"{cells} |")
+                names = (own["fault"], checked) if by_database else (": ".join(filter(None, (own["fault"], checked))),)
+                lines.append("| " + " | ".join(names) + f" | {cells} |")
         return "\n".join(lines)
 
 

@@ -57,6 +57,20 @@ class Planted(unittest.TestCase):
             found = verdict(rows + [next(r for r in rows if r[0] == kind)])
             self.assertEqual((found.lost, found.doubled, found.sound), (0, 1, False))
 
+    def test_what_must_be_filtered_is_not_lost_and_may_not_come_out(self):
+        def found(rows):
+            tally = Tally(RUN, lambda _partition, _sequence: {}, lambda *_: False, lambda _partition, sequence: sequence % 3 == 0)
+            for p, s in rows:
+                tally.written({"session_id": session_id(RUN, p, s)}, ("out", s % 2, s))
+            return tally.verdict(SENT)
+
+        kept = [(p, s) for p, count in SENT.items() for s in range(count) if s % 3]
+        sound = found(kept)
+        self.assertTrue(sound.sound, sound)
+        self.assertEqual((sound.inputs, sound.written, sound.filtered), (900, len(kept), 900 - len(kept)))
+        self.assertEqual((found(kept[1:]).lost, found(kept[1:]).sound), (1, False))
+        self.assertEqual((found([(0, 3), *kept]).wrong, found([(0, 3), *kept]).sound), (1, False))
+
     def test_one_lost_and_one_doubled_do_not_make_up_for_each_other(self):
         rows = outcomes()
         rows[10] = rows[11]

@@ -45,6 +45,13 @@ class OfResults(unittest.TestCase):
         self.assertEqual(rows[0], "| kill | postgres | 10 | 3 | 3 | 3 | 3 | 3 | 3 | 1.0 | 0 |")
         self.assertTrue(rows[1].startswith("| kill | clickhouse | 10 | 200 |"))
 
+    def test_pipelines_are_summed_apart(self):
+        each = {"presses": dict.fromkeys(COUNTS, 1), "orders": dict.fromkeys(COUNTS, 2)}
+        Results(self.file).add(run("kill", 5, each=each))
+        rows = Results(self.file).table(False).splitlines()[2:]
+        self.assertEqual(rows[0], "| kill: presses | 5 | 1 | 1 | 1 | 1 | 1 | 1 | 1 | 10 | 1.0 | 0 |")
+        self.assertTrue(rows[1].startswith("| kill: orders | 5 | 2 |"))
+
     def test_two_add_to_one_file(self):
         one, other = Results(self.file), Results(self.file)
         one.add(run("kill", 5))

@@ -394,7 +394,7 @@ class Monitor:
 
     def __init__(self, world):
         self._world = world
-        self.tally = Tally(world.run, expected, lambda p, s: is_bad(p, s) or (p, s) in world.poisoned)
+        self.tally = self.new_tally()
         self.newest = {}  # input partition → highest sequence seen
         self.gaps = {}  # input partition → longest seconds between two outputs, since somebody cleared it
         self._seen_at = {}
@@ -404,6 +404,18 @@ class Monitor:
         self.error = None
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
+
+    def topics(self):
+        """What is read."""
+        return self._world.out, self._world.dead
+
+    def new_tally(self):
+        """Holds what comes out against what must."""
+        return Tally(self._world.run, expected, lambda p, s: is_bad(p, s) or (p, s) in self._world.poisoned)
+
+    def fields(self, message):
+        """The fields of an output; raises ValueError where they cannot be read."""
+        return self._decode(message.value())
 
     def _read(self):
         try:
@@ -425,8 +437,7 @@ class Monitor:
                 "log_level": 0,
             }
         )
-        topics = (self._world.out, self._world.dead)
-        everything = [TopicPartition(t, p, OFFSET_BEGINNING) for t in topics for p in range(self._world.partitions)]
+        everything = [TopicPartition(t, p, OFFSET_BEGINNING) for t in self.topics() for p in range(self._world.partitions)]
         consumer.assign(everything)
         at_end, ending = set(), False
         while not self._stop.is_set():
@@ -467,7 +478,7 @@ class Monitor:
             self.tally.dead(partition, sequence, where)
         else:
             try:
-                fields = self._decode(message.value())
+                fields = self.fields(message)
             except (ValueError, EOFError, IndexError, TypeError) as error:
                 self.tally.undecodable(f"{where}: {error}")
                 return
