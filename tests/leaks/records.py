@@ -12,8 +12,8 @@ _DEMO = Path(__file__).resolve().parents[2] / "data" / "demo.mmdb"
 # Of the first and last byte of an IPv4 address: so its integers, in either byte order, are no times of our day in
 # seconds, and its hexadecimal digits stand in no session id.
 _LOW, _HIGH = 112, 223
-_BASE_US = 1_750_000_000_000_000
-_ACTIONS = ("EnterPage", "PressButton", "ExitPage")
+BASE_US = 1_750_000_000_000_000
+ACTIONS = ("EnterPage", "PressButton", "ExitPage")
 # The headers that the pipeline lets through.
 ALLOWED = ("traceparent", "origin-note")
 
@@ -70,9 +70,9 @@ def sound(number, address):
     """A press as it should be."""
     return {
         "session_id": session_id(number),
-        "timestamp": _BASE_US + number,
+        "timestamp": BASE_US + number,
         "cohort": number % 5 or None,
-        "action": _ACTIONS[number % 3],
+        "action": ACTIONS[number % 3],
         "ip": address,
     }
 

@@ -2,14 +2,15 @@
 """No address leaves pressline: every byte that does leave it is searched for every address that went in, in every form.
 
     tests/stack/stack.py run -- python3 tests/leaks/run.py --addresses 100000
+    ... --only transforms
 
 First the search itself is tried: it must find nothing in the records without their addresses. Then records with so
 many different addresses, where they belong and where they do not, go through the relay and both sinks, logging all they
 can, while processes panic with the record in the message and are aborted in the midst of it. What left them (topics,
 committed offsets and their notes, all that was sent to Kafka, traffic with registry, geocoder and databases, rows, logs,
 pages, command line and environment, files) must hold no address: 0 hits. Then a build that leaks on purpose, in each form at
-each place, must be caught in every one. Last, the same two of the web app, visited from a fiftieth of the addresses
-(site_visits.py).
+each place, must be caught in every one; the same two of a pipeline of transforms (transforms.py). Last, the same two of the web
+app, visited from a fiftieth of the addresses (site_visits.py).
 
 Forms and what is left out of them: forms.py. Ends with `N passed, M failed`; exit code 1 when anything failed.
 """
@@ -34,6 +35,7 @@ from capture import await_that  # noqa: E402
 from forms import forms  # noqa: E402
 from search import Searcher, report  # noqa: E402
 from stage import BINARY, PATIENCE, Stage  # noqa: E402
+from transforms import TransformsStage, moved  # noqa: E402
 
 # Where a process ends, in turn; the next one takes over.
 _ENDS = ("panic_in_record:50", "after_produce:3", "pg_after_copy:2", "ch_after_insert:2", "during_end_txn:3")
@@ -65,10 +67,20 @@ def main():
 
 def sound(arguments):
     """What is wrong with a build that does not leak on purpose."""
-    addresses = records.canaries(arguments.addresses, records.networks(), arguments.seed)
-    with ThreadPoolExecutor(1) as pool, Stage("leaks", batch=max(20, arguments.addresses // 50)) as stage:
+    return _sound(Stage, "leaks", arguments.addresses, arguments.seed, lambda _, record: record)
+
+
+def transforms(arguments):
+    """The same of a pipeline of transforms, and with fewer addresses: sinks, crashes and pages are the same."""
+    failures = _sound(TransformsStage, "transforms", arguments.addresses // 5, arguments.seed, moved)
+    return failures + _leaking(TransformsStage, "leaking-transforms", arguments.seed, moved, but="value")
+
+
+def _sound(stages, name, count, seed, moved):
+    addresses = records.canaries(count, records.networks(), seed)
+    with ThreadPoolExecutor(1) as pool, stages(name, batch=max(20, count // 50)) as stage:
         searching = pool.submit(Searcher, addresses)  # it takes its time, in processes of its own
-        stage.send(records.record(number, address) for number, address in enumerate(addresses))
+        stage.send(moved(number, records.record(number, address)) for number, address in enumerate(addresses))
         for end in _ENDS:
             _run_to(stage, end)
         last = stage.start()
@@ -80,7 +92,7 @@ def sound(arguments):
         searcher = searching.result()
         print(
             f"{len(addresses):,} addresses in sound records and {records.kinds()} wrong kinds: {written:,} written, "
-            f"{dead:,} dead letters, {len(_ENDS)} crashes; {searcher.needles:,} needles",
+            f"{dead:,} dead letters, {stage.filtered:,} filtered, {len(_ENDS)} crashes; {searcher.needles:,} needles",
             flush=True,
         )
         blank = records.without_addresses(len(addresses))
@@ -111,12 +123,17 @@ def _run_to(stage, end):
 
 def leaking(arguments):
     """Forms and places of a leak on purpose that were not found."""
-    leaks = _leaks(arguments.seed)
+    return _leaking(Stage, "leaking", arguments.seed, lambda _, record: record)
+
+
+def _leaking(stages, name, seed, moved, but=None):
+    leaks = [leak for leak in _leaks(seed) if leak[0] != but]
     addresses = list(dict.fromkeys(address for _, address, _ in leaks))
-    with Stage("leaking", partitions=1, batch=20_000) as stage:
+    with stages(name, partitions=1, batch=20_000) as stage:
         listed = stage.folder / "leaks"
         listed.write_text("".join(f"{place}\t{address}\t{form.needle.hex()}\n" for place, address, form in leaks))
-        stage.send(pair for number, address in enumerate(addresses) for pair in _pair(number, address))
+        pairs = (pair for number, address in enumerate(addresses) for pair in _pair(number, address))
+        stage.send(moved(number // 2, record) for number, record in enumerate(pairs))
         process = stage.start(environment={"PRESSLINE_MUTANT": "leak", "PRESSLINE_LEAK": str(listed)})
         stage.await_settled(2 * len(addresses))
         stage.remember_proc(process)
@@ -185,13 +202,14 @@ def _is_text(content):
 
 def _pair(number, address):
     """A record that is written and one that becomes a dead letter."""
-    good, bad = records.sound(2 * number, address), records.sound(2 * number + 1, address) | {"action": "Nonsense"}
+    good, bad = records.sound(2 * number, address), records.sound(2 * number + 1, address) | {"cohort": "Nonsense"}
     return records.plain(good), records.plain(bad)
 
 
 TESTS = (
     ("sound", sound),
     ("leaking", leaking),
+    ("transforms", transforms),
     ("web-sound", site_visits.sound),
     ("web-leaking", site_visits.leaking),
 )

@@ -1,5 +1,6 @@
 """One run's stage: topics, tables and configuration of its own, and pressline with everything captured that leaves."""
 
+import json
 import mmap
 import os
 import re
@@ -69,12 +70,14 @@ class Stage:
         self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         self.tables = [PostgresTable(number), ClickHouseTable(number)]
         self.processes = []
+        self.filtered = 0  # inputs of which nothing is to come
+        self.without_column = []  # fields that the tables have not
         self._seen_proc = []
         self.keep = False  # for somebody to look at
 
     def __enter__(self):
         self.home.mkdir(parents=True)
-        topics = [NewTopic(topic, self.partitions, 1) for topic in (self.raw, self.out, *self.dead)]
+        topics = [NewTopic(topic, self.partitions, 1) for topic in (self.raw, *self.outputs(), *self.dead)]
         for future in self.admin.create_topics(topics).values():
             future.result(30)
         for table in self.tables:
@@ -101,24 +104,20 @@ class Stage:
         if kind is None and not self.keep:
             for table in self.tables:
                 table.drop()
-            for future in self.admin.delete_topics([self.raw, self.out, *self.dead]).values():
+            for future in self.admin.delete_topics([self.raw, *self.outputs(), *self.dead]).values():
                 future.result(30)
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def outputs(self):
+        """Topics that values are written to; the sinks read the first."""
+        return [self.out]
 
     def _configure(self):
         (self.home / "pressline.toml").write_text(
             f'[http]\nlisten = "127.0.0.1:0"\n[kafka]\nbootstrap_servers = "{service("BOOTSTRAP_PROXIED")}"\n'
             f'[registry]\nurl = "http://127.0.0.1:{self.registry.port}/{self._registry_path}"\n'
         )
-        headers = ", ".join(f'"{name}"' for name in records.ALLOWED)
-        text = (
-            f'[source]\ntopic = "{self.raw}"\nheaders = [{headers}]\n[output]\ntopic = "{self.out}"\n'
-            f'schema = "{ROOT}/schemas/button_presses.avsc"\n[place]\nfiles = ["{ROOT}/data/demo.mmdb"]\n'
-            # So many that most cities are given as their subdivisions, whose coordinates only the geocoder knows.
-            f"min_addresses = {_MIN_ADDRESSES}\n"
-            f'[place.geocoder]\nurl = "http://127.0.0.1:{self.geocoder.port}"\ncontact = "tests@example.org"\n'
-            f'requests_per_second = 100\ncache_file = "{self.cache_file}"\n'
-        )
+        text = self._pipeline()
         for table, tap in zip(self.tables, (self.postgres, self.clickhouse)):
             (self.home / f"{table.name}.password").write_text(table.password)
             if table.name == "postgres":
@@ -130,11 +129,23 @@ class Stage:
             text += (
                 f'[sink.{table.name}]\n{where}database = "{table.database}"\nuser = "{table.user}"\n'
                 f'password_file = "../{table.name}.password"\ntable = "{table.table}"\n'
+                f"columns.ignore = {json.dumps(self.without_column)}\n"
                 f"[sink.{table.name}.batch]\nmax_rows = 5000\nmax_wait_ms = 200\n"
             )
         (self.home / "pipelines").mkdir()
         (self.home / "pipelines" / f"{self.name}.toml").write_text(text)
         self._own_files = {path for path in self.home.rglob("*") if path.is_file()}
+
+    def _pipeline(self):
+        headers = ", ".join(f'"{name}"' for name in records.ALLOWED)
+        return (
+            f'[source]\ntopic = "{self.raw}"\nheaders = [{headers}]\n[output]\ntopic = "{self.out}"\n'
+            f'schema = "{ROOT}/schemas/button_presses.avsc"\n[place]\nfiles = ["{ROOT}/data/demo.mmdb"]\n'
+            # So many that most cities are given as their subdivisions, whose coordinates only the geocoder knows.
+            f"min_addresses = {_MIN_ADDRESSES}\n"
+            f'[place.geocoder]\nurl = "http://127.0.0.1:{self.geocoder.port}"\ncontact = "tests@example.org"\n'
+            f'requests_per_second = 100\ncache_file = "{self.cache_file}"\n'
+        )
 
     def send(self, made):
         """Sends records (key, value, headers, time) to the ingress topic."""
@@ -202,17 +213,20 @@ class Stage:
         relay = Group(self.bootstrap, f"pressline.{self.name}", self.raw, self.partitions)
         await_that("the relay", lambda: holds(lambda: relay.reached() == relay.end()), patience, 0.3)
         relay.close()
-        written, dead = self.count([self.out]), self.count(self.dead[:1])
-        if written + dead != inputs:
-            raise RuntimeError(f"of {inputs} records {written} were written and {dead} became dead letters")
+        written, dead = self.count(self.outputs()), self.count(self.dead[:1])
+        if written + dead + self.filtered != inputs:
+            raise RuntimeError(
+                f"of {inputs} records {written} were written, {dead} became dead letters and {self.filtered} are filtered"
+            )
+        loaded = self.count([self.out])
 
         def rows():
             return all(
-                table.run_sql(f"SELECT count(*) FROM {table.table}")[0] in ((written,), str(written))
+                table.run_sql(f"SELECT count(*) FROM {table.table}")[0] in ((loaded,), str(loaded))
                 for table in self.tables
             )
 
-        await_that(f"{written} rows in each table", lambda: holds(rows), patience, 0.3)
+        await_that(f"{loaded} rows in each table", lambda: holds(rows), patience, 0.3)
         return written, dead
 
     def captures(self):
@@ -244,7 +258,7 @@ class Stage:
 
     def _topics(self):
         pieces = []
-        for message in self.read([self.out, *self.dead], committed=False):
+        for message in self.read([*self.outputs(), *self.dead], committed=False):
             pieces += [message.key() or b"", message.value() or b"", b"%d" % message.timestamp()[1]]
             for name, value in message.headers() or ():
                 pieces += [name.encode(), value or b""]
