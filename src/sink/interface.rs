@@ -103,27 +103,13 @@ pub trait Sink: Send {
     /// Whether the table is missing and will be made.
     fn will_make_table(&self) -> bool;
 
-    /// The partitions of a batch up to these offsets that end before a range which was begun earlier: it must be written again as
-    /// a whole, because a part of it has another token, and what was begun may still arrive under the first one.
-    fn short(&self, _ends: &BTreeMap<Partition, NextOffset>) -> Vec<Partition> {
-        Vec::new()
+    /// Where the database can work on a batch while more of it is read.
+    fn early_start(&mut self) -> Option<&mut dyn EarlyStart> {
+        None
     }
 
-    /// Whether [`Sink::start`] is of use.
-    fn starts_early(&self) -> bool {
-        false
-    }
-
-    /// Begins to write a batch of which more is being read; nothing of it may be seen before [`Sink::write`], which must follow,
-    /// or [`Sink::leave`]. Called again with more rows. The batch may lose rows until then. What goes wrong is told by `write`.
-    fn start(&mut self, _batch: &Batch) {}
-
-    /// The batch that was started is not going to be written.
-    fn leave(&mut self) {}
-
-    /// Ranges of which it is not known whether they were written, each with the time since when; `None`: the sink has no
-    /// such ranges.
-    fn pending(&self) -> Option<BTreeMap<Partition, Instant>> {
+    /// Where positions are kept in the group, and a range may be in doubt.
+    fn in_doubt(&self) -> Option<&dyn InDoubt> {
         None
     }
 
@@ -131,6 +117,27 @@ pub trait Sink: Send {
     /// either both happen or, after [`LoadError::Again`], the positions tell what to read again. Rows that cannot be
     /// written are dead letters, acknowledged before the position moves past them.
     fn write(&mut self, batch: &Batch, context: &mut WriteContext<'_>) -> Result<Written, LoadError>;
+}
+
+/// A sink whose database works on a batch while more of it is read.
+pub trait EarlyStart {
+    /// Begins to write a batch of which more is being read; nothing of it may be seen before [`Sink::write`], which must follow,
+    /// or [`EarlyStart::cancel`]. Called again with more rows. The batch may lose rows until then. What goes wrong is an error of
+    /// `write`.
+    fn start(&mut self, batch: &Batch);
+
+    /// The batch that was started, if one was, is not going to be written.
+    fn cancel(&mut self);
+}
+
+/// A sink that names a range before it is written, and does not know until the answer whether it was.
+pub trait InDoubt {
+    /// The partitions of a batch up to these offsets that end before a range which was begun earlier: it must be written again as
+    /// a whole, because a part of it has another token, and what was begun may still arrive under the first one.
+    fn short(&self, ends: &BTreeMap<Partition, NextOffset>) -> Vec<Partition>;
+
+    /// The ranges in doubt: when each was begun.
+    fn since(&self) -> BTreeMap<Partition, Instant>;
 }
 
 /// Waits for what a partition's start needs. Partitions may be assigned while the same thread waits for a long write, which stays in

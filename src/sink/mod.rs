@@ -31,6 +31,6 @@ pub use columns::{Columns, Conversion, Missing, PlanLine, make_table};
 pub use dead_letters::DeadLetters;
 pub use error::{Class, LoadError, Tries};
 use interface::wait_for;
-pub use interface::{Sink, WriteContext, Written};
+pub use interface::{EarlyStart, InDoubt, Sink, WriteContext, Written};
 pub use refusal::{Refusal, VIEW, Why};
 pub use start::{Kind, run};

@@ -187,7 +187,7 @@ impl Worker {
             } else if self.source.in_touch() && self.source.has_joined(&self.coordinator) {
                 self.shared.status.worker_idle(self.slot);
             }
-            self.sink.leave();
+            self.cancel_early_start();
             self.observe()?;
         }
         Ok(())
@@ -205,7 +205,7 @@ impl Worker {
         self.starting = Duration::ZERO;
         // A pace counts the records of each call.
         let has_pace = self.shared.replay_range.as_ref().is_some_and(|replay_range| replay_range.pace().is_some());
-        if has_pace || !self.sink.starts_early() {
+        if has_pace || self.sink.early_start().is_none() {
             return Ok(self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut self.batch)?);
         }
         let (part, mut patience) = (limits.records.div_ceil(PARTS), PATIENCE);
@@ -216,7 +216,9 @@ impl Worker {
                 return Ok(trigger);
             }
             let began = Instant::now();
-            self.sink.start(&self.batch);
+            if let Some(sink) = self.sink.early_start() {
+                sink.start(&self.batch);
+            }
             self.starting += began.elapsed();
             // Without what the sink took: where its database is slow, batches would be short.
             let reading = self.batch.since().map_or(Duration::ZERO, |since| since.elapsed());
@@ -227,7 +229,7 @@ impl Worker {
     /// Reads ranges to their ends that must be written again as a whole, and meanwhile nothing else: so the batch grows by no
     /// more than these. Of which no more comes for a while, that is put back, and the other partitions go on.
     fn fill_up(&mut self) -> Result<(), WorkerError> {
-        let mut short = self.sink.short(self.coordinator.batch_ends());
+        let mut short = self.short();
         if short.is_empty() {
             self.awaited = (Vec::new(), RANGE_PATIENCE.0);
             return Ok(());
@@ -246,7 +248,7 @@ impl Worker {
             if !after.eq(before) {
                 came = Instant::now();
             }
-            short = self.sink.short(self.coordinator.batch_ends());
+            short = self.short();
             if came.elapsed() > self.awaited.1 {
                 self.awaits(&short);
                 break;
@@ -255,6 +257,18 @@ impl Worker {
         self.coordinator.put_back(&short);
         self.batch.forget(&short);
         Ok(self.source.read_all_on(&self.coordinator)?)
+    }
+
+    /// Partitions of which the batch ends within a range that must be written again as a whole.
+    fn short(&self) -> Vec<Partition> {
+        self.sink.in_doubt().map(|sink| sink.short(self.coordinator.batch_ends())).unwrap_or_default()
+    }
+
+    /// What was started of a batch that was not written is rolled back.
+    fn cancel_early_start(&mut self) {
+        if let Some(sink) = self.sink.early_start() {
+            sink.cancel();
+        }
     }
 
     /// Says, once, that ranges have to wait, and has more patience the next time.
@@ -323,7 +337,7 @@ impl Worker {
                 self.metrics.settled(&settled, &dead);
                 self.shared.status.settled(settled.rows + settled.found, dead);
                 // What was started holds a lock on the table, also through a pause.
-                self.sink.leave();
+                self.cancel_early_start();
                 self.give_up(error)
             }
         }
@@ -400,8 +414,8 @@ impl Worker {
             self.metrics.rebalanced(positions);
             self.last_timestamp_ms.retain(|partition, _| positions.contains_key(partition));
         }
-        if let Some(since) = self.sink.pending() {
-            self.metrics.pending(&since, positions);
+        if let Some(sink) = self.sink.in_doubt() {
+            self.metrics.pending(&sink.since(), positions);
         }
         let statistics = self.source.take_statistics()?;
         let settled = self.coordinator.phase() == Phase::Ready;

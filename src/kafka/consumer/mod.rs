@@ -27,10 +27,11 @@ mod sink_offsets;
 pub(crate) mod topic;
 pub(crate) mod uncommitted;
 
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
@@ -74,21 +75,44 @@ pub struct Source {
     /// What we divide the partitions of the group by.
     strategy: String,
     is_static: bool,
+    state: State,
+}
+
+/// What changes while the consumer reads, beside what librdkafka's callbacks share ([`context::SourceContext`]) and the positions,
+/// which the worker's [`Coordinator`] has. Cells, since a batch borrows the consumer while it is read: only the worker's own
+/// thread, which polls, looks at them.
+struct State {
     /// Partitions of a bounded run that are through and not fetched any more, and the rebalance since when.
-    at_rest: Mutex<(u64, BTreeSet<Partition>)>,
+    at_rest: RefCell<(u64, BTreeSet<Partition>)>,
     /// What was polled last was dropped: see [`Source::keep_alive`].
-    needs_seek: AtomicBool,
-    /// See [`Self::in_touch`].
-    in_touch: AtomicBool,
+    needs_seek: Cell<bool>,
+    /// See [`Source::in_touch`].
+    in_touch: Cell<bool>,
     /// Whether the group had taken us by the statistics that were taken last.
-    joined: AtomicBool,
-    membership: Mutex<Membership>,
+    joined: Cell<bool>,
+    membership: RefCell<Membership>,
     /// When the topic was asked last whether it is still the same.
-    topic_asked: Mutex<Instant>,
+    topic_asked: Cell<Instant>,
     /// When a batch came last.
-    heard: Mutex<Instant>,
+    heard: Cell<Instant>,
     /// Whether the topic is still the same, asked when a batch began after a silence.
-    topic_answer: Mutex<Option<Receiver<Result<(), SourceError>>>>,
+    topic_answer: Cell<Option<Receiver<Result<(), SourceError>>>>,
+}
+
+impl State {
+    /// Of a consumer that was just made.
+    fn new() -> Self {
+        Self {
+            at_rest: RefCell::default(),
+            needs_seek: Cell::new(false),
+            in_touch: Cell::new(true),
+            joined: Cell::new(false),
+            membership: RefCell::default(),
+            topic_asked: Cell::new(Instant::now()),
+            heard: Cell::new(Instant::now()),
+            topic_answer: Cell::default(),
+        }
+    }
 }
 
 impl Source {
@@ -373,12 +397,10 @@ impl Source {
     /// The newest statistics of librdkafka, once.
     pub fn take_statistics(&self) -> Option<Box<Statistics>> {
         let statistics = self.consumer.context().statistics.lock().ok().and_then(|mut slot| slot.take())?;
-        self.in_touch.store(client::in_touch(&statistics), Ordering::Relaxed);
+        self.state.in_touch.set(client::in_touch(&statistics));
         let is_steady = |group: &rdkafka::statistics::ConsumerGroup| group.join_state == "steady";
-        self.joined.store(statistics.cgrp.as_ref().is_none_or(is_steady), Ordering::Relaxed);
-        if let Ok(mut membership) = self.membership.lock()
-            && let Some(outside) = membership.observe(&statistics, Instant::now())
-        {
+        self.state.joined.set(statistics.cgrp.as_ref().is_none_or(is_steady));
+        if let Some(outside) = self.state.membership.borrow_mut().observe(&statistics, Instant::now()) {
             self.consumer.context().send(GroupEvent::Failed(SourceError::Transient(format!(
                 "topic {}: the consumer has not asked to join group {} for {} s, though a broker can be reached; a new one is made",
                 self.topic,
@@ -391,12 +413,12 @@ impl Source {
 
     /// Whether a broker could be reached by the statistics that were taken last.
     pub fn in_touch(&self) -> bool {
-        self.in_touch.load(Ordering::Relaxed)
+        self.state.in_touch.get()
     }
 
     /// Whether the group has taken us, with partitions or without.
     pub fn has_joined(&self, coordinator: &Coordinator) -> bool {
-        coordinator.epoch() > 0 || self.joined.load(Ordering::Relaxed)
+        coordinator.epoch() > 0 || self.state.joined.get()
     }
 
     /// Name of the topic.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -12,7 +12,7 @@ use super::context::SourceContext;
 use super::error::SourceError;
 use super::held::Held;
 use super::other_members::{STRATEGY, strategy};
-use super::{CommittedWatermark, PositionStore, Source};
+use super::{CommittedWatermark, PositionStore, Source, State};
 use crate::config::KafkaConfig;
 use crate::kafka::advice::Advice;
 use crate::kafka::circuit_breaker::CircuitBreaker;
@@ -91,14 +91,7 @@ impl Source {
             group: options.group,
             strategy: strategy(options.kafka).to_string(),
             is_static,
-            at_rest: Mutex::default(),
-            needs_seek: AtomicBool::new(false),
-            in_touch: AtomicBool::new(true),
-            joined: AtomicBool::new(false),
-            membership: Mutex::default(),
-            topic_asked: Mutex::new(Instant::now()),
-            heard: Mutex::new(Instant::now()),
-            topic_answer: Mutex::default(),
+            state: State::new(),
         })
     }
 }

@@ -1,7 +1,6 @@
 //! Partitions that are not read for a while: while a sink waits or writes, and while a range of another one is read to its end.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
@@ -37,7 +36,7 @@ impl Source {
     /// of the group. Partitions are paused, and what comes all the same is dropped: the next [`Self::poll_batch`] begins at the
     /// coordinator's positions. Rebalances are answered now and applied there; until then nothing is committed.
     pub fn keep_alive(&self) {
-        self.needs_seek.store(true, Ordering::Release);
+        self.state.needs_seek.set(true);
         self.pause_all();
         if let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
             // What matters comes again: a fatal error with the next commit, a lost position after the seek.
@@ -51,7 +50,7 @@ impl Source {
         coordinator: &mut Coordinator,
         batch: &mut impl BatchBuilder<'s>,
     ) -> Result<(), SourceError> {
-        if !self.needs_seek.swap(false, Ordering::AcqRel) {
+        if !self.state.needs_seek.replace(false) {
             return Ok(());
         }
         self.apply_events(coordinator, batch)?;

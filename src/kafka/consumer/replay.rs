@@ -56,7 +56,7 @@ impl Source {
 
     /// Pauses partitions that are through; once after each rebalance, since that throws away what was fetched.
     fn rest(&self, coordinator: &Coordinator, replay_range: &ReplayRange) {
-        let Ok(mut at_rest) = self.at_rest.lock() else { return };
+        let mut at_rest = self.state.at_rest.borrow_mut();
         if at_rest.0 != coordinator.epoch() {
             *at_rest = (coordinator.epoch(), BTreeSet::new());
         }

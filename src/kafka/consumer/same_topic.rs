@@ -28,12 +28,10 @@ impl Source {
     /// [`Self::same_topic`], every half minute. To be called between batches; not asked while no broker can be reached, which
     /// would only hold the worker up.
     pub fn same_topic_still(&self) -> Result<(), SourceError> {
-        let Ok(mut asked) = self.topic_asked.lock() else { return Ok(()) };
-        if !self.in_touch() || asked.elapsed() <= INTERVAL {
+        if !self.in_touch() || self.state.topic_asked.get().elapsed() <= INTERVAL {
             return Ok(());
         }
-        *asked = Instant::now();
-        drop(asked);
+        self.state.topic_asked.set(Instant::now());
         self.same_topic()
     }
 
@@ -49,7 +47,7 @@ impl Source {
     /// A record has come that begins a batch. After a silence the topic is asked now, on a thread of its own, so that the answer is
     /// mostly there when the batch is full.
     pub(super) fn heard(&self) {
-        let lately = self.heard.lock().is_ok_and(|heard| heard.elapsed() <= SILENCE);
+        let lately = self.state.heard.get().elapsed() <= SILENCE;
         if lately || self.consumer.context().topic_id.is_none() {
             return;
         }
@@ -59,24 +57,20 @@ impl Source {
             let _ = answered.send(question.ask());
         });
         // Without a thread there is no answer, and the question is put again where it is waited for.
-        if spawned.is_ok()
-            && let Ok(mut slot) = self.topic_answer.lock()
-        {
-            *slot = Some(answer);
+        if spawned.is_ok() {
+            self.state.topic_answer.set(Some(answer));
         }
     }
 
     /// To be called when a batch has come, before it is used: waits for the answer that [`Self::heard`] has asked for. One that
     /// fails is asked for again, while the consumer stays in its group.
     pub fn same_topic_after_silence(&self) -> Result<(), SourceError> {
-        let lately = self.heard.lock().is_ok_and(|heard| heard.elapsed() <= SILENCE);
-        let answer = self.take_answer();
+        let lately = self.state.heard.get().elapsed() <= SILENCE;
+        let answer = self.state.topic_answer.take();
         if !lately || answer.is_some() {
             self.await_same_topic(answer)?;
         }
-        if let Ok(mut heard) = self.heard.lock() {
-            *heard = Instant::now();
-        }
+        self.state.heard.set(Instant::now());
         Ok(())
     }
 
@@ -105,11 +99,6 @@ impl Source {
             known: context.topic_id.clone(),
             advice: context.advice.clone(),
         }
-    }
-
-    /// The answer that was asked for and is not waited for yet.
-    fn take_answer(&self) -> Option<Receiver<Result<(), SourceError>>> {
-        self.topic_answer.lock().ok().and_then(|mut answer| answer.take())
     }
 }
 

@@ -5,29 +5,29 @@
 mod leak;
 pub mod metrics;
 mod stages;
+mod transaction;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rdkafka::message::Message;
 use tokio::runtime::Handle;
 
-use self::stages::{Kernel, PressKernel, Stages, timestamp_ms};
+use self::stages::{Kernel, PressKernel, Stages};
+use self::transaction::{Outcome, Relay, refused};
 use crate::avro::registry::{Registry, SchemaId};
 use crate::config::{Delivery, MemoryShare, PipelineConfig};
 use crate::kafka::advice::{Advice, Part};
-use crate::kafka::circuit_breaker::{CircuitBreaker, Tripped};
+use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::consumer::{
     Batch, BatchLimits, CommittedWatermark, OpenTransactions, PositionStore, Source, SourceError, SourceOptions,
-    Trigger,
 };
-use crate::kafka::coordinator::{Coordinator, OpenTransaction, Phase};
-use crate::kafka::dead_letter::{Reason, Reject};
+use crate::kafka::coordinator::Phase;
+use crate::kafka::dead_letter::Reason;
 use crate::kafka::lag::Progress;
-use crate::kafka::offset_note::Partition;
-use crate::kafka::producer::{Cause, Committed, OutputLimits, OutputRecord, TransactionError, Writer};
+use crate::kafka::producer::{OutputLimits, TransactionError, Writer};
 use crate::kafka::replay_range::ReplayRange;
 use crate::pipeline::plan::kernel::{self as planned, Frame};
 use crate::pipeline::plan::place_fields::PlaceFields;
@@ -114,12 +114,7 @@ pub struct Worker {
     slot: usize,
     shared: Arc<Shared>,
     source: Source,
-    writer: Writer,
-    coordinator: Coordinator,
-    stages: Stages,
-    metrics: WorkerMetrics,
-    /// Timestamp of the last relayed record of each partition, for the lag in seconds.
-    last_timestamp_ms: BTreeMap<Partition, i64>,
+    relay: Relay,
     epoch_shown: u64,
     open_transactions: OpenTransactions,
     /// Pauses between failures in a row; `None` since a batch was committed.
@@ -155,13 +150,16 @@ impl Worker {
             OpenTransactions::new(advice, &config.source.topic, config.kafka.open_transaction_warn());
         Ok(Self {
             slot,
-            metrics: WorkerMetrics::new(&config.name, slot),
             source,
-            writer,
-            coordinator: ReplayRange::coordinator(shared.replay_range.as_deref()),
-            stages,
+            relay: Relay {
+                shared: Arc::clone(&shared),
+                writer,
+                coordinator: ReplayRange::coordinator(shared.replay_range.as_deref()),
+                stages,
+                metrics: WorkerMetrics::new(&config.name, slot),
+                last_timestamp_ms: BTreeMap::new(),
+            },
             shared,
-            last_timestamp_ms: BTreeMap::new(),
             epoch_shown: 0,
             open_transactions,
             failing: None,
@@ -174,37 +172,27 @@ impl Worker {
         self.reopen()?;
         while !self.stopping() {
             self.shared.status.worker_turned(self.slot);
-            if self.coordinator.phase() != Phase::Ready || !self.writer.is_open() {
+            if self.relay.coordinator.phase() != Phase::Ready || !self.relay.writer.is_open() {
                 self.recover()?;
                 continue;
             }
-            if self.source.is_through(&self.coordinator)? {
+            if self.source.is_through(&self.relay.coordinator)? {
                 return Ok(());
             }
             let turned = Instant::now();
-            self.stages.refresh();
-            self.stages.refreshed += turned.elapsed();
-            self.stages.tagged = self.shared.config.place.build_header || self.shared.tag_stale.load(Ordering::Relaxed);
+            self.relay.stages.refresh();
+            self.relay.stages.refreshed += turned.elapsed();
+            self.relay.stages.tagged =
+                self.shared.config.place.build_header || self.shared.tag_stale.load(Ordering::Relaxed);
             let limits = BatchLimits::from(&self.shared.config.batch).within(self.shared.memory);
             let mut batch = Batch::default();
-            let polled = self.source.poll_batch(&mut self.coordinator, limits, PATIENCE, &mut batch)?;
+            let polled = self.source.poll_batch(&mut self.relay.coordinator, limits, PATIENCE, &mut batch)?;
             if let Some(trigger) = polled {
                 self.source.same_topic_after_silence()?;
-                learn(&self.shared, &mut self.stages, &batch)?;
-                let outcome = relay_batch(
-                    &self.shared.config,
-                    &self.shared.breaker,
-                    &self.source,
-                    &mut self.writer,
-                    &mut self.coordinator,
-                    &mut self.stages,
-                    &self.metrics,
-                    &mut self.last_timestamp_ms,
-                    &batch,
-                    trigger,
-                )?;
+                learn(&self.shared, &mut self.relay.stages, &batch)?;
+                let outcome = self.relay.relay(&self.source, &batch, trigger)?;
                 self.after(outcome);
-            } else if self.source.in_touch() && self.source.has_joined(&self.coordinator) {
+            } else if self.source.in_touch() && self.source.has_joined(&self.relay.coordinator) {
                 self.shared.status.worker_idle(self.slot);
             }
             self.observe()?;
@@ -215,9 +203,9 @@ impl Worker {
     /// Ends what is open, unless the worker was `fenced`, and leaves the group.
     pub fn close(mut self, fenced: bool, timeout: Duration) {
         if fenced {
-            self.writer.close();
+            self.relay.writer.close();
         } else {
-            self.writer.finish(FINISH_TIMEOUT);
+            self.relay.writer.finish(FINISH_TIMEOUT);
         }
         self.source.close(timeout);
     }
@@ -231,7 +219,7 @@ impl Worker {
         match outcome {
             Outcome::Committed => {
                 self.failing = None;
-                let counts = &self.stages.ledger.counts;
+                let counts = &self.relay.stages.ledger.counts;
                 let dead = Reason::ALL.iter().zip(counts.dead).map(|(reason, count)| (reason.code(), count));
                 self.shared.status.settled(counts.written, dead);
                 self.shared.status.worker_wrote(self.slot);
@@ -251,18 +239,18 @@ impl Worker {
     /// The one way out of every failed or doubtful transaction: a new producer (whose InitProducerId ends what was
     /// open), then the committed offsets. Only the producer is replaced where positions are known.
     fn recover(&mut self) -> Result<(), WorkerError> {
-        self.metrics.recovered();
+        self.relay.metrics.recovered();
         self.recovering();
         self.reopen()?;
-        if self.coordinator.phase() != Phase::Lost {
+        if self.relay.coordinator.phase() != Phase::Lost {
             return Ok(());
         }
         self.recovering();
         let mut pause = Backoff::default();
         while !self.stopping() {
-            match self.source.rewind(&self.coordinator) {
+            match self.source.rewind(&self.relay.coordinator) {
                 Ok(committed) => {
-                    let missing = self.coordinator.rewound(&committed);
+                    let missing = self.relay.coordinator.rewound(&committed);
                     if missing.is_empty() {
                         self.ready_if_joined();
                         return Ok(());
@@ -289,7 +277,7 @@ impl Worker {
     /// Ready, once the group has taken us: before that no record can come.
     fn ready_if_joined(&self) {
         let status = &self.shared.status;
-        if self.source.has_joined(&self.coordinator) {
+        if self.source.has_joined(&self.relay.coordinator) {
             status.worker_ready(self.slot);
         } else {
             status.worker_joins(self.slot);
@@ -300,7 +288,7 @@ impl Worker {
     fn reopen(&mut self) -> Result<(), WorkerError> {
         let mut pause = Backoff::default();
         while !self.stopping() {
-            match self.writer.reopen(INIT_TIMEOUT) {
+            match self.relay.writer.reopen(INIT_TIMEOUT) {
                 Ok(()) => {
                     self.ready_if_joined();
                     return Ok(());
@@ -314,7 +302,7 @@ impl Worker {
     }
 
     fn wait(&self, pause: &mut Backoff, message: &str) {
-        self.writer.serve();
+        self.relay.writer.serve();
         let config = &self.shared.config;
         let length = pause.next_wait();
         self.shared.status.worker_failed(self.slot, message);
@@ -327,27 +315,28 @@ impl Worker {
 
     /// Metrics and the slow checks, between batches.
     fn observe(&mut self) -> Result<(), WorkerError> {
-        self.writer.serve();
-        if self.coordinator.epoch() != self.epoch_shown {
-            self.epoch_shown = self.coordinator.epoch();
+        self.relay.writer.serve();
+        if self.relay.coordinator.epoch() != self.epoch_shown {
+            self.epoch_shown = self.relay.coordinator.epoch();
             self.ready_if_joined();
-            self.metrics.rebalanced(self.coordinator.positions());
-            let positions = self.coordinator.positions();
-            self.last_timestamp_ms.retain(|partition, _| positions.contains_key(partition));
+            self.relay.metrics.rebalanced(self.relay.coordinator.positions());
+            let positions = self.relay.coordinator.positions();
+            self.relay.last_timestamp_ms.retain(|partition, _| positions.contains_key(partition));
         }
-        if !self.coordinator.positions().is_empty() && self.writer.is_open() {
+        if !self.relay.coordinator.positions().is_empty() && self.relay.writer.is_open() {
             announce(&self.shared);
         }
         if let Some(statistics) = self.source.take_statistics() {
-            let positions = self.coordinator.positions();
-            let settled = self.coordinator.phase() == Phase::Ready;
+            let positions = self.relay.coordinator.positions();
+            let settled = self.relay.coordinator.phase() == Phase::Ready;
             let topic = statistics.topics.get(self.source.topic());
             let behind = self.open_transactions.observe(topic, positions, Instant::now());
             self.shared.status.worker_notes(self.slot, self.open_transactions.note());
-            let progress = Progress { positions, last_timestamp_ms: &self.last_timestamp_ms, settled, behind: &behind };
-            self.metrics.statistics(&statistics, self.source.topic(), &progress);
-            if let Some(stats) = self.stages.cache_stats() {
-                self.metrics.cache(&stats);
+            let progress =
+                Progress { positions, last_timestamp_ms: &self.relay.last_timestamp_ms, settled, behind: &behind };
+            self.relay.metrics.statistics(&statistics, self.source.topic(), &progress);
+            if let Some(stats) = self.relay.stages.cache_stats() {
+                self.relay.metrics.cache(&stats);
             }
             self.shared.status.worker_reaches_brokers(self.slot, self.source.in_touch());
             if self.source.in_touch() {
@@ -435,160 +424,4 @@ fn kernel(shared: &Shared) -> Result<Kernel, WorkerError> {
             .map(|kernel| Kernel::Planned(Box::new(kernel)))
             .map_err(WorkerError::Refused),
     }
-}
-
-fn refused(error: TransactionError) -> WorkerError {
-    WorkerError::Refused(error.to_string())
-}
-
-/// How a batch ended.
-enum Outcome {
-    Committed,
-    /// Rolled back, for what may be so again.
-    Failed(String),
-    /// Rolled back, or not begun, for nothing that is wrong: partitions moved, or the pipeline stops.
-    Unharmed,
-}
-
-/// One batch, one transaction.
-#[allow(clippy::too_many_arguments)] // The worker's parts, apart, because the batch borrows one of them.
-fn relay_batch(
-    config: &PipelineConfig,
-    breaker: &CircuitBreaker,
-    source: &Source,
-    writer: &mut Writer,
-    coordinator: &mut Coordinator,
-    stages: &mut Stages,
-    metrics: &WorkerMetrics,
-    last_timestamp_ms: &mut BTreeMap<Partition, i64>,
-    batch: &Batch<'_>,
-    trigger: Trigger,
-) -> Result<Outcome, WorkerError> {
-    let Some(open) = coordinator.begin() else { return Ok(Outcome::Unharmed) };
-    let began = Instant::now();
-    match write_and_commit(config, breaker, source, writer, coordinator, stages, batch, &open) {
-        Ok(Committed { .. }) => {
-            source.acknowledged(open.offsets());
-            source.settled(open.offsets(), &stages.ledger.tallies);
-            coordinator.committed(open);
-            let now_us = now_us();
-            // Records of a partition mostly come in long runs, of which the last one tells.
-            for run in batch.records.chunk_by(|one, next| one.partition() == next.partition()) {
-                if let Some((record, ms)) = run.last().and_then(|last| Some((last, timestamp_ms(last, now_us)?))) {
-                    last_timestamp_ms.insert(record.partition(), ms);
-                }
-            }
-            breaker.settled(&stages.ledger.outcomes);
-            metrics.settled(&stages.ledger.counts, trigger, began.elapsed());
-            Ok(Outcome::Committed)
-        }
-        Err(failure) => {
-            coordinator.given_up(open);
-            rolled_back(config, metrics, failure)
-        }
-    }
-}
-
-/// Why a batch was aborted.
-enum Failure {
-    Transaction(TransactionError),
-    Source(SourceError),
-    Rebalanced,
-    Tripped(Tripped, Reject),
-}
-
-impl From<TransactionError> for Failure {
-    fn from(error: TransactionError) -> Self {
-        Self::Transaction(error)
-    }
-}
-
-impl From<SourceError> for Failure {
-    fn from(error: SourceError) -> Self {
-        Self::Source(error)
-    }
-}
-
-#[allow(clippy::too_many_arguments)] // As above.
-fn write_and_commit(
-    config: &PipelineConfig,
-    breaker: &CircuitBreaker,
-    source: &Source,
-    writer: &mut Writer,
-    coordinator: &Coordinator,
-    stages: &mut Stages,
-    batch: &Batch<'_>,
-    open: &OpenTransaction,
-) -> Result<Committed, Failure> {
-    let group = source.group_metadata()?;
-    let limits = writer.limits();
-    let mut transaction = writer.begin()?;
-    stages.clear();
-    stages.ledger.counts.bytes_in = batch.bytes as u64;
-    let began = Instant::now();
-    let send = |output: OutputRecord<'_>| transaction.send(output);
-    let last_reject = stages.relay(&batch.records, now_us(), config, &limits, send)?;
-    stages.ledger.counts.work = std::mem::take(&mut stages.refreshed) + began.elapsed();
-    if let (Err(tripped), Some(reject)) = (breaker.check(&stages.ledger.outcomes), last_reject) {
-        return Err(Failure::Tripped(tripped, reject));
-    }
-    crate::testing::fail_point::hit("after_produce");
-    #[cfg(feature = "mutants")]
-    let group = if crate::testing::mutant::is("poll_inside") {
-        source.poll_inside();
-        source.group_metadata()?
-    } else {
-        group
-    };
-    if !coordinator.may_commit(open) {
-        return Err(Failure::Rebalanced);
-    }
-    let offsets = source.offsets(open.offsets(), &stages.ledger.tallies);
-    #[cfg(feature = "mutants")]
-    let offsets = leak::into_offsets(&batch.records, offsets);
-    let committed = transaction.commit(&offsets, group)?;
-    if config.delivery == Delivery::AtLeastOnce {
-        source.commit(&offsets)?;
-    }
-    Ok(committed)
-}
-
-/// What a batch that was rolled back means for the worker.
-fn rolled_back(config: &PipelineConfig, metrics: &WorkerMetrics, failure: Failure) -> Result<Outcome, WorkerError> {
-    let pipeline = &config.name;
-    match failure {
-        Failure::Transaction(TransactionError::Recover { cause: Cause::Stop, .. }) => {
-            metrics.aborted(Cause::Stop);
-            Ok(Outcome::Unharmed)
-        }
-        Failure::Transaction(TransactionError::Recover { cause, message }) => {
-            metrics.aborted(cause);
-            tracing::warn!(%pipeline, %cause, "transaction aborted, re-reading its records: {message}");
-            Ok(Outcome::Failed(message))
-        }
-        Failure::Transaction(error @ TransactionError::Fenced { .. }) => Err(WorkerError::Fenced(error.to_string())),
-        Failure::Transaction(error @ TransactionError::Fatal { .. }) => Err(refused(error)),
-        Failure::Source(error) => {
-            metrics.aborted(Cause::Transport);
-            Err(error.into())
-        }
-        Failure::Rebalanced => {
-            metrics.aborted(Cause::Rebalance);
-            tracing::info!(%pipeline, "transaction aborted after a rebalance, re-reading its records");
-            Ok(Outcome::Unharmed)
-        }
-        Failure::Tripped(tripped, reject) => {
-            metrics.aborted(Cause::CircuitBreaker);
-            Err(WorkerError::Refused(format!(
-                "circuit breaker: {} of the last {} records of topic {} are dead letters, more than \
-                 dead_letter.max_dead_share = {}; the last one: {reject}. Fix the sender or the pipeline's settings, or raise \
-                 dead_letter.max_dead_share, and start again: the batch was rolled back, nothing is lost",
-                tripped.dead, tripped.seen, config.source.topic, config.dead_letter.max_dead_share
-            )))
-        }
-    }
-}
-
-fn now_us() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_micros()).ok()).unwrap_or(0)
 }

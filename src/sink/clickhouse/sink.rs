@@ -10,7 +10,7 @@
 //! One insert is on its way at a time; while the server works on it, the next partition's rows are encoded.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::avro::Shape;
@@ -27,7 +27,7 @@ use crate::sink::clickhouse::search::Progress;
 use crate::sink::clickhouse::session::ClickHouseSink;
 use crate::sink::clickhouse::{ChError, Insert, Layout};
 use crate::sink::worker::MakeSink;
-use crate::sink::{Batch, Class, LoadError, Origin, Refusal, Row, Sink, Span, Why, WriteContext, Written};
+use crate::sink::{Batch, Class, InDoubt, LoadError, Origin, Refusal, Row, Sink, Span, Why, WriteContext, Written};
 
 /// A chunk whose rows are encoded.
 struct EncodedChunk {
@@ -430,7 +430,7 @@ impl ClickHouseSink {
     }
 }
 
-impl Sink for ClickHouseSink {
+impl InDoubt for ClickHouseSink {
     fn short(&self, ends: &BTreeMap<Partition, NextOffset>) -> Vec<Partition> {
         let begun = |partition: &Partition| self.target.recovery_of(*partition).map(|recovery| recovery.end);
         let is_short =
@@ -438,9 +438,15 @@ impl Sink for ClickHouseSink {
         ends.iter().filter(is_short).map(|(partition, _)| *partition).collect()
     }
 
-    fn pending(&self) -> Option<BTreeMap<Partition, Instant>> {
-        let pending = self.target.pending.lock().ok()?;
-        Some(pending.iter().map(|(partition, (_, since))| (*partition, *since)).collect())
+    fn since(&self) -> BTreeMap<Partition, Instant> {
+        let pending = self.target.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.iter().map(|(partition, (_, since))| (*partition, *since)).collect()
+    }
+}
+
+impl Sink for ClickHouseSink {
+    fn in_doubt(&self) -> Option<&dyn InDoubt> {
+        Some(self)
     }
 
     fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError> {

@@ -21,8 +21,8 @@ use crate::sink::postgres::{
 };
 use crate::sink::worker::{MakeSink, worker_error};
 use crate::sink::{
-    Batch, Class, Columns, LoadError, Origin, Refusal, Sink, Span, WriteContext, Written, make_table, postgres,
-    wait_for,
+    Batch, Class, Columns, EarlyStart, LoadError, Origin, Refusal, Sink, Span, WriteContext, Written, make_table,
+    postgres, wait_for,
 };
 
 /// Where findings say that a setting stands.
@@ -187,6 +187,11 @@ impl PostgresSink {
         };
         runtime.block_on(sink.reconnect()).map_err(|error| worker_error(load_error(&error)))?;
         Ok(sink)
+    }
+
+    /// Whether a COPY is under way for a batch that still grows.
+    fn has_started(&self) -> bool {
+        self.writer.as_ref().is_some_and(Writer::has_started)
     }
 
     /// A new connection where there is none, and a fresh look at the table: it may have been altered meanwhile.
@@ -433,28 +438,18 @@ impl Sink for PostgresSink {
         self.table.is_none() && self.target.config.auto_create
     }
 
-    fn starts_early(&self) -> bool {
+    fn early_start(&mut self) -> Option<&mut dyn EarlyStart> {
         // A COPY that begins while its batch is read is one statement all that time, and may not come near the time-out of one.
         let config = &self.target.config;
         let reading = config.batch.max_wait_ms.unwrap_or(DEFAULT_WAIT_MS);
-        // The mutant commits before the first row.
-        reading <= config.statement_timeout_ms / 4
+        let is_possible = reading <= config.statement_timeout_ms / 4
             // The last change of each key is known at the batch's end.
             && config.mode == WriteMode::Insert
             && self.fitting.rows().is_none()
-            && !crate::testing::mutant::is("positions_before_rows")
-    }
-
-    fn start(&mut self, batch: &Batch) {
-        let plan = batch.rows().first().and_then(|row| self.plans.get(&row.schema_id));
-        let (Some(writer), Some(plan)) = (&mut self.writer, plan) else { return };
-        self.target.runtime.block_on(writer.start(batch, plan));
-    }
-
-    fn leave(&mut self) {
-        if self.writer.as_ref().is_some_and(Writer::has_started) {
-            self.writer = None;
-        }
+            // The mutant commits before the first row.
+            && !crate::testing::mutant::is("positions_before_rows");
+        // What was started can be cancelled, whatever has changed since.
+        (is_possible || self.has_started()).then_some(self)
     }
 
     fn write(&mut self, batch: &Batch, context: &mut WriteContext<'_>) -> Result<Written, LoadError> {
@@ -489,6 +484,20 @@ impl Sink for PostgresSink {
                 }
                 Err(error)
             }
+        }
+    }
+}
+
+impl EarlyStart for PostgresSink {
+    fn start(&mut self, batch: &Batch) {
+        let plan = batch.rows().first().and_then(|row| self.plans.get(&row.schema_id));
+        let (Some(writer), Some(plan)) = (&mut self.writer, plan) else { return };
+        self.target.runtime.block_on(writer.start(batch, plan));
+    }
+
+    fn cancel(&mut self) {
+        if self.has_started() {
+            self.writer = None;
         }
     }
 }
