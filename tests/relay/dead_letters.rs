@@ -1,7 +1,7 @@
 //! What cannot be relayed: each reason with the message a user reads, what goes along and what must not, and the circuit breaker.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -331,8 +331,19 @@ fn the_circuit_breaker_remembers_what_was_seen_over_restarts_and_workers() {
         world.await_relayed(&mut relay);
         assert_eq!(relay.stop(), 0, "start {start}: {}", relay.log());
     }
-    world.send(&vec![Raw::value(0, "{"); 20]);
     let mut relay = world.run(&["workers=2"]);
+    // A partition brings what was seen of it when it is assigned: each worker has some, and none is on its way.
+    let begun = Instant::now();
+    loop {
+        let metrics = relay.metrics();
+        let of = |worker: &str| metrics.with("pressline_assigned_partitions", worker);
+        if of("worker=\"0\"") > 0.0 && of("worker=\"1\"") > 0.0 && metrics.sum("pressline_assigned_partitions") == 3.0 {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", relay.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    world.send(&vec![Raw::value(0, "{"); 20]);
     assert_eq!(relay.exit_code(Duration::from_secs(60)), 1);
     holds_all(&relay.log(), &["circuit breaker: 73 of the last 100 records of topic"]);
     assert_eq!(world.dead_letters().len(), 63, "nothing of the batch that tripped it");
