@@ -17,6 +17,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 /// Longest wait for a broker that may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one answer is waited for that is asked for again: a call without an answer may take all its time, for a leader that it
+/// does not know yet.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// A Kafka cluster.
 #[derive(Clone)]
@@ -342,7 +345,7 @@ fn owned(message: &impl Message) -> Record {
 }
 
 fn layout(consumer: &BaseConsumer, topic: &str) -> i32 {
-    let Ok(metadata) = consumer.fetch_metadata(Some(topic), PATIENCE) else { return 0 };
+    let Ok(metadata) = consumer.fetch_metadata(Some(topic), ANSWER) else { return 0 };
     let found = metadata.topics().iter().find(|t| t.name() == topic && t.error().is_none());
     found.map_or(0, |t| i32::try_from(t.partitions().len()).unwrap())
 }
@@ -352,7 +355,7 @@ fn ends(consumer: &BaseConsumer, topic: &str) -> BTreeMap<i32, (i64, i64)> {
         let mut found = None;
         // A partition that was made a moment ago has no leader yet.
         await_that(&format!("the ends of {topic}/{partition}"), || {
-            found = consumer.fetch_watermarks(topic, partition, PATIENCE).ok();
+            found = consumer.fetch_watermarks(topic, partition, ANSWER).ok();
             found.is_some()
         });
         (partition, found.unwrap())

@@ -4,41 +4,36 @@
 #[cfg(feature = "mutants")]
 mod leak;
 pub mod metrics;
+mod shared;
 mod stages;
 mod transaction;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::message::Message;
-use tokio::runtime::Handle;
 
+pub use self::shared::{PlaceLookup, Shared, Work};
 use self::stages::{Kernel, PressKernel, Stages};
 use self::transaction::{Outcome, Relay, refused};
-use crate::avro::registry::{Registry, SchemaId};
-use crate::config::{Delivery, MemoryShare, PipelineConfig};
+use crate::avro::registry::SchemaId;
+use crate::config::Delivery;
 use crate::kafka::advice::{Advice, Part};
-use crate::kafka::circuit_breaker::CircuitBreaker;
-use crate::kafka::consumer::{
-    Batch, BatchLimits, CommittedWatermark, OpenTransactions, PositionStore, Source, SourceError, SourceOptions,
-};
+use crate::kafka::consumer::{Batch, BatchLimits, OpenTransactions, PositionStore, Source, SourceError, SourceOptions};
 use crate::kafka::coordinator::Phase;
 use crate::kafka::dead_letter::Reason;
 use crate::kafka::lag::Progress;
-use crate::kafka::producer::{OutputLimits, TransactionError, Writer};
+use crate::kafka::producer::{TransactionError, Writer};
 use crate::kafka::replay_range::ReplayRange;
-use crate::pipeline::plan::kernel::{self as planned, Frame};
+use crate::pipeline::plan::kernel as planned;
 use crate::pipeline::plan::place_fields::PlaceFields;
 use crate::pipeline::press::decode::{Decoder, Limits};
-use crate::pipeline::press::encode::Encoder;
-use crate::pipeline::press::enrich::{Caches, Enricher, Fragments};
-use crate::pipeline::press::event::Actions;
+use crate::pipeline::press::enrich::{Enricher, Fragments};
 use crate::pipeline::relay::metrics::WorkerMetrics;
-use crate::place::{Chain, Coarsening, DatabaseSet};
+use crate::place::Coarsening;
 use crate::runtime::backoff::Backoff;
-use crate::runtime::status::Status;
 use crate::runtime::supervise::{WorkerError, sleep_unless};
 
 /// How long a poll waits for the first record before the worker looks after other things.
@@ -51,63 +46,6 @@ const SCHEMA_PATIENCE: Duration = Duration::from_secs(30);
 const MOST_UNKNOWN_SCHEMAS: usize = 10_000;
 /// How long a worker that ends may take to end its transaction.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What all workers of a pipeline share: made once, before the first worker starts.
-pub struct Shared {
-    /// Configuration.
-    pub config: PipelineConfig,
-    /// What makes outputs of records.
-    pub work: Work,
-    /// Where places come from, where they are looked up.
-    pub lookup: Option<PlaceLookup>,
-    /// Where schemas of records come from.
-    pub registry: Arc<Registry>,
-    /// What the registry is asked on.
-    pub runtime: Handle,
-    /// Schemas that the registry does not have, and since when records have them.
-    pub unknown_schemas: Mutex<BTreeMap<u32, Instant>>,
-    /// Set while output records are to be tagged since a database is stale.
-    pub tag_stale: Arc<AtomicBool>,
-    /// What each worker may hold.
-    pub memory: MemoryShare,
-    /// What this process knows to be committed.
-    pub committed_watermark: Arc<CommittedWatermark>,
-    /// Stops the pipeline when too much becomes dead letters.
-    pub breaker: Arc<CircuitBreaker>,
-    /// What the topics take that are written to.
-    pub output: Arc<OutputLimits>,
-    /// It was said what is relayed, and with which guarantee.
-    pub is_announced: AtomicBool,
-    /// Relays only what lies within; `None`: without end.
-    pub replay_range: Option<Arc<ReplayRange>>,
-    /// Set when the pipeline is to stop.
-    pub stop: Arc<AtomicBool>,
-    /// What `/readyz` tells.
-    pub status: Arc<Status>,
-}
-
-/// What makes outputs of records: the same for all workers.
-pub enum Work {
-    /// The press kernel.
-    Press {
-        /// Allow list of actions.
-        actions: Arc<Actions>,
-        /// Plan of the output's schema.
-        encoder: Arc<Encoder>,
-    },
-    /// The pipeline file's plan.
-    Planned(Arc<Frame>),
-}
-
-/// Where places come from.
-pub struct PlaceLookup {
-    /// GeoIP databases.
-    pub places: Arc<DatabaseSet>,
-    /// Steps of the place lookup behind them.
-    pub chain: Arc<Chain>,
-    /// Ready-made fragments.
-    pub caches: Arc<Caches>,
-}
 
 /// One worker: a consumer, a producer and what happens in between.
 pub struct Worker {

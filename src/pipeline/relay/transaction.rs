@@ -6,10 +6,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::message::Message;
 
-use super::Shared;
 #[cfg(feature = "mutants")]
 use super::leak;
 use super::metrics::WorkerMetrics;
+use super::shared::Shared;
 use super::stages::{Stages, timestamp_ms};
 use crate::config::Delivery;
 use crate::kafka::circuit_breaker::Tripped;
