@@ -13,6 +13,7 @@ use crate::avro::schema::SchemaFile;
 use crate::config::finding::{Finding, Severity};
 use crate::config::format::Envelope;
 use crate::config::sink::LoadConfig;
+use crate::config::validate;
 use crate::sink::Kind;
 
 impl Report {
@@ -159,6 +160,10 @@ pub async fn unregistered(subject: &Subject<'_, LoadConfig>) -> Result<Vec<Topic
     if let Some(shape) = declared {
         let says = format!("the fields that {} declares", subject.file.display());
         return Ok(vec![TopicSchema { says, shape, comes: true }]);
+    }
+    let missing = validate::missing_for_kafka(subject.config);
+    if !missing.is_empty() {
+        return Err(missing);
     }
     let newest_records = newest::look(subject).await.unwrap_or_default();
     let says = format!("the schema of the newest records of topic {}", subject.config.topic());
