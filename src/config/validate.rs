@@ -9,6 +9,7 @@ use super::{
     SaslMechanism, properties, secret,
 };
 use crate::config::finding::Finding;
+use crate::config::format::{Envelope, Format};
 
 /// What is senseless in the process's settings.
 pub fn process(config: &ProcessConfig, origin: &Origin) -> Vec<Finding> {
@@ -106,6 +107,7 @@ pub fn load(config: &LoadConfig, secrets: Secrets) -> Vec<Finding> {
         sink("clickhouse", config, &clickhouse.batch, &clickhouse.consumer, &mut complain);
         clickhouse_keys(clickhouse, secrets, &mut complain);
     }
+    record_types(config, &mut complain);
     for (key, what, cure) in config.faults_of_envelope() {
         complain(&key, what, cure);
     }
@@ -113,6 +115,22 @@ pub fn load(config: &LoadConfig, secrets: Secrets) -> Vec<Finding> {
     services(&config.kafka, &config.registry, secrets, &mut complain);
     drop(complain);
     findings
+}
+
+/// `sink.records` goes by the names of Avro's records.
+fn record_types(config: &LoadConfig, complain: &mut Complain<'_>) {
+    let upserts = config.sink.postgres.as_ref().is_some_and(|sink| sink.changes().is_upsert())
+        || config.sink.clickhouse.as_ref().is_some_and(|sink| sink.changes().is_upsert());
+    if config.sink.records.is_empty() {
+        return;
+    }
+    if config.format().format != Format::Avro {
+        let cure = "remove it, or load a topic in Avro";
+        complain("sink.records", "has no effect: only Avro's records have names", cure);
+    } else if upserts || config.envelope() != Envelope::None {
+        let what = "not possible for changes: a delete does not say which type its row was of";
+        complain("sink.records", what, "remove it, or set mode = \"insert\"");
+    }
 }
 
 /// What a pipeline with transforms needs, and what one of button presses does.

@@ -202,3 +202,9 @@ fn an_authority_that_was_renewed_is_read_again() {
     assert_eq!(run.stop(), 0);
     assert_eq!(counts(&world, &load), "20 20");
 }
+
+#[test]
+fn of_several_record_types_one_is_loaded() {
+    let Some((world, load)) = stage("ch_record_types") else { return };
+    crate::loads::record_types::one_of_two(&load, || counts(&world, &load));
+}

@@ -2,6 +2,7 @@
 
 pub mod codes;
 pub mod orders;
+pub mod record_types;
 pub mod rights;
 pub mod search;
 pub mod upgrade;

@@ -7,6 +7,7 @@ use rdkafka::message::Message;
 
 use crate::command::offsets::{OffsetsError, Part, Pipeline, Positions, Stand, To, say};
 use crate::command::reconcile::compare::{Comparison, Offsets, Sums};
+use crate::command::reconcile::left_out::LeftOut;
 use crate::command::reconcile::progress::Progress;
 use crate::command::reconcile::table::Table;
 use crate::command::reconcile::topic::{LettersOf, Records};
@@ -137,6 +138,7 @@ fn offset_by_offset(task: &Task<'_>, table: &Table) -> Result<Outcome, OffsetsEr
     let mut progress = Progress::new(task.spans);
     let mut records = Records::open(&load.kafka, load.topic())?;
     let mut comparison = Comparison::default();
+    let mut left_out = LeftOut::of(task)?;
     for (&partition, &(from, to)) in task.spans {
         let letters = task.letters.get(&partition).map_or(&[][..], Vec::as_slice);
         let tell = Tell { progress: &mut progress, compacted };
@@ -147,7 +149,7 @@ fn offset_by_offset(task: &Task<'_>, table: &Table) -> Result<Outcome, OffsetsEr
         let mut start = from;
         while start < to {
             let end = (start + CHUNK).min(to);
-            let offsets = ahead.chunk(&records, start, end)?;
+            let offsets = ahead.chunk(&records, &mut left_out, start, end)?;
             let runs = runtime.block_on(table.runs(load.topic(), partition, start, end))?;
             comparison.chunk(partition, &offsets, letters, &runs, &mut |difference| tell.difference(difference));
             tell.progress.at(partition, end);
@@ -156,25 +158,33 @@ fn offset_by_offset(task: &Task<'_>, table: &Table) -> Result<Outcome, OffsetsEr
         comparison.close(&mut |difference| tell.difference(difference));
     }
     progress.end();
+    left_out.tell();
     Ok(summary(task, table, &comparison.sums, compacted))
 }
 
 /// The record that was read after a chunk's end.
 #[derive(Default)]
 struct Lookahead {
-    offset: Option<i64>,
+    /// Its offset, and whether it is not loaded.
+    next: Option<(i64, bool)>,
     ended: bool,
 }
 
 impl Lookahead {
-    /// The offsets from `start` to before `end` that are records.
-    fn chunk(&mut self, records: &Records, start: i64, end: i64) -> Result<Offsets, OffsetsError> {
+    /// The offsets from `start` to before `end` that are records which are loaded.
+    fn chunk(
+        &mut self,
+        records: &Records,
+        left_out: &mut LeftOut<'_>,
+        start: i64,
+        end: i64,
+    ) -> Result<Offsets, OffsetsError> {
         let mut offsets = Offsets::none(start, end);
         while !self.ended {
-            let offset = match self.offset.take() {
-                Some(offset) => offset,
+            let (offset, is_left_out) = match self.next.take() {
+                Some(next) => next,
                 None => match records.next()? {
-                    Some(record) => record.offset(),
+                    Some(record) => (record.offset(), left_out.has(record.payload())?),
                     None => {
                         self.ended = true;
                         break;
@@ -182,10 +192,13 @@ impl Lookahead {
                 },
             };
             if offset >= end {
-                self.offset = Some(offset);
+                self.next = Some((offset, is_left_out));
                 break;
             }
-            offsets.insert(offset);
+            match is_left_out {
+                true => left_out.count += 1,
+                false => offsets.insert(offset),
+            }
             if offset + 1 == end {
                 break;
             }
