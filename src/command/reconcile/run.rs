@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rdkafka::message::Message;
 
-use crate::command::offsets::{OffsetsError, Part, Pipeline, Positions, Stand, To, say};
+use crate::command::offsets::{OffsetsError, Part, Pipeline, Positions, Stand, To, caught_up, say};
 use crate::command::reconcile::compare::{Comparison, Offsets, Sums};
 use crate::command::reconcile::left_out::LeftOut;
 use crate::command::reconcile::progress::Progress;
@@ -99,7 +99,9 @@ fn spans(args: &ReconcileArgs, positions: &Positions) -> Result<BTreeMap<Partiti
     let to = args.to.map(|to| places(to, positions)).transpose()?.unwrap_or_default();
     let id = positions.group.topic_id.as_ref().map(|id| id.as_str());
     let mut spans = BTreeMap::new();
-    for (partition, Stand { position, pending, topic_id, range: (low, stable), .. }) in positions.read()? {
+    let stands = positions.read()?;
+    let caught_up = caught_up(positions, &stands)?;
+    for (partition, Stand { position, pending, topic_id, range: (low, stable), .. }) in stands {
         if topic_id.is_some() && topic_id.as_deref() != id {
             return Err(OffsetsError::Refused(format!(
                 "topic {} was made again since partition {partition} was loaded: {} shows more",
@@ -114,6 +116,7 @@ fn spans(args: &ReconcileArgs, positions: &Positions) -> Result<BTreeMap<Partiti
         if let Some(pending) = pending {
             say(format!("partition {partition}: {position} to {} is being written and not compared", pending.end - 1));
         }
+        let stable = if caught_up.contains(&partition) { position } else { stable };
         not_reached(args, positions, partition, position, stable);
         let end = to.get(&partition).copied().unwrap_or(position).min(position);
         let start = from.get(&partition).copied().unwrap_or(low).max(low);
