@@ -434,7 +434,10 @@ impl<'s> BatchBuilder<'s> for Batch {
     }
 
     fn len(&self) -> usize {
-        self.rows.len() + self.refused.len() + self.left_out.1.len() + self.raw.as_ref().map_or(0, |raw| raw.records.len())
+        self.rows.len()
+            + self.refused.len()
+            + self.left_out.1.len()
+            + self.raw.as_ref().map_or(0, |raw| raw.records.len())
     }
 
     fn fullest(&self) -> usize {
