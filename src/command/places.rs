@@ -106,7 +106,7 @@ pub fn relay_of(
     let is_file = Path::new(named).exists() || named.ends_with(".toml");
     let pipelines = if is_file { vec![PathBuf::from(named)] } else { Vec::new() };
     let sources = Sources { shared: shared.clone(), pipelines, sets: sets.to_vec() };
-    let loaded = load::load_for_kafka(&sources).map_err(PlacesError::Findings)?;
+    let loaded = load::load_without_secrets(&sources).map_err(PlacesError::Findings)?;
     let is_meant = |file: &Path, config: &Result<PipelineConfig, _>| match config {
         _ if is_file || named.is_empty() => true,
         Ok(config) => config.name == named,

@@ -11,7 +11,7 @@ use super::layers::{Layers, PREFIX, Setting, environment, line_at, path_of};
 use super::sink::LoadConfig;
 use super::{LogConfig, PipelineConfig, ProcessConfig, complaint, secret};
 use crate::config::finding::{Finding, check_readable};
-use crate::config::validate;
+use crate::config::validate::{self, Secrets};
 
 /// Tables that belong to the process, not to a pipeline.
 const PROCESS_TABLES: [&str; 4] = ["http", "log", "memory", "web"];
@@ -45,24 +45,20 @@ pub struct Loaded {
     pub notices: Vec<Finding>,
 }
 
-/// What a command needs of the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Need {
-    /// Everything is there.
-    All,
-    /// Kafka alone: files with passwords of databases may be elsewhere.
-    Kafka,
-}
-
 /// Reads everything. Errors: findings about the shared file, the environment, the flags or the list of pipeline files;
 /// findings about one pipeline stay with it.
 pub fn load(sources: &Sources) -> Result<Loaded, Vec<Finding>> {
-    read(sources, Need::All)
+    read(sources, Secrets::All)
 }
 
 /// The same for a command that needs no secret of a database or registry: neither these nor certificates need be there.
 pub fn load_for_kafka(sources: &Sources) -> Result<Loaded, Vec<Finding>> {
-    read(sources, Need::Kafka)
+    read(sources, Secrets::Kafka)
+}
+
+/// The same for a command that mostly reads files: no secret need be there.
+pub fn load_without_secrets(sources: &Sources) -> Result<Loaded, Vec<Finding>> {
+    read(sources, Secrets::None)
 }
 
 /// The settings of the process alone; no pipeline is looked at.
@@ -98,7 +94,7 @@ fn process_of(layers: &Layers) -> Result<ProcessConfig, Vec<Finding>> {
     if findings.is_empty() { Ok(process) } else { Err(findings) }
 }
 
-fn read(sources: &Sources, need: Need) -> Result<Loaded, Vec<Finding>> {
+fn read(sources: &Sources, secrets: Secrets) -> Result<Loaded, Vec<Finding>> {
     let layers = layers(sources)?;
     let process = process_of(&layers);
     let files = pipeline_files(sources);
@@ -122,7 +118,7 @@ fn read(sources: &Sources, need: Need) -> Result<Loaded, Vec<Finding>> {
         let has_relay = has_source && (!has_sink || has_table(&file, &layers, "output"));
         any_source |= has_source;
         if has_sink {
-            let mut load = load_sinks(&layers, &file, need, has_relay);
+            let mut load = load_sinks(&layers, &file, secrets, has_relay);
             if !has_relay {
                 without_effect(&mut load, &file, has_source);
                 // A pipeline with both is named, and judged for its name, by its relay.
@@ -132,7 +128,7 @@ fn read(sources: &Sources, need: Need) -> Result<Loaded, Vec<Finding>> {
         }
         if has_relay || !has_sink {
             any_relay = true;
-            let mut pipeline = load_relay(&layers, &file, need);
+            let mut pipeline = load_relay(&layers, &file, secrets);
             refuse_twin(&mut pipeline, |config| &config.name, &mut names, &file);
             pipelines.push((file, pipeline));
         }
@@ -255,23 +251,23 @@ fn single_underscores() -> Vec<Finding> {
     found
 }
 
-fn load_relay(layers: &Layers, file: &Path, need: Need) -> Result<PipelineConfig, Vec<Finding>> {
+fn load_relay(layers: &Layers, file: &Path, secrets: Secrets) -> Result<PipelineConfig, Vec<Finding>> {
     let keeps = |key: &str| !PROCESS_TABLES.contains(&key) && key != "sink";
     let mut config = layers.extract::<PipelineConfig>(keeps)?;
     config.origin = layers.clone().into();
     name_and_instance(&mut config.name, &mut config.instance, file);
-    let findings = validate::relay(&config, need == Need::All);
+    let findings = validate::relay(&config, secrets);
     if findings.is_empty() { Ok(config) } else { Err(findings) }
 }
 
-fn load_sinks(layers: &Layers, file: &Path, need: Need, has_relay: bool) -> Result<LoadConfig, Vec<Finding>> {
+fn load_sinks(layers: &Layers, file: &Path, secrets: Secrets, has_relay: bool) -> Result<LoadConfig, Vec<Finding>> {
     let keeps = |key: &str| !PROCESS_TABLES.contains(&key) && !relay_keys(!has_relay).any(|relays| relays == key);
     let mut config = layers.extract::<LoadConfig>(keeps)?;
     config.origin = layers.clone().into();
     config.name_tables();
     config.without_registry();
     name_and_instance(&mut config.name, &mut config.instance, file);
-    let findings = validate::load(&config, need == Need::All);
+    let findings = validate::load(&config, secrets);
     if findings.is_empty() { Ok(config) } else { Err(findings) }
 }
 

@@ -79,6 +79,9 @@ pub struct SinksConfig {
     /// Topic that is loaded; `output.topic` unless set, without an `[output]` it is `source.topic`.
     #[serde(default)]
     pub topic: String,
+    /// Names of the record types that are loaded, of a topic with several; all others are left out. All are loaded unless set.
+    #[serde(default)]
+    pub records: Vec<String>,
     /// The topics of the sinks' dead letters.
     #[serde(default)]
     pub dead_letter: SinkDeadLetterConfig,

@@ -9,6 +9,7 @@ use super::{
     SaslMechanism, properties, secret,
 };
 use crate::config::finding::Finding;
+use crate::config::format::{Envelope, Format};
 
 /// What is senseless in the process's settings.
 pub fn process(config: &ProcessConfig, origin: &Origin) -> Vec<Finding> {
@@ -35,8 +36,19 @@ pub fn process(config: &ProcessConfig, origin: &Origin) -> Vec<Finding> {
     findings
 }
 
-/// What is senseless in a relay's configuration; `all`: with the secrets and files of its registry.
-pub fn relay(config: &PipelineConfig, all: bool) -> Vec<Finding> {
+/// Whose passwords and certificates a command needs: these must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Secrets {
+    /// None: they may be on another machine.
+    None,
+    /// Kafka's alone.
+    Kafka,
+    /// Those of the registry and the databases, too.
+    All,
+}
+
+/// What is senseless in a relay's configuration.
+pub fn relay(config: &PipelineConfig, secrets: Secrets) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut complain = complainer(&config.origin, &mut findings);
     ids(&config.name, &config.instance, &mut complain);
@@ -72,13 +84,13 @@ pub fn relay(config: &PipelineConfig, all: bool) -> Vec<Finding> {
     ] {
         creation(table, create, &mut complain);
     }
-    services(&config.kafka, &config.registry, all, &mut complain);
+    services(&config.kafka, &config.registry, secrets, &mut complain);
     drop(complain);
     findings
 }
 
-/// What is senseless in the sinks' configuration; `all`: with the secrets and files of registry and databases.
-pub fn load(config: &LoadConfig, all: bool) -> Vec<Finding> {
+/// What is senseless in the sinks' configuration.
+pub fn load(config: &LoadConfig, secrets: Secrets) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut complain = complainer(&config.origin, &mut findings);
     ids(&config.name, &config.instance, &mut complain);
@@ -89,19 +101,36 @@ pub fn load(config: &LoadConfig, all: bool) -> Vec<Finding> {
     }
     if let Some(postgres) = &config.sink.postgres {
         sink("postgres", config, &postgres.batch, &postgres.consumer, &mut complain);
-        postgres_keys(postgres, all, &mut complain);
+        postgres_keys(postgres, secrets, &mut complain);
     }
     if let Some(clickhouse) = &config.sink.clickhouse {
         sink("clickhouse", config, &clickhouse.batch, &clickhouse.consumer, &mut complain);
-        clickhouse_keys(clickhouse, all, &mut complain);
+        clickhouse_keys(clickhouse, secrets, &mut complain);
     }
+    record_types(config, &mut complain);
     for (key, what, cure) in config.faults_of_envelope() {
         complain(&key, what, cure);
     }
     creation("sink.dead_letter", &config.sink.dead_letter.create, &mut complain);
-    services(&config.kafka, &config.registry, all, &mut complain);
+    services(&config.kafka, &config.registry, secrets, &mut complain);
     drop(complain);
     findings
+}
+
+/// `sink.records` goes by the names of Avro's records.
+fn record_types(config: &LoadConfig, complain: &mut Complain<'_>) {
+    let upserts = config.sink.postgres.as_ref().is_some_and(|sink| sink.changes().is_upsert())
+        || config.sink.clickhouse.as_ref().is_some_and(|sink| sink.changes().is_upsert());
+    if config.sink.records.is_empty() {
+        return;
+    }
+    if config.format().format != Format::Avro {
+        let cure = "remove it, or load a topic in Avro";
+        complain("sink.records", "has no effect: only Avro's records have names", cure);
+    } else if upserts || config.envelope() != Envelope::None {
+        let what = "not possible for changes: a delete does not say which type its row was of";
+        complain("sink.records", what, "remove it, or set mode = \"insert\"");
+    }
 }
 
 /// What a pipeline with transforms needs, and what one of button presses does.
@@ -196,7 +225,7 @@ fn creation(table: &str, create: &CreateConfig, complain: &mut Complain<'_>) {
     }
 }
 
-fn services(kafka: &KafkaConfig, registry: &RegistryConfig, all: bool, complain: &mut Complain<'_>) {
+fn services(kafka: &KafkaConfig, registry: &RegistryConfig, secrets: Secrets, complain: &mut Complain<'_>) {
     if kafka.bootstrap_servers.trim().is_empty() {
         complain("kafka.bootstrap_servers", "empty", "name at least one host:port");
     }
@@ -213,6 +242,9 @@ fn services(kafka: &KafkaConfig, registry: &RegistryConfig, all: bool, complain:
     no_authority_without_tls("registry", &registry.url, registry.ca.is_some(), complain);
     milliseconds("registry.timeout_ms", registry.timeout_ms, complain);
     tls_and_sasl(kafka, complain);
+    if secrets >= Secrets::Kafka {
+        kafka_secrets(kafka, complain);
+    }
     if registry.username.is_none() && registry.password_file.is_some() {
         complain(
             "registry.password_file",
@@ -220,11 +252,11 @@ fn services(kafka: &KafkaConfig, registry: &RegistryConfig, all: bool, complain:
             "set registry.username, or remove it",
         );
     }
-    if all && registry.username.is_some() {
+    if secrets == Secrets::All && registry.username.is_some() {
         let file = registry.password_file.as_ref();
         secret_is_there("registry.password_file", secret::REGISTRY_PASSWORD, file, complain);
     }
-    if all {
+    if secrets == Secrets::All {
         files_are_there(&[("registry.ca", &registry.ca)], complain);
     }
     property_tables(kafka, complain);
@@ -284,7 +316,7 @@ fn sink(
     }
 }
 
-fn postgres_keys(config: &PostgresConfig, all: bool, complain: &mut Complain<'_>) {
+fn postgres_keys(config: &PostgresConfig, secrets: Secrets, complain: &mut Complain<'_>) {
     for (key, what, cure) in config.changes().faults() {
         complain(&format!("sink.postgres.{key}"), what, cure);
     }
@@ -327,14 +359,14 @@ fn postgres_keys(config: &PostgresConfig, all: bool, complain: &mut Complain<'_>
     if let Some((what, cure)) = host_fault(&config.host) {
         complain("sink.postgres.host", what, cure);
     }
-    if all {
+    if secrets == Secrets::All {
         files_are_there(&files, complain);
         let password = config.password_file.as_ref();
         secret_is_readable("sink.postgres.password_file", secret::POSTGRES_PASSWORD, password, complain);
     }
 }
 
-fn clickhouse_keys(config: &ClickHouseConfig, all: bool, complain: &mut Complain<'_>) {
+fn clickhouse_keys(config: &ClickHouseConfig, secrets: Secrets, complain: &mut Complain<'_>) {
     let keys = "sink.clickhouse.user and sink.clickhouse.password_file";
     http_address("sink.clickhouse.url", &config.url, "http://127.0.0.1:8123", keys, complain);
     no_authority_without_tls("sink.clickhouse", &config.url, config.ca.is_some(), complain);
@@ -363,7 +395,7 @@ fn clickhouse_keys(config: &ClickHouseConfig, all: bool, complain: &mut Complain
             &format!("set sink.clickhouse.database = \"{database}\" and table = \"{table}\""),
         );
     }
-    if all {
+    if secrets == Secrets::All {
         files_are_there(&[("sink.clickhouse.ca", &config.ca)], complain);
         let password = config.password_file.as_ref();
         secret_is_readable("sink.clickhouse.password_file", secret::CLICKHOUSE_PASSWORD, password, complain);
@@ -497,10 +529,28 @@ fn ranges(config: &PipelineConfig, complain: &mut Complain<'_>) {
 }
 
 fn tls_and_sasl(kafka: &KafkaConfig, complain: &mut Complain<'_>) {
-    if let Some(tls) = &kafka.tls {
-        if tls.certificate.is_some() != tls.key.is_some() {
-            complain("kafka.tls", "a client certificate needs both `certificate` and `key`", "set both or neither");
+    if kafka.tls.as_ref().is_some_and(|tls| tls.certificate.is_some() != tls.key.is_some()) {
+        complain("kafka.tls", "a client certificate needs both `certificate` and `key`", "set both or neither");
+    }
+    if let Some(sasl) = &kafka.sasl {
+        if sasl.plaintext && kafka.tls.is_some() {
+            complain("kafka.sasl.plaintext", "contradicts kafka.tls", "remove one of them");
         }
+        if sasl.plaintext && sasl.mechanism == SaslMechanism::Plain && !loopback(&kafka.bootstrap_servers) {
+            complain("kafka.sasl.plaintext", "PLAIN without TLS shows the password to the network", "use TLS or SCRAM");
+        }
+    }
+}
+
+/// The secrets and files without which Kafka cannot be reached, as far as they are missing.
+pub fn missing_for_kafka(config: &LoadConfig) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    kafka_secrets(&config.kafka, &mut complainer(&config.origin, &mut findings));
+    findings
+}
+
+fn kafka_secrets(kafka: &KafkaConfig, complain: &mut Complain<'_>) {
+    if let Some(tls) = &kafka.tls {
         let files =
             [("kafka.tls.ca", &tls.ca), ("kafka.tls.certificate", &tls.certificate), ("kafka.tls.key", &tls.key)];
         files_are_there(&files, complain);
@@ -509,12 +559,6 @@ fn tls_and_sasl(kafka: &KafkaConfig, complain: &mut Complain<'_>) {
     }
     if let Some(sasl) = &kafka.sasl {
         secret_is_there("kafka.sasl.password_file", secret::SASL_PASSWORD, sasl.password_file.as_ref(), complain);
-        if sasl.plaintext && kafka.tls.is_some() {
-            complain("kafka.sasl.plaintext", "contradicts kafka.tls", "remove one of them");
-        }
-        if sasl.plaintext && sasl.mechanism == SaslMechanism::Plain && !loopback(&kafka.bootstrap_servers) {
-            complain("kafka.sasl.plaintext", "PLAIN without TLS shows the password to the network", "use TLS or SCRAM");
-        }
     }
 }
 

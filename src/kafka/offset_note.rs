@@ -149,6 +149,11 @@ impl Tally {
         Self { read: read as u64, written: read.saturating_sub(dead) as u64, dead: dead as u64, filtered: 0 }
     }
 
+    /// The same with so many more records that were kept back.
+    pub fn with_filtered(self, filtered: usize) -> Self {
+        Self { read: self.read + filtered as u64, filtered: self.filtered + filtered as u64, ..self }
+    }
+
     /// Adds a record that a filter kept back.
     pub fn add_filtered(&mut self) {
         self.read += 1;

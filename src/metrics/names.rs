@@ -76,6 +76,7 @@ metrics! {
     SINK_ROWS = "pressline_sink_rows_total", Counter, "pipeline,sink", "Rows written to the table, with their positions";
     SINK_FOUND = "pressline_sink_rows_found_total", Counter, "pipeline,sink", "Rows that a recovery found in the table already and did not write again";
     SINK_FILTERED = "pressline_sink_records_filtered_total", Counter, "pipeline,sink", "Records that change no row, such as heartbeats in a topic of Debezium's and tombstones behind deletes";
+    SINK_LEFT_OUT = "pressline_sink_records_left_out_total", Counter, "pipeline,sink", "Records of types that sink.records does not name";
     SINK_DROPPED = "pressline_sink_rows_dropped_total", Counter, "pipeline,sink", "Rows that the database took and dropped, as a trigger of the table told it to";
     SINK_WITHOUT_VIEW = "pressline_sink_rows_without_view_total", Counter, "pipeline,sink", "Rows that are in the table, but not in that of a materialized view, which failed on their insert";
     SINK_DEAD = "pressline_sink_rows_dead_total", Counter, "pipeline,sink,reason", "Rows that could not be written and went to the dead-letter topic, by reason";

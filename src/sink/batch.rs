@@ -118,6 +118,8 @@ pub struct Batch {
     filtered: u64,
     spans: BTreeMap<Partition, Span>,
     refused: Vec<(Origin, Refusal)>,
+    /// Schemas of records that are not loaded, and those of them that the batch has.
+    left_out: (BTreeSet<u32>, Vec<Origin>),
     /// Records of each partition.
     taken: BTreeMap<Partition, usize>,
     /// The most of them.
@@ -315,6 +317,24 @@ impl Batch {
         });
     }
 
+    /// The records of these schemas are not to be loaded, nor those that come later.
+    pub fn leave_out(&mut self, schema_ids: &BTreeSet<u32>) {
+        let (ids, left_out) = &mut self.left_out;
+        ids.extend(schema_ids);
+        self.rows.retain(|row| {
+            let stays = !schema_ids.contains(&row.schema_id);
+            if !stays {
+                left_out.push(row.origin());
+            }
+            stays
+        });
+    }
+
+    /// Records that are not to be loaded.
+    pub fn left_out(&self) -> &[Origin] {
+        &self.left_out.1
+    }
+
     /// Ids of the rows' schemas, each once, in their order.
     pub fn schema_ids(&self) -> Vec<u32> {
         let mut ids = BTreeSet::new();
@@ -360,6 +380,7 @@ impl Batch {
         if let Some(raw) = &mut self.raw {
             raw.clear();
         }
+        self.left_out.1.clear();
         self.taken.clear();
         self.fullest = 0;
         self.since = None;
@@ -389,6 +410,10 @@ impl<'s> BatchBuilder<'s> for Batch {
             // Confluent's wire format: a byte 0, the schema's id, the datum.
             Some([0, a, b, c, d, datum @ ..]) => {
                 let schema_id = u32::from_be_bytes([*a, *b, *c, *d]);
+                if self.left_out.0.contains(&schema_id) {
+                    self.left_out.1.push(origin);
+                    return self.count(origin.partition);
+                }
                 self.push(origin.partition, origin.offset, origin.timestamp_ms, schema_id, datum);
             }
             Some(_) => self.refused.push((origin, Refusal::row(Why::NotWireFormat))),
@@ -403,12 +428,16 @@ impl<'s> BatchBuilder<'s> for Batch {
         if let Some(raw) = &mut self.raw {
             raw.records.retain(|record| !partitions.contains(&record.origin.partition));
         }
+        self.left_out.1.retain(|origin| !partitions.contains(&origin.partition));
         self.taken.retain(|partition, _| !partitions.contains(partition));
         self.fullest = self.taken.values().copied().max().unwrap_or_default();
     }
 
     fn len(&self) -> usize {
-        self.rows.len() + self.refused.len() + self.raw.as_ref().map_or(0, |raw| raw.records.len())
+        self.rows.len()
+            + self.refused.len()
+            + self.left_out.1.len()
+            + self.raw.as_ref().map_or(0, |raw| raw.records.len())
     }
 
     fn fullest(&self) -> usize {
@@ -426,6 +455,7 @@ impl<'s> BatchBuilder<'s> for Batch {
             + raw
             + self.rows.len() * size_of::<Row>()
             + self.refused.len() * (size_of::<(Origin, Refusal)>() + REFUSAL_TEXT)
+            + self.left_out.1.len() * size_of::<Origin>()
     }
 }
 

@@ -180,6 +180,8 @@ fn read(
                 match schemas.read(id, Some(origin), |schema| events.learn(id, schema))? {
                     Schema::New(_) | Schema::Known => {}
                     Schema::Unusable(why) => return Ok(Part::Refused(Refusal::row(why))),
+                    // The configuration names no types of changes.
+                    Schema::LeftOut => return Ok(Part::Refused(Refusal::row(Why::UnknownSchema))),
                 }
             }
         }

@@ -179,7 +179,7 @@ impl DeadLetters {
         for (reason, told) in &mut self.told {
             let is_due = told.at.is_none_or(|at| at.elapsed() >= TOLD_EVERY);
             let Some((origin, refusal)) = told.last.as_ref().filter(|_| is_due && told.count > 0) else { continue };
-            tracing::info!(
+            tracing::warn!(
                 pipeline = %self.pipeline, sink = self.sink, topic = %self.source_topic, dead_letter_topic = %self.topic, reason,
                 rows = told.count, partition = origin.partition, offset = origin.offset,
                 "rows cannot be written and became dead letters; the last one: {refusal}"

@@ -62,6 +62,17 @@ pub enum LoadError {
     },
 }
 
+impl LoadError {
+    /// The same, with words about rows that do not fit the table.
+    pub fn with(self, words: &str) -> Self {
+        match self {
+            Self::Refused(message) => Self::Refused(message + words),
+            Self::SchemaMismatch(message) => Self::SchemaMismatch(message + words),
+            other => other,
+        }
+    }
+}
+
 /// A schema mismatch is believed after so many in a row: two tries with a pause before them are about a second and a half.
 const BELIEVED: u32 = 4;
 

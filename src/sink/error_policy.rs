@@ -169,7 +169,7 @@ const SQLSTATES: &[(&str, Policy)] = &[
     ),
     ("28P01", policy(Class::Authentication, "the server refuses the password")),
     ("3D000", policy(Class::Schema, "the database does not exist")),
-    ("3F000", policy(Class::Schema, "the schema does not exist")),
+    ("3F000", policy(Class::Schema, "the schema does not exist").cure("make it (CREATE SCHEMA), or name another")),
     ("40001", policy(Class::Transient, "the transaction collided with another one")),
     ("40P01", policy(Class::Transient, "deadlock")),
     ("42501", policy(Class::Authentication, "the user lacks a right (see GRANT)")),

@@ -64,6 +64,8 @@ pub struct Written {
     pub found: u64,
     /// Rows that the database took and dropped, as a trigger of the table told it to.
     pub dropped: u64,
+    /// Records of types that are not loaded.
+    pub left_out: u64,
     /// Rows that are in the table, but not in the table of a materialized view, which failed on their insert.
     pub without_view: u64,
 }
@@ -76,6 +78,7 @@ impl Written {
             bytes: self.bytes + other.bytes,
             found: self.found + other.found,
             dropped: self.dropped + other.dropped,
+            left_out: self.left_out + other.left_out,
             without_view: self.without_view + other.without_view,
         }
     }

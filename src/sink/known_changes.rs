@@ -162,7 +162,8 @@ fn met<'s>(
                 unknown.insert(shape);
                 schemas.learnt(id);
             }
-            Schema::Known => {}
+            // Of changes all are loaded.
+            Schema::Known | Schema::LeftOut => {}
             Schema::Unusable(why) => return Ok(Err(why)),
         }
     }

@@ -11,8 +11,8 @@ use crate::kafka::lag::{LagGauges, Progress};
 use crate::kafka::offset_note::{NextOffset, Partition};
 use crate::metrics::{
     ENDED, SINK_ASSIGNED, SINK_BATCHES, SINK_BYTES, SINK_DEAD, SINK_DROPPED, SINK_FILTERED, SINK_FOUND,
-    SINK_LAG_RECORDS, SINK_LAG_SECONDS, SINK_OPEN_TRANSACTION_RECORDS, SINK_OPEN_TRANSACTION_SECONDS, SINK_PENDING_AGE,
-    SINK_RETRIES, SINK_ROWS, SINK_WITHOUT_VIEW, SINK_WRITE_SECONDS, position,
+    SINK_LAG_RECORDS, SINK_LAG_SECONDS, SINK_LEFT_OUT, SINK_OPEN_TRANSACTION_RECORDS, SINK_OPEN_TRANSACTION_SECONDS,
+    SINK_PENDING_AGE, SINK_RETRIES, SINK_ROWS, SINK_WITHOUT_VIEW, SINK_WRITE_SECONDS, position,
 };
 use crate::sink::{Class, Why, Written};
 
@@ -24,6 +24,7 @@ pub struct SinkMetrics {
     found: Counter,
     dropped: Counter,
     filtered: Counter,
+    left_out: Counter,
     without_view: Counter,
     bytes: Counter,
     batches: Vec<Counter>,
@@ -54,6 +55,7 @@ impl SinkMetrics {
             found: counter!(SINK_FOUND, labels()),
             dropped: counter!(SINK_DROPPED, labels()),
             filtered: counter!(SINK_FILTERED, labels()),
+            left_out: counter!(SINK_LEFT_OUT, labels()),
             without_view: counter!(SINK_WITHOUT_VIEW, labels()),
             bytes: counter!(SINK_BYTES, labels()),
             batches: Trigger::ALL.iter().map(|t| with(SINK_BATCHES, "trigger", t.label())).collect(),
@@ -88,6 +90,7 @@ impl SinkMetrics {
         self.rows.increment(written.rows);
         self.found.increment(written.found);
         self.dropped.increment(written.dropped);
+        self.left_out.increment(written.left_out);
         self.without_view.increment(written.without_view);
         self.bytes.increment(written.bytes);
         for (code, count) in dead {

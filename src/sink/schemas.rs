@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::{Class, LoadError, Origin, Why};
+use super::{Class, LoadError, Origin, RecordTypes, Why};
 use crate::avro::Shape;
 use crate::avro::format::debezium::Events;
 use crate::avro::format::{self, Decoder};
 use crate::avro::registry::{Registry, RegistryError, SchemaId};
-use crate::avro::schema::SchemaText;
+use crate::avro::schema::{SchemaText, record_name};
 use crate::config::format::{Envelope, FormatConfig};
 
 /// An id that was believed to be absent is asked for again no earlier than after this time.
@@ -32,6 +32,9 @@ pub struct Schemas {
     learnt: BTreeSet<u32>,
     absent: BTreeMap<u32, Absence>,
     unreadable: BTreeMap<u32, Why>,
+    types: RecordTypes,
+    /// The record types of ids, where they have names.
+    names: BTreeMap<u32, String>,
 }
 
 /// How long an id that the registry does not have is waited for.
@@ -57,6 +60,8 @@ pub enum Schema {
     Known,
     /// Met for the first time.
     New(Shape),
+    /// Its records are of a type that is not loaded.
+    LeftOut,
     /// Nothing that its records can be read with.
     Unusable(Why),
 }
@@ -64,8 +69,25 @@ pub enum Schema {
 impl Schemas {
     /// Nothing met yet of a topic of this format.
     pub fn new(format: FormatConfig, registry: Arc<Registry>, runtime: Handle, patience: Patience) -> Self {
-        let (learnt, absent, unreadable) = Default::default();
-        Self { format, registry, runtime, patience, learnt, absent, unreadable }
+        let (learnt, absent, unreadable, types, names) = Default::default();
+        Self { format, registry, runtime, patience, learnt, absent, unreadable, types, names }
+    }
+
+    /// Only records of these types are loaded.
+    pub fn of_types(self, types: RecordTypes) -> Self {
+        Self { types, ..self }
+    }
+
+    /// What the refusal of an id's rows adds: the type of its records, and what to do where the topic has records of another one.
+    pub fn type_of(&self, id: u32) -> String {
+        let Some(name) = self.names.get(&id) else { return String::new() };
+        match self.names.values().find(|other| *other != name) {
+            Some(other) => format!(
+                "\nschema id {id} is of record type {name}, other records of the topic are of type {other}: name in sink.records \
+                 the types that the table is for"
+            ),
+            None => format!("\nschema id {id} is of record type {name}"),
+        }
     }
 
     /// A batch has records with these ids: each is waited for from now on, not from when its turn comes to be asked for.
@@ -113,16 +135,23 @@ impl Schemas {
         match self.runtime.block_on(self.registry.schema_by_id(SchemaId(id))) {
             Ok(schema) => {
                 self.absent.remove(&id);
-                Ok(self.parsed(id, shape_of(&schema)))
+                if !self.types.hold(&schema) {
+                    return Ok(Schema::LeftOut);
+                }
+                let shape = shape_of(&schema);
+                Ok(self.parsed(id, &schema, shape))
             }
             Err(error) if error.is_absent() => self.is_absent(id, first, &error),
             Err(error) => Err(transient(error.to_string())),
         }
     }
 
-    fn parsed(&mut self, id: u32, shape: Result<Shape, String>) -> Schema {
+    fn parsed(&mut self, id: u32, schema: &SchemaText, shape: Result<Shape, String>) -> Schema {
         match shape {
-            Ok(shape) => Schema::New(shape),
+            Ok(shape) => {
+                self.names.extend(record_name(schema).map(|name| (id, name)));
+                Schema::New(shape)
+            }
             Err(what) => {
                 let why = Why::UnreadableSchema(what);
                 if self.unreadable.len() >= MOST_REMEMBERED {
@@ -169,7 +198,10 @@ impl Schemas {
             return decoder.declared().map(|shape| shape.as_ref().clone());
         }
         match self.runtime.block_on(self.registry.latest(subject)) {
-            Ok(version) => version.and_then(|version| format::registered_shape(&self.format, &version.schema).ok()),
+            Ok(version) => {
+                let version = version.filter(|version| self.types.hold(&version.schema));
+                version.and_then(|version| format::registered_shape(&self.format, &version.schema).ok())
+            }
             Err(error) => {
                 tracing::debug!(subject, %error, "the newest schema is not known yet");
                 None

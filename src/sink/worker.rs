@@ -1,7 +1,7 @@
 //! The load's loop: a batch of records is read and written with its positions; whatever goes wrong has the same cure, to
 //! ask the sink where it stands and read again from there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,10 +12,11 @@ use super::change_events::ChangeEvents;
 use super::changes::Changes;
 use super::known_changes::KnownChanges;
 use super::schemas::{Patience, Schema, Schemas};
-use super::{Batch, Class, DeadLetters, LoadError, Sink, Tries, WriteContext, Written};
+use super::{Batch, Class, DeadLetters, LoadError, RecordTypes, Sink, Tries, WriteContext, Written};
 use crate::avro::Shape;
 use crate::avro::format::Decoder;
 use crate::avro::registry::Registry;
+use crate::avro::schema::SchemaText;
 use crate::config::MemoryShare;
 use crate::config::changes::ChangesConfig;
 use crate::config::format::{Envelope, FormatConfig};
@@ -126,7 +127,7 @@ impl Worker {
         let format = config.format();
         let (batch, changes) = records(&shared, &format, schemas(FormatConfig::default()))
             .map_err(|what| WorkerError::Refused(format!("source: {what}")))?;
-        let schemas = schemas(format);
+        let schemas = schemas(format).of_types(RecordTypes::of(config));
         prepare(&shared, &schemas, changes.as_ref(), sink.as_mut())?;
         let dead_letters = DeadLetters::new(config, shared.sink, consumer, Arc::clone(&shared.breaker))
             .map_err(WorkerError::Refused)?;
@@ -487,7 +488,8 @@ fn own_shape(config: &LoadConfig) -> Option<Shape> {
     let output = config.output.as_ref().filter(|output| output.topic == config.topic())?;
     // A file that cannot be read stops the relay, which says so.
     let file = crate::avro::schema::load(&output.schema.as_ref()?.relative()).ok()?;
-    Shape::parse(&file.compact).ok()
+    let schema = SchemaText::from(file.compact.as_str());
+    RecordTypes::of(config).hold(&schema).then(|| Shape::registered(&schema).ok())?
 }
 
 /// Shorter where a refused batch is not to be waited out for long.
@@ -512,12 +514,13 @@ fn learn(
 ) -> Result<(), LoadError> {
     let ids = batch.schema_ids();
     schemas.meet(&ids);
-    let (mut new, mut unusable) = (Vec::new(), BTreeMap::new());
+    let (mut new, mut unusable, mut left_out) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
     for id in ids {
         let first = batch.first_of(id);
         match schemas.get(id, first, batch.decoder())? {
             Schema::Known => {}
             Schema::New(shape) => new.push((id, shape)),
+            Schema::LeftOut => drop(left_out.insert(id)),
             Schema::Unusable(why) => drop(unusable.insert(id, why)),
         }
         // Each may be asked for, and there may be as many as records.
@@ -535,8 +538,11 @@ fn learn(
     }
     // Newer schemas have higher ids, and more fields.
     for (id, shape) in new.into_iter().rev() {
-        sink.learn(id, &shape)?;
+        sink.learn(id, &shape).map_err(|error| error.with(&schemas.type_of(id)))?;
         schemas.learnt(id);
+    }
+    if !left_out.is_empty() {
+        batch.leave_out(&left_out);
     }
     if !unusable.is_empty() {
         batch.refuse_schemas(&unusable);

@@ -274,6 +274,14 @@ fn versions_of_a_schema_in_turns_share_their_inserts() {
     assert_eq!(rows, "6000");
     // Two sets of columns and two partitions; a batch may end before all is there.
     assert!(inserts.parse::<u32>().unwrap() <= 16, "{inserts} inserts");
+    // Rows of the first two versions lie in the same parts, unless one began or ended with a single row.
+    let sql = format!(
+        "SELECT toString(countIf(first = 0 OR second = 0)) AS v FROM (SELECT countIf(n % 3 = 0) AS first, countIf(n % 3 = 1) AS \
+         second FROM {DATABASE}.{} WHERE n % 3 < 2 GROUP BY _part)",
+        load.name
+    );
+    let alone: u32 = world.select(&sql)[0].parse().unwrap();
+    assert!(alone <= 1, "{alone} inserts of one version alone");
 }
 
 /// An answer is lost between the inserts of one range: what is in the table is not written again, and what is not, is.

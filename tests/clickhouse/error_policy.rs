@@ -16,7 +16,7 @@ fn one_row_of_a_thousand_that_brings_any_code_for_ever_costs_no_other() {
          system_events_show_zero_values = 1",
     );
     assert!(all.len() > 500, "{}", all.len());
-    let codes = codes::chosen(all, 20);
+    let codes = codes::chosen(all, 60);
     let table = format!("{DATABASE}.{}", load.name);
     for (part, some) in codes.chunks(50).enumerate() {
         let term = |(place, code): (usize, &String)| {

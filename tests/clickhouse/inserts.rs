@@ -171,5 +171,5 @@ fn tls_with_our_authority_only() {
     let error = open("stranger-ca.pem").unwrap_err();
     assert!(error.to_string().contains("certificate"), "{error}");
     let error = open("no-such-file.pem").unwrap_err();
-    assert_eq!(error.class, Class::Configuration, "{error}");
+    assert_eq!(error.class, Class::Authentication, "{error}");
 }

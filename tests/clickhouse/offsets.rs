@@ -161,8 +161,50 @@ fn a_new_password_is_read_when_the_old_one_is_refused() {
     link.set_password("new");
     load.send(0, 10..20);
     run.await_log("code 516");
+    // As a file is for a moment while it is written.
+    load.write("password", "");
+    run.await_log("sink.clickhouse.password_file");
     load.write("password", "new\n");
     load.await_loaded(&mut run);
     assert_eq!(run.stop(), 0);
     assert_eq!(counts(&world, &load), "20 20");
+}
+
+/// The authority of the server's certificate is read again for the next connection.
+#[test]
+fn an_authority_that_was_renewed_is_read_again() {
+    let Ok(url) = std::env::var("PRESSLINE_TEST_CLICKHOUSE_TLS") else { return };
+    let proxy = Proxy::to(url.trim_start_matches("https://").trim_end_matches('/'));
+    let more = "timeout_ms = 1000\nca = \"../ca.pem\"";
+    let Some((world, load)) = stage_at("ch_authority", &format!("https://{}", proxy.address), more) else { return };
+    let folder = std::path::PathBuf::from(service("PRESSLINE_TEST_TLS_DIR"));
+    let put = |from: &str| load.write("ca.pem", &std::fs::read_to_string(folder.join(from)).unwrap());
+    put("stranger-ca.pem");
+    load.send(0, 0..10);
+    let mut run = load.run();
+    run.await_log("certificate");
+    put("ca.pem");
+    load.await_loaded(&mut run);
+
+    // A connection that is open is not judged again: it has to be lost.
+    put("stranger-ca.pem");
+    proxy.lose_answers(true);
+    let before = run.log().len();
+    load.send(0, 10..20);
+    await_that("a request that fails", || run.log()[before..].contains(" WARN "));
+    proxy.lose_answers(false);
+    await_that("a new connection reads the authority", || {
+        run.still_runs();
+        run.log()[before..].contains("certificate")
+    });
+    put("ca.pem");
+    load.await_loaded(&mut run);
+    assert_eq!(run.stop(), 0);
+    assert_eq!(counts(&world, &load), "20 20");
+}
+
+#[test]
+fn of_several_record_types_one_is_loaded() {
+    let Some((world, load)) = stage("ch_record_types") else { return };
+    crate::loads::record_types::one_of_two(&load, || counts(&world, &load));
 }

@@ -248,10 +248,14 @@ fn the_version_names_librdkafkas() {
 
 #[test]
 fn the_tables_that_sinks_want_are_printed_without_any_service() {
-    // Nor any password: the file that these name is not there.
+    // Nor any password or certificate: the files that these name are not there.
+    let sasl = "kafka.sasl={mechanism=\"PLAIN\",username=\"u\",password_file=\"no-such-file\"}";
+    let kafka = [sasl, "kafka.tls.ca=no-such-file"];
     let [postgres, clickhouse] = ["postgres", "clickhouse"].map(|sink| {
-        let set = format!("sink.{sink}.password_file=no-such-file");
-        pressline(&["check", "--ddl", "--set", &set, &format!("docs/pipelines/{sink}-only.toml")], b"")
+        let (set, file) =
+            (format!("sink.{sink}.password_file=no-such-file"), format!("docs/pipelines/{sink}-only.toml"));
+        let sets = kafka.into_iter().chain([set.as_str()]).flat_map(|set| ["--set", set]);
+        pressline(&["check", "--ddl", &file].into_iter().chain(sets).collect::<Vec<_>>(), b"")
     });
     assert_eq!((postgres.0, clickhouse.0), (Some(0), Some(0)), "{}{}", postgres.2, clickhouse.2);
     assert!(postgres.1.starts_with("-- pipeline postgres-only, PostgreSQL: for schema file "), "{}", postgres.1);

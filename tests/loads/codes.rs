@@ -13,13 +13,15 @@ pub const EACH: i64 = 1_000;
 /// Which of them.
 pub const BAD: i64 = 55;
 
-/// All of these where `PRESSLINE_TEST_ALL_CODES` is set, else `some` from one end of the list to the other.
+/// All of these where `PRESSLINE_TEST_ALL_CODES` is set, else `some`, evenly spread from one end of the list to the other.
 pub fn chosen<T>(all: Vec<T>, some: usize) -> Vec<T> {
     if std::env::var_os("PRESSLINE_TEST_ALL_CODES").is_some() {
         return all;
     }
-    let step = all.len().div_ceil(some).max(1);
-    all.into_iter().step_by(step).collect()
+    let count = all.len();
+    let share = |place: usize| place * some / count;
+    let is_chosen = |place: usize| place == 0 || share(place) != share(place - 1);
+    all.into_iter().enumerate().filter(|(place, _)| is_chosen(*place)).map(|(_, one)| one).collect()
 }
 
 /// Loads a thousand rows for each code; the row with number 55 of each thousand is refused with the code. All others are

@@ -2,6 +2,7 @@
 
 pub mod codes;
 pub mod orders;
+pub mod record_types;
 pub mod rights;
 pub mod search;
 pub mod upgrade;
@@ -132,15 +133,31 @@ impl Load {
         self.cluster.send(&self.topic, &[Raw::value(partition, "junk")]);
     }
 
-    /// Records in transactions of ten, each followed by one that is aborted: markers and aborted records leave gaps. The last
-    /// record comes alone, so that the topic ends with a record.
-    pub fn send_in_transactions(&self, partition: i32, numbers: std::ops::Range<i64>) {
+    /// Records in one transaction, so that its marker ends the partition.
+    pub fn send_in_one_transaction(&self, partition: i32, numbers: std::ops::Range<i64>) {
+        let producer = self.transactional();
+        producer.begin_transaction().unwrap();
+        for number in numbers {
+            let value = self.value(number);
+            producer.send(BaseRecord::<[u8], [u8]>::to(&self.topic).partition(partition).payload(&value)).unwrap();
+        }
+        producer.commit_transaction(PATIENCE).unwrap();
+    }
+
+    fn transactional(&self) -> BaseProducer {
         let producer: BaseProducer = rdkafka::ClientConfig::new()
             .set("bootstrap.servers", self.cluster.bootstrap())
             .set("transactional.id", &self.name)
             .create()
             .unwrap();
         producer.init_transactions(PATIENCE).unwrap();
+        producer
+    }
+
+    /// Records in transactions of ten, each followed by one that is aborted: markers and aborted records leave gaps. The last
+    /// record comes alone, so that the topic ends with a record.
+    pub fn send_in_transactions(&self, partition: i32, numbers: std::ops::Range<i64>) {
+        let producer = self.transactional();
         let send = |number| {
             let value = self.value(number);
             producer.send(BaseRecord::<[u8], [u8]>::to(&self.topic).partition(partition).payload(&value)).unwrap();

@@ -214,3 +214,10 @@ fn a_partition_that_comes_during_a_search_is_taken_over() {
     let Some((database, load)) = slow_stage("search_rebalanced") else { return };
     search::takes_a_partition_over(&load, || database.value("SELECT count(*) FROM SCHEMA.t").parse().unwrap());
 }
+
+#[test]
+fn of_several_record_types_one_is_loaded() {
+    let Some((database, load)) = stage("record_types") else { return };
+    let rows = || database.value("SELECT count(*) || ' ' || count(DISTINCT n) FROM SCHEMA.t");
+    crate::loads::record_types::one_of_two(&load, rows);
+}

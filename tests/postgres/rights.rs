@@ -9,6 +9,7 @@ use pressline::sink::postgres::{Advance, Connection, Offsets, Writer};
 use crate::cluster::await_that;
 use crate::loads::rights;
 use crate::offsets::{stage, stage_with};
+use crate::relay::service;
 use crate::support::{Server, batch, datum, record, server};
 
 const ROLE: &str = "pressline_least";
@@ -118,4 +119,45 @@ fn a_password_that_was_renewed_is_read_again_after_it_was_refused() {
     assert_eq!(run.stop(), 0);
     assert_eq!(database.value("SELECT count(*) || ' ' || count(DISTINCT n) FROM SCHEMA.t"), "20 20");
     database.sql("REASSIGN OWNED BY pressline_renewed TO CURRENT_USER; DROP ROLE pressline_renewed");
+}
+
+/// The authority, and the client's certificate with its key: each is read again for the next connection.
+#[test]
+fn certificates_that_were_renewed_are_read_again() {
+    let tls = "user = \"certified\"\nsslmode = \"verify-full\"\nca = \"../ca.pem\"\ncertificate = \"../client.cert\"\nkey = \
+               \"../client.key\"";
+    let Some((database, load)) = stage_with("certified", "n bigint NOT NULL, t timestamptz NOT NULL", tls) else {
+        return;
+    };
+    let folder = std::path::PathBuf::from(service("PRESSLINE_TEST_TLS_DIR"));
+    let put = |file: &str, from: &str| load.write(file, &std::fs::read_to_string(folder.join(from)).unwrap());
+    let set_client = |name: &str| {
+        put("client.cert", &format!("{name}.cert"));
+        put("client.key", &format!("{name}.key"));
+    };
+    database.sql("DROP ROLE IF EXISTS certified");
+    database.sql(&format!("CREATE ROLE certified LOGIN SUPERUSER PASSWORD '{}'", load.read("password")));
+    put("ca.pem", "stranger-ca.pem");
+    set_client("stranger");
+    load.send(0, 0..10);
+    let mut run = load.run();
+    run.await_log("UnknownIssuer; set sink.postgres.ca");
+    put("ca.pem", "ca.pem");
+    run.await_log("the server refuses sink.postgres.certificate");
+    set_client("service");
+    load.await_loaded(&mut run);
+
+    put("ca.pem", "stranger-ca.pem");
+    let before = run.log().len();
+    database.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'certified'");
+    load.send(0, 10..20);
+    await_that("a new connection reads the authority", || {
+        run.still_runs();
+        run.log()[before..].contains("UnknownIssuer")
+    });
+    put("ca.pem", "ca.pem");
+    load.await_loaded(&mut run);
+    assert_eq!(run.stop(), 0);
+    assert_eq!(database.value("SELECT count(*) || ' ' || count(DISTINCT n) FROM SCHEMA.t"), "20 20");
+    database.sql("REASSIGN OWNED BY certified TO CURRENT_USER; DROP ROLE certified");
 }

@@ -236,6 +236,11 @@ fn a_pipeline_is_named_or_its_file() {
         &both(&elsewhere),
         "error: pipelines: no such folder in /\n    start pressline in the folder that has pipelines/",
     );
+    let output = house.pressline("offsets show").output().unwrap();
+    has(&both(&output), "there are several pipelines; name one with --pipeline");
+    std::fs::remove_file(house.path("pipelines/other.toml")).unwrap();
+    let output = house.pressline("offsets show").output().unwrap();
+    has(&both(&output), "127.0.0.1:1");
     let output = house.pressline("healthcheck --set http.listen=127.0.0.1:0").output().unwrap();
     has(&both(&output), "http.listen: port 0 is a free one that nobody knows here");
     let output = house.pressline("healthcheck --set http.listen=127.0.0.1:1").output().unwrap();

@@ -31,11 +31,15 @@ password_encryption = 'scram-sha-256'
 ssl = on
 ssl_cert_file = 'server.cert'
 ssl_key_file = 'server.key'
+ssl_ca_file = 'ca.pem'
 log_line_prefix = '%m [%p] '
 """
 
+# A test makes the role `certified`, which needs a client certificate beside its password.
 _ACCESS = """
 local all all scram-sha-256
+hostssl all certified 127.0.0.0/8 scram-sha-256 clientcert=verify-ca
+hostnossl all certified 127.0.0.0/8 reject
 host all all 127.0.0.0/8 scram-sha-256
 host replication all 127.0.0.1/32 scram-sha-256
 """
@@ -119,7 +123,7 @@ class Postgres(Process):
         with open(self._data / "postgresql.conf", "a") as settings:
             settings.write(_SETTINGS.format(loopback=LOOPBACK, port=self._port, sockets=sockets))
         (self._data / "pg_hba.conf").write_text(_ACCESS)
-        for name in ("server.cert", "server.key"):
+        for name in ("server.cert", "server.key", "ca.pem"):
             shutil.copy(self._tls / name, self._data)
             (self._data / name).chmod(0o600)
             if os.geteuid() == 0:

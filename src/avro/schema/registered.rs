@@ -52,6 +52,19 @@ pub fn parse_registered(schema: &SchemaText) -> Result<Schema, String> {
     Schema::parse(&value).map_err(|error| format!("not an Avro schema: {error}"))
 }
 
+/// The full name of the record that an Avro schema describes, as it stands in the schema.
+pub fn record_name(schema: &SchemaText) -> Option<String> {
+    if schema.other_kind.is_some() {
+        return None;
+    }
+    match json_of(&schema.text).ok()? {
+        Value::Object(object) => defined_name(&object, ""),
+        // The record is in a reference.
+        Value::String(name) if !PRIMITIVES.contains(&name.as_str()) => Some(name),
+        _ => None,
+    }
+}
+
 /// The name as the registered schema has it.
 pub fn original(name: &str) -> Cow<'_, str> {
     match name.strip_prefix(REPLACED).and_then(from_hex) {

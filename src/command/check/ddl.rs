@@ -13,10 +13,10 @@ use crate::avro::schema::{self, SchemaText};
 use crate::config::finding::Finding;
 use crate::config::load::Loaded;
 use crate::config::sink::LoadConfig;
-use crate::sink::Columns;
 use crate::sink::clickhouse;
 use crate::sink::postgres::sink::SECTION;
 use crate::sink::postgres::{TableName, create_table_sql, with_primary_key};
+use crate::sink::{Columns, RecordTypes};
 
 /// The statements, and what kept others from being written. The schema is that of the relay that fills the topic, where one of
 /// the pipelines does, else the registry's newest.
@@ -110,13 +110,13 @@ async fn schema(loaded: &Loaded, subject: &Subject<'_, LoadConfig>) -> Result<(S
         Err(error) => Err(error),
     };
     match asked {
-        Ok(Some(version)) => {
+        Ok(Some(version)) if RecordTypes::of(subject.config).hold(&version.schema) => {
             let says = format!("subject {name}, version {} (id {})", version.version, version.id.0);
             parsed(subject, says, &version.schema)
         }
-        Ok(None) => Err(vec![subject.error(
+        Ok(_) => Err(vec![subject.error(
             "sink",
-            format!("subject {name} has no schema yet"),
+            format!("subject {name} has no schema yet that the sink would load"),
             "run this again once the topic's producer has registered one",
         )]),
         Err(error) => Err(vec![registry_finding(subject, &error)]),

@@ -1,6 +1,6 @@
 //! What a check looks at, and what it has found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::flow::Flow;
@@ -84,7 +84,7 @@ impl Report {
         self.findings.iter().filter(|f| f.severity == severity).count()
     }
 
-    /// What a relay and the sinks of its file both complain of is told once.
+    /// What a relay and the sinks of its file, or both sinks, have in common is told once.
     pub(super) fn forget_repeated(&mut self) {
         let mut told: Vec<Finding> = Vec::with_capacity(self.findings.len());
         for finding in self.findings.drain(..) {
@@ -93,6 +93,8 @@ impl Report {
             }
         }
         self.findings = told;
+        let mut lines = BTreeSet::new();
+        self.checked.retain(|line| lines.insert(line.clone()));
     }
 
     pub(super) fn ok(&mut self, line: impl Into<String>) {
@@ -126,5 +128,20 @@ impl<C> Subject<'_, C> {
     /// A line of [`Report::checked`].
     pub(super) fn line(&self, text: impl std::fmt::Display) -> String {
         format!("{}: {text}", self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_both_sinks_have_in_common_is_told_once() {
+        let mut report = Report::default();
+        for line in ["topic t.dead: 3 partitions", "sink a", "topic t.dead: 3 partitions", "sink b"] {
+            report.ok(line);
+        }
+        report.forget_repeated();
+        assert_eq!(report.checked, ["topic t.dead: 3 partitions", "sink a", "sink b"]);
     }
 }

@@ -60,7 +60,7 @@ pub fn command(sources: &Sources, wanted: Wanted) -> ExitCode {
 
 /// Prints the statements that make the sinks' tables; findings go to standard error.
 fn tables(sources: &Sources) -> ExitCode {
-    let (text, findings) = match (load::load_for_kafka(sources), crate::daemon::runtime()) {
+    let (text, findings) = match (load::load_without_secrets(sources), crate::daemon::runtime()) {
         (Ok(loaded), Ok(runtime)) => runtime.block_on(ddl::statements(&loaded)),
         (Ok(_), Err(what)) => {
             (String::new(), vec![Finding::error("pressline", "", what, "give the process more threads")])

@@ -1,5 +1,7 @@
 //! Sinks: whether the topic's schemas fit the live tables, and whether the user may do what the load does.
 
+use std::collections::BTreeSet;
+
 use super::changes::Asked;
 use super::offline::{self, registry_finding};
 use super::output::Output;
@@ -9,11 +11,12 @@ use crate::avro::Shape;
 use crate::avro::format::debezium::Events;
 use crate::avro::format::{Decoder, registered_shape};
 use crate::avro::registry::{Registry, RegistryError, SchemaId, SubjectState, SubjectVersion};
-use crate::avro::schema::SchemaFile;
+use crate::avro::schema::{SchemaFile, SchemaText, record_name};
 use crate::config::finding::{Finding, Severity};
 use crate::config::format::Envelope;
 use crate::config::sink::LoadConfig;
-use crate::sink::Kind;
+use crate::config::validate;
+use crate::sink::{Kind, RecordTypes};
 
 impl Report {
     /// Takes over a plan and what does not fit in it.
@@ -102,16 +105,24 @@ async fn schemas(
     // A client that cannot be made is a finding already.
     let Ok(registry) = Registry::new(&subject.config.registry) else { return Vec::new() };
     let name = subject.config.subject();
+    let record_types = RecordTypes::of(subject.config);
+    let local = local.filter(|file| record_types.hold(&SchemaText::from(file.compact.as_str())));
     let mut found: Vec<TopicSchema> = own(&registry, &name, local).await.into_iter().collect();
     let newest_records = newest::look(subject).await.unwrap_or_default();
     report.findings.extend(newest_records.finding(subject));
+    let mut types = BTreeSet::new();
     for id in newest_records.schemas.keys().rev() {
-        if let Err(error) = add_of_records(&registry, *id, subject, &mut found, report).await {
-            report.findings.push(registry_finding(subject, &error));
-            return found;
+        match add_of_records(&registry, *id, subject, &mut found, report).await {
+            Ok(name) => types.extend(name),
+            Err(error) => {
+                report.findings.push(registry_finding(subject, &error));
+                return found;
+            }
         }
     }
+    report.findings.extend(several_types(subject, &types));
     match registry.latest(&name).await {
+        Ok(Some(version)) if !record_types.hold(&version.schema) => {}
         Ok(Some(version)) => add_newest(&version, local.is_some(), subject, &mut found, report),
         Ok(None) if found.is_empty() => report.findings.push(subject.warning(
             "sink",
@@ -160,6 +171,10 @@ pub async fn unregistered(subject: &Subject<'_, LoadConfig>) -> Result<Vec<Topic
         let says = format!("the fields that {} declares", subject.file.display());
         return Ok(vec![TopicSchema { says, shape, comes: true }]);
     }
+    let missing = validate::missing_for_kafka(subject.config);
+    if !missing.is_empty() {
+        return Err(missing);
+    }
     let newest_records = newest::look(subject).await.unwrap_or_default();
     let says = format!("the schema of the newest records of topic {}", subject.config.topic());
     let schema = |shape| TopicSchema { says: says.clone(), shape, comes: true };
@@ -180,17 +195,38 @@ async fn own(registry: &Registry, name: &str, local: Option<&SchemaFile>) -> Opt
     Some(TopicSchema { says, shape, comes: true })
 }
 
-/// A schema that records have. Errors: the registry does not answer.
+/// Records of several types, of which a table mostly takes one.
+fn several_types(subject: &Subject<'_, LoadConfig>, types: &BTreeSet<String>) -> Option<Finding> {
+    let is_told = !RecordTypes::of(subject.config).are_all();
+    if types.len() < 2 || is_told {
+        return None;
+    }
+    let names: Vec<&str> = types.iter().map(String::as_str).collect();
+    Some(subject.warning(
+        "sink.records",
+        format!("the newest records of topic {} are of several types: {}", subject.config.topic(), names.join(", ")),
+        "name those that are to be loaded, such as sink.records = [\"one\"]; a record of a type that the table does not take stops \
+         the sink",
+    ))
+}
+
+/// A schema that records have; the name of their type. Errors: the registry does not answer.
 async fn add_of_records(
     registry: &Registry,
     id: u32,
     subject: &Subject<'_, LoadConfig>,
     found: &mut Vec<TopicSchema>,
     report: &mut Report,
-) -> Result<(), RegistryError> {
+) -> Result<Option<String>, RegistryError> {
     let topic = subject.config.topic();
     let says = format!("schema id {id} of the newest records of topic {topic}");
-    match registry.schema_by_id(SchemaId(id)).await {
+    let schema = registry.schema_by_id(SchemaId(id)).await;
+    let name = schema.as_ref().ok().and_then(record_name);
+    match schema {
+        Ok(schema) if !RecordTypes::of(subject.config).hold(&schema) => {
+            let type_name = name.as_deref().unwrap_or("no record");
+            report.ok(subject.line(format_args!("{says}: of type {type_name}, which sink.records leaves out")));
+        }
         Ok(schema) => match registered_shape(&subject.config.format(), &schema) {
             Ok(shape) if found.iter().any(|known| known.shape == shape) => {}
             Ok(shape) => found.push(TopicSchema { says, shape, comes: true }),
@@ -207,7 +243,7 @@ async fn add_of_records(
         )),
         Err(error) => return Err(error),
     }
-    Ok(())
+    Ok(name)
 }
 
 /// The subject's newest version, unless it is there already.

@@ -108,7 +108,7 @@ fn fit(sources: &Sources, path: &Path, draft: &mut Draft) -> Result<(), InitErro
         }
         rewrite(path, draft)?;
     }
-    if let Ok(loaded) = load::load(sources) {
+    if let Ok(loaded) = load::load_without_secrets(sources) {
         draft.statements = statements(&runtime, &loaded);
         rewrite(path, draft)?;
     }

@@ -27,7 +27,7 @@ pub(crate) use change::confirm;
 pub use group::Group;
 pub use positions::{Positions, Stand};
 pub use run::run;
-pub(crate) use show::aligned;
+pub(crate) use show::{aligned, caught_up};
 pub use which::{Pipeline, Which};
 
 /// Options of `pressline offsets`.

@@ -26,10 +26,7 @@ pub fn table(positions: &Positions) -> Result<String, OffsetsError> {
         group.name,
         positions.kept()
     );
-    let behind = |(partition, stand): (&Partition, &Stand)| {
-        stand.position.filter(|position| (stand.range.0..stand.range.1).contains(position)).map(|at| (*partition, at))
-    };
-    let caught_up = group.without_record(&stands.iter().filter_map(behind).collect())?;
+    let caught_up = caught_up(positions, &stands)?;
     text.push_str(&aligned(&lines(&stands, id, &caught_up)));
     for (partition, (stable, high)) in group.behind_transactions() {
         let _ = writeln!(
@@ -40,6 +37,17 @@ pub fn table(positions: &Positions) -> Result<String, OffsetsError> {
         );
     }
     Ok(text)
+}
+
+/// The partitions in which no record comes from the position on: what is behind it are markers of transactions.
+pub fn caught_up(
+    positions: &Positions,
+    stands: &BTreeMap<Partition, Stand>,
+) -> Result<BTreeSet<Partition>, OffsetsError> {
+    let behind = |(partition, stand): (&Partition, &Stand)| {
+        stand.position.filter(|position| (stand.range.0..stand.range.1).contains(position)).map(|at| (*partition, at))
+    };
+    positions.group.without_record(&stands.iter().filter_map(behind).collect())
 }
 
 /// `caught_up`: partitions in which no record comes from the position on.

@@ -11,9 +11,9 @@ use crate::config::{LogConfig, MemoryConfig, PipelineConfig};
 /// Names a pipeline.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Which {
-    /// The pipeline: its name (of a file in pipelines/), or its file
+    /// The pipeline: its name (of a file in pipelines/), or its file [default: the only one in pipelines/]
     #[arg(short, long, value_name = "NAME|FILE")]
-    pub pipeline: String,
+    pub pipeline: Option<String>,
     /// Settings shared by all pipelines [default: pressline.toml if there is one]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -39,17 +39,19 @@ pub struct Pipeline {
 impl Which {
     /// Reads the configuration. Errors: findings; no pipeline of that name.
     pub fn load(&self) -> Result<Pipeline, OffsetsError> {
-        let is_file = Path::new(&self.pipeline).exists() || self.pipeline.ends_with(".toml");
-        let pipelines = if is_file { vec![PathBuf::from(&self.pipeline)] } else { Vec::new() };
+        let file = self.pipeline.as_deref().filter(|named| Path::new(named).exists() || named.ends_with(".toml"));
+        let pipelines: Vec<PathBuf> = file.map(PathBuf::from).into_iter().collect();
+        // Of what is found then, there may be one only.
+        let named = self.pipeline.as_deref().filter(|_| file.is_none());
         let sources = Sources { shared: self.config.clone(), pipelines, sets: self.sets.clone() };
         let loaded = load::load(&sources).map_err(OffsetsError::Findings)?;
-        let relay = self.find(is_file, loaded.pipelines, |config| &config.name)?;
-        let sinks = self.find(is_file, loaded.loads, |config| &config.name)?;
+        let relay = self.find(named, loaded.pipelines, |config| &config.name)?;
+        let sinks = self.find(named, loaded.loads, |config| &config.name)?;
         let name = relay.as_ref().map(|relay| relay.name.clone()).or(sinks.as_ref().map(|load| load.name.clone()));
         let name = name.ok_or_else(|| {
+            let named = self.pipeline.as_deref().unwrap_or_default();
             OffsetsError::Refused(format!(
-                "--pipeline {}: there is no pipeline of that name in pipelines/; name its file",
-                self.pipeline
+                "--pipeline {named}: there is no pipeline of that name in pipelines/; name its file"
             ))
         })?;
         Ok(Pipeline { name, relay, load: sinks, log: loaded.process.log, memory: loaded.process.memory })
@@ -58,22 +60,25 @@ impl Which {
     /// The one of that name. Errors: the findings of a file of that name; several pipelines in a folder.
     fn find<T>(
         &self,
-        is_file: bool,
+        named: Option<&str>,
         found: Vec<(PathBuf, Result<T, Vec<Finding>>)>,
         name: impl Fn(&T) -> &str,
     ) -> Result<Option<T>, OffsetsError> {
         let mut one = None;
         for (file, config) in found {
-            let named = match &config {
-                Ok(config) => name(config) == self.pipeline,
-                Err(_) => file.file_stem().is_some_and(|stem| *stem == *self.pipeline),
-            };
-            if !is_file && !named {
+            let is_meant = named.is_none_or(|named| match &config {
+                Ok(config) => name(config) == named,
+                Err(_) => file.file_stem().is_some_and(|stem| stem == named),
+            });
+            if !is_meant {
                 continue;
             }
             let config = config.map_err(OffsetsError::Findings)?;
             if one.replace(config).is_some() {
-                let what = format!("--pipeline {}: holds several pipelines; name one of its files", self.pipeline);
+                let what = match &self.pipeline {
+                    Some(named) => format!("--pipeline {named}: holds several pipelines; name one of its files"),
+                    None => "there are several pipelines; name one with --pipeline".into(),
+                };
                 return Err(OffsetsError::Refused(what));
             }
         }

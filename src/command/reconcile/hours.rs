@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rdkafka::message::Message;
 
+use super::left_out::LeftOut;
 use super::table::{Table, TimeField};
 use super::topic::Records;
 use super::{Outcome, Progress, Task, verdict};
@@ -61,7 +62,9 @@ pub fn compare(task: &Task<'_>, table: &Table) -> Result<Outcome, OffsetsError> 
     }
     let by = field.as_ref().map_or("total counts".to_string(), |field| format!("hourly counts by `{}`", field.name));
     say(format!("{} has no columns for partition and offset: comparing {by}", table.place()));
-    let (since, dead) = count_records(task, field.as_ref(), &mut shapes, &mut counts)?;
+    let mut left_out = LeftOut::of(task)?;
+    let (since, dead) = count_records(task, field.as_ref(), (&mut shapes, &mut left_out), &mut counts)?;
+    left_out.tell();
     if let Some(hour) = since {
         say(format!("before {} nothing is compared: retention took records of that time", shown(Some(hour))));
         counts.retain(|of, _| of.is_none_or(|of| of >= hour));
@@ -86,7 +89,7 @@ fn must_rest(task: &Task<'_>, table: &Table) -> Result<(), OffsetsError> {
 fn count_records(
     task: &Task<'_>,
     field: Option<&TimeField>,
-    shapes: &mut Shapes<'_>,
+    (shapes, left_out): (&mut Shapes<'_>, &mut LeftOut<'_>),
     counts: &mut BTreeMap<Option<i64>, Counts>,
 ) -> Result<(Option<i64>, u64), OffsetsError> {
     let (mut since, mut dead) = (None, 0);
@@ -114,7 +117,9 @@ fn count_records(
             if let (true, Some(hour)) = (std::mem::take(&mut is_first), hour) {
                 since = since.max(Some(hour + 1));
             }
-            if letters.binary_search(&record.offset()).is_ok() {
+            if left_out.has(record.payload())? {
+                left_out.count += 1;
+            } else if letters.binary_search(&record.offset()).is_ok() {
                 dead += 1;
             } else {
                 counts.entry(hour).or_default().records += 1;

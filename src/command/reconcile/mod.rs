@@ -10,6 +10,7 @@
 
 mod compare;
 mod hours;
+mod left_out;
 mod progress;
 mod run;
 mod table;

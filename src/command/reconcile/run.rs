@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rdkafka::message::Message;
 
-use crate::command::offsets::{OffsetsError, Part, Pipeline, Positions, Stand, To, say};
+use crate::command::offsets::{OffsetsError, Part, Pipeline, Positions, Stand, To, caught_up, say};
 use crate::command::reconcile::compare::{Comparison, Offsets, Sums};
+use crate::command::reconcile::left_out::LeftOut;
 use crate::command::reconcile::progress::Progress;
 use crate::command::reconcile::table::Table;
 use crate::command::reconcile::topic::{LettersOf, Records};
@@ -98,7 +99,9 @@ fn spans(args: &ReconcileArgs, positions: &Positions) -> Result<BTreeMap<Partiti
     let to = args.to.map(|to| places(to, positions)).transpose()?.unwrap_or_default();
     let id = positions.group.topic_id.as_ref().map(|id| id.as_str());
     let mut spans = BTreeMap::new();
-    for (partition, Stand { position, pending, topic_id, range: (low, stable), .. }) in positions.read()? {
+    let stands = positions.read()?;
+    let caught_up = caught_up(positions, &stands)?;
+    for (partition, Stand { position, pending, topic_id, range: (low, stable), .. }) in stands {
         if topic_id.is_some() && topic_id.as_deref() != id {
             return Err(OffsetsError::Refused(format!(
                 "topic {} was made again since partition {partition} was loaded: {} shows more",
@@ -113,6 +116,7 @@ fn spans(args: &ReconcileArgs, positions: &Positions) -> Result<BTreeMap<Partiti
         if let Some(pending) = pending {
             say(format!("partition {partition}: {position} to {} is being written and not compared", pending.end - 1));
         }
+        let stable = if caught_up.contains(&partition) { position } else { stable };
         not_reached(args, positions, partition, position, stable);
         let end = to.get(&partition).copied().unwrap_or(position).min(position);
         let start = from.get(&partition).copied().unwrap_or(low).max(low);
@@ -137,6 +141,7 @@ fn offset_by_offset(task: &Task<'_>, table: &Table) -> Result<Outcome, OffsetsEr
     let mut progress = Progress::new(task.spans);
     let mut records = Records::open(&load.kafka, load.topic())?;
     let mut comparison = Comparison::default();
+    let mut left_out = LeftOut::of(task)?;
     for (&partition, &(from, to)) in task.spans {
         let letters = task.letters.get(&partition).map_or(&[][..], Vec::as_slice);
         let tell = Tell { progress: &mut progress, compacted };
@@ -147,7 +152,7 @@ fn offset_by_offset(task: &Task<'_>, table: &Table) -> Result<Outcome, OffsetsEr
         let mut start = from;
         while start < to {
             let end = (start + CHUNK).min(to);
-            let offsets = ahead.chunk(&records, start, end)?;
+            let offsets = ahead.chunk(&records, &mut left_out, start, end)?;
             let runs = runtime.block_on(table.runs(load.topic(), partition, start, end))?;
             comparison.chunk(partition, &offsets, letters, &runs, &mut |difference| tell.difference(difference));
             tell.progress.at(partition, end);
@@ -156,25 +161,33 @@ fn offset_by_offset(task: &Task<'_>, table: &Table) -> Result<Outcome, OffsetsEr
         comparison.close(&mut |difference| tell.difference(difference));
     }
     progress.end();
+    left_out.tell();
     Ok(summary(task, table, &comparison.sums, compacted))
 }
 
 /// The record that was read after a chunk's end.
 #[derive(Default)]
 struct Lookahead {
-    offset: Option<i64>,
+    /// Its offset, and whether it is not loaded.
+    next: Option<(i64, bool)>,
     ended: bool,
 }
 
 impl Lookahead {
-    /// The offsets from `start` to before `end` that are records.
-    fn chunk(&mut self, records: &Records, start: i64, end: i64) -> Result<Offsets, OffsetsError> {
+    /// The offsets from `start` to before `end` that are records which are loaded.
+    fn chunk(
+        &mut self,
+        records: &Records,
+        left_out: &mut LeftOut<'_>,
+        start: i64,
+        end: i64,
+    ) -> Result<Offsets, OffsetsError> {
         let mut offsets = Offsets::none(start, end);
         while !self.ended {
-            let offset = match self.offset.take() {
-                Some(offset) => offset,
+            let (offset, is_left_out) = match self.next.take() {
+                Some(next) => next,
                 None => match records.next()? {
-                    Some(record) => record.offset(),
+                    Some(record) => (record.offset(), left_out.has(record.payload())?),
                     None => {
                         self.ended = true;
                         break;
@@ -182,10 +195,13 @@ impl Lookahead {
                 },
             };
             if offset >= end {
-                self.offset = Some(offset);
+                self.next = Some((offset, is_left_out));
                 break;
             }
-            offsets.insert(offset);
+            match is_left_out {
+                true => left_out.count += 1,
+                false => offsets.insert(offset),
+            }
             if offset + 1 == end {
                 break;
             }

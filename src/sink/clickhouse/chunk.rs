@@ -52,6 +52,11 @@ impl InsertChunk {
         origin.partition == self.partition && (self.span.start..self.span.end).contains(&origin.offset)
     }
 
+    /// How many records of its range are not to be loaded.
+    pub(crate) fn left_out(&self, batch: &Batch) -> usize {
+        batch.left_out().iter().filter(|origin| self.covers(origin)).count()
+    }
+
     /// The place in the chunk of the block's row with this number: what is in the table already, and dead letters, are not in the
     /// block.
     pub(crate) fn place_of(

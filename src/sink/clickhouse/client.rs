@@ -127,12 +127,12 @@ struct RawNumber {
 
 impl Client {
     /// Connects, and asks which settings the server knows. Errors: any [`ChError`]; [`Class::Configuration`] for an address
-    /// that is none, or files that cannot be read.
+    /// that is none, [`Class::Authentication`] for files that cannot be read.
     pub async fn open(config: &ClickHouseConfig) -> Result<Self, ChError> {
         let address = checked(&config.url)?;
         let file = sink::path(&config.password_file);
         let password = secret::read(CLICKHOUSE_PASSWORD, file.as_deref())
-            .map_err(|error| ChError::configuration("sink.clickhouse.password_file", error))?;
+            .map_err(|error| ChError::unreadable("sink.clickhouse.password_file", error))?;
         let mut http =
             connector(config)?.with_url(&address).with_user(&config.user).with_compression(Compression::None);
         if let Some(password) = password {
@@ -335,8 +335,8 @@ fn connector(config: &ClickHouseConfig) -> Result<clickhouse::Client, ChError> {
 fn tls(ca: Option<&Path>) -> Result<ClientConfig, ChError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let ours = ca.map(pem::certificates).transpose();
-    let ours = ours.map_err(|what| ChError::configuration("sink.clickhouse.ca", what))?.unwrap_or_default();
-    let system = |error: rustls::Error| ChError::configuration("sink.clickhouse.ca", error);
+    let ours = ours.map_err(|what| ChError::unreadable("sink.clickhouse.ca", what))?.unwrap_or_default();
+    let system = |error: rustls::Error| ChError::unreadable("sink.clickhouse.ca", error);
     let verifier = Verifier::new_with_extra_roots(ours, Arc::clone(&provider)).map_err(system)?;
     let builder =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(system)?;

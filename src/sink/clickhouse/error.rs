@@ -53,6 +53,11 @@ impl ChError {
         Self::new(Class::Configuration, key, what.to_string(), "fix it")
     }
 
+    /// A password or certificate that cannot be read: it may be about to be renewed, so that it is waited for.
+    pub fn unreadable(key: &str, what: impl fmt::Display) -> Self {
+        Self::new(Class::Authentication, key, what.to_string(), "fix the file; pressline reads it again")
+    }
+
     /// One without a number of ClickHouse's.
     fn new(class: Class, place: &str, what: impl Into<String>, cure: &'static str) -> Self {
         let (what, place) = (what.into(), place.into());

@@ -193,11 +193,12 @@ impl ClickHouseSink {
             let dead_letters: Vec<_> = refused.chain(chunk.held.iter().map(Held::letter)).collect();
             context.dead_letters.settle(dead_letters.len(), &dead_letters)?;
             let Span { end, .. } = chunk.span;
-            let done = Tally::of(dead_letters.len(), dead_letters.len());
+            let left_out = chunk.left_out(batch);
+            let done = Tally::of(dead_letters.len(), dead_letters.len()).with_filtered(left_out);
             let recovery = self.target.recovery_of(chunk.partition).unwrap_or_default();
             let wrote = SinkStep::Wrote { done, begun: recovery.begun_behind(end) };
             self.commit(context.source, chunk.partition, end, wrote)?;
-            context.settle(Written::default());
+            context.settle(Written { left_out: left_out as u64, ..Written::default() });
             self.target.settled(chunk.partition, end);
         }
         Ok(())

@@ -171,7 +171,8 @@ impl ClickHouseSink {
         let EncodedChunk { chunk, recovery, body, total, mut dead_letters, mut found, part } = filled;
         let mut without_view = 0;
         let (partition, span) = (chunk.partition, chunk.span);
-        let outcome = |dead_letters: &[(Origin, Refusal)]| Tally::of(total, dead_letters.len());
+        let left_out = chunk.left_out(batch);
+        let outcome = |dead_letters: &[(Origin, Refusal)]| Tally::of(total, dead_letters.len()).with_filtered(left_out);
         let mut bytes = 0;
         if let Some(body) = body {
             bytes = body.native.len() as u64;
@@ -234,7 +235,8 @@ impl ClickHouseSink {
         let wrote = SinkStep::Wrote { done: outcome(&dead_letters), begun: recovery.begun_behind(span.end) };
         self.commit(context.source, partition, span.end, wrote)?;
         let rows = (total - dead_letters.len()) as u64 - found;
-        context.settle(Written { rows, bytes, found, without_view, ..Written::default() });
+        let left_out = left_out as u64;
+        context.settle(Written { rows, bytes, found, without_view, left_out, ..Written::default() });
         Ok(Outcome::Settled)
     }
 

@@ -262,10 +262,14 @@ fn refused(place: &str, error: &tokio_postgres::Error) -> PgError {
         return PgError::of_server(place, refused);
     }
     let cause = source::<std::io::Error>(error);
+    let of_tls = cause.and_then(|io| io.get_ref()).and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if let Some(tls) = of_tls {
+        // By TLS 1.3 the server judges our certificate after the handshake.
+        return PgError::new(Class::Authentication, place, format!("TLS: {tls}{}", cure_of(tls)));
+    }
     if is_tls(error) {
-        return match cause.and_then(|io| io.get_ref()).and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(tls) => PgError::new(Class::Authentication, place, format!("TLS: {tls}{}", cure_of(tls))),
-            None if cause.is_some() => PgError::new(Class::Transient, place, "the TLS handshake broke off"),
+        return match cause {
+            Some(_) => PgError::new(Class::Transient, place, "the TLS handshake broke off"),
             None => PgError::new(
                 Class::Authentication,
                 place,
@@ -295,6 +299,9 @@ fn cure_of(error: &rustls::Error) -> &'static str {
         }
         rustls::Error::InvalidCertificate(Bad::Other(_)) => {
             "; a certificate that is its own authority (CA:TRUE) is not taken: sign the server's with another one"
+        }
+        rustls::Error::AlertReceived(_) => {
+            "; the server refuses sink.postgres.certificate and key, or the lack of them"
         }
         _ => "",
     }

@@ -370,7 +370,8 @@ impl PostgresSink {
         let written = (rows.len() + batch.refused().len() - dead_letters.len()) as u64;
         self.is_proven |= written > 0;
         let bytes = crate::kafka::consumer::BatchBuilder::bytes(batch) as u64;
-        Ok(Written { rows: written.saturating_sub(dropped), bytes, dropped, ..Written::default() })
+        let left_out = batch.left_out().len() as u64;
+        Ok(Written { rows: written.saturating_sub(dropped), bytes, dropped, left_out, ..Written::default() })
     }
 
     /// Compiles the plan of what is new.
@@ -515,6 +516,9 @@ fn outcomes(batch: &Batch, dead_letters: &[(Origin, Refusal)]) -> BTreeMap<Parti
     }
     for tally in outcomes.values_mut() {
         tally.written = tally.read.saturating_sub(tally.dead);
+    }
+    for origin in batch.left_out() {
+        outcomes.entry(origin.partition).or_default().add_filtered();
     }
     outcomes
 }
