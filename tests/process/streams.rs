@@ -210,6 +210,19 @@ fn findings_are_json_where_the_log_is() {
 }
 
 #[test]
+fn logfmt_is_keys_and_values_line_by_line() {
+    let house = House::new();
+    house.write("pipelines/presses.toml", "workers = 0\n");
+    let output = house.pressline("run --set log.format=logfmt").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.lines().all(|line| line.starts_with("time=20") && line.contains(" level=") && line.contains(" msg=")),
+        "{text}"
+    );
+    has(&text, " key=kafka.bootstrap_servers cure=\"");
+}
+
+#[test]
 fn colours_are_for_terminals_alone() {
     let house = House::new();
     let text = both(&house.pressline("run nowhere").env("FORCE_COLOR", "1").output().unwrap());
