@@ -21,10 +21,12 @@ use pressline::command::places::PlacesArgs;
 use pressline::command::produce::ProduceArgs;
 use pressline::command::reconcile::{ReconcileArgs, Verdict};
 use pressline::command::replay::ReplayArgs;
+use pressline::command::status::{Health, StatusArgs};
 use pressline::command::try_events::TryArgs;
 use pressline::command::web::WebArgs;
 use pressline::command::{
-    check, consume, demo, generate, init, locate, offsets, places, produce, reconcile, replay, topics, try_events, web,
+    check, consume, demo, generate, init, locate, offsets, places, produce, reconcile, replay, status, topics,
+    try_events, web,
 };
 use pressline::config::load::Sources;
 use pressline::daemon::process;
@@ -33,6 +35,9 @@ use pressline::{config, daemon};
 
 /// Exit code of `reconcile` when a table could not be compared: not that of one that differs.
 const NOT_COMPARED: u8 = 2;
+
+/// Exit code of `status` when a daemon does not answer: not that of one that is not ready.
+const NOT_ANSWERED: u8 = 2;
 
 /// Geolocates button presses from a Kafka topic, strips the IP address, writes Avro with exactly-once semantics, and loads it
 /// into PostgreSQL and ClickHouse.
@@ -76,6 +81,8 @@ enum Command {
     Locate(LocateArgs),
     /// Look into GeoIP databases
     Places(PlacesArgs),
+    /// Show what running daemons do: lag, rates, errors; exit code 0 if all are ready, 1 if not, 2 if one does not answer
+    Status(StatusArgs),
     /// Ask a running pressline whether it is ready; exit code 0 if so
     Healthcheck(ConfigArgs),
 }
@@ -219,6 +226,11 @@ fn run(command: Command) -> ExitCode {
             result => exit(result.map(drop)),
         },
         Command::Places(args) => exit(places::run(&args)),
+        Command::Status(args) => match status::run(&args) {
+            Ok(Health::NotReady) => ExitCode::FAILURE,
+            Ok(Health::Unreachable) => ExitCode::from(NOT_ANSWERED),
+            result => exit(result.map(drop)),
+        },
         Command::Healthcheck(args) => healthcheck(&args.sources()),
     }
 }

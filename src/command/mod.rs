@@ -11,6 +11,7 @@ pub mod places;
 pub mod produce;
 pub mod reconcile;
 pub mod replay;
+pub mod status;
 pub mod topics;
 pub mod try_events;
 pub mod web;
