@@ -24,12 +24,13 @@ use pressline::command::produce::ProduceArgs;
 use pressline::command::reconcile::{ReconcileArgs, Verdict};
 use pressline::command::replay::ReplayArgs;
 use pressline::command::schema::SchemaArgs;
+use pressline::command::status::{Health, StatusArgs};
 use pressline::command::test_pipelines::TestArgs;
 use pressline::command::try_events::TryArgs;
 use pressline::command::web::WebArgs;
 use pressline::command::{
     check, completions, consume, demo, generate, init, locate, man, offsets, places, produce, reconcile, replay,
-    schema, test_pipelines, topics, try_events, web,
+    schema, status, test_pipelines, topics, try_events, web,
 };
 use pressline::config::load::Sources;
 use pressline::daemon::process;
@@ -38,6 +39,9 @@ use pressline::{config, daemon};
 
 /// Exit code of `reconcile` when a table could not be compared: not that of one that differs.
 const NOT_COMPARED: u8 = 2;
+
+/// Exit code of `status` when a daemon does not answer: not that of one that is not ready.
+const NOT_ANSWERED: u8 = 2;
 
 /// Geolocates button presses from a Kafka topic, strips the IP address, writes Avro with exactly-once semantics, and loads it
 /// into PostgreSQL and ClickHouse.
@@ -111,6 +115,9 @@ enum Command {
     /// Write the manual pages
     #[command(hide = true)]
     Man(ManArgs),
+    /// Show what running daemons do: lag, rates, errors; exit code 0 if all are ready, 1 if not, 2 if one does not answer
+    #[command(after_help = "Examples:\n  pressline status\n  pressline status --watch")]
+    Status(StatusArgs),
     /// Ask a running pressline whether it is ready; exit code 0 if so
     #[command(after_help = "Example:\n  pressline healthcheck")]
     Healthcheck(ConfigArgs),
@@ -268,6 +275,11 @@ fn run(command: Command) -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Man(args) => exit(man::run(&args, Cli::command())),
+        Command::Status(args) => match status::run(&args) {
+            Ok(Health::NotReady) => ExitCode::FAILURE,
+            Ok(Health::Unreachable) => ExitCode::from(NOT_ANSWERED),
+            result => exit(result.map(drop)),
+        },
         Command::Healthcheck(args) => healthcheck(&args.sources()),
     }
 }

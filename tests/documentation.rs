@@ -12,6 +12,7 @@ use figment::providers::{Format, Serialized, Toml};
 use pressline::command::reconcile;
 use pressline::config::sink::{LoadConfig, SinkSourceConfig};
 use pressline::config::{PipelineConfig, ProcessConfig, properties, secret};
+use pressline::daemon::report::ProcessReport;
 use pressline::kafka::consumer::Trigger;
 use pressline::kafka::dead_letter::{Reason, header};
 use pressline::kafka::producer::Cause;
@@ -20,6 +21,7 @@ use pressline::metrics::{self, Kind};
 use pressline::pipeline::press::enrich::LookupOutcome;
 use pressline::place::Answer;
 use pressline::place::chain::{Step, Steps};
+use pressline::runtime::figures::{LastError, PartitionReport, PipelineReport, PlaceDatabaseReport, WorkerReport};
 use pressline::web;
 use serde_json::Value;
 
@@ -416,6 +418,45 @@ fn metric_row(metric: &metrics::Metric, unit: &str, question: &str) -> String {
     };
     let labels: Vec<String> = metric.labels.split(',').filter(|l| !l.is_empty()).map(|l| format!("`{l}`")).collect();
     format!("| `{}` | {kind} | {} | {unit} | {} | {question} |", metric.name, labels.join(", "), metric.help)
+}
+
+/// Names of the fields of a JSON object, with those of objects and lists in it: `pipelines[].name`.
+fn fields(prefix: &str, value: &Value, names: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                names.insert(name.clone());
+                fields(&name, value, names);
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|one| fields(&format!("{prefix}[]"), one, names)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_form_of_status_is_documented() {
+    let pipeline = PipelineReport {
+        workers: vec![WorkerReport::default()],
+        partitions: vec![PartitionReport::default()],
+        last_error: Some(LastError::default()),
+        place_databases: vec![PlaceDatabaseReport::default()],
+        ..PipelineReport::default()
+    };
+    let report = ProcessReport { pipelines: vec![pipeline], ..ProcessReport::default() };
+    let mut names = BTreeSet::new();
+    fields("", &serde_json::to_value(report).unwrap(), &mut names);
+    let documented: BTreeSet<String> =
+        rows(&read("docs/operations.md"), "Field").iter().flat_map(|row| codes(&row[0])).collect();
+    let mut problems = Problems::default();
+    for name in names.difference(&documented) {
+        problems.add(format!("docs/operations.md, /status: add a row for `{name}`"));
+    }
+    for name in documented.difference(&names) {
+        problems.add(format!("docs/operations.md, /status: there is no field `{name}`"));
+    }
+    problems.report();
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub mod produce;
 pub mod reconcile;
 pub mod replay;
 pub mod schema;
+pub mod status;
 pub mod test_pipelines;
 pub mod topics;
 mod trial;

@@ -90,7 +90,7 @@ async fn serve(parts: Parts) -> Result<(), String> {
     let recorder = metrics::install().map_err(|error| error.to_string())?;
     let listener = web::bind(&parts.web).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let pages = Pages { metrics: recorder.clone(), pipelines: vec![status(&parts.relay)], broken: Vec::new() };
+    let pages = Pages::new(recorder.clone(), vec![status(&parts.relay)]);
     let health = health(&parts.web);
     let metrics_listener = http::bind(&health).await?;
     let metrics_address = metrics_listener.local_addr().map_err(|error| error.to_string())?;

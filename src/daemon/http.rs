@@ -1,22 +1,23 @@
-//! HTTP: `/metrics` for Prometheus, `/livez` and `/readyz` for whoever watches the process.
+//! HTTP: `/metrics` for Prometheus, `/livez` and `/readyz` for whoever watches the process, `/status` for `pressline status`.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::metrics::{counter, gauge};
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::config::HttpConfig;
 use crate::config::finding::with_causes;
+use crate::config::{HttpConfig, MemoryConfig};
+use crate::daemon::report::ProcessReport;
 use crate::metrics;
 use crate::runtime::http_server::Limits;
 use crate::runtime::status::Status;
@@ -31,6 +32,17 @@ pub struct Pages {
     pub pipelines: Vec<Arc<Status>>,
     /// Pipelines that could not be started, with the reason.
     pub broken: Vec<String>,
+    /// What the workers of the process may hold.
+    pub memory: MemoryConfig,
+    /// When the process started.
+    pub started: Instant,
+}
+
+impl Pages {
+    /// From now on, with all pipelines started.
+    pub fn new(metrics: PrometheusHandle, pipelines: Vec<Arc<Status>>) -> Self {
+        Self { metrics, pipelines, broken: Vec::new(), memory: MemoryConfig::default(), started: Instant::now() }
+    }
 }
 
 /// Binds the listener. Errors: the address is in use or not ours, with what to do.
@@ -50,6 +62,7 @@ pub fn router(pages: Pages) -> Router {
         .route("/metrics", get(render))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/status", get(status))
         .with_state(pages)
 }
 
@@ -65,6 +78,10 @@ async fn render(State(pages): State<Pages>) -> Response {
     surroundings();
     let page = metrics::render(&pages.metrics);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
+}
+
+async fn status(State(pages): State<Pages>) -> Json<ProcessReport> {
+    Json(ProcessReport::of(pages.started, &pages.pipelines, &pages.broken, &pages.memory))
 }
 
 /// What of the process is asked for when somebody looks.
@@ -101,10 +118,11 @@ async fn index(State(pages): State<Pages>, headers: HeaderMap) -> Response {
     }
 }
 
-const LINKS: [(&str, &str); 3] = [
+const LINKS: [(&str, &str); 4] = [
     ("/metrics", "for Prometheus"),
     ("/readyz", "whether every pipeline has what it needs"),
     ("/livez", "whether the process runs"),
+    ("/status", "all of it as JSON, which `pressline status` shows"),
 ];
 
 /// Name and state of each pipeline, ended ones and those that were not started too.
@@ -197,7 +215,7 @@ mod tests {
         waiting.set("start", "broker <b> & co");
         let broken = vec!["pipelines/x.toml: not started, 1 finding".to_string()];
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-        let pages = Pages { metrics: recorder.handle(), pipelines: vec![ready, waiting], broken };
+        let pages = Pages { broken, ..Pages::new(recorder.handle(), vec![ready, waiting]) };
         let text = index_text(&pages);
         for line in
             ["presses: ready", "clicks: not ready: start: broker <b> & co", "pipelines/x.toml: not started, 1 finding"]

@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod process;
+pub mod report;
 pub mod service_manager;
 
 use std::path::Path;
@@ -21,6 +22,7 @@ use crate::daemon::http::Pages;
 use crate::daemon::service_manager::Watched;
 use crate::kafka::client;
 use crate::pipeline::start::Library;
+use crate::runtime::figures::About;
 use crate::runtime::status::Status;
 use crate::runtime::supervise::Ending;
 use crate::runtime::terminal::counted;
@@ -149,10 +151,13 @@ async fn serve(
     let any_broken = !broken.is_empty();
     let sinks: Vec<(LoadConfig, Kind)> =
         loads.iter().flat_map(|load| Kind::of(load).into_iter().map(|kind| (load.clone(), kind))).collect();
-    let names = relays.iter().map(|relay| relay.name.clone());
-    let names = names.chain(sinks.iter().map(|(load, kind)| format!("{}.{}", load.name, kind.name())));
-    let statuses: Vec<Arc<Status>> = names.map(|name| Arc::new(Status::new(&name))).collect();
-    let pages = Pages { metrics: recorder.clone(), pipelines: statuses.clone(), broken };
+    let of_relays = relays.iter().map(|relay| Status::new(&relay.name).of(relay_about(relay)));
+    let of_sinks = sinks
+        .iter()
+        .map(|(load, kind)| Status::new(&format!("{}.{}", load.name, kind.name())).of(sink_about(load, *kind)));
+    let statuses: Vec<Arc<Status>> = of_relays.chain(of_sinks).map(Arc::new).collect();
+    let (pipelines, memory) = (statuses.clone(), process.memory.clone());
+    let pages = Pages { broken, memory, ..Pages::new(recorder.clone(), pipelines) };
     // Whoever asks for the GeoIP databases to be read again must not end a process that has none, or not yet.
     let _hangups = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
     let listener = http::bind(&process.http).await?;
@@ -192,6 +197,24 @@ async fn serve(
     }
     let code = wait(&mut running, &stop, terminal).await?;
     Ok(if code == 0 && any_broken { 1 } else { code })
+}
+
+fn relay_about(relay: &PipelineConfig) -> About {
+    About {
+        kind: "relay".to_string(),
+        from: relay.source.topic.clone(),
+        to: relay.output.topic.clone(),
+        group: relay.group(),
+    }
+}
+
+fn sink_about(load: &LoadConfig, kind: Kind) -> About {
+    About {
+        kind: kind.name().to_string(),
+        from: load.topic().to_string(),
+        to: kind.table(load).unwrap_or_default().to_string(),
+        group: kind.consumer(load).map(|consumer| load.group(kind.name(), consumer)).unwrap_or_default(),
+    }
 }
 
 /// Waits for the pipelines' ends; at a signal, tells them to stop and waits a little longer.

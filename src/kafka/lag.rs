@@ -10,6 +10,7 @@ use rdkafka::statistics::{Partition as Reader, Topic};
 use crate::kafka::consumer::Behind;
 use crate::kafka::offset_note::{NextOffset, Partition};
 use crate::metrics::{ENDED, unix_seconds};
+use crate::runtime::figures::Lag;
 
 /// How far a worker is.
 pub struct Progress<'a> {
@@ -50,8 +51,9 @@ impl LagGauges {
     }
 
     /// Shows of each partition the records not settled yet, the age in seconds of the last one that is (0 where all are), and
-    /// what is behind an open transaction.
-    pub fn show(&mut self, topic: &Topic, progress: &Progress<'_>) {
+    /// what is behind an open transaction. Gives the same.
+    pub fn show(&mut self, topic: &Topic, progress: &Progress<'_>) -> BTreeMap<Partition, Lag> {
+        let mut shown = BTreeMap::new();
         let now_ms = unix_seconds(SystemTime::now()) * 1000.0;
         for (partition, position) in progress.positions {
             let reader = topic.partitions.get(partition);
@@ -72,7 +74,10 @@ impl LagGauges {
             seconds.set(age);
             behind_records.set(waiting.0);
             behind_seconds.set(waiting.1);
+            let open_transaction_records = behind.map_or(0, |behind| behind.records());
+            shown.insert(*partition, Lag { records: lag, seconds: age, open_transaction_records });
         }
+        shown
     }
 }
 

@@ -15,7 +15,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 pub use delays::Delays;
 pub use names::*;
-pub use page::{ENDED, render};
+pub use page::{ENDED, cpu_seconds, render, resident_bytes};
 
 /// Installs the recorder and says what each metric is. Errors: one is installed already.
 pub fn install() -> Result<PrometheusHandle, BuildError> {

@@ -62,14 +62,14 @@ fn labels(line: &str) -> Option<&str> {
 }
 
 /// Resident memory by /proc.
-fn resident_bytes() -> Option<f64> {
+pub fn resident_bytes() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let kb = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?;
     Some(kb.parse::<f64>().ok()? * 1024.0)
 }
 
 /// User and system time by /proc.
-fn cpu_seconds() -> Option<f64> {
+pub fn cpu_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     // The second field, the command, may hold blanks: count from its closing bracket.
     let (_, rest) = stat.rsplit_once(')')?;

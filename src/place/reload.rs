@@ -18,6 +18,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::config::{OnStale, PlaceConfig};
 use crate::metrics::{self, Reload};
 use crate::place::{Chain, DatabaseInfo, DatabaseSet, Places, ReloadEvent};
+use crate::runtime::figures::PlaceDatabase;
 use crate::runtime::status::Status;
 
 /// Words of a file system come in swarms: they are listened to for so long before a look.
@@ -209,6 +210,15 @@ impl Follower {
         }
     }
 
+    fn place_database(&self, database: &DatabaseInfo, now: SystemTime) -> PlaceDatabase {
+        PlaceDatabase {
+            file: database.file.clone(),
+            kind: database.database_type.clone(),
+            build_epoch: database.build_epoch,
+            is_stale: stale_days(database, self.config.max_age_days, now).is_some(),
+        }
+    }
+
     /// `told` is when staleness was last told in the log.
     fn look_at_age(&self, loaded: &[DatabaseInfo], now: SystemTime, told: &mut Option<Instant>) {
         let mut stale = Vec::new();
@@ -220,6 +230,7 @@ impl Follower {
         let message = format!("{}; place.max_age_days is {}", stale.join(", "), self.config.max_age_days);
         self.tag.store(!stale.is_empty() && self.config.on_stale == OnStale::Tag, Ordering::Relaxed);
         let unready = !stale.is_empty() && self.config.on_stale == OnStale::FailReadiness;
+        self.status.place_databases(loaded.iter().map(|database| self.place_database(database, now)).collect());
         self.status.set("GeoIP databases", if unready { &message } else { "" });
         if stale.is_empty() {
             *told = None;

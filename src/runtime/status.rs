@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::metrics;
+use crate::runtime::figures::{About, Figures, Lag, PipelineReport, PlaceDatabase, WorkerReport};
 
 /// How long nothing may come before a worker that has failed counts as ready. A record that failed comes again at once; and within
 /// this time librdkafka has said whether a broker can be reached.
@@ -30,6 +31,7 @@ struct Settled {
 /// Whether a pipeline has what it needs, for `/readyz`.
 pub struct Status {
     name: String,
+    about: About,
     /// What each part waits for; empty text is ready.
     waits: Mutex<BTreeMap<String, String>>,
     /// Why each worker failed last, while nothing has gone through since.
@@ -45,6 +47,8 @@ pub struct Status {
     credits: Mutex<BTreeSet<String>>,
     /// When each worker's loop turned last.
     turns: Mutex<BTreeMap<usize, Instant>>,
+    /// What `/status` shows.
+    figures: Mutex<Figures>,
     ended: AtomicBool,
 }
 
@@ -54,6 +58,7 @@ impl Status {
         let waits = BTreeMap::from([("start".to_string(), "starting".to_string())]);
         Self {
             name: name.to_string(),
+            about: About::default(),
             waits: Mutex::new(waits),
             failed: Mutex::default(),
             lost: Mutex::default(),
@@ -62,8 +67,15 @@ impl Status {
             notes: Mutex::default(),
             credits: Mutex::default(),
             turns: Mutex::default(),
+            figures: Mutex::default(),
             ended: AtomicBool::new(false),
         }
+    }
+
+    /// The same, with what it is.
+    #[must_use]
+    pub fn of(self, about: About) -> Self {
+        Self { about, ..self }
     }
 
     /// The pipeline's name.
@@ -105,9 +117,11 @@ impl Status {
         self.set(&format!("worker {slot}"), &wait);
     }
 
-    /// A worker's batch, or a step on the way to one, has failed. It is not ready before a batch has gone through
-    /// ([`Self::worker_wrote`]) or there is none ([`Self::worker_idle`]), also if it is started again meanwhile.
-    pub fn worker_failed(&self, slot: usize, reason: &str) {
+    /// A worker's batch, or a step on the way to one, has failed; `runbook` is a heading in docs/runbooks.md. It is not ready before
+    /// a batch has gone through ([`Self::worker_wrote`]) or there is none ([`Self::worker_idle`]), also if it is started again
+    /// meanwhile.
+    pub fn worker_failed(&self, slot: usize, reason: &str, runbook: &str) {
+        self.publish(|figures| figures.failed(reason, runbook));
         if let Ok(mut failed) = self.failed.lock() {
             failed.insert(slot, Failure { reason: reason.to_string(), idle_since: None });
         }
@@ -117,9 +131,16 @@ impl Status {
 
     /// A worker's batch went through.
     pub fn worker_wrote(&self, slot: usize) {
-        let had_failed = self.failed.lock().is_ok_and(|mut failed| failed.remove(&slot).is_some());
+        let Ok((had_failed, all_well)) =
+            self.failed.lock().map(|mut failed| (failed.remove(&slot).is_some(), failed.is_empty()))
+        else {
+            return;
+        };
         if had_failed {
             self.worker_ready(slot);
+        }
+        if had_failed && all_well {
+            self.publish(Figures::recovered);
         }
     }
 
@@ -165,12 +186,13 @@ impl Status {
         self.worker_waits(slot, "no broker can be reached");
     }
 
-    /// Records were written, and others became dead letters, by reason. The first of a reason is told of at once, the others
-    /// with [`Self::tell_settled`].
-    pub fn settled(&self, written: u64, dead: impl IntoIterator<Item = (&'static str, u64)>) {
+    /// Records were written, others were kept back by a filter or became dead letters, by reason. The first of a reason is told of at
+    /// once, the others with [`Self::tell_settled`].
+    pub fn settled(&self, written: u64, filtered: u64, dead: &[(&'static str, u64)]) {
+        self.publish(|figures| figures.settled(written, filtered, dead));
         let Ok(mut settled) = self.settled.lock() else { return };
         settled.written += written;
-        for (reason, count) in dead.into_iter().filter(|(_, count)| *count > 0) {
+        for &(reason, count) in dead {
             let sum = settled.dead.entry(reason).or_default();
             if *sum == 0 {
                 tracing::warn!(
@@ -223,6 +245,7 @@ impl Status {
 
     /// The pipeline has ended, however: nobody waits for its workers any more.
     pub fn end(&self) {
+        self.publish(Figures::end);
         self.ended.store(true, Ordering::Release);
     }
 
@@ -256,6 +279,75 @@ impl Status {
         }
     }
 
+    /// A worker's positions, after a batch or an assignment.
+    pub fn worker_positions(&self, slot: usize, positions: &BTreeMap<i32, i64>) {
+        self.publish(|figures| figures.positions(slot, positions));
+    }
+
+    /// How far partitions are behind.
+    pub fn lag(&self, lag: &BTreeMap<i32, Lag>) {
+        self.publish(|figures| figures.lag(lag));
+    }
+
+    /// Ranges of a worker of which it is not known whether they were written, and since when.
+    pub fn worker_pending(&self, slot: usize, since: &BTreeMap<i32, Instant>) {
+        self.publish(|figures| figures.pending(slot, since));
+    }
+
+    /// The place databases in use.
+    pub fn place_databases(&self, databases: Vec<PlaceDatabase>) {
+        self.publish(|figures| figures.place_databases(databases));
+    }
+
+    /// A person must decide: the pipeline stops.
+    pub fn stopped(&self, reason: &str, runbook: &str) {
+        self.publish(|figures| figures.failed(reason, runbook));
+        self.set("stopped", reason);
+    }
+
+    fn publish(&self, change: impl FnOnce(&mut Figures)) {
+        if let Ok(mut figures) = self.figures.lock() {
+            change(&mut figures);
+        }
+    }
+
+    /// All that is known of it, for `/status`.
+    pub fn report(&self) -> PipelineReport {
+        let waiting_for = self.waiting_for();
+        let state = match (self.has_ended(), waiting_for.is_empty()) {
+            (true, _) => "ended",
+            (false, true) => "ready",
+            (false, false) => "not_ready",
+        };
+        let mut report = PipelineReport {
+            name: self.name.clone(),
+            about: self.about.clone(),
+            state: state.to_string(),
+            waiting_for,
+            notes: self.notes(),
+            ..PipelineReport::default()
+        };
+        self.publish(|figures| figures.report(&mut report));
+        let turned = |turn: &Instant| Some(turn.elapsed().as_secs_f64());
+        let workers = self.turns.lock().map(|turns| {
+            turns
+                .iter()
+                .map(|(worker, turn)| WorkerReport {
+                    worker: *worker,
+                    partitions: report
+                        .partitions
+                        .iter()
+                        .filter(|one| one.worker == *worker)
+                        .map(|one| one.partition)
+                        .collect(),
+                    turned_seconds_ago: turned(turn),
+                })
+                .collect()
+        });
+        report.workers = workers.unwrap_or_default();
+        report
+    }
+
     /// What it waits for; empty if it is ready.
     pub fn waiting_for(&self) -> Vec<String> {
         let Ok(waits) = self.waits.lock() else { return vec!["status unknown".into()] };
@@ -279,14 +371,14 @@ mod tests {
     fn who_has_failed_is_ready_only_when_something_went_through() {
         let status = started();
         assert!(status.waiting_for().is_empty());
-        status.worker_failed(0, "the registry answers 401");
+        status.worker_failed(0, "the registry answers 401", "PresslineNotReady");
         // A new worker claims its partitions, reaches its brokers, and fails again: never ready in between.
         for _ in 0..3 {
             status.worker_ready(0);
             status.worker_reaches_brokers(0, true);
             status.worker_idle(0);
             assert_eq!(status.waiting_for(), ["worker 0: nothing has gone through since: the registry answers 401"]);
-            status.worker_failed(0, "the registry answers 401");
+            status.worker_failed(0, "the registry answers 401", "PresslineNotReady");
             assert_eq!(status.waiting_for(), ["worker 0: the registry answers 401"]);
         }
         status.worker_wrote(0);
@@ -296,7 +388,7 @@ mod tests {
     #[test]
     fn who_has_nothing_to_do_is_ready_after_a_while() {
         let status = started();
-        status.worker_failed(0, "no producer");
+        status.worker_failed(0, "no producer", "PresslineNotReady");
         status.worker_ready(0);
         status.worker_idle(0);
         assert_eq!(status.waiting_for().len(), 1);
@@ -306,9 +398,12 @@ mod tests {
         status.worker_idle(0);
         assert!(status.waiting_for().is_empty());
         // A worker that works is not held up by what another lacks.
-        status.worker_failed(1, "no producer");
+        status.worker_failed(1, "no producer", "PresslineNotReady");
         status.worker_wrote(0);
         assert_eq!(status.waiting_for(), ["worker 1: no producer"]);
+        assert!(!status.report().last_error.unwrap().over, "that of worker 1 is not");
+        status.worker_wrote(1);
+        assert!(status.report().last_error.unwrap().over);
     }
 
     #[test]
@@ -324,12 +419,16 @@ mod tests {
     #[test]
     fn a_summary_counts_once() {
         let status = started();
-        status.settled(3, [("bad_ip", 1), ("bad_timestamp", 0)]);
-        status.settled(2, [("bad_ip", 1)]);
+        status.settled(3, 4, &[("bad_ip", 1)]);
+        status.settled(2, 0, &[("bad_ip", 1)]);
         let settled = status.settled.lock().unwrap();
         assert_eq!((settled.written, &settled.dead), (5, &BTreeMap::from([("bad_ip", 2)])));
         drop(settled);
         status.tell_settled(Duration::from_secs(60));
         assert_eq!(status.settled.lock().unwrap().written, 0);
+        // What `/status` shows is since the start.
+        let records = status.report().records;
+        assert_eq!((records.written, records.filtered), (5, 4));
+        assert_eq!(records.dead, BTreeMap::from([("bad_ip".to_string(), 2)]));
     }
 }

@@ -107,9 +107,17 @@ pub fn out_is_terminal() -> bool {
 
 /// Columns of the terminal that standard output is, if it is one.
 pub fn out_columns() -> Option<usize> {
+    out_size().map(|size| usize::from(size.ws_col))
+}
+
+/// Its rows.
+pub fn out_rows() -> Option<usize> {
+    out_size().map(|size| usize::from(size.ws_row)).filter(|rows| *rows > 0)
+}
+
+fn out_size() -> Option<rustix::termios::Winsize> {
     let out = io::stdout();
-    let size = out.is_terminal().then(|| rustix::termios::tcgetwinsize(out.as_fd()).ok()).flatten()?;
-    Some(usize::from(size.ws_col))
+    out.is_terminal().then(|| rustix::termios::tcgetwinsize(out.as_fd()).ok()).flatten()
 }
 
 /// Whether standard error is a terminal that shows colours.

@@ -1,6 +1,7 @@
 //! Looks after worker threads: one that fails for a passing reason is started again, one that must stop takes its
 //! team along, and no team ever stops another.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,7 +83,7 @@ where
             Some(end) = endings.recv() => {
                 left -= 1;
                 if let Some(end) = end {
-                    team.status.set("stopped", &reason(&end));
+                    team.status.stopped(&reason(&end), "PresslineNotReady");
                     ending = end;
                     // The others would only go on with a part of the partitions, unnoticed.
                     team.stop_workers.store(true, Ordering::Release);
@@ -152,7 +153,9 @@ fn keep_running(team: &Team, run_once: &dyn Fn(usize) -> Result<(), WorkerError>
                 if began.elapsed() > Duration::from_secs(60) {
                     backoff.reset();
                 }
-                team.status.worker_failed(slot, &message);
+                team.status.worker_failed(slot, &message, "PresslineWorkerRestarts");
+                // They are another worker's now, or nobody's.
+                team.status.worker_positions(slot, &BTreeMap::new());
                 metrics::restarted(&team.name);
                 let length = backoff.next_wait();
                 tracing::warn!(

@@ -33,6 +33,15 @@ impl Class {
             Self::Unknown => "unknown",
         }
     }
+
+    /// Heading in docs/runbooks.md.
+    pub fn runbook(self) -> &'static str {
+        match self {
+            Self::Authentication => "PresslineSinkAuthentication",
+            Self::Unknown => "PresslineSinkUndecided",
+            Self::Transient | Self::Resource | Self::Moved => "PresslineSinkRetries",
+        }
+    }
 }
 
 /// Why a batch was not written.

@@ -14,6 +14,7 @@ use crate::metrics::{
     SINK_LAG_RECORDS, SINK_LAG_SECONDS, SINK_LEFT_OUT, SINK_OPEN_TRANSACTION_RECORDS, SINK_OPEN_TRANSACTION_SECONDS,
     SINK_PENDING_AGE, SINK_RETRIES, SINK_ROWS, SINK_WITHOUT_VIEW, SINK_WRITE_SECONDS, position,
 };
+use crate::runtime::figures::Lag;
 use crate::sink::{Class, Why, Written};
 
 /// Handles of one worker of a sink.
@@ -140,9 +141,12 @@ impl SinkMetrics {
     }
 
     /// The lag, from librdkafka's figures.
-    pub fn statistics(&mut self, statistics: &Statistics, topic: &str, progress: &Progress<'_>) {
-        if let Some(topic) = statistics.topics.get(topic) {
-            self.lag.show(topic, progress);
-        }
+    pub fn statistics(
+        &mut self,
+        statistics: &Statistics,
+        topic: &str,
+        progress: &Progress<'_>,
+    ) -> BTreeMap<Partition, Lag> {
+        statistics.topics.get(topic).map(|topic| self.lag.show(topic, progress)).unwrap_or_default()
     }
 }

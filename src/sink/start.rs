@@ -67,6 +67,14 @@ impl Kind {
             Self::ClickHouse => config.sink.clickhouse.as_ref().map(|sink| &sink.consumer),
         }
     }
+
+    /// The table that it writes; `None` where the pipeline has no such sink.
+    pub fn table(self, config: &LoadConfig) -> Option<&str> {
+        match self {
+            Self::Postgres => config.sink.postgres.as_ref().map(|sink| sink.table.as_str()),
+            Self::ClickHouse => config.sink.clickhouse.as_ref().map(|sink| sink.table.as_str()),
+        }
+    }
 }
 
 /// What is particular to a kind of database.

@@ -327,7 +327,8 @@ impl Worker {
                 let dead = self.dead_letters.confirm();
                 self.metrics.written(&written, &dead, trigger, spent);
                 self.metrics.filtered(self.batch.filtered());
-                self.shared.status.settled(written.rows + written.found, dead);
+                self.shared.status.settled(written.rows + written.found, self.batch.filtered(), &dead);
+                self.shared.status.worker_positions(self.slot, self.coordinator.positions());
                 self.shared.status.worker_wrote(self.slot);
                 Ok(())
             }
@@ -336,7 +337,7 @@ impl Worker {
                 self.dead_letters.forget();
                 let dead = self.dead_letters.confirm();
                 self.metrics.settled(&settled, &dead);
-                self.shared.status.settled(settled.rows + settled.found, dead);
+                self.shared.status.settled(settled.rows + settled.found, 0, &dead);
                 // What was started holds a lock on the table, also through a pause.
                 self.cancel_early_start();
                 self.give_up(error)
@@ -349,7 +350,7 @@ impl Worker {
         let LoadError::Again { class, message } = error else { return Err(WorkerError::Refused(error.to_string())) };
         self.metrics.retried(class);
         self.failed += 1;
-        self.shared.status.worker_failed(self.slot, &message);
+        self.shared.status.worker_failed(self.slot, &message, class.runbook());
         match class {
             // Nothing to wait for: the sink itself has the answer. Unless that did not help the last time.
             Class::Moved | Class::Unknown if self.failed == 1 => {
@@ -372,7 +373,10 @@ impl Worker {
                     }
                 }
                 Err(error @ SourceError::Refused(_)) => return Err(error.into()),
-                Err(SourceError::Transient(message)) => self.wait(&message)?,
+                Err(SourceError::Transient(message)) => {
+                    self.shared.status.worker_failed(self.slot, &message, "PresslineNotReady");
+                    self.wait(&message)?;
+                }
             }
         }
         Ok(())
@@ -381,7 +385,6 @@ impl Worker {
     /// Waits, in the group and without reading: memory stays flat and nobody else is held up.
     fn wait(&mut self, message: &str) -> Result<(), WorkerError> {
         let length = self.pause.next_wait();
-        self.shared.status.worker_failed(self.slot, message);
         let (pipeline, sink) = (&self.shared.config.name, self.shared.sink);
         tracing::warn!(%pipeline, sink, worker = self.slot, retry_in_ms = length.as_millis(), "{message}");
         let end = Instant::now() + length;
@@ -413,10 +416,13 @@ impl Worker {
         if self.coordinator.epoch() != self.epoch_shown {
             self.epoch_shown = self.coordinator.epoch();
             self.metrics.rebalanced(positions);
+            self.shared.status.worker_positions(self.slot, positions);
             self.last_timestamp_ms.retain(|partition, _| positions.contains_key(partition));
         }
         if let Some(sink) = self.sink.in_doubt() {
-            self.metrics.pending(&sink.since(), positions);
+            let since = sink.since();
+            self.metrics.pending(&since, positions);
+            self.shared.status.worker_pending(self.slot, &since);
         }
         let statistics = self.source.take_statistics()?;
         let settled = self.coordinator.phase() == Phase::Ready;
@@ -424,7 +430,7 @@ impl Worker {
         let behind = self.open_transactions.observe(topic, positions, Instant::now());
         self.shared.status.worker_notes(self.slot, self.open_transactions.note());
         let progress = Progress { positions, last_timestamp_ms: &self.last_timestamp_ms, settled, behind: &behind };
-        self.metrics.statistics(&statistics, self.source.topic(), &progress);
+        self.shared.status.lag(&self.metrics.statistics(&statistics, self.source.topic(), &progress));
         Some(self.source.in_touch())
     }
 }

@@ -2,7 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../relay/cluster.rs"]
+#[allow(dead_code)]
+mod cluster;
+#[path = "../relay/support.rs"]
+#[allow(dead_code)]
+mod relay;
+
 mod demo;
 mod fixtures;
+mod status;
 mod tools;
 mod topics;

@@ -228,7 +228,7 @@ fn presses(args: &DemoArgs) -> Result<Presses, DemoError> {
 /// Registry, metrics and health on one listener; gives its address.
 async fn serve(listen: SocketAddr, status: &Arc<Status>) -> Result<SocketAddr, DemoError> {
     let recorder = metrics::install().map_err(failed)?;
-    let pages = Pages { metrics: recorder.clone(), pipelines: vec![Arc::clone(status)], broken: Vec::new() };
+    let pages = Pages::new(recorder.clone(), vec![Arc::clone(status)]);
     let config = HttpConfig { listen, ..HttpConfig::default() };
     let listener = TcpListener::bind(listen).await.map_err(|error| {
         failed(format!(

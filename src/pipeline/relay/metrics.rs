@@ -20,6 +20,7 @@ use crate::metrics::{
 };
 use crate::pipeline::press::enrich::LookupOutcome;
 use crate::place::CacheStats;
+use crate::runtime::figures::Lag;
 
 /// What one settled batch adds. Filled without touching shared state.
 #[derive(Debug, Default)]
@@ -185,15 +186,20 @@ impl WorkerMetrics {
     }
 
     /// librdkafka's figures that matter, and from them the lag.
-    pub fn statistics(&mut self, statistics: &Statistics, topic: &str, progress: &Progress<'_>) {
+    pub fn statistics(
+        &mut self,
+        statistics: &Statistics,
+        topic: &str,
+        progress: &Progress<'_>,
+    ) -> BTreeMap<Partition, Lag> {
         let labels = || vec![Label::new("pipeline", self.pipeline.clone()), Label::new("worker", self.worker.clone())];
         gauge!(KAFKA_RX, labels()).set(statistics.rx_bytes as f64);
         let rtt = statistics.brokers.values().filter_map(|b| b.rtt.as_ref()).map(|w| w.p99).max().unwrap_or(0);
         gauge!(KAFKA_RTT, labels()).set(rtt as f64 / 1e6);
-        let Some(topic) = statistics.topics.get(topic) else { return };
+        let Some(topic) = statistics.topics.get(topic) else { return BTreeMap::new() };
         let queued = |of: fn(&rdkafka::statistics::Partition) -> f64| topic.partitions.values().map(of).sum::<f64>();
         gauge!(KAFKA_QUEUE, labels()).set(queued(|p| p.fetchq_cnt as f64));
         gauge!(KAFKA_QUEUE_BYTES, labels()).set(queued(|p| p.fetchq_size as f64));
-        self.lag.show(topic, progress);
+        self.lag.show(topic, progress)
     }
 }

@@ -158,12 +158,14 @@ impl Worker {
             Outcome::Committed => {
                 self.failing = None;
                 let counts = &self.relay.stages.ledger.counts;
-                let dead = Reason::ALL.iter().zip(counts.dead).map(|(reason, count)| (reason.code(), count));
-                self.shared.status.settled(counts.written, dead);
+                let dead = Reason::ALL.iter().zip(counts.dead).filter(|(_, count)| *count > 0);
+                let dead: Vec<_> = dead.map(|(reason, count)| (reason.code(), count)).collect();
+                self.shared.status.settled(counts.written, counts.filtered, &dead);
+                self.shared.status.worker_positions(self.slot, self.relay.coordinator.positions());
                 self.shared.status.worker_wrote(self.slot);
             }
             Outcome::Failed(message) => {
-                self.shared.status.worker_failed(self.slot, &message);
+                self.shared.status.worker_failed(self.slot, &message, "PresslineTransactionsAborted");
                 match &mut self.failing {
                     // The first failure is met at once: most of them are over when the new producer is made.
                     None => self.failing = Some(Backoff::default()),
@@ -243,7 +245,7 @@ impl Worker {
         self.relay.writer.serve();
         let config = &self.shared.config;
         let length = pause.next_wait();
-        self.shared.status.worker_failed(self.slot, message);
+        self.shared.status.worker_failed(self.slot, message, "PresslineNotReady");
         tracing::warn!(
             pipeline = %config.name, worker = self.slot, retry_in_ms = length.as_millis(),
             "{message}; brokers: {}", config.kafka.bootstrap_servers
@@ -257,8 +259,9 @@ impl Worker {
         if self.relay.coordinator.epoch() != self.epoch_shown {
             self.epoch_shown = self.relay.coordinator.epoch();
             self.ready_if_joined();
-            self.relay.metrics.rebalanced(self.relay.coordinator.positions());
             let positions = self.relay.coordinator.positions();
+            self.relay.metrics.rebalanced(positions);
+            self.shared.status.worker_positions(self.slot, positions);
             self.relay.last_timestamp_ms.retain(|partition, _| positions.contains_key(partition));
         }
         if !self.relay.coordinator.positions().is_empty() && self.relay.writer.is_open() {
@@ -272,7 +275,7 @@ impl Worker {
             self.shared.status.worker_notes(self.slot, self.open_transactions.note());
             let progress =
                 Progress { positions, last_timestamp_ms: &self.relay.last_timestamp_ms, settled, behind: &behind };
-            self.relay.metrics.statistics(&statistics, self.source.topic(), &progress);
+            self.shared.status.lag(&self.relay.metrics.statistics(&statistics, self.source.topic(), &progress));
             if let Some(stats) = self.relay.stages.cache_stats() {
                 self.relay.metrics.cache(&stats);
             }
