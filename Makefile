@@ -20,7 +20,7 @@ endif
 export PRESSLINE_COMMIT
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-build test-packaging test-programs test-faults test-cargo test-leaks test-grafana test-questions test-cdc test-web test-service test-relay-faults test-load-faults unit lint deny prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana questions cdc superset soak mutants fuzz scaling profile instructions bench-reload bench-outage bench-cold bench-web web-test web-recording
+.PHONY: help build test test-build test-pipelines test-schemas test-packaging test-programs test-faults test-cargo test-leaks test-grafana test-questions test-cdc test-web test-service test-relay-faults test-load-faults unit lint deny schemas man prerequisites stack-up stack-down demo bench microbench deb packaging-test clean-stack stack-test build-faults faults load-faults leaks grafana questions cdc superset soak mutants fuzz scaling profile instructions bench-reload bench-outage bench-cold bench-web web-test web-recording
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,12 +31,19 @@ build: ## build target/release/pressline
 test: prerequisites build build-faults ## all tests, with a real Kafka and schema registry started for them
 	$(MAKE) test-build
 	$(MAKE) --jobs 2 --keep-going test-programs test-faults
-	$(MAKE) test-packaging test-service
+	$(MAKE) test-pipelines test-schemas test-packaging test-service
 
 test-build:
 	$(call within,60,$(CARGO) test --release --locked --no-run)
 
-test-packaging:
+# The fixtures beside the shipped pipelines.
+test-pipelines:
+	$(call within,1,target/release/pressline test pipelines pipelines/orders)
+
+test-schemas:
+	$(call within,5,python3 tests/schemas/run.py)
+
+test-packaging: man
 	$(call within,10,python3 tests/packaging/run.py)
 
 # Side by side, each with services of its own: while one waits for its broker the other works. Not while tests are compiled: that
@@ -129,10 +136,18 @@ mutants: prerequisites build-faults ## guarantees broken on purpose, each of whi
 unit: ## the tests that need no services
 	$(CARGO) test --release --locked --lib --bins
 
-deb: build ## the Debian package, target/debian/pressline_VERSION_ARCH.deb (needs cargo-deb)
+schemas: build ## write schemas/*.schema.json anew, from the configuration's types
+	for of in pipeline pressline test; do target/release/pressline schema $$of > schemas/$$of.schema.json; done
+
+man: build ## what the package has beside the program, made by the program itself: manual pages, shell completion
+	rm -rf target/man && target/release/pressline man target/man
+	mkdir -p target/completions
+	for shell in bash zsh fish; do target/release/pressline completions $$shell > target/completions/pressline.$$shell; done
+
+deb: man ## the Debian package, target/debian/pressline_VERSION_ARCH.deb (needs cargo-deb)
 	$(CARGO) deb --no-build --no-dbgsym --strip $(DEB)
 
-packaging-test: prerequisites build ## units, package and container, as far as this machine can try them: what is missing is said
+packaging-test: prerequisites man ## units, package and container, as far as this machine can try them: what is missing is said
 	python3 tests/packaging/run.py
 	$(MAKE) test-service
 

@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! main                    arguments, command, exit code
-//! command                 what people type: check, consume, demo, generate, locate, offsets, places, reconcile, replay, topics, web
+//! command                 what people type: check, consume, demo, generate, locate, offsets, places, reconcile, replay, schema, test, topics, try, web
 //! daemon                  `pressline run`: start, HTTP, service manager
 //! web                     the button, the map, statistics
 //! pipeline     sink       the two loops: relay, load

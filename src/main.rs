@@ -10,21 +10,26 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use pressline::command::completions::CompletionsArgs;
 use pressline::command::consume::ConsumeArgs;
 use pressline::command::demo::DemoArgs;
 use pressline::command::generate::GenerateArgs;
 use pressline::command::init::InitArgs;
 use pressline::command::locate::LocateArgs;
+use pressline::command::man::ManArgs;
 use pressline::command::offsets::OffsetsArgs;
 use pressline::command::places::PlacesArgs;
 use pressline::command::produce::ProduceArgs;
 use pressline::command::reconcile::{ReconcileArgs, Verdict};
 use pressline::command::replay::ReplayArgs;
+use pressline::command::schema::SchemaArgs;
+use pressline::command::test_pipelines::TestArgs;
 use pressline::command::try_events::TryArgs;
 use pressline::command::web::WebArgs;
 use pressline::command::{
-    check, consume, demo, generate, init, locate, offsets, places, produce, reconcile, replay, topics, try_events, web,
+    check, completions, consume, demo, generate, init, locate, man, offsets, places, produce, reconcile, replay,
+    schema, test_pipelines, topics, try_events, web,
 };
 use pressline::config::load::Sources;
 use pressline::daemon::process;
@@ -46,37 +51,68 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run pipelines until told to stop (SIGTERM, Ctrl-C)
+    #[command(after_help = "Examples:\n  pressline run\n  pressline run pipelines/button_presses.toml --set workers=4")]
     Run(ConfigArgs),
     /// Validate configuration, schemas and GeoIP databases without running anything
+    #[command(after_help = "Examples:\n  pressline check\n  pressline check --online pipelines/button_presses.toml")]
     Check(CheckArgs),
     /// Show what would come out of events in a file, without Kafka; exit code 0 if none would be a dead letter
+    #[command(after_help = "Example:\n  pressline try events.json")]
     Try(TryArgs),
+    /// Run the fixtures beside the pipelines, without Kafka and databases; exit code 0 if all are as expected
+    #[command(after_help = "Examples:\n  pressline test\n  pressline test pipelines/*.toml --junit results.xml")]
+    Test(TestArgs),
     /// Send fake presses to the ingress topic
+    #[command(after_help = "Example:\n  pressline generate --create-topics --rate 10")]
     Generate(Box<GenerateArgs>),
     /// Send events in a file to the ingress topic
+    #[command(after_help = "Example:\n  pressline produce events.json")]
     Produce(ProduceArgs),
     /// Write the pipeline file that loads a topic into a database, or does what a Kafka Connect sink does
+    #[command(after_help = "Example:\n  pressline init --topic orders --postgres loader@127.0.0.1:5432/shop")]
     Init(InitArgs),
     /// Print a topic's records, decoded
+    #[command(after_help = "Example:\n  pressline consume button_presses --from-beginning --max 2")]
     Consume(ConsumeArgs),
     /// See it work: everything in this process, in memory, with fake visitors and a mock Kafka
+    #[command(after_help = "Example:\n  pressline demo")]
     Demo(DemoArgs),
     /// Serve the button, the live map and the statistics to browsers
+    #[command(after_help = "Example:\n  pressline web")]
     Web(WebArgs),
     /// Show and set where a pipeline's relay and sinks stand
+    #[command(after_help = "Example:\n  pressline offsets show --pipeline button_presses")]
     Offsets(OffsetsArgs),
     /// Compare a sink's table with the topic: gaps and duplicates; exit code 0 if there are none
+    #[command(after_help = "Example:\n  pressline reconcile --pipeline button_presses")]
     Reconcile(ReconcileArgs),
     /// Load or relay a part of a topic again, or into another place, exactly once; exit code 0 if all is accounted for
+    #[command(
+        after_help = "Example:\n  pressline replay --pipeline button_presses --sink postgres --into archive.presses --from 2026-11-01"
+    )]
     Replay(ReplayArgs),
     /// The topics that the pipelines describe
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  pressline topics create\n  pressline topics create --apply")]
     Topics(TopicsCommand),
     /// Show what the GeoIP databases answer to addresses, and which step gave what
+    #[command(after_help = "Example:\n  pressline locate 157.203.138.235")]
     Locate(LocateArgs),
     /// Look into GeoIP databases
+    #[command(after_help = "Example:\n  pressline places report")]
     Places(PlacesArgs),
+    /// Print the JSON Schema of a pipeline's file, of pressline.toml or of fixtures, for editors
+    #[command(after_help = "Example:\n  pressline schema pipeline > pipeline.schema.json")]
+    Schema(SchemaArgs),
+    /// Print what a shell completes
+    #[command(
+        after_help = "Example:\n  pressline completions bash > ~/.local/share/bash-completion/completions/pressline"
+    )]
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(ManArgs),
     /// Ask a running pressline whether it is ready; exit code 0 if so
+    #[command(after_help = "Example:\n  pressline healthcheck")]
     Healthcheck(ConfigArgs),
 }
 
@@ -184,6 +220,10 @@ fn run(command: Command) -> ExitCode {
             Ok(false) => ExitCode::FAILURE,
             result => exit(result.map(drop)),
         },
+        Command::Test(args) => match test_pipelines::run(&args) {
+            Ok(false) => ExitCode::FAILURE,
+            result => exit(result.map(drop)),
+        },
         Command::Generate(args) => exit(generate::run(&args)),
         Command::Produce(args) => exit(produce::run(&args)),
         Command::Init(args) => exit(init::run(&args)),
@@ -219,6 +259,15 @@ fn run(command: Command) -> ExitCode {
             result => exit(result.map(drop)),
         },
         Command::Places(args) => exit(places::run(&args)),
+        Command::Schema(args) => {
+            schema::run(&args);
+            ExitCode::SUCCESS
+        }
+        Command::Completions(args) => {
+            completions::run(&args, &Cli::command());
+            ExitCode::SUCCESS
+        }
+        Command::Man(args) => exit(man::run(&args, Cli::command())),
         Command::Healthcheck(args) => healthcheck(&args.sources()),
     }
 }

@@ -23,7 +23,7 @@ use pressline::place::chain::{Step, Steps};
 use pressline::web;
 use serde_json::Value;
 
-const PAGES: [&str; 16] = [
+const PAGES: [&str; 17] = [
     "README.md",
     "CHANGELOG.md",
     "docs/architecture.md",
@@ -38,6 +38,7 @@ const PAGES: [&str; 16] = [
     "docs/questions.md",
     "docs/runbooks.md",
     "docs/superset.md",
+    "docs/testing.md",
     "docs/transforms.md",
     "docs/web.md",
 ];
@@ -510,6 +511,37 @@ fn help(subcommand: &[&str]) -> Option<String> {
     let mut program = Command::new(env!("CARGO_BIN_EXE_pressline"));
     let output = program.args(subcommand).arg("--help").env("COLUMNS", "400").output().unwrap();
     output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+}
+
+/// The commands that `pressline --help` names.
+fn subcommands() -> Vec<String> {
+    let help = help(&[]).unwrap();
+    let (_, list) = help.split_once("Commands:\n").unwrap();
+    let (list, _) = list.split_once("\n\n").unwrap();
+    let names = list.lines().filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| *name != "help").map(String::from).collect()
+}
+
+#[test]
+fn every_command_has_an_example_and_a_row() {
+    let mut problems = Problems::default();
+    let mut told: BTreeSet<String> =
+        rows(&read("README.md"), "Command").iter().map(|row| row[0].trim_matches('`').into()).collect();
+    let commands = subcommands();
+    assert!(commands.len() > 15, "{commands:?}");
+    for name in &commands {
+        let help = help(&[name]).unwrap();
+        let example = help.split_once("Example:\n").or_else(|| help.split_once("Examples:\n"));
+        let shown = example.map_or("", |(_, examples)| examples);
+        problems.check(shown.trim().starts_with(&format!("pressline {name}")), || {
+            format!("src/main.rs: `pressline {name} --help` has no example: add after_help")
+        });
+        problems.check(told.remove(name), || format!("README.md: `{name}` has no row in the table of commands"));
+    }
+    for name in told {
+        problems.add(format!("README.md: there is no command `{name}`: remove its row"));
+    }
+    problems.report();
 }
 
 #[test]

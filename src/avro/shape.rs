@@ -378,7 +378,7 @@ impl Recursion {
     }
 
     /// The type and how deep it is nested; `None` where the schema that it stands in is gone.
-    pub(super) fn with_type<R>(&self, read: impl FnOnce(&Shape, usize) -> R) -> Option<R> {
+    pub fn with_type<R>(&self, read: impl FnOnce(&Shape, usize) -> R) -> Option<R> {
         let upgraded;
         let types = match &self.link {
             Link::Strong(types) => Some(types),

@@ -1,10 +1,11 @@
 //! `mode`, `deletes`, `pk_mode`, `pk_fields` and `key_format` of a sink: whether records are rows of their own or changes of rows
 //! that have a key. The names are those of Kafka Connect's JDBC sinks.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How rows are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WriteMode {
     /// Each record is a row of its own.
@@ -15,7 +16,7 @@ pub enum WriteMode {
 }
 
 /// Where a row's key comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PkMode {
     /// Rows have no key.
@@ -30,7 +31,7 @@ pub enum PkMode {
 }
 
 /// How the records' keys are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyFormat {
     /// Confluent's wire format: a byte 0, the schema's id, Avro.

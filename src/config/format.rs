@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A topic's format, with what it needs to be read.
@@ -18,7 +19,7 @@ pub struct FormatConfig {
 }
 
 /// What stands around the row in a record's value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Envelope {
     /// Nothing: the value is the row.
@@ -29,7 +30,7 @@ pub enum Envelope {
 }
 
 /// What is done where the source's table was truncated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Truncate {
     /// The sink stops before it.
@@ -42,7 +43,7 @@ pub enum Truncate {
 }
 
 /// How values (or keys) are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// Confluent's wire format: a byte 0, the schema's id, Avro.
@@ -74,7 +75,7 @@ impl Format {
 }
 
 /// A declared field: a type such as `long`, `array<string>` or `timestamp-micros?`, or a table of fields, which is a record.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum FieldConfig {
     /// Its type; with a `?` behind it, it may be null or missing.
@@ -84,7 +85,7 @@ pub enum FieldConfig {
 }
 
 /// `[source.key]`: how the records' keys are written.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeyConfig {
     /// Format of the keys, by the names of `source.format`; unset, a key is bytes that nobody reads.

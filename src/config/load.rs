@@ -9,14 +9,19 @@ use toml_edit::ImDocument;
 
 use super::layers::{Layers, PREFIX, Setting, environment, line_at, path_of};
 use super::sink::LoadConfig;
-use super::{LogConfig, PipelineConfig, ProcessConfig, complaint, secret};
+use super::{LogConfig, Origin, PipelineConfig, ProcessConfig, complaint, secret};
 use crate::config::finding::{Finding, check_readable};
 use crate::config::validate;
 
 /// Tables that belong to the process, not to a pipeline.
 const PROCESS_TABLES: [&str; 4] = ["http", "log", "memory", "web"];
 /// Keys of a pipeline that only its relay needs.
-const RELAY_KEYS: [&str; 7] = ["delivery", "workers", "source", "transforms", "dead_letter", "batch", "place"];
+pub const RELAY_KEYS: [&str; 7] = ["delivery", "workers", "source", "transforms", "dead_letter", "batch", "place"];
+/// What stands in for services that nobody asks.
+const NOBODY: [(&str, &str); 2] =
+    [("kafka.bootstrap_servers", "127.0.0.1:9092"), ("registry.url", "http://127.0.0.1:8081")];
+/// How the name of a file ends that holds a pipeline's fixtures, see `pressline test`.
+pub const FIXTURES: &str = ".test.toml";
 /// Where pipelines are unless they are named.
 const PIPELINES: &str = "pipelines";
 
@@ -52,6 +57,8 @@ enum Need {
     All,
     /// Kafka alone: files with passwords of databases may be elsewhere.
     Kafka,
+    /// Nobody is asked: brokers, registry and databases need not be named, nor their files be there.
+    Nothing,
 }
 
 /// Reads everything. Errors: findings about the shared file, the environment, the flags or the list of pipeline files;
@@ -63,6 +70,19 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Finding>> {
 /// The same for a command that needs no secret of a database or registry: neither these nor certificates need be there.
 pub fn load_for_kafka(sources: &Sources) -> Result<Loaded, Vec<Finding>> {
     read(sources, Need::Kafka)
+}
+
+/// The same for a command that asks nobody.
+pub fn load_offline(sources: &Sources) -> Result<Loaded, Vec<Finding>> {
+    read(sources, Need::Nothing)
+}
+
+/// A file that stands for itself, with the lines of its keys. Errors: it cannot be read, or is not what is expected.
+pub fn alone<T: DeserializeOwned>(file: &Path) -> Result<(T, Origin), Vec<Finding>> {
+    readable(file)?;
+    let layers = Layers { file: Some(file.into()), ..Layers::default() };
+    let value = layers.extract(|_| true)?;
+    Ok((value, layers.into()))
 }
 
 /// The settings of the process alone; no pipeline is looked at.
@@ -99,7 +119,10 @@ fn process_of(layers: &Layers) -> Result<ProcessConfig, Vec<Finding>> {
 }
 
 fn read(sources: &Sources, need: Need) -> Result<Loaded, Vec<Finding>> {
-    let layers = layers(sources)?;
+    let mut layers = layers(sources)?;
+    if need == Need::Nothing {
+        layers.defaults = NOBODY.iter().map(|(key, value)| Setting::flag(key, value)).collect();
+    }
     let process = process_of(&layers);
     let files = pipeline_files(sources);
     let (process, files) = match (process, files) {
@@ -112,7 +135,7 @@ fn read(sources: &Sources, need: Need) -> Result<Loaded, Vec<Finding>> {
     let mut names = BTreeSet::new();
     let (mut any_relay, mut any_source) = (false, false);
     for file in files {
-        if let Err(findings) = readable(&file).and_then(|()| refuse_process_tables(&file)) {
+        if let Err(findings) = readable(&file).and_then(|()| refuse_others(&file)) {
             pipelines.push((file, Err(findings)));
             continue;
         }
@@ -260,7 +283,8 @@ fn load_relay(layers: &Layers, file: &Path, need: Need) -> Result<PipelineConfig
     let mut config = layers.extract::<PipelineConfig>(keeps)?;
     config.origin = layers.clone().into();
     name_and_instance(&mut config.name, &mut config.instance, file);
-    let findings = validate::relay(&config, need == Need::All);
+    let mut findings = validate::relay(&config, need == Need::All);
+    findings.retain(|finding| need != Need::Nothing || !is_of_service(finding));
     if findings.is_empty() { Ok(config) } else { Err(findings) }
 }
 
@@ -271,8 +295,14 @@ fn load_sinks(layers: &Layers, file: &Path, need: Need, has_relay: bool) -> Resu
     config.name_tables();
     config.without_registry();
     name_and_instance(&mut config.name, &mut config.instance, file);
-    let findings = validate::load(&config, need == Need::All);
+    let mut findings = validate::load(&config, need == Need::All);
+    findings.retain(|finding| need != Need::Nothing || !is_of_service(finding));
     if findings.is_empty() { Ok(config) } else { Err(findings) }
+}
+
+/// Whether it is about how brokers or registry are reached.
+fn is_of_service(finding: &Finding) -> bool {
+    ["kafka.", "registry."].iter().any(|table| finding.subject.starts_with(table))
 }
 
 fn name_and_instance(name: &mut String, instance: &mut String, file: &Path) {
@@ -301,11 +331,17 @@ fn pipeline_files(sources: &Sources) -> Result<Vec<PathBuf>, Vec<Finding>> {
     for path in given {
         if path.is_dir() {
             files.append(&mut files_in(path)?);
-        } else {
+        } else if !is_fixtures(path) || given.len() == 1 {
+            // `pipelines/*.toml` of a shell names fixtures, too.
             files.push(named(path).unwrap_or_else(|| path.clone()));
         }
     }
     Ok(files)
+}
+
+/// Whether a file holds fixtures of a pipeline, and no pipeline.
+pub fn is_fixtures(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| name.to_string_lossy().ends_with(FIXTURES))
 }
 
 /// The pipeline files of a directory.
@@ -313,6 +349,7 @@ fn files_in(directory: &Path) -> Result<Vec<PathBuf>, Vec<Finding>> {
     let entries = std::fs::read_dir(directory).map_err(|e| vec![unreadable(directory, &e)])?;
     let mut found: Vec<PathBuf> =
         entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "toml")).collect();
+    found.retain(|file| !is_fixtures(file));
     found.sort();
     if found.is_empty() {
         return Err(vec![Finding::error(
@@ -373,7 +410,13 @@ fn readable(file: &Path) -> Result<(), Vec<Finding>> {
     })
 }
 
-fn refuse_process_tables(file: &Path) -> Result<(), Vec<Finding>> {
+/// Refuses what is no pipeline's: tables of the process, fixtures.
+fn refuse_others(file: &Path) -> Result<(), Vec<Finding>> {
+    if is_fixtures(file) {
+        let what = "holds fixtures of a pipeline, expected a pipeline";
+        let cure = "name the pipeline's own file; `pressline test` reads both";
+        return Err(vec![Finding::error(file.display().to_string(), "", what, cure)]);
+    }
     let layers = Layers { file: Some(file.into()), ..Layers::default() };
     let findings: Vec<Finding> = PROCESS_TABLES
         .iter()

@@ -30,6 +30,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use figment::value::magic::RelativePathBuf;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use format::{FieldConfig, Format, FormatConfig, KeyConfig};
@@ -41,7 +42,7 @@ pub use transforms::{OutputFormat, Transform, TransformConfig};
 pub use web::WebConfig;
 
 /// Settings of the process; they stand in `pressline.toml`, the environment or flags, not in a pipeline's file.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProcessConfig {
     /// HTTP server with metrics and health.
@@ -55,12 +56,13 @@ pub struct ProcessConfig {
 }
 
 /// `[http]`: the server for `/metrics`, `/livez` and `/readyz`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
     /// Address or host name, and port to listen on, such as `localhost:9187`; `:9187` is every address of the machine. Port 0
     /// picks a free one, which the log names.
     #[serde(deserialize_with = "listen_address")]
+    #[schemars(with = "String")]
     pub listen: SocketAddr,
     /// Connections served at once; further ones are closed at once.
     pub max_connections: usize,
@@ -95,12 +97,12 @@ pub(crate) fn listen_address<'de, D: Deserializer<'de>>(deserializer: D) -> Resu
 }
 
 /// `[log]`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
     /// `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `info,librdkafka=debug`. Errors are shown always.
     pub level: String,
-    /// `text` for people, `json` for machines.
+    /// `text` for people, `json` or `logfmt` for machines.
     pub format: LogFormat,
 }
 
@@ -111,17 +113,19 @@ impl Default for LogConfig {
 }
 
 /// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// One line for people.
     Text,
     /// One JSON object a line.
     Json,
+    /// `key=value` pairs, quoted where they must be.
+    Logfmt,
 }
 
 /// `[memory]`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MemoryConfig {
     /// Mebibytes of fetched records that all workers of the process may hold ahead of their work; librdkafka's own
@@ -157,7 +161,7 @@ impl MemoryConfig {
 }
 
 /// One pipeline: from an ingress topic to an Avro topic.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PipelineConfig {
     /// Name in logs, metrics and ids; the file's name without `.toml` unless set.
@@ -204,7 +208,7 @@ fn one() -> usize {
 }
 
 /// What is promised about each event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
     /// Output and offsets in one Kafka transaction: nothing lost, nothing duplicated.
@@ -215,7 +219,7 @@ pub enum Delivery {
 }
 
 /// `[kafka]`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaConfig {
     /// `host:port`, several separated by commas.
@@ -253,21 +257,25 @@ fn open_transaction_warn_ms() -> u64 {
 }
 
 /// `[kafka.tls]`.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsConfig {
     /// Certificate authority of the brokers (`ca.pem`); the system's store unless set.
+    #[schemars(with = "Option<String>")]
     pub ca: Option<RelativePathBuf>,
     /// Our client certificate (`service.cert`).
+    #[schemars(with = "Option<String>")]
     pub certificate: Option<RelativePathBuf>,
     /// Its private key (`service.key`).
+    #[schemars(with = "Option<String>")]
     pub key: Option<RelativePathBuf>,
     /// File with the key's passphrase; or the environment variable `PRESSLINE__KAFKA__TLS__KEY_PASSWORD`.
+    #[schemars(with = "Option<String>")]
     pub key_password_file: Option<RelativePathBuf>,
 }
 
 /// `[kafka.sasl]`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SaslConfig {
     /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
@@ -276,6 +284,7 @@ pub struct SaslConfig {
     pub username: String,
     /// File with the password; or the environment variable `PRESSLINE__KAFKA__SASL__PASSWORD`.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub password_file: Option<RelativePathBuf>,
     /// Without TLS: the password of PLAIN can then be read on the wire.
     #[serde(default)]
@@ -283,7 +292,7 @@ pub struct SaslConfig {
 }
 
 /// SASL mechanisms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum SaslMechanism {
     /// RFC 4616.
     #[serde(rename = "PLAIN")]
@@ -308,7 +317,7 @@ impl SaslMechanism {
 }
 
 /// `[registry]`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegistryConfig {
     /// Base address of the Confluent API, such as `http://127.0.0.1:8081`.
@@ -318,9 +327,11 @@ pub struct RegistryConfig {
     pub username: Option<String>,
     /// File with its password; or the environment variable `PRESSLINE__REGISTRY__PASSWORD`.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub password_file: Option<RelativePathBuf>,
     /// Certificate authority of the registry, trusted besides the system's.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub ca: Option<RelativePathBuf>,
     /// Milliseconds one request may take.
     #[serde(default = "registry_timeout_ms")]
@@ -332,7 +343,7 @@ fn registry_timeout_ms() -> u64 {
 }
 
 /// `[source]`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
     /// Ingress topic.
@@ -382,6 +393,7 @@ pub struct SourceConfig {
     pub addresses: Vec<String>,
     /// Avro schema file of the records, by which the transforms are checked without asking the registry.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub schema: Option<RelativePathBuf>,
     /// Largest value, in bytes; larger ones are dead letters.
     #[serde(default = "max_record_bytes")]
@@ -412,7 +424,7 @@ impl SourceConfig {
 }
 
 /// See [`SourceConfig::bad_ip`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BadIp {
     /// It is a dead letter.
@@ -435,7 +447,7 @@ fn max_depth() -> usize {
 }
 
 /// See [`SourceConfig::start`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StartPolicy {
     /// The beginning if nothing was written yet, else refuse.
@@ -448,7 +460,7 @@ pub enum StartPolicy {
 }
 
 /// `[output]`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OutputConfig {
     /// Topic that is written.
@@ -458,6 +470,7 @@ pub struct OutputConfig {
     pub format: OutputFormat,
     /// Avro schema file; where there are transforms, it is derived from them unless set.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub schema: Option<RelativePathBuf>,
     /// Fields that are written, in this order; all that are left after the transforms unless set.
     #[serde(default)]
@@ -482,7 +495,7 @@ fn yes() -> bool {
 }
 
 /// `[dead_letter]`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeadLetterConfig {
     /// Topic; `<source.topic>.dead` unless set.
@@ -502,7 +515,7 @@ impl Default for DeadLetterConfig {
 }
 
 /// `[batch]`: one transaction, at whichever limit comes first.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchConfig {
     /// Records.

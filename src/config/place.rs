@@ -4,14 +4,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use figment::value::magic::RelativePathBuf;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `[place]`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlaceConfig {
     /// MaxMind DB files (DB-IP's or MaxMind's layout); the first that knows an address answers.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub files: Vec<RelativePathBuf>,
     /// Credit that the licence of the files asks for, where they do not say who made them.
     #[serde(default)]
@@ -48,7 +50,7 @@ fn poll_seconds() -> u64 {
 }
 
 /// See [`PlaceConfig::on_stale`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnStale {
     /// Nothing else.
@@ -100,20 +102,23 @@ impl PlaceConfig {
 }
 
 /// `[place.gazetteer]`: files with GeoNames' dump columns; without any, the step is left out.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GazetteerConfig {
     /// `cities500.txt`, or another file with its columns.
+    #[schemars(with = "Option<String>")]
     pub cities: Option<RelativePathBuf>,
     /// `admin1CodesASCII.txt`.
+    #[schemars(with = "Option<String>")]
     pub subdivisions: Option<RelativePathBuf>,
     /// `countryInfo.txt`.
+    #[schemars(with = "Option<String>")]
     pub countries: Option<RelativePathBuf>,
 }
 
 /// `[place.geocoder]`: a server with Nominatim's `/search`. It is told names of countries, subdivisions and cities, never
 /// an address.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GeocoderConfig {
     /// Base address: what stands before `/search`.
@@ -137,9 +142,11 @@ pub struct GeocoderConfig {
     pub max_wait_ms: u64,
     /// Certificate authority of the server, trusted besides the system's.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub ca: Option<RelativePathBuf>,
     /// File that keeps answers and misses over restarts.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub cache_file: Option<RelativePathBuf>,
     /// Most answers and misses that are kept.
     #[serde(default = "geocoder_cache_entries")]
@@ -173,7 +180,7 @@ fn geocoder_miss_days() -> u32 {
 }
 
 /// See [`GeocoderConfig::query`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GeocoderQuery {
     /// `city`, `state` and `country` apart.

@@ -1,8 +1,10 @@
 //! Tables of librdkafka properties, and those that the guarantees rest on, which are refused with the reason.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use figment::value::{Dict, Value};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::PropertyMap;
@@ -19,6 +21,24 @@ impl<'de> Deserialize<'de> for Properties {
         flatten("", Dict::deserialize(deserializer)?, &mut flat).map_err(serde::de::Error::custom)?;
         Ok(Self(flat))
     }
+}
+
+impl JsonSchema for Properties {
+    fn schema_name() -> Cow<'static, str> {
+        "Properties".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        dotted_table()
+    }
+}
+
+/// A table of texts, numbers and flags, whose names may be tables in tables because of their dots.
+pub(super) fn dotted_table() -> Schema {
+    json_schema!({
+        "type": "object",
+        "additionalProperties": { "type": ["string", "number", "boolean", "object"] }
+    })
 }
 
 /// Nested tables as one table of dotted names.

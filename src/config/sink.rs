@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use figment::value::magic::RelativePathBuf;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use super::changes::WriteMode;
@@ -15,7 +16,7 @@ use super::{CreateConfig, KafkaConfig, Origin, OutputConfig, RegistryConfig};
 const TOPIC: &str = "${topic}";
 
 /// The load of one pipeline's topic into databases: the tables of a pipeline's file that a sink needs.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoadConfig {
     /// Name of the pipeline; the file's name without `.toml` unless set.
@@ -51,7 +52,7 @@ fn no_registry() -> RegistryConfig {
 const NEVER_ASKED: &str = "http://127.0.0.1:8081";
 
 /// `[source]` of a pipeline without a relay: the topic that others fill, and how its records are written.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SinkSourceConfig {
     /// Topic; or `sink.topic`.
@@ -73,7 +74,7 @@ pub struct SinkSourceConfig {
 }
 
 /// `[sink]`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SinksConfig {
     /// Topic that is loaded; `output.topic` unless set, without an `[output]` it is `source.topic`.
@@ -91,7 +92,7 @@ pub struct SinksConfig {
 }
 
 /// `[sink.dead_letter]`.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SinkDeadLetterConfig {
     /// How each sink's dead-letter topic is made.
@@ -99,7 +100,7 @@ pub struct SinkDeadLetterConfig {
 }
 
 /// Which field goes into which column, the same for every kind of sink (`[sink.postgres.columns]`, …).
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ColumnsConfig {
     /// Field → column, where the names differ.
@@ -113,7 +114,7 @@ pub struct ColumnsConfig {
 }
 
 /// Where a sink begins that has no position of its own yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SinkStart {
     /// The oldest record of the topic.
@@ -124,7 +125,7 @@ pub enum SinkStart {
 }
 
 /// Limits of one batch (`[sink.postgres.batch]`, …), whichever comes first.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SinkBatchConfig {
     /// Rows.
@@ -153,7 +154,7 @@ impl Default for SinkBatchConfig {
 }
 
 /// `[sink.postgres]`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PostgresConfig {
     /// Host name or address.
@@ -169,18 +170,22 @@ pub struct PostgresConfig {
     /// File with the password; or the environment variable `PRESSLINE__SINK__POSTGRES__PASSWORD`, or a password file
     /// as libpq reads it (`PGPASSFILE`, else `~/.pgpass`).
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub password_file: Option<RelativePathBuf>,
     /// TLS, as libpq means it: `disable`, `prefer`, `require`, `verify-ca`, `verify-full`.
     #[serde(default)]
     pub sslmode: SslMode,
     /// Certificate authority of the server (libpq's `sslrootcert`); the system's store unless set.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub ca: Option<RelativePathBuf>,
     /// Our client certificate (libpq's `sslcert`).
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub certificate: Option<RelativePathBuf>,
     /// Its private key (libpq's `sslkey`).
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub key: Option<RelativePathBuf>,
     /// Table, `schema.table`; without a schema the search path decides. `${topic}` in it is the topic's name.
     pub table: String,
@@ -246,7 +251,7 @@ fn connect_timeout_ms() -> u64 {
 }
 
 /// libpq's `sslmode`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SslMode {
     /// No TLS.
@@ -263,7 +268,7 @@ pub enum SslMode {
 }
 
 /// How a sink reads the topic (`[sink.postgres.consumer]`, …).
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SinkConsumerConfig {
     /// Consumer group; `pressline.<name>.<sink>` unless set.
@@ -302,7 +307,7 @@ impl Default for SinkConsumerConfig {
 }
 
 /// `[sink.clickhouse]`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClickHouseConfig {
     /// Address of the HTTP interface, such as `https://clickhouse:8443`.
@@ -312,9 +317,11 @@ pub struct ClickHouseConfig {
     pub user: String,
     /// File with the password; or the environment variable `PRESSLINE__SINK__CLICKHOUSE__PASSWORD`.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub password_file: Option<RelativePathBuf>,
     /// Certificate authority of the server, trusted besides the system's.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub ca: Option<RelativePathBuf>,
     /// Database.
     #[serde(default = "default_name")]
@@ -380,7 +387,7 @@ fn yes() -> bool {
 }
 
 /// What the ClickHouse sink promises.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClickHouseDelivery {
     /// By what is in the table: needs the columns `_topic`, `_partition` and `_offset`.

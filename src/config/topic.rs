@@ -1,16 +1,18 @@
 //! `[source.create]`, `[output.create]`, …: how `pressline topics create` makes a topic, and what it holds an existing one
 //! against.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use figment::value::Dict;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::PropertyMap;
-use super::properties::flatten;
+use super::properties::{dotted_table, flatten};
 
 /// What a topic is made with. What is not set is left to the brokers, and not looked at in a topic that is there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CreateConfig {
     /// Partitions; the brokers' own number unless set. Those of an existing topic are only ever increased.
@@ -36,6 +38,16 @@ impl<'de> Deserialize<'de> for TopicSettings {
             *value = in_kafkas_unit(name, value).map_err(serde::de::Error::custom)?;
         }
         Ok(Self(settings))
+    }
+}
+
+impl JsonSchema for TopicSettings {
+    fn schema_name() -> Cow<'static, str> {
+        "TopicSettings".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        dotted_table()
     }
 }
 

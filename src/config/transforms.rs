@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The fields that a place lookup can add, in the order in which they are added.
@@ -18,7 +19,7 @@ pub const PLACE_FIELDS: [&str; 9] = [
 ];
 
 /// One of `[[transforms]]`. Exactly one of `filter`, `rename`, `drop`, `cast`, `route` and `enrich` is set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TransformConfig {
     /// CEL predicate: records for which it is false are counted as filtered and go nowhere.
@@ -88,7 +89,7 @@ impl TransformConfig {
 }
 
 /// How values are written: `[output] format`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputFormat {
     /// Avro in Confluent's wire format, its schema registered.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Origin;
@@ -11,14 +12,16 @@ use crate::config::finding::Finding;
 const MOST_COOKIE_DAYS: u32 = 400;
 
 /// `[web]`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WebConfig {
     /// Address or host name, and port of the pages.
     #[serde(deserialize_with = "super::listen_address")]
+    #[schemars(with = "String")]
     pub listen: SocketAddr,
     /// The same of `/metrics`, `/livez` and `/readyz` of this process.
     #[serde(deserialize_with = "super::listen_address")]
+    #[schemars(with = "String")]
     pub metrics_listen: SocketAddr,
     /// Connections served at once; a page that shows the map holds one.
     pub max_connections: usize,
@@ -71,7 +74,7 @@ impl Default for WebConfig {
 }
 
 /// One group of an experiment.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CohortConfig {
     /// Its number in the records.
@@ -85,7 +88,7 @@ pub struct CohortConfig {
 }
 
 /// See [`WebConfig::proxy_header`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProxyHeader {
     /// `X-Forwarded-For`.
@@ -95,7 +98,7 @@ pub enum ProxyHeader {
 }
 
 /// See [`WebConfig::store`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StoreChoice {
     /// ClickHouse if the pipeline has that sink, else PostgreSQL, else memory.

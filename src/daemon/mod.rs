@@ -71,8 +71,8 @@ fn tell(findings: &[Finding], format: LogFormat) {
         let Finding { severity, place, subject, what, cure } = finding;
         match (format, severity) {
             (LogFormat::Text, _) => stdio::tell(finding),
-            (LogFormat::Json, Severity::Error) => tracing::error!(%place, key = %subject, %cure, "{what}"),
-            (LogFormat::Json, Severity::Warning) => tracing::warn!(%place, key = %subject, %cure, "{what}"),
+            (_, Severity::Error) => tracing::error!(%place, key = %subject, %cure, "{what}"),
+            (_, Severity::Warning) => tracing::warn!(%place, key = %subject, %cure, "{what}"),
         }
     }
 }

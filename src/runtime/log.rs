@@ -6,6 +6,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use crate::config::log_filter::filter;
 use crate::config::{LogConfig, LogFormat};
+use crate::runtime::logfmt::Logfmt;
 use crate::runtime::stdio::{self, LogWriter};
 
 /// Sends log lines to standard error as configured; librdkafka's come along.
@@ -22,6 +23,10 @@ pub fn init(config: &LogConfig) -> Result<(), String> {
     match config.format {
         LogFormat::Text => {
             let lines = lines.with_ansi(stdio::err_has_colours());
+            tracing::subscriber::set_global_default(registry.with(lines))
+        }
+        LogFormat::Logfmt => {
+            let lines = lines.with_ansi(false).event_format(Logfmt);
             tracing::subscriber::set_global_default(registry.with(lines))
         }
         LogFormat::Json => tracing::subscriber::set_global_default(registry.with(lines.json())),

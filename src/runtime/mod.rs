@@ -5,6 +5,7 @@ pub mod descriptors;
 pub mod http_client;
 pub mod http_server;
 pub mod log;
+mod logfmt;
 pub mod pem;
 pub mod status;
 pub mod stdio;

@@ -122,6 +122,47 @@ class Example(Test):
         bundled["place"]["files"] = installed["place"]["files"]
         self.assertEqual(installed, bundled)
 
+    def test_the_installed_settings_are_the_bundled_ones_with_another_schema(self):
+        bundled = (ROOT / "pressline.toml").read_text().split("\n", 1)
+        installed = (ROOT / "packaging/etc/pressline.toml").read_text().split("\n", 1)
+        self.assertEqual(installed[1], bundled[1])
+        self.assertNotEqual(installed[0], bundled[0])
+
+
+class Generated(Test):
+    """What `make man` has the program write for the package."""
+
+    def test_each_command_has_a_page_with_an_example(self):
+        pages = {page.stem: page.read_text() for page in (ROOT / "target/man").glob("*.1")}
+        commands = re.findall(r"(?m)^  ([a-z]+) ", self.done(PROGRAM, "--help"))
+        self.assertGreater(len(commands), 15)
+        for command in commands:
+            page = pages.get(f"pressline-{command}")
+            if command == "help":
+                continue
+            self.assertIsNotNone(page, f"{command} has no manual page")
+            self.assertIn(".SH NAME", page)
+            self.assertIn(f"pressline {command}", page.replace("\\-", "-"), f"{command}: no example")
+        self.assertIn("pressline-topics-create", pages)
+        self.assertNotIn("pressline-man", pages, "it is hidden")
+        if shutil.which("man"):
+            for page in pages:
+                said = run("man", "--warnings", "--local-file", ROOT / f"target/man/{page}.1", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+                self.assertEqual((said.returncode, said.stderr), (0, ""), page)
+
+    def test_shells_complete_commands_and_flags(self):
+        scripts = ROOT / "target/completions"
+        complete = 'COMP_WORDS=(pressline "$@"); COMP_CWORD=$#; _pressline pressline "${@: -1}" "${@: -2:1}"; echo "${COMPREPLY[@]}"'
+        bash = ["bash", "-c", f'. "{scripts}/pressline.bash"; {complete}', "bash"]
+        self.assertEqual(self.done(*bash, "rec").split(), ["reconcile"])
+        self.assertIn("--online", self.done(*bash, "check", "--o").split())
+        self.assertEqual(self.done(*bash, "ma").split(), [], "it is hidden")
+        for shell, file in (("zsh", "pressline.zsh"), ("fish", "pressline.fish")):
+            text = (scripts / file).read_text()
+            self.assertIn("reconcile", text)
+            if shutil.which(shell):
+                self.done(shell, "--no-execute", scripts / file)
+
 
 class Package(Test):
     def setUp(self):
@@ -147,6 +188,12 @@ class Package(Test):
             "-rw-r--r-- ./usr/lib/tmpfiles.d/pressline.conf",
             "-rw-r--r-- ./usr/share/pressline/button_presses.avsc",
             "-rw-r--r-- ./usr/share/pressline/demo.mmdb",
+            "-rw-r--r-- ./usr/share/pressline/schemas/pipeline.schema.json",
+            "-rw-r--r-- ./usr/share/man/man1/pressline.1.gz",
+            "-rw-r--r-- ./usr/share/man/man1/pressline-test.1.gz",
+            "-rw-r--r-- ./usr/share/bash-completion/completions/pressline",
+            "-rw-r--r-- ./usr/share/zsh/vendor-completions/_pressline",
+            "-rw-r--r-- ./usr/share/fish/vendor_completions.d/pressline.fish",
             "-rw-r--r-- ./usr/share/doc/pressline/place-data.md",
             "-rw-r--r-- ./usr/share/doc/pressline/operations.md",
         ):

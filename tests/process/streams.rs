@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{House, both, has};
 
 /// Every command, as far as it goes without services.
-const COMMANDS: [&str; 26] = [
+const COMMANDS: [&str; 29] = [
     "--help",
     "--version",
     "help run",
@@ -35,6 +35,9 @@ const COMMANDS: [&str; 26] = [
     "places report --json --mmdb demo.mmdb",
     "try events.json",
     "try --json events.json",
+    "test",
+    "schema pressline",
+    "completions zsh",
     "produce events.json",
     "init --from-connect nowhere.json",
     "web --pipeline nowhere",
@@ -207,6 +210,19 @@ fn findings_are_json_where_the_log_is() {
         let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
         assert!(lines.iter().any(|line| line["fields"]["cure"].is_string() && line["level"] == "ERROR"), "{text}");
     }
+}
+
+#[test]
+fn logfmt_is_keys_and_values_line_by_line() {
+    let house = House::new();
+    house.write("pipelines/presses.toml", "workers = 0\n");
+    let output = house.pressline("run --set log.format=logfmt").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.lines().all(|line| line.starts_with("time=20") && line.contains(" level=") && line.contains(" msg=")),
+        "{text}"
+    );
+    has(&text, " key=kafka.bootstrap_servers cure=\"");
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub(super) fn end_items(begin: usize, count: usize, out: &mut Vec<u8>) {
 
 /// A decimal's text, `-12.30` or `1.5e3`, as its unscaled number's bytes, big endian. Errors: `None` where it is no number, has
 /// digits beyond the scale or more than `precision` of them.
-pub(super) fn decimal(text: &str, precision: usize, scale: usize) -> Option<Vec<u8>> {
+pub(crate) fn decimal(text: &str, precision: usize, scale: usize) -> Option<Vec<u8>> {
     let (negative, text) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

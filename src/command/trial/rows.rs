@@ -1,0 +1,142 @@
+//! The rows that sinks make of a record: which field goes into which column, and which key a change has. Whether the values fit the
+//! columns' types, the table alone knows: see `pressline check --online`.
+
+use serde_json::Value;
+
+use super::{SCHEMA_ID, fields_of};
+use crate::avro::Shape;
+use crate::avro::format::{Decoded, Decoder};
+use crate::avro::schema::SchemaText;
+use crate::config::changes::{ChangesConfig, KeyFormat};
+use crate::config::format::Envelope;
+use crate::config::sink::{ColumnsConfig, LoadConfig};
+use crate::sink::changes::{ChangeShape, Changes};
+use crate::sink::{Columns, Conversion, Kind, Refusal};
+
+/// What a sink makes of one record.
+#[derive(Clone, Debug)]
+pub enum RowOutcome {
+    /// Values by column.
+    Row(Vec<(String, Value)>),
+    /// The row of this key is deleted.
+    Deleted(Vec<(String, Value)>),
+    /// A dead letter.
+    Dead(Refusal),
+}
+
+/// The sinks of a pipeline.
+pub struct Rows {
+    decoder: Decoder,
+    sinks: Vec<SinkRows>,
+    /// Of the records' keys.
+    key: Option<Shape>,
+}
+
+struct SinkRows {
+    kind: Kind,
+    columns: ColumnsConfig,
+    changes: ChangesConfig,
+}
+
+impl Rows {
+    /// By a configuration; `schema` and `key_schema` are those that a registry would have. Errors, in words: the format, a schema.
+    pub fn new(
+        config: &LoadConfig,
+        schema: Option<&SchemaText>,
+        key_schema: Option<&SchemaText>,
+    ) -> Result<Self, String> {
+        if config.envelope() != Envelope::None {
+            return Err(ENVELOPE.into());
+        }
+        let mut decoder = Decoder::new(&config.format())?;
+        if let Some(schema) = schema.filter(|_| config.format().format.has_registered_schemas()) {
+            decoder.learn(SCHEMA_ID, schema)?;
+        }
+        let postgres = config.sink.postgres.as_ref();
+        let postgres = postgres.map(|sink| (Kind::Postgres, sink.columns.clone(), sink.changes()));
+        let clickhouse = config.sink.clickhouse.as_ref();
+        let clickhouse = clickhouse.map(|sink| (Kind::ClickHouse, sink.columns.clone(), sink.changes()));
+        let sinks = postgres.into_iter().chain(clickhouse);
+        let sinks = sinks.map(|(kind, columns, changes)| SinkRows { kind, columns, changes }).collect();
+        Ok(Self { decoder, sinks, key: key_schema.map(Shape::registered).transpose()? })
+    }
+
+    /// What each sink makes of a record. Errors, in words: the pipeline does not fit the schema.
+    pub fn of(&mut self, value: Option<&[u8]>, key: Option<&[u8]>) -> Result<Vec<(Kind, RowOutcome)>, String> {
+        let Self { decoder, sinks, key: key_shape } = self;
+        let each = sinks.iter().map(|sink| {
+            let outcome = match sink.changes.is_upsert() {
+                true => sink.change(decoder, key_shape.as_ref(), value, key),
+                false => sink.row(decoder, value),
+            };
+            Ok((sink.kind, outcome?))
+        });
+        each.collect()
+    }
+}
+
+impl SinkRows {
+    fn row(&self, decoder: &mut Decoder, value: Option<&[u8]>) -> Result<RowOutcome, String> {
+        let mut arena = Vec::new();
+        let (schema, datum) = match decoder.decode(value, &mut arena) {
+            Ok(Decoded::Datum { schema, bytes }) => (schema, bytes),
+            Ok(Decoded::Unknown(_)) => return Err(NO_SCHEMA.into()),
+            Err(reject) => return Ok(RowOutcome::Dead(reject.into())),
+        };
+        let shape = decoder.shape(schema).ok_or(NO_SCHEMA)?;
+        self.columns_of(shape, datum).map(RowOutcome::Row)
+    }
+
+    fn change(
+        &self,
+        decoder: &mut Decoder,
+        key_shape: Option<&Shape>,
+        value: Option<&[u8]>,
+        key: Option<&[u8]>,
+    ) -> Result<RowOutcome, String> {
+        let mut changes = Changes::new(self.changes.clone(), false);
+        let change = match changes.read(key, value) {
+            Ok(change) => change,
+            Err(why) => return Ok(RowOutcome::Dead(Refusal::row(why))),
+        };
+        let mut datum = Vec::new();
+        let number = changes.write(&change, 0, &mut datum);
+        let pair = changes.pair(number).ok_or(NO_SCHEMA)?;
+        let key = match self.changes.key_format {
+            _ if !self.changes.reads_keys() => None,
+            KeyFormat::Avro => Some(key_shape.ok_or(NO_KEY_SCHEMA)?),
+            KeyFormat::Text => Some(&Shape::String),
+            KeyFormat::Bytes => Some(&Shape::Bytes),
+        };
+        let row = pair.row.map(|id| decoder.shape(id).cloned().ok_or(NO_SCHEMA)).transpose()?;
+        let made = ChangeShape::of((&self.changes, false), &self.columns, key, row.as_deref())?;
+        let columns = self.columns_of(&made.shape, &datum)?;
+        Ok(if made.is_delete { RowOutcome::Deleted(columns) } else { RowOutcome::Row(columns) })
+    }
+
+    fn columns_of(&self, shape: &Shape, datum: &[u8]) -> Result<Vec<(String, Value)>, String> {
+        let columns = Columns::new(&self.columns, self.kind.name());
+        let (assigned, findings) = columns.assign(shape, self.kind.name(), |_, _| None);
+        if let Some(finding) = findings.first() {
+            return Err(finding.to_string());
+        }
+        let Shape::Record(fields) = shape else { return Err(format!("the schema is {shape}, not a record")) };
+        let values = fields_of(fields, datum)?;
+        let pairs = assigned.into_iter().zip(values);
+        Ok(pairs.filter_map(|((_, conversion), (_, value))| Some((column(&conversion)?.to_owned(), value))).collect())
+    }
+}
+
+const NO_SCHEMA: &str = "the records' schema is not known, and nobody asks a registry here: name an Avro schema file as `schema` in the \
+                         fixtures";
+
+const ENVELOPE: &str = "changes in Debezium's envelope have no fixtures: what they do to rows, `pressline check --online` and a table tell";
+const NO_KEY_SCHEMA: &str =
+    "the schema of the records' keys is not known: name an Avro schema file as `key_schema` in the fixtures";
+
+fn column<'c>(conversion: &Conversion<'c>) -> Option<&'c str> {
+    match conversion {
+        Conversion::Column(name) => Some(*name),
+        Conversion::Ignored | Conversion::Nowhere => None,
+    }
+}
