@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{House, both, has};
 
 /// Every command, as far as it goes without services.
-const COMMANDS: [&str; 26] = [
+const COMMANDS: [&str; 29] = [
     "--help",
     "--version",
     "help run",
@@ -35,6 +35,9 @@ const COMMANDS: [&str; 26] = [
     "places report --json --mmdb demo.mmdb",
     "try events.json",
     "try --json events.json",
+    "test",
+    "schema pressline",
+    "completions zsh",
     "produce events.json",
     "init --from-connect nowhere.json",
     "web --pipeline nowhere",
