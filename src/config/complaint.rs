@@ -25,6 +25,9 @@ pub const TOP: [&str; 13] = [
     "sink",
 ];
 
+/// Notes a key, what is wrong with it, and what to do.
+pub type Complain<'a> = dyn FnMut(&str, &str, &str) + 'a;
+
 /// One thing that is wrong with a key.
 #[derive(Clone, Debug)]
 pub struct Complaint {

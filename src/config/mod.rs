@@ -19,6 +19,7 @@ pub mod properties;
 pub mod secret;
 pub mod sink;
 mod sink_changes;
+pub mod subject;
 pub mod topic;
 pub mod transforms;
 pub(crate) mod validate;
@@ -37,6 +38,7 @@ use format::{FieldConfig, Format, FormatConfig, KeyConfig};
 pub use layers::Origin;
 pub use place::{GazetteerConfig, GeocoderConfig, GeocoderQuery, OnStale, PlaceConfig};
 pub use properties::Properties;
+use subject::{SubjectKeys, SubjectNameStrategy};
 pub use topic::CreateConfig;
 pub use transforms::{OutputFormat, Transform, TransformConfig};
 pub use web::WebConfig;
@@ -360,9 +362,15 @@ pub struct SourceConfig {
     /// The records' keys.
     #[serde(default)]
     pub key: KeyConfig,
-    /// Subject of the values in the registry, for formats with registered schemas; `<topic>-value` unless set.
+    /// Subject of the values in the registry, for formats with registered schemas; by `subject_name_strategy` unless set.
     #[serde(default)]
     pub subject: String,
+    /// How the subject is named: by the topic, by the record, or by both.
+    #[serde(default)]
+    pub subject_name_strategy: SubjectNameStrategy,
+    /// Full name of the records, for a subject that is named by it.
+    #[serde(default)]
+    pub record: String,
     /// Consumer group; `pressline.<name>` unless set.
     #[serde(default)]
     pub group: String,
@@ -420,6 +428,11 @@ impl SourceConfig {
         let format = self.format?;
         let (fields, cast) = (self.fields.clone(), self.cast.clone());
         Some(FormatConfig { format, fields, cast, ..FormatConfig::default() })
+    }
+
+    /// What it says about its subject.
+    pub fn subject_keys(&self) -> SubjectKeys<'_> {
+        SubjectKeys { subject: &self.subject, strategy: self.subject_name_strategy, record: &self.record }
     }
 }
 
@@ -479,15 +492,28 @@ pub struct OutputConfig {
     /// is an address.
     #[serde(default)]
     pub key: Option<String>,
-    /// Subject in the registry; `<topic>-value` unless set.
+    /// Subject in the registry; by `subject_name_strategy` unless set.
     #[serde(default)]
     pub subject: String,
+    /// How the subject is named: by the topic, by the record, or by both.
+    #[serde(default)]
+    pub subject_name_strategy: SubjectNameStrategy,
+    /// Full name of the record that is written: that of a schema which is derived, and for a subject that is named by it.
+    #[serde(default)]
+    pub record: String,
     /// Register the schema at start; `false` only looks it up and waits for nobody to change it.
     #[serde(default = "yes")]
     pub register: bool,
     /// How the topic is made.
     #[serde(default)]
     pub create: CreateConfig,
+}
+
+impl OutputConfig {
+    /// What it says about its subject.
+    pub fn subject_keys(&self) -> SubjectKeys<'_> {
+        SubjectKeys { subject: &self.subject, strategy: self.subject_name_strategy, record: &self.record }
+    }
 }
 
 fn yes() -> bool {
@@ -573,17 +599,18 @@ impl PipelineConfig {
 
     /// Subject of the schema of one of [`PipelineConfig::output_topics`].
     pub fn subject_of(&self, topic: &str) -> String {
-        if topic == self.output.topic { self.subject() } else { format!("{topic}-value") }
+        let keys = self.output.subject_keys();
+        if topic == self.output.topic { keys.of(topic) } else { SubjectKeys { subject: "", ..keys }.of(topic) }
     }
 
     /// Subject of the output's schema.
     pub fn subject(&self) -> String {
-        or_default(&self.output.subject, || format!("{}-value", self.output.topic))
+        self.output.subject_keys().of(&self.output.topic)
     }
 
     /// Subject of the source's values, where their schemas are registered.
     pub fn source_subject(&self) -> String {
-        or_default(&self.source.subject, || format!("{}-value", self.source.topic))
+        self.source.subject_keys().of(&self.source.topic)
     }
 
     /// Files of the place lookup, as paths from here.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 pub use super::changes::WriteMode;
 use super::changes::{KeyFormat, PkMode};
 use super::format::{Envelope, FieldConfig, Format, FormatConfig, KeyConfig, Truncate};
+use super::subject::{SubjectKeys, SubjectNameStrategy};
 use super::{CreateConfig, KafkaConfig, Origin, OutputConfig, RegistryConfig};
 
 /// What stands for the topic's name in a table's.
@@ -69,8 +70,19 @@ pub struct SinkSourceConfig {
     pub cast: BTreeMap<String, String>,
     /// The records' keys.
     pub key: KeyConfig,
-    /// Subject of the values in the registry; `<topic>-value` unless set.
+    /// Subject of the values in the registry; by `subject_name_strategy` unless set.
     pub subject: String,
+    /// How the subject is named: by the topic, by the record, or by both.
+    pub subject_name_strategy: SubjectNameStrategy,
+    /// Full name of the records, for a subject that is named by it.
+    pub record: String,
+}
+
+impl SinkSourceConfig {
+    /// What it says about its subject.
+    pub fn subject_keys(&self) -> SubjectKeys<'_> {
+        SubjectKeys { subject: &self.subject, strategy: self.subject_name_strategy, record: &self.record }
+    }
 }
 
 /// `[sink]`.
@@ -438,12 +450,12 @@ impl LoadConfig {
 
     /// Subject of the topic's values in the registry.
     pub fn subject(&self) -> String {
-        let set = match (&self.output, &self.source) {
-            (Some(output), _) if self.sink.topic.is_empty() => &output.subject,
-            (None, Some(source)) => &source.subject,
-            _ => "",
+        let keys = match (&self.output, &self.source) {
+            (Some(output), _) if self.sink.topic.is_empty() => Some(output.subject_keys()),
+            (None, Some(source)) => Some(source.subject_keys()),
+            _ => None,
         };
-        super::or_default(set, || format!("{}-value", self.topic()))
+        keys.map_or_else(|| SubjectNameStrategy::Topic.subject(self.topic(), ""), |keys| keys.of(self.topic()))
     }
 
     /// Where no registry is named and none is needed, one that is never asked.

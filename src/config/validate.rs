@@ -2,6 +2,7 @@
 
 use figment::value::magic::RelativePathBuf;
 
+use super::complaint::Complain;
 use super::layers::Origin;
 use super::sink::{ClickHouseConfig, LoadConfig, PostgresConfig, SinkBatchConfig, SinkConsumerConfig, SslMode};
 use super::{
@@ -73,6 +74,8 @@ pub fn relay(config: &PipelineConfig, secrets: Secrets) -> Vec<Finding> {
         complain("place.files", "empty", "name at least one mmdb file");
     }
     plan_keys(config, &mut complain);
+    config.source.subject_keys().complain("source", false, &mut complain);
+    config.output.subject_keys().complain("output", config.output.schema.is_none(), &mut complain);
     if let Some(geocoder) = &config.place.geocoder {
         geocoder_keys(geocoder, &mut complain);
     }
@@ -96,6 +99,9 @@ pub fn load(config: &LoadConfig, secrets: Secrets) -> Vec<Finding> {
     ids(&config.name, &config.instance, &mut complain);
     let reads_source = config.source.is_some() && config.sink.topic.is_empty();
     topic_name(if reads_source { "source.topic" } else { "sink.topic" }, config.topic(), &mut complain);
+    if let (Some(source), None) = (&config.source, &config.output) {
+        source.subject_keys().complain("source", false, &mut complain);
+    }
     if config.sink.postgres.is_none() && config.sink.clickhouse.is_none() {
         complain("sink", "no sink in it", "add [sink.postgres] or [sink.clickhouse], or remove [sink]");
     }
@@ -163,8 +169,6 @@ fn plan_keys(config: &PipelineConfig, complain: &mut Complain<'_>) {
         }
     }
 }
-
-type Complain<'a> = dyn FnMut(&str, &str, &str) + 'a;
 
 fn complainer<'a>(origin: &'a Origin, findings: &'a mut Vec<Finding>) -> impl FnMut(&str, &str, &str) + 'a {
     |key, what, cure| findings.push(Finding::error(origin.place(key), key, what, cure))

@@ -233,6 +233,7 @@ impl Registrar<'_> {
     async fn press(&mut self, schema: &SchemaFile) -> Result<Option<Work>, String> {
         let actions = Actions::new(self.config.source.actions.clone()).map_err(|e| format!("source.actions: {e}"))?;
         let actions = Arc::new(actions);
+        schemas::is_named(self.config, schema).map_err(|f| sentences(&f))?;
         let Some(id) = self.register(&self.config.subject(), &schema.compact).await? else { return Ok(None) };
         let place_of_schema = schema.path.display().to_string();
         let encoder = Encoder::compile(&schema.schema, id, &actions, &place_of_schema).map_err(|f| sentences(&f))?;

@@ -19,6 +19,7 @@ mod reload;
 mod rights;
 mod security;
 mod service_manager;
+mod shop;
 mod shutdown;
 mod support;
 mod tally;

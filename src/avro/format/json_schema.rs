@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::json::datum_of;
 use super::types::{Kind, Record, Type, Unit};
-use crate::avro::schema::SchemaText;
+use crate::avro::schema::{Reference, SchemaText};
 
 /// Deepest nesting, references followed: a schema may refer to itself.
 const MAX_DEPTH: usize = 32;
@@ -20,16 +20,17 @@ pub(super) fn registered(schema: &SchemaText) -> Result<Type, String> {
         let kind = schema.other_kind.as_deref().unwrap_or("AVRO");
         return Err(format!("it is a schema of type {kind}, and source.format is json_schema"));
     }
-    let json = |text: &String| {
+    let json = |text: &str| {
         serde_json::from_str::<Value>(text).map_err(|_| "the schema is not JSON, or nested far too deep".to_string())
     };
     let main = json(&schema.text)?;
-    let others: Vec<Value> = schema.references.iter().map(json).collect::<Result<_, _>>()?;
+    let other = |known: &Reference| Ok((known.name.clone(), json(&known.text)?));
+    let others: Vec<(String, Value)> = schema.references.iter().map(other).collect::<Result<_, String>>()?;
     read(&main, &others)
 }
 
-/// The type of a JSON Schema; `others` are those that it refers to.
-pub(super) fn read(schema: &Value, others: &[Value]) -> Result<Type, String> {
+/// The type of a JSON Schema; `others` are those that it refers to, by their names there.
+pub(super) fn read(schema: &Value, others: &[(String, Value)]) -> Result<Type, String> {
     let mut reader = Reader { root: schema, others, types: 0 };
     let of = reader.read(schema, schema, "", 0)?;
     match of.kind {
@@ -40,7 +41,7 @@ pub(super) fn read(schema: &Value, others: &[Value]) -> Result<Type, String> {
 
 struct Reader<'a> {
     root: &'a Value,
-    others: &'a [Value],
+    others: &'a [(String, Value)],
     types: usize,
 }
 
@@ -159,7 +160,8 @@ impl<'a> Reader<'a> {
         Ok(Kind::Record(Record::new(fields)?))
     }
 
-    /// `#/$defs/name` in the document, or another document by its `$id` or the last part of it, with such a path behind it.
+    /// `#/$defs/name` in the document, or another document, with such a path behind it: by the reference's name, by its `$id`, or
+    /// by the last part of that.
     fn resolve(&self, reference: &str, root: &'a Value) -> Option<(&'a Value, &'a Value)> {
         let (document, pointer) = reference.split_once('#').unwrap_or((reference, ""));
         let root = if document.is_empty() { root } else { self.document(document)? };
@@ -170,11 +172,11 @@ impl<'a> Reader<'a> {
     fn document(&self, name: &str) -> Option<&'a Value> {
         let last = |text: &str| text.rsplit('/').next().unwrap_or_default().to_string();
         let id = |document: &Value| document.get("$id").and_then(Value::as_str).unwrap_or_default().to_string();
-        let all = || std::iter::once(self.root).chain(self.others);
-        let by_id = all().find(|document| id(document) == name);
+        let by_name = self.others.iter().find(|(known, _)| known == name).map(|(_, document)| document);
+        let all = || std::iter::once(self.root).chain(self.others.iter().map(|(_, document)| document));
+        let by_id = || all().find(|document| id(document) == name);
         let by_last = || all().find(|document| !id(document).is_empty() && last(&id(document)) == last(name));
-        // A reference's name need not be in the schema that it leads to: of one there is no doubt.
-        by_id.or_else(by_last).or_else(|| (self.others.len() == 1).then(|| self.others.first()).flatten())
+        by_name.or_else(by_id).or_else(by_last)
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::avro::schema::Reference;
 use crate::avro::{Cursor, write_json};
 use crate::config::format::FieldConfig;
 
@@ -210,12 +211,12 @@ fn json_schema_by_id_and_in_the_record() {
         "$defs": {"dish": {"type": "string", "enum": ["cod & chips"]}}});
     let table =
         json!({"$id": "https://example.org/table.json", "type": "object", "properties": {"seat": {"type": "number"}}});
+    let of_table = Reference { name: "table".into(), text: table.to_string() };
     let mut decoder = Decoder::new(&format(Format::JsonSchema)).unwrap();
     let record = json!({"order_time": 5, "order": ["cod & chips"], "at": "2023-11-14T22:13:20Z", "table": {"seat": 2}, "note": 7});
     let payload = [&[0, 0, 0, 0, 9][..], record.to_string().as_bytes()].concat();
     assert_eq!(decoder.decode(Some(&payload), &mut Vec::new()), Ok(Decoded::Unknown(9)));
-    let text =
-        SchemaText { text: schema.to_string(), references: vec![table.to_string()], other_kind: Some("JSON".into()) };
+    let text = SchemaText { text: schema.to_string(), references: vec![of_table], other_kind: Some("JSON".into()) };
     decoder.learn(9, &text).unwrap();
     let expected = json!({"order_time": 5, "count": null, "order": ["cod & chips"], "at": "2023-11-14T22:13:20.000000Z",
         "table": {"seat": 2.0}, "note": "7"});
@@ -226,6 +227,28 @@ fn json_schema_by_id_and_in_the_record() {
     let itself = SchemaText { text: r##"{"type":"object","properties":{"a":{"$ref":"#"}}}"##.into(), ..text };
     assert!(decoder.learn(10, &itself).unwrap_err().contains("refers to itself"));
     assert!(decoder.learn(11, &"\"string\"".into()).unwrap_err().contains("type AVRO"));
+}
+
+#[test]
+fn json_schemas_are_found_by_the_names_of_references() {
+    let schema = json!({"type": "object", "properties": {
+        "till": {"$ref": "till.json#/$defs/number"}, "dish": {"$ref": "shop.Dish"}}});
+    // Without an $id, as most are registered; one refers to the other.
+    let reference = |name: &str, schema: serde_json::Value| Reference { name: name.into(), text: schema.to_string() };
+    let references = vec![
+        reference("till.json", json!({"$defs": {"number": {"type": "integer"}}})),
+        reference("shop.Dish", json!({"type": "object", "properties": {"size": {"$ref": "size"}}})),
+        reference("size", json!({"type": "string"})),
+    ];
+    let text = SchemaText { text: schema.to_string(), references, other_kind: Some("JSON".into()) };
+    let mut decoder = Decoder::new(&format(Format::JsonSchema)).unwrap();
+    decoder.learn(9, &text).unwrap();
+    let payload = [&[0, 0, 0, 0, 9][..], br#"{"till":3,"dish":{"size":"large"}}"#].concat();
+    let expected = json!({"dish": {"size": "large"}, "till": 3});
+    assert_eq!(read(&mut decoder, &payload).unwrap(), expected);
+    let missing = SchemaText { references: text.references[..2].to_vec(), ..text };
+    let refused = decoder.learn(10, &missing).unwrap_err();
+    assert_eq!(refused, "field dish.size: the reference size leads to no schema that is registered with this one");
 }
 
 #[test]

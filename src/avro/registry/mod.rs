@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::avro::schema;
-use crate::avro::schema::SchemaText;
+use crate::avro::schema::{Reference, SchemaText};
 use crate::config::RegistryConfig;
 use crate::config::finding::with_causes;
 use crate::config::secret::{self, Secret, SecretError};
@@ -277,7 +277,7 @@ impl Registry {
         let mut open = raw.references.unwrap_or_default();
         let mut known = BTreeSet::new();
         while let Some(reference) = open.pop() {
-            if !known.insert((reference.subject.clone(), reference.version)) {
+            if !known.insert((reference.name.clone(), reference.subject.clone(), reference.version)) {
                 continue;
             }
             if known.len() > MAX_REFERENCES {
@@ -287,7 +287,7 @@ impl Registry {
             let path = ["subjects", &subject, "versions", &version];
             match self.call::<RawRegisteredSchema>(Method::GET, &path, "", None).await? {
                 Answer::Found(RawRegisteredSchema { schema: Some(text), references, .. }) => {
-                    whole.references.push(text);
+                    whole.references.push(Reference { name: reference.name, text });
                     open.extend(references.unwrap_or_default());
                 }
                 Answer::Found(_) => return Err(self.unreadable("an answer without a schema")),

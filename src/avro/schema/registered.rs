@@ -25,10 +25,19 @@ const PRIMITIVES: [&str; 8] = ["null", "boolean", "int", "long", "float", "doubl
 pub struct SchemaText {
     /// JSON text.
     pub text: String,
-    /// Texts of the schemas in its references, and in theirs.
-    pub references: Vec<String>,
+    /// The schemas in its references, and in theirs.
+    pub references: Vec<Reference>,
     /// The registry's name of its kind where that is not Avro: `JSON`, `PROTOBUF`.
     pub other_kind: Option<String>,
+}
+
+/// A schema that another one refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// What it is called there: of Avro the type's full name, of JSON Schema what stands in `$ref`.
+    pub name: String,
+    /// JSON text.
+    pub text: String,
 }
 
 impl From<&str> for SchemaText {
@@ -43,7 +52,8 @@ pub fn parse_registered(schema: &SchemaText) -> Result<Schema, String> {
         return Err(format!("it is a schema of type {kind}, and pressline reads Avro"));
     }
     let main = json_of(&schema.text)?;
-    let references: Vec<Value> = schema.references.iter().map(|text| json_of(text)).collect::<Result<_, _>>()?;
+    let references: Vec<Value> =
+        schema.references.iter().map(|known| json_of(&known.text)).collect::<Result<_, _>>()?;
     let mut ready = Ready::default();
     for value in std::iter::once(&main).chain(&references) {
         ready.collect(value, "")?;
@@ -330,7 +340,8 @@ mod tests {
         let main = record(r#"{"name":"kind","type":"bug.t.Kind"}"#);
         let kind = r#"{"type":"record","name":"Kind","namespace":"bug.t","fields":[{"name":"of","type":"Sort"}]}"#;
         let sort = r#"{"type":"enum","name":"Sort","namespace":"bug.t","symbols":["A"]}"#;
-        let schema = SchemaText { text: main, references: vec![kind.into(), sort.into()], other_kind: None };
+        let reference = |text: &str| Reference { name: "bug.t.Kind".into(), text: text.into() };
+        let schema = SchemaText { text: main, references: vec![reference(kind), reference(sort)], other_kind: None };
         assert!(matches!(second(&parse_registered(&schema).unwrap()), Schema::Record(_)));
         let union = SchemaText { text: r#"["bug.t.Kind", "bug.t.Sort"]"#.into(), ..schema };
         assert!(matches!(parse_registered(&union).unwrap(), Schema::Union(_)));

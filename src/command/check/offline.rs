@@ -10,6 +10,7 @@ use crate::config::KafkaConfig;
 use crate::config::finding::Finding;
 use crate::kafka::client;
 use crate::kafka::client::Role;
+use crate::pipeline::plan::schemas;
 use crate::pipeline::press::encode::Encoder;
 use crate::pipeline::press::event::Actions;
 use crate::place::{Places, reload};
@@ -116,6 +117,7 @@ fn schema(subject: &Subject<'_>, report: &mut Report) -> Option<Output> {
         }
     };
     report.findings.extend(file.warnings.iter().cloned());
+    report.findings.extend(schemas::is_named(subject.config, &file).err().unwrap_or_default());
     let actions = match Actions::new(subject.config.source.actions.clone()) {
         Ok(actions) => actions,
         Err(error) => {

@@ -44,11 +44,10 @@ pub fn share(
     out: &mut dyn Write,
 ) -> Result<(), ConsumeError> {
     let mut member = Member::join(args, group, connected)?;
-    let began = Instant::now();
+    // When the next record is due. Time in which there was none is not made up for.
+    let mut due = Instant::now();
     while args.max.is_none_or(|max| member.shown < max) && !stop.load(Ordering::Relaxed) {
-        // At a set pace, the next record has its time.
-        let due = args.pace.map(|pace| began + Duration::from_secs_f64(member.shown as f64 / pace));
-        let wait = due.map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now()));
+        let wait = due.saturating_duration_since(Instant::now());
         if !wait.is_zero() {
             std::thread::sleep(wait.min(POLL));
         }
@@ -64,6 +63,9 @@ pub fn share(
                     drop(record);
                     member.shown += 1;
                     member.since.0 += 1;
+                    if let Some(pace) = args.pace {
+                        due = due.max(Instant::now() - POLL) + Duration::from_secs_f64(1.0 / pace);
+                    }
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) | None => {}
                 Some(Err(source)) => return Err(member.kafka("reading", source)),
@@ -102,7 +104,8 @@ impl<'a> Member<'a> {
 
     /// Commits, and says once in a while what this member has and how far behind the group is.
     fn tell(&mut self, group: &str, now: bool) -> Result<(), ConsumeError> {
-        let passed = self.since.1.elapsed();
+        let asked = Instant::now();
+        let passed = asked - self.since.1;
         if passed < EVERY && !now {
             return Ok(());
         }
@@ -120,7 +123,7 @@ impl<'a> Member<'a> {
         let shown = |lag: Option<i64>| lag.map_or("?".to_string(), |lag| lag.to_string());
         let (own, all) = (shown(own), shown(all));
         stdio::tell(format_args!("{group}: partitions {list}; {pace:.1} records/s; lag {own}, of the group {all}"));
-        self.since = (0, Instant::now());
+        self.since = (0, asked);
         Ok(())
     }
 

@@ -11,9 +11,17 @@ use crate::avro::{Shape, UuidForm};
 
 /// The Avro schema of what a plan writes, as JSON without blanks. Of a type that has a name in the input's schema, the name is
 /// made from its field's: the names of an input may stand for something else in the output's subject.
-pub fn derived_schema(plan: &Plan, topic: &str) -> String {
+/// `record` is the full name of the record, that of the topic where it is empty.
+pub fn derived_schema(plan: &Plan, topic: &str, record: &str) -> String {
     let mut names = BTreeSet::new();
-    let name = type_name(topic, &mut names);
+    let name = match record.rsplit('.').next() {
+        Some(last) if !last.is_empty() => {
+            // Types within it lie in its namespace.
+            names.insert(last.into());
+            record.into()
+        }
+        _ => type_name(topic, &mut names),
+    };
     let fields: Vec<Value> = plan
         .puts
         .iter()

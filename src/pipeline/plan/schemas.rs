@@ -6,7 +6,7 @@ use super::fault::Fault;
 use super::program::Plan;
 use crate::avro::Shape;
 use crate::avro::format::{Decoder, registered_shape};
-use crate::avro::schema::{self, SchemaText};
+use crate::avro::schema::{self, SchemaFile, SchemaText};
 use crate::config::finding::Finding;
 use crate::config::{OutputFormat, PipelineConfig};
 
@@ -48,12 +48,26 @@ pub fn of_registered(config: &PipelineConfig, schema: &SchemaText) -> Result<Sha
         .map_err(|what| vec![fault("source", what, "correct the schema, or source.cast").finding(config)])
 }
 
+/// Whether the record of the output's schema file has the name that the configuration says. Errors: it has another one.
+pub fn is_named(config: &PipelineConfig, file: &SchemaFile) -> Result<(), Vec<Finding>> {
+    let wanted = &config.output.record;
+    let found = file.schema.name().map(|name| name.fullname(None)).unwrap_or_default();
+    if wanted.is_empty() || *wanted == found {
+        return Ok(());
+    }
+    let what = format!("`{wanted}`, and the record of {} is `{found}`", file.path.display());
+    Err(vec![fault("output.record", what, "write the same in both: subjects are named by it").finding(config)])
+}
+
 /// Compiles the plan for values of a type, and says what is to be registered. Errors: everything that is wrong.
 pub fn design(config: &PipelineConfig, input: &Shape) -> Result<Design, Vec<Finding>> {
     let given = match config.schema_file() {
         Some(path) => Some(schema::load(&path)?),
         None => None,
     };
+    if let Some(file) = &given {
+        is_named(config, file)?;
+    }
     let wanted = given.as_ref().map(OutputSchema::of_file).transpose();
     let wanted = wanted.map_err(|what| vec![fault("output.schema", what, "declare a record").finding(config)])?;
     let plan = compile(config, input, wanted.as_ref())
@@ -62,7 +76,7 @@ pub fn design(config: &PipelineConfig, input: &Shape) -> Result<Design, Vec<Find
     let text = match (config.output.format, given) {
         (OutputFormat::Json, _) => None,
         (OutputFormat::Avro, Some(file)) => Some(file.compact),
-        (OutputFormat::Avro, None) => Some(derived_schema(&plan, &config.output.topic)),
+        (OutputFormat::Avro, None) => Some(derived_schema(&plan, &config.output.topic, &config.output.record)),
     };
     Ok(Design { plan, output, text })
 }

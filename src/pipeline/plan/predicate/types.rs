@@ -110,9 +110,13 @@ impl Checker<'_> {
             Expr::Select(select) => {
                 let name = dotted(&select.operand).filter(|name| !self.is_local(name));
                 let whole = name.map(|name| format!("{name}.{}", select.field));
+                // Of any type: whether it is there can be asked also of what cannot be compared.
+                if select.test && whole.as_ref().is_some_and(|whole| self.fields.plain(whole).is_ok()) {
+                    return Ok(Type::Bool);
+                }
                 let found = whole.map(|whole| self.field(&whole));
                 if let Some(Ok(of)) = found {
-                    return Ok(if select.test { Type::Bool } else { of });
+                    return Ok(of);
                 }
                 let operand = match (self.of(&select.operand), found) {
                     // What is wrong with the whole path says more.
