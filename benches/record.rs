@@ -18,6 +18,11 @@ use std::{
 
 use apache_avro::{Schema, types::Value, writer::datum::GenericDatumWriter};
 use divan::{Bencher, counter::ItemsCount};
+use pressline::avro::format;
+use pressline::config::format::{FieldConfig, Format, FormatConfig};
+use pressline::pipeline::plan::fields::Fields;
+use pressline::pipeline::plan::predicate::{Input, Predicate};
+use pressline::pipeline::plan::walk::{Span, Walk};
 use pressline::pipeline::press::decode::{Decoder, Limits};
 use pressline::pipeline::press::encode::Encoder;
 use pressline::pipeline::press::enrich::Enricher;
@@ -230,21 +235,60 @@ fn whole_general(bencher: Bencher) {
 /// The general kernel with neither lookup nor filter: what the next one is compared with.
 #[divan::bench]
 fn general_unfiltered(bencher: Bencher) {
-    general_with(bencher, "[source]\naddresses = [\"ip\"]\n");
+    general_with(bencher, "");
 }
 
-/// A filter in front that drops half of the records.
+/// A filter in front that drops every other record.
 #[divan::bench]
 fn general_filter_of_half(bencher: Bencher) {
-    let filter =
-        "[source]\naddresses = [\"ip\"]\n[[transforms]]\nfilter = 'action == \"PressButton\" || session_id < \"8\"'\n";
-    general_with(bencher, filter);
+    general_with(bencher, "[[transforms]]\nfilter = 'count > 0'\n");
 }
 
+/// Records with one more field, `count`: 0 or 1 in turns.
 fn general_with(bencher: Bencher, transforms: &str) {
-    let mut kernel = general::kernel(transforms, None);
-    each(bencher, &STAGE.records, |record| {
+    const COUNT: &str = "[source]\naddresses = [\"ip\"]\n[source.fields]\ncount = \"int\"\n";
+    let mut kernel = general::kernel(&format!("{COUNT}{transforms}"), None);
+    let counted = |(n, record): (usize, &String)| record.replacen('{', &format!("{{\"count\": {}, ", n % 2), 1);
+    let records: Vec<String> = STAGE.records.iter().enumerate().map(counted).collect();
+    each(bencher, &records, |record| {
         divan::black_box(kernel.run(Some(record.as_bytes()), None).unwrap());
         divan::black_box(kernel.value());
+    });
+}
+
+/// Predicates over a record that was walked already, each of one kind.
+#[divan::bench(args = [
+    "count > 0",
+    "count > 0 && action != \"ExitPage\"",
+    "action in [\"EnterPage\", \"PressButton\"]",
+    "session_id.startsWith(\"00\") || action.contains(\"Press\")",
+    "has(cohort) && cohort < 3 && !(count == 7)",
+])]
+fn predicate(bencher: Bencher, text: &str) {
+    let fields = [("session_id", "uuid"), ("count", "int"), ("cohort", "int?"), ("action", "string")];
+    let fields = fields.map(|(name, of)| (name.to_string(), FieldConfig::Type(of.into()))).into();
+    let mut decoder =
+        format::Decoder::new(&FormatConfig { format: Format::Json, fields, ..Default::default() }).unwrap();
+    let shape = decoder.declared().unwrap().clone();
+    let mut paths: Vec<Vec<String>> = Vec::new();
+    let predicate = Predicate::compile(text, &Fields::of(&shape).unwrap(), &mut |path| {
+        paths.iter().position(|known| known == path).unwrap_or_else(|| {
+            paths.push(path.to_vec());
+            paths.len() - 1
+        })
+    });
+    let (predicate, walk) = (predicate.unwrap(), Walk::compile(&shape, &paths));
+    assert!(predicate.is_compiled());
+    let mut walked = |(n, record): (usize, &String)| {
+        let (mut arena, mut slots) = (Vec::new(), Vec::new());
+        let counted = record.replacen('{', &format!("{{\"count\": {}, ", n % 2), 1);
+        let decoded = decoder.decode(Some(counted.as_bytes()), &mut arena).unwrap();
+        let format::Decoded::Datum { bytes, .. } = decoded else { panic!() };
+        walk.run(bytes, &mut slots).unwrap();
+        (bytes.to_vec(), slots)
+    };
+    let records: Vec<(Vec<u8>, Vec<Span>)> = STAGE.records.iter().enumerate().map(&mut walked).collect();
+    each(bencher, &records, |(datum, slots)| {
+        divan::black_box(predicate.holds(&Input { datum, slots, places: &[] }).unwrap());
     });
 }

@@ -1,12 +1,13 @@
 //! Under which subject of the registry the schemas of a topic's values stand: `subject_name_strategy`, as Confluent's serializers
 //! name it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::complaint::Complain;
 
 /// How a subject is named.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SubjectNameStrategy {
     /// TopicNameStrategy: `TOPIC-value`.

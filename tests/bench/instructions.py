@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 # Of 10,000 records each (BATCH in benches/record.rs).
 FEW, MANY, RECORDS = 2, 12, 100_000
 NAMES = ["json_parser_alone", "json_parser_into_values", "decode", "lookup_tree", "lookup_tree_maxminddb", "lookup_warm",
-         "lookup_cold", "encode", "encode_apache_avro", "whole"]
+         "lookup_cold", "encode", "encode_apache_avro", "whole", "whole_general", "general_unfiltered", "general_filter_of_half"]
 
 
 def executable() -> str:

@@ -22,7 +22,7 @@ pub mod schemas;
 #[cfg(test)]
 mod tests;
 pub mod value;
-mod walk;
+pub mod walk;
 
 pub use compile::{OutputSchema, compile};
 pub use derive::derived_schema;

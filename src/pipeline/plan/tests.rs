@@ -185,8 +185,14 @@ fn in_cel(value: &Value) -> cel::Value {
     match value {
         Value::Null => cel::Value::Null,
         Value::Boolean(value) => cel::Value::Bool(*value),
-        Value::Int(value) | Value::Date(value) => cel::Value::Int(i64::from(*value)),
-        Value::Long(value) | Value::TimestampMillis(value) | Value::TimestampMicros(value) => cel::Value::Int(*value),
+        Value::Int(value) | Value::Date(value) | Value::TimeMillis(value) => cel::Value::Int(i64::from(*value)),
+        Value::Long(value)
+        | Value::TimestampMillis(value)
+        | Value::TimestampMicros(value)
+        | Value::TimeMicros(value)
+        | Value::LocalTimestampMicros(value) => cel::Value::Int(*value),
+        // CEL has no such numbers; asked is only whether there is one.
+        Value::Decimal(_) => cel::Value::Bytes(Arc::default()),
         Value::Float(value) => cel::Value::Float(f64::from(*value)),
         Value::Double(value) => cel::Value::Float(*value),
         Value::String(text) | Value::Enum(_, text) => cel::Value::String(Arc::new(text.clone())),
@@ -207,7 +213,7 @@ fn in_cel(value: &Value) -> cel::Value {
     }
 }
 
-fn found(kernel: &mut Kernel, output: &Schema, payload: &[u8]) -> Expected {
+fn found_in(kernel: &mut Kernel, output: &Schema, payload: &[u8]) -> Expected {
     match kernel.run(Some(payload), None) {
         Ok(Verdict::Write(topic)) => {
             let Value::Record(fields) = plain(read(output, kernel.value())) else { panic!("a record") };
@@ -227,7 +233,7 @@ proptest! {
         let config = config(&case.transforms());
         let (mut kernel, output) = kernel(&config, &case.schema);
         let payload = record(&Schema::parse_str(&case.schema).unwrap(), &case.value);
-        let (found, expected) = (found(&mut kernel, &output, &payload), expected(&case));
+        let (found, expected) = (found_in(&mut kernel, &output, &payload), expected(&case));
         prop_assert_eq!(found, expected, "{}\n{}\n{:?}", case.schema, case.transforms(), case.value);
 
         // Any cut or changed byte is a dead letter or a record, never a panic.
@@ -375,6 +381,22 @@ fn a_record_that_does_not_decode_is_a_dead_letter_with_a_reason_of_the_closed_se
     kernel.learn(3, &SchemaText::from(r#"{"type":"record","name":"other","fields":[{"name":"x","type":"int"}]}"#));
     assert_eq!(reason(&mut kernel, Some(&[0, 0, 0, 0, 3, 2])), Err(Reason::UnknownSchema));
     assert_eq!(reason(&mut kernel, Some(&vec![0; 70_000])), Err(Reason::TooLarge));
+}
+
+#[test]
+fn a_type_within_itself_is_read_and_not_written() {
+    let schema = r#"{"type":"record","name":"r","fields":[{"name":"n","type":"int"},
+        {"name":"node","type":{"type":"record","name":"node","fields":[{"name":"next","type":["null","node"]}]}}]}"#;
+    let found = faults(schema, "");
+    assert_eq!(found.len(), 1, "{found:?}");
+    let Fault { key, what, cure } = &found[0];
+    assert_eq!((key.as_str(), cure.as_str()), ("output.fields", "drop it, or take fields out of it by rename"));
+    assert!(what.contains("field `node`") && what.ends_with("types within themselves are not relayed"), "{what}");
+    // It is passed over where it goes nowhere.
+    let (mut kernel, output) = kernel(&config("[[transforms]]\ndrop = ['node']\n"), schema);
+    let payload = [0, 0, 0, 0, 1, 14, 2, 2, 0];
+    assert_eq!(found_in(&mut kernel, &output, &payload), Expected::Written(0, vec![("n".into(), Value::Int(7))]));
+    assert_eq!(kernel.run(Some(&payload[..7]), None).map_err(|reject| reject.reason), Err(Reason::NotAvro));
 }
 
 #[test]

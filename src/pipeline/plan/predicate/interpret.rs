@@ -65,15 +65,28 @@ impl VariableResolver for Record<'_> {
 impl Variable {
     fn value(&self, input: &Input<'_>) -> Option<cel::Value> {
         let bytes = self.at.bytes(input);
-        let value = bytes.map(|bytes| value(&self.shape, &mut Cursor::new(bytes)));
         if self.is_presence {
-            return Some(cel::Value::Bool(!matches!(value, None | Some(Ok(cel::Value::Null)))));
+            return Some(cel::Value::Bool(bytes.is_some_and(|bytes| !is_null(&self.shape, bytes))));
         }
-        let value = value?.ok()?;
+        let value = value(&self.shape, &mut Cursor::new(bytes?)).ok()?;
         match self.cast.filter(|cast| *cast != Cast::Same) {
             Some(cast) => cast_of(cast, &value),
             None => Some(value),
         }
+    }
+}
+
+/// Whether a value is null, also of types that CEL has no values of.
+fn is_null(shape: &Shape, bytes: &[u8]) -> bool {
+    let mut cursor = Cursor::new(bytes);
+    match shape {
+        Shape::Null => true,
+        Shape::Optional { null_first, .. } => cursor.is_some(*null_first) == Ok(false),
+        Shape::Union(branches) => {
+            let branch = cursor.long().ok().and_then(|branch| branches.get(usize::try_from(branch).ok()?));
+            branch == Some(&Shape::Null)
+        }
+        _ => false,
     }
 }
 

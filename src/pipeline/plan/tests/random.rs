@@ -33,6 +33,10 @@ enum Kind {
     Date,
     Millis,
     Micros,
+    TimeMillis,
+    TimeMicros,
+    LocalMicros,
+    Decimal,
     Any,
     List(Box<Kind>),
     Map(Box<Kind>),
@@ -48,7 +52,7 @@ pub struct Case {
     seed: u64,
 }
 
-const SCALARS: [Kind; 13] = [
+const SCALARS: [Kind; 17] = [
     Kind::Boolean,
     Kind::Int,
     Kind::Long,
@@ -62,6 +66,10 @@ const SCALARS: [Kind; 13] = [
     Kind::Date,
     Kind::Millis,
     Kind::Micros,
+    Kind::TimeMillis,
+    Kind::TimeMicros,
+    Kind::LocalMicros,
+    Kind::Decimal,
 ];
 const SYMBOLS: [&str; 3] = ["A", "B", "C"];
 const TEXTS: [&str; 5] = ["", "a", "ab", "größe", "plaice & chips"];
@@ -70,10 +78,22 @@ impl Case {
     pub fn new(seed: u64) -> Self {
         let mut rng = Pcg64Mcg::seed_from_u64(seed);
         let count = rng.random_range(1..7);
-        let fields: Vec<(String, Kind)> = (0..count).map(|index| (format!("f{index}"), kind(&mut rng, 0))).collect();
-        let of: Vec<serde_json::Value> =
-            fields.iter().map(|(name, kind)| json!({"name": name, "type": schema(kind, name)})).collect();
-        let schema = json!({"type": "record", "name": "r", "fields": of}).to_string();
+        let mut fields: Vec<(String, Kind)> =
+            (0..count).map(|index| (format!("f{index}"), kind(&mut rng, 0))).collect();
+        let mut of: Vec<serde_json::Value> = fields
+            .iter()
+            .map(|(name, kind)| json!({"name": name, "type": schema(kind, name), "aliases": [format!("old_{name}")]}))
+            .collect();
+        // Types with a name are used again by it, with and without its namespace.
+        for (name, kind) in fields.clone() {
+            if let Some(reference) = reference(&kind, &name, rng.random()) {
+                let again = format!("again_{name}");
+                of.push(json!({"name": again, "type": reference}));
+                fields.push((again, kind));
+            }
+        }
+        let schema =
+            json!({"type": "record", "name": "r", "namespace": "shop", "aliases": ["old"], "fields": of}).to_string();
         let value = Value::Record(fields.iter().map(|(name, kind)| (name.clone(), value(kind, &mut rng))).collect());
         let steps = steps(&mut fields.clone(), &mut rng);
         Self { schema, value, steps, fields, seed }
@@ -135,6 +155,10 @@ fn schema(kind: &Kind, path: &str) -> serde_json::Value {
         Kind::Date => json!({"type": "int", "logicalType": "date"}),
         Kind::Millis => json!({"type": "long", "logicalType": "timestamp-millis"}),
         Kind::Micros => json!({"type": "long", "logicalType": "timestamp-micros"}),
+        Kind::TimeMillis => json!({"type": "int", "logicalType": "time-millis"}),
+        Kind::TimeMicros => json!({"type": "long", "logicalType": "time-micros"}),
+        Kind::LocalMicros => json!({"type": "long", "logicalType": "local-timestamp-micros"}),
+        Kind::Decimal => json!({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}),
         Kind::Any => json!(["null", "int", "string"]),
         Kind::List(of) => json!({"type": "array", "items": schema(of, path)}),
         Kind::Map(of) => json!({"type": "map", "values": schema(of, path)}),
@@ -148,6 +172,21 @@ fn schema(kind: &Kind, path: &str) -> serde_json::Value {
         Kind::Optional(true, of) => json!(["null", schema(of, path)]),
         Kind::Optional(false, of) => json!([schema(of, path), "null"]),
     }
+}
+
+/// A type that was defined already, by its name; none: it has none.
+fn reference(kind: &Kind, path: &str, full: bool) -> Option<serde_json::Value> {
+    let name = |kind: &str| json!(format!("{}{path}_{kind}", if full { "shop." } else { "" }));
+    Some(match kind {
+        Kind::Fixed => name("fixed"),
+        Kind::Symbol => name("enum"),
+        Kind::Record(_) => name("record"),
+        Kind::List(of) => json!({"type": "array", "items": reference(of, path, full)?}),
+        Kind::Map(of) => json!({"type": "map", "values": reference(of, path, full)?}),
+        Kind::Optional(true, of) => json!(["null", reference(of, path, full)?]),
+        Kind::Optional(false, of) => json!([reference(of, path, full)?, "null"]),
+        _ => return None,
+    })
 }
 
 fn number(rng: &mut Pcg64Mcg) -> i64 {
@@ -176,6 +215,10 @@ fn value(kind: &Kind, rng: &mut Pcg64Mcg) -> Value {
         Kind::Date => Value::Date(number(rng) as i32),
         Kind::Millis => Value::TimestampMillis(number(rng)),
         Kind::Micros => Value::TimestampMicros(long(number(rng))),
+        Kind::TimeMillis => Value::TimeMillis(number(rng) as i32),
+        Kind::TimeMicros => Value::TimeMicros(number(rng)),
+        Kind::LocalMicros => Value::LocalTimestampMicros(number(rng)),
+        Kind::Decimal => Value::Decimal(apache_avro::Decimal::from(vec![rng.random(), rng.random()])),
         Kind::Any => match rng.random_range(0..3) {
             0 => Value::Union(0, Box::new(Value::Null)),
             1 => Value::Union(1, Box::new(Value::Int(number(rng) as i32))),
@@ -294,7 +337,7 @@ fn predicate(fields: &[(String, Kind)], rng: &mut Pcg64Mcg, depth: usize) -> Opt
         of => (of, false),
     };
     let same = |text: String| Some((text.clone(), text));
-    if optional && rng.random_range(0..3) == 0 {
+    if optional && !has_decimal(inner) && rng.random_range(0..3) == 0 {
         return same(format!("{name} {} null", ["==", "!="][rng.random_range(0..2)]));
     }
     if let Kind::Record(parts) = inner {
@@ -308,18 +351,35 @@ fn predicate(fields: &[(String, Kind)], rng: &mut Pcg64Mcg, depth: usize) -> Opt
     scalar(name, of, rng).and_then(same)
 }
 
+/// Whether CEL has nothing that it could be.
+fn has_decimal(kind: &Kind) -> bool {
+    match kind {
+        Kind::Decimal => true,
+        Kind::List(of) | Kind::Map(of) | Kind::Optional(_, of) => has_decimal(of),
+        Kind::Record(parts) => parts.iter().any(|(_, kind)| has_decimal(kind)),
+        _ => false,
+    }
+}
+
 fn scalar(name: &str, kind: &Kind, rng: &mut Pcg64Mcg) -> Option<String> {
     let compare = ["==", "!=", "<", "<=", ">", ">="][rng.random_range(0..6)];
     Some(match kind {
         Kind::Optional(_, of) => return scalar(name, of, rng),
         Kind::Boolean => name.to_string(),
-        Kind::Int | Kind::Long | Kind::Date | Kind::Millis | Kind::Micros | Kind::Float | Kind::Double => {
-            match rng.random_range(0..3) {
-                0 => format!("{name} {compare} {}.5", rng.random_range(-3..4)),
-                1 => format!("{name} in [1, {}, -2]", rng.random_range(-3..4)),
-                _ => format!("{name} {compare} {}", rng.random_range(-3..4)),
-            }
-        }
+        Kind::Int
+        | Kind::Long
+        | Kind::Date
+        | Kind::Millis
+        | Kind::Micros
+        | Kind::TimeMillis
+        | Kind::TimeMicros
+        | Kind::LocalMicros
+        | Kind::Float
+        | Kind::Double => match rng.random_range(0..3) {
+            0 => format!("{name} {compare} {}.5", rng.random_range(-3..4)),
+            1 => format!("{name} in [1, {}, -2]", rng.random_range(-3..4)),
+            _ => format!("{name} {compare} {}", rng.random_range(-3..4)),
+        },
         Kind::Text | Kind::Symbol | Kind::Uuid => {
             let text = TEXTS[rng.random_range(0..TEXTS.len())];
             match rng.random_range(0..5) {
