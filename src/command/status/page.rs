@@ -180,7 +180,7 @@ fn cells<const N: usize>(cells: [&str; N]) -> Vec<String> {
 
 /// One row each.
 fn pipelines(pipelines: &[PipelineReport]) -> Vec<Vec<String>> {
-    let heading = cells(["PIPELINE", "STATE", "WRK", "PARTS", "REC/S", "LAG", "BEHIND", "PENDING", "DEAD"]);
+    let heading = cells(["PIPELINE", "STATE", "WRK", "PART", "REC/S", "LAG", "BEHIND", "PENDING", "DEAD"]);
     let row = |one: &PipelineReport| {
         vec![
             one.name.clone(),
@@ -391,12 +391,12 @@ mod tests {
         let text = shown(80);
         for line in [
             "http://127.0.0.1:9187: pressline 0.1.0, up 1d 1h, 64 MiB of memory, NOT READY",
-            "PIPELINE                   STATE  WRK  PARTS  REC/S   LAG  BEHIND  PENDING   DEAD",
-            "button_presses.clickhouse  WAITS    2      1   1234  1.2M   2h 3m    1m 1s  12.3k",
+            "PIPELINE                   STATE  WRK  PART  REC/S   LAG  BEHIND  PENDING   DEAD",
+            "button_presses.clickhouse  WAITS    2     1   1234  1.2M   2h 3m    1m 1s  12.3k",
             "  since the start: 1,234,567 written, 0 filtered, 12345 dead letters (too_long",
             "  last error 12s ago, 14 times since 2026-01-01T00:00:00Z: the server's disk is",
             "    see docs/runbooks.md#presslinesinkretries",
-            "  3                1  123456789  1234567   2h 3m    1m 1s",
+            "  3               1  123456789  1234567   2h 3m    1m 1s",
             "http://127.0.0.1:9188: no pressline answers",
         ] {
             assert!(text.lines().any(|found| found.starts_with(line)), "{line}\nin\n{text}");
