@@ -747,6 +747,10 @@ async fn the_example_pipelines_have_no_findings() {
     let folders = ["docs/pipelines", "pipelines/orders"].map(|folder| std::fs::read_dir(root.join(folder)).unwrap());
     for entry in folders.into_iter().flatten() {
         let file = entry.unwrap().path();
+        // Fixtures of `pressline test`.
+        if file.display().to_string().ends_with(".test.toml") {
+            continue;
+        }
         let folder = tempfile::tempdir().unwrap();
         certificate(folder.path());
         for secret in ["kafka", "registry", "postgres", "clickhouse"] {
