@@ -107,15 +107,16 @@ impl Tries {
     }
 
     /// Whether the next try is to search the batch for rows that are refused alone, whatever the answer is.
-    pub fn is_search_due(&self) -> bool {
-        self.schema_mismatches + 1 >= BELIEVED || self.since.is_some_and(|since| since.elapsed() >= self.searched_after)
+    pub fn is_search_due(&self, now: Instant) -> bool {
+        let is_over = |since: Instant| now.saturating_duration_since(since) >= self.searched_after;
+        self.schema_mismatches + 1 >= BELIEVED || self.since.is_some_and(is_over)
     }
 
-    /// What the error of a batch comes to; never [`LoadError::SchemaMismatch`] or [`LoadError::Answered`].
-    pub fn judge(&mut self, error: LoadError) -> LoadError {
+    /// What the error of a batch, which came at this time, comes to; never [`LoadError::SchemaMismatch`] or [`LoadError::Answered`].
+    pub fn judge(&mut self, error: LoadError, now: Instant) -> LoadError {
         match error {
             LoadError::SchemaMismatch(message) => self.schema_mismatch(message),
-            LoadError::Answered { class, message } => self.answered(class, message),
+            LoadError::Answered { class, message } => self.answered(class, message, now),
             // Between two answers a connection may fail, which says nothing about the batch.
             error @ LoadError::Again { class: Class::Transient, .. } => error,
             error => {
@@ -134,15 +135,15 @@ impl Tries {
         }
     }
 
-    fn answered(&mut self, class: error_policy::Class, message: String) -> LoadError {
-        let was_searched = self.is_search_due();
-        let since = *self.since.get_or_insert_with(Instant::now);
-        if !class.is_unbounded() && since.elapsed() >= self.retry {
+    fn answered(&mut self, class: error_policy::Class, message: String, now: Instant) -> LoadError {
+        let was_searched = self.is_search_due(now);
+        let waited = now.saturating_duration_since(*self.since.get_or_insert(now));
+        if !class.is_unbounded() && waited >= self.retry {
             return LoadError::Refused(message);
         }
         if was_searched {
             // It told nothing: the next search has time.
-            self.searched_after = since.elapsed() * 2;
+            self.searched_after = waited * 2;
         }
         let class = match class {
             error_policy::Class::Authentication => Class::Authentication,
@@ -174,16 +175,17 @@ mod tests {
     }
 
     #[test]
-    fn a_misfit_is_believed_when_it_stays() {
+    fn a_schema_mismatch_is_believed_when_it_stays() {
         let mut tries = Tries::new(Duration::from_secs(60));
-        let schema_mismatch = |tries: &mut Tries| tries.judge(LoadError::SchemaMismatch(WORDS.into()));
-        let another = |tries: &mut Tries| drop(tries.judge(LoadError::Refused("another".into())));
-        for between in [Tries::none as fn(&mut Tries), another] {
+        let now = Instant::now();
+        let schema_mismatch = |tries: &mut Tries| tries.judge(LoadError::SchemaMismatch(WORDS.into()), now);
+        let another = |tries: &mut Tries| drop(tries.judge(LoadError::Refused("another".into()), now));
+        for between in [&Tries::none as &dyn Fn(&mut Tries), &another] {
             assert_eq!(schema_mismatch(&mut tries), again(Class::Moved));
             assert_eq!(schema_mismatch(&mut tries), again(Class::Transient));
-            assert!(!tries.is_search_due());
+            assert!(!tries.is_search_due(now));
             assert_eq!(schema_mismatch(&mut tries), again(Class::Transient));
-            assert!(tries.is_search_due(), "before it is believed");
+            assert!(tries.is_search_due(now), "before it is believed");
             between(&mut tries);
         }
         for _ in 1..BELIEVED {
@@ -194,28 +196,30 @@ mod tests {
 
     #[test]
     fn an_answer_that_may_pass_is_waited_out_then_searched_then_waited_out_for_ever() {
-        let mut tries = Tries::new(Duration::from_millis(20));
+        let mut tries = Tries::new(Duration::from_secs(20));
+        let begun = Instant::now();
+        let after = |seconds| begun + Duration::from_secs(seconds);
         let resource = || answered(error_policy::Class::Resource);
-        assert!(!tries.is_search_due());
-        assert_eq!(tries.judge(resource()), again(Class::Resource));
-        assert!(!tries.is_search_due());
-        assert_eq!(tries.judge(again(Class::Transient)), again(Class::Transient), "a connection that failed meanwhile");
-        std::thread::sleep(Duration::from_millis(25));
-        assert!(tries.is_search_due());
-        assert_eq!(tries.judge(resource()), again(Class::Resource));
-        assert!(!tries.is_search_due(), "it told nothing: the next one has time");
-        std::thread::sleep(Duration::from_millis(60));
-        assert!(tries.is_search_due());
+        assert!(!tries.is_search_due(begun));
+        assert_eq!(tries.judge(resource(), begun), again(Class::Resource));
+        assert!(!tries.is_search_due(after(19)));
+        let failed = tries.judge(again(Class::Transient), after(19));
+        assert_eq!(failed, again(Class::Transient), "a connection that failed meanwhile");
+        assert!(tries.is_search_due(after(20)));
+        assert_eq!(tries.judge(resource(), after(25)), again(Class::Resource));
+        assert!(!tries.is_search_due(after(49)), "it told nothing: the next one has time");
+        assert!(tries.is_search_due(after(50)));
         tries.none();
-        assert!(!tries.is_search_due());
+        assert!(!tries.is_search_due(after(50)));
     }
 
     #[test]
     fn an_answer_that_nobody_knows_stops_the_sink_after_a_while() {
-        let mut tries = Tries::new(Duration::from_millis(20));
+        let mut tries = Tries::new(Duration::from_secs(20));
+        let begun = Instant::now();
         let unknown = || answered(error_policy::Class::Unknown);
-        assert_eq!(tries.judge(unknown()), again(Class::Transient));
-        std::thread::sleep(Duration::from_millis(25));
-        assert_eq!(tries.judge(unknown()), LoadError::Refused(WORDS.into()));
+        assert_eq!(tries.judge(unknown(), begun), again(Class::Transient));
+        assert_eq!(tries.judge(unknown(), begun + Duration::from_secs(19)), again(Class::Transient));
+        assert_eq!(tries.judge(unknown(), begun + Duration::from_secs(20)), LoadError::Refused(WORDS.into()));
     }
 }

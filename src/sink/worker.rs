@@ -297,7 +297,7 @@ impl Worker {
         let began = Instant::now();
         let tell = || self.shared.status.worker_turned(self.slot);
         let mut context = WriteContext::new(&self.source, &mut self.dead_letters, &tell);
-        context.is_search_due = self.tries.is_search_due();
+        context.is_search_due = self.tries.is_search_due(began);
         let (schemas, sink, batch) = (&mut self.schemas, self.sink.as_mut(), &mut self.batch);
         let written = loop {
             let learnt = match &mut self.changes {
@@ -346,7 +346,7 @@ impl Worker {
     }
 
     fn give_up(&mut self, error: LoadError) -> Result<(), WorkerError> {
-        let error = self.tries.judge(error);
+        let error = self.tries.judge(error, Instant::now());
         let LoadError::Again { class, message } = error else { return Err(WorkerError::Refused(error.to_string())) };
         self.metrics.retried(class);
         self.failed += 1;

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{House, both, has};
 
 /// Every command, as far as it goes without services.
-const COMMANDS: [&str; 29] = [
+const COMMANDS: [&str; 30] = [
     "--help",
     "--version",
     "help run",
@@ -41,6 +41,7 @@ const COMMANDS: [&str; 29] = [
     "produce events.json",
     "init --from-connect nowhere.json",
     "web --pipeline nowhere",
+    "status --url http://127.0.0.1:1",
     "healthcheck --set http.listen=127.0.0.1:1",
 ];
 
