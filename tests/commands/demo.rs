@@ -309,7 +309,7 @@ fn a_press_of_the_button_comes_out_and_is_counted_and_no_page_has_an_address() {
         assert_eq!(status, 200, "{text}");
         assert!(text.contains("Your first press.") && text.contains("You have pressed 1 time."), "{text}");
         let (status, _) = visitor.ask("POST", "", &[("origin", page.trim_end_matches('/'))]).await;
-        assert_eq!((status, visitor.cookie.clone()), (303, format!("{}.2", cookie.trim_end_matches(".0"))));
+        assert_eq!((status, visitor.cookie.clone()), (303, format!("{}.2", cookie.strip_suffix(".0").unwrap())));
         let (_, text) = visitor.ask("GET", "", &[]).await;
         assert!(text.contains("You have pressed 2 times."), "{text}");
         // From another site.
