@@ -58,7 +58,7 @@ test-faults:
 
 # More threads than cores: most tests wait for brokers and time-outs.
 test-cargo:
-	$(call within,30,env RUST_TEST_THREADS=4 $(CARGO) test --release --locked --no-fail-fast)
+	$(call within,40,env RUST_TEST_THREADS=4 $(CARGO) test --release --locked --no-fail-fast)
 
 test-leaks:
 	$(call within,15,$(LEAKS))
@@ -82,11 +82,11 @@ test-service:
 test-relay-faults:
 	python3 tests/faults/test_checker.py
 	python3 tests/faults/test_results.py
-	$(call within,20,$(FAULTS) --suite test $(FAULTS_ARGS))
+	$(call within,30,$(FAULTS) --suite test $(FAULTS_ARGS))
 
 test-load-faults:
 	$(STACK) run -- python3 tests/faults/test_load_tables.py
-	$(call within,25,$(FAULTS) --suite load-test --jobs 3 $(FAULTS_ARGS))
+	$(call within,40,$(FAULTS) --suite load-test --jobs 3 $(FAULTS_ARGS))
 
 build-faults: ## build pressline with fail points and mutants beside it, for the fault harness
 	$(CARGO) build --release --locked --features fail-points,mutants --bin pressline
