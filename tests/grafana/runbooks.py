@@ -17,7 +17,9 @@ def sections():
 def faults(text, panels):
     """What a section lacks, and panels that it names but no dashboard has: quoted text with a capital letter is one."""
     prose = "\n".join(line for line in text.splitlines() if not line.startswith("    "))
-    yield from (f'there is no panel "{title}"' for title in re.findall(r'"([A-Z][^"]*)"', prose) if title not in panels)
+    # A title may go over the end of a line.
+    titles = (" ".join(title.split()) for title in re.findall(r'"([A-Z][^"]*)"', prose))
+    yield from (f'there is no panel "{title}"' for title in titles if title not in panels)
     yield from (f"has no {part}" for part in PARTS if part not in text)
     if "\n    " not in text and "```" not in text:
         yield "has no command"
