@@ -33,7 +33,7 @@ from topics import read_all  # noqa: E402
 from workload import Workload  # noqa: E402
 
 FORMATS = ("avro", "connect_json")
-PATIENCE = 120
+PATIENCE = 300
 BINARY = Path(os.environ.get("PRESSLINE_BINARY", ROOT / "target/release/pressline"))
 _SINKS = """
 [sink.postgres]
