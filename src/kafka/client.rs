@@ -58,15 +58,15 @@ fn security(config: &mut ClientConfig, kafka: &KafkaConfig) -> Result<(), Secret
     };
     config.set("security.protocol", protocol);
     if let Some(tls) = &kafka.tls {
-        set_tls(config, tls)?;
+        set_tls(config, tls);
     }
-    if let Some(sasl) = &kafka.sasl {
-        set_sasl(config, sasl)?;
+    if let Some(SaslConfig { mechanism, username, .. }) = &kafka.sasl {
+        config.set("sasl.mechanism", mechanism.name()).set("sasl.username", username);
     }
-    Ok(())
+    read_passwords(config, kafka)
 }
 
-fn set_tls(config: &mut ClientConfig, tls: &TlsConfig) -> Result<(), SecretError> {
+fn set_tls(config: &mut ClientConfig, tls: &TlsConfig) {
     let files =
         [("ssl.ca.location", &tls.ca), ("ssl.certificate.location", &tls.certificate), ("ssl.key.location", &tls.key)];
     for (name, file) in files {
@@ -74,18 +74,22 @@ fn set_tls(config: &mut ClientConfig, tls: &TlsConfig) -> Result<(), SecretError
             config.set(name, file.relative().to_string_lossy());
         }
     }
-    let file = tls.key_password_file.as_ref().map(|f| f.relative());
-    if let Some(passphrase) = secret::read(secret::TLS_KEY_PASSWORD, file.as_deref())? {
-        config.set("ssl.key.password", passphrase.expose());
-    }
-    Ok(())
 }
 
-fn set_sasl(config: &mut ClientConfig, sasl: &SaslConfig) -> Result<(), SecretError> {
-    config.set("sasl.mechanism", sasl.mechanism.name()).set("sasl.username", &sasl.username);
-    let file = sasl.password_file.as_ref().map(|f| f.relative());
-    if let Some(password) = secret::read(secret::SASL_PASSWORD, file.as_deref())? {
-        config.set("sasl.password", password.expose());
+/// Reads the passwords, again for a client that replaces another. Certificates and keys librdkafka reads itself, when a client is
+/// made. Errors: a secret that cannot be read.
+pub fn read_passwords(config: &mut ClientConfig, kafka: &KafkaConfig) -> Result<(), SecretError> {
+    if let Some(tls) = &kafka.tls {
+        let file = tls.key_password_file.as_ref().map(|f| f.relative());
+        if let Some(passphrase) = secret::read(secret::TLS_KEY_PASSWORD, file.as_deref())? {
+            config.set("ssl.key.password", passphrase.expose());
+        }
+    }
+    if let Some(sasl) = &kafka.sasl {
+        let file = sasl.password_file.as_ref().map(|f| f.relative());
+        if let Some(password) = secret::read(secret::SASL_PASSWORD, file.as_deref())? {
+            config.set("sasl.password", password.expose());
+        }
     }
     Ok(())
 }

@@ -372,7 +372,7 @@ impl Worker {
                         return Ok(());
                     }
                 }
-                Err(error @ SourceError::Refused(_)) => return Err(error.into()),
+                Err(error @ (SourceError::Refused(_) | SourceError::Stale(_))) => return Err(error.into()),
                 Err(SourceError::Transient(message)) => {
                     self.shared.status.worker_failed(self.slot, &message, "PresslineNotReady");
                     self.wait(&message)?;

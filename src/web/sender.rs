@@ -22,8 +22,10 @@ use crate::kafka::client::{self, Role};
 const MOST_WAITING: usize = 5_000;
 /// How long a visitor waits for the broker. librdkafka gives a record this long, and says then that it failed.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// Presses of so many milliseconds go to the broker together: not felt by anybody, and a tenth of the work.
-const LINGER_MS: &str = "4";
+/// Presses of so many milliseconds go to the broker together: not felt by anybody, and a tenth of the work. Not less, since
+/// librdkafka's thread spins while five batches of a partition wait for the broker and a sixth is due
+/// (`findings/librdkafka-idempotent-producer-spins.sh`): with these that takes a broker that answers after 100 ms.
+const LINGER_MS: &str = "20";
 /// How long one look for acknowledgements may take, and so the end of the thread.
 const POLL: Duration = Duration::from_millis(100);
 

@@ -1,9 +1,10 @@
 //! TLS, SASL and a registry with a password: what works, and what a user reads when it does not.
 
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{Relay, World, holds_all, presses, service, world};
+use crate::support::{Relay, World, holds_all, presses, project, service, world};
 
 const SASL_VARIABLE: &str = "PRESSLINE__KAFKA__SASL__PASSWORD";
 const REGISTRY_VARIABLE: &str = "PRESSLINE__REGISTRY__PASSWORD";
@@ -172,4 +173,48 @@ fn secrets_on_the_command_line_or_in_the_file_are_refused() {
         &[&format!("pipelines/{}.toml:4", world.name), "kafka.sasl.password", "unknown key", "_file"],
     );
     assert!(!relay.log().contains(secret));
+}
+
+/// A user of its own gets this password.
+fn set_password(user: &str, password: &str) {
+    let mut tool = Command::new(service("PRESSLINE_TEST_PYTHON"))
+        .arg(project("tests/stack/scram.py"))
+        .args(["--bootstrap-server", &service("PRESSLINE_TEST_BOOTSTRAP"), "--user", user])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    tool.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
+    assert!(tool.wait().unwrap().success());
+}
+
+/// The broker asks for the password again every few seconds, so that the old one is refused while the relay runs.
+#[test]
+fn a_password_that_was_replaced_is_read_again_without_a_restart() {
+    let Some(world) = world("sasl-rotated") else { return };
+    let user = "rotating";
+    let (old, new) = ("press-once-for-old", "press-twice-for-new");
+    set_password(user, old);
+    let file = world.write("secrets/sasl", old);
+    let sets = sasl(
+        "PRESSLINE_TEST_BOOTSTRAP_SASL",
+        "SCRAM-SHA-256",
+        &[format!("kafka.sasl.password_file={}", file.display()), "kafka.sasl.plaintext=true".into()],
+    );
+    let sets = [&sets[..], &[format!("kafka.sasl.username={user}")]].concat();
+    let mut relay = run(&world, &sets, |_| {});
+    world.send(&presses(0, 0..10));
+    world.await_relayed(&mut relay);
+    relay.await_ready();
+
+    set_password(user, new);
+    relay.await_page(503, "");
+    world.write("secrets/sasl", new);
+    world.send(&presses(0, 10..20));
+    // A new client is tried every half minute.
+    world.cluster.await_relayed(&world.group(), &world.raw, Duration::from_secs(180), || relay.still_runs());
+    relay.await_ready();
+    assert_eq!(world.output().len(), 20, "each once");
+    assert_eq!(relay.stop(), 0);
+    holds_all(&relay.log(), &["though a new client is answered; a new one is made"]);
+    assert!(!relay.log().contains(old) && !relay.log().contains(new));
 }

@@ -40,6 +40,12 @@ impl Asker {
         Ok(asker)
     }
 
+    /// Leaves it to those who have it: who comes next gets a new one, which reads the secrets again.
+    pub(super) fn retire(&self) {
+        let mut askers = ASKERS.lock().unwrap_or_else(PoisonError::into_inner);
+        askers.retain(|_, other| other.as_ptr() != std::ptr::from_ref(self));
+    }
+
     /// The id of a topic; `None` where the brokers have none.
     pub(super) fn topic_id(&self, topic: &str) -> Result<Option<TopicId>, TopicIdError> {
         match &self.0 {

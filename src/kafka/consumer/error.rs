@@ -13,13 +13,16 @@ pub enum SourceError {
     /// It may pass by itself: make a new consumer after a while.
     #[error("{0}")]
     Transient(String),
+    /// No broker answers this consumer, and a new client is answered: make a new consumer at once.
+    #[error("{0}")]
+    Stale(String),
 }
 
 impl From<SourceError> for WorkerError {
     fn from(error: SourceError) -> Self {
         match error {
             SourceError::Refused(message) => Self::Refused(message),
-            SourceError::Transient(message) => Self::Transient(message),
+            SourceError::Transient(message) | SourceError::Stale(message) => Self::Transient(message),
         }
     }
 }

@@ -24,6 +24,7 @@ mod rebalance;
 mod replay;
 mod same_topic;
 mod sink_offsets;
+mod stale;
 pub(crate) mod topic;
 pub(crate) mod uncommitted;
 
@@ -40,6 +41,7 @@ use rdkafka::message::Message;
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
+use crate::config::KafkaConfig;
 use crate::kafka::advice::Part;
 use crate::kafka::client;
 use crate::kafka::client::METADATA_TIMEOUT;
@@ -61,6 +63,7 @@ pub use open_transactions::{Behind, OpenTransactions};
 use position::{in_range, in_runs, no_offsets, starts};
 pub use position_store::{Assigned, Assignment, PositionStore, SinkPositions};
 pub use sink_offsets::SinkStep;
+use stale::{Silence, stale, try_new_client};
 use topic::{assignment, layout, watermarks};
 
 /// How long a rebalance may hold us up when we leave: others hear of it with their next heartbeat.
@@ -70,6 +73,8 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Source {
     consumer: Held,
     asker: Arc<Asker>,
+    /// How brokers are reached, for a new client.
+    kafka: KafkaConfig,
     topic: String,
     group: String,
     /// What we divide the partitions of the group by.
@@ -91,6 +96,7 @@ struct State {
     /// Whether the group had taken us by the statistics that were taken last.
     joined: Cell<bool>,
     membership: RefCell<Membership>,
+    silence: RefCell<Silence>,
     /// When the topic was asked last whether it is still the same.
     topic_asked: Cell<Instant>,
     /// When a batch came last.
@@ -108,6 +114,7 @@ impl State {
             in_touch: Cell::new(true),
             joined: Cell::new(false),
             membership: RefCell::default(),
+            silence: RefCell::default(),
             topic_asked: Cell::new(Instant::now()),
             heard: Cell::new(Instant::now()),
             topic_answer: Cell::default(),
@@ -363,7 +370,8 @@ impl Source {
 
     /// Reads the committed offsets of our partitions and moves the consumer there.
     pub fn rewind(&self, coordinator: &Coordinator) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
-        let layout = layout(&self.consumer, &self.topic)?;
+        let layout = layout(&self.consumer, &self.topic).or_else(|error| self.unanswered().and(Err(error)))?;
+        self.state.silence.borrow_mut().end();
         let committed = known_committed(self.consumer.context(), &self.consumer, &layout)?;
         let mut targets = BTreeMap::new();
         for &partition in coordinator.positions().keys() {
@@ -398,6 +406,11 @@ impl Source {
     pub fn take_statistics(&self) -> Option<Box<Statistics>> {
         let statistics = self.consumer.context().statistics.lock().ok().and_then(|mut slot| slot.take())?;
         self.state.in_touch.set(client::in_touch(&statistics));
+        if self.in_touch() {
+            self.state.silence.borrow_mut().end();
+        } else if let Err(error) = self.unanswered() {
+            self.consumer.context().send(GroupEvent::Failed(error));
+        }
         let is_steady = |group: &rdkafka::statistics::ConsumerGroup| group.join_state == "steady";
         self.state.joined.set(statistics.cgrp.as_ref().is_none_or(is_steady));
         if let Some(outside) = self.state.membership.borrow_mut().observe(&statistics, Instant::now()) {
@@ -409,6 +422,13 @@ impl Source {
             ))));
         }
         Some(statistics)
+    }
+
+    /// To be called again and again while no broker answers. Errors: a new client is answered.
+    fn unanswered(&self) -> Result<(), SourceError> {
+        let try_new = || try_new_client(&self.kafka, &self.topic);
+        let silent = self.state.silence.borrow_mut().observe(Instant::now(), try_new);
+        silent.map_or(Ok(()), |silent| Err(stale(&self.topic, silent)))
     }
 
     /// Whether a broker could be reached by the statistics that were taken last.

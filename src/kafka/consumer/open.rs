@@ -87,6 +87,7 @@ impl Source {
         Ok(Self {
             consumer: Held::new(consumer),
             asker,
+            kafka: options.kafka.clone(),
             topic,
             group: options.group,
             strategy: strategy(options.kafka).to_string(),
@@ -103,6 +104,7 @@ fn current_topic_id(asker: &Asker, topic: &str) -> Result<Option<TopicId>, Sourc
             SourceError::Transient(format!("topic {topic} does not exist: create it (pressline topics create)"))
         }
         TopicIdError::NoAnswer(_) | TopicIdError::NotAllowed => {
+            asker.retire();
             SourceError::Transient(format!("topic {topic}: {error}{}", asker.complaint()))
         }
     })

@@ -157,6 +157,7 @@ impl ProducerContext for WriterContext {
 
 /// A worker's producer, which can be replaced.
 pub struct Writer {
+    kafka: KafkaConfig,
     config: ClientConfig,
     delivery: Delivery,
     transactional_id: String,
@@ -210,6 +211,7 @@ impl Writer {
             .and_then(|ms| ms.parse().ok())
             .map_or(TRANSACTION_TIMEOUT, Duration::from_millis);
         Ok(Self {
+            kafka: kafka.clone(),
             config: client,
             delivery,
             transactional_id,
@@ -235,6 +237,9 @@ impl Writer {
         too_many_calls(LEFT_BEHIND.room(Instant::now()))?;
         self.signs = Arc::default();
         self.limits = self.output.current();
+        // They may have been replaced since the last producer was made.
+        client::read_passwords(&mut self.config, &self.kafka)
+            .map_err(|error| TransactionError::Recover { cause: Cause::Transport, message: error.to_string() })?;
         let batch_size = self.limits.batch_size(self.output.own_batch_size());
         self.config.set("batch.size", batch_size.to_string());
         let context = WriterContext { signs: Arc::clone(&self.signs) };

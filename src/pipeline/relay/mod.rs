@@ -197,7 +197,7 @@ impl Worker {
                     }
                     sleep_unless(pause.next_wait(), &self.shared.stop);
                 }
-                Err(error @ SourceError::Refused(_)) => return Err(error.into()),
+                Err(error @ (SourceError::Refused(_) | SourceError::Stale(_))) => return Err(error.into()),
                 Err(SourceError::Transient(message)) => self.wait(&mut pause, &message),
             }
         }

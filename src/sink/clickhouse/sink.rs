@@ -427,7 +427,9 @@ impl ClickHouseSink {
         }
         committed.map_err(|error| match error {
             SourceError::Refused(message) => LoadError::Refused(message),
-            SourceError::Transient(message) => LoadError::Again { class: Class::Moved, message },
+            SourceError::Transient(message) | SourceError::Stale(message) => {
+                LoadError::Again { class: Class::Moved, message }
+            }
         })
     }
 }

@@ -534,7 +534,9 @@ fn show(source: &Source, batch: &Batch, outcomes: &BTreeMap<Partition, Tally>, b
         };
         source.commit_for_sink(partition, next, step).map_err(|error| match error {
             SourceError::Refused(message) => LoadError::Refused(message),
-            SourceError::Transient(message) => LoadError::Again { class: Class::Moved, message },
+            SourceError::Transient(message) | SourceError::Stale(message) => {
+                LoadError::Again { class: Class::Moved, message }
+            }
         })?;
     }
     Ok(())
