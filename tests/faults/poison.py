@@ -4,7 +4,7 @@ import json
 
 from confluent_kafka import Producer
 
-from world import PARTITIONS, await_that, press
+from world import PARTITIONS, PATIENCE, await_that, press
 
 SETTINGS = {"source.max_record_bytes": 1_000_000, "dead_letter.max_dead_share": 1.0}
 # Of the whole process: 48 MB of prefetched records, one batch of the producer, one answer to a fetch, unpacked.
@@ -29,7 +29,7 @@ def poison(world, times, random):
                 send(world, producer, partition)
                 producer.flush(60)
         await_that(
-            "all to be relayed", lambda: (world.check_running(), world.committed() == world.load.sent)[1], 120, 0.3
+            "all to be relayed", lambda: (world.check_running(), world.committed() == world.load.sent)[1], PATIENCE, 0.3
         )
     peaks = [instance.memory_kb("VmHWM") for instance in pair.values()]
     world.notes.append(f"peak memory {max(peaks) // 1000} MB")

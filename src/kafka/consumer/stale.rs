@@ -79,6 +79,7 @@ pub(super) fn stale(topic: &str, silent: Duration) -> SourceError {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
