@@ -3,8 +3,8 @@
 
 CARGO ?= cargo
 STACK = python3 tests/stack/stack.py
-FAULTS = $(STACK) run -- python3 tests/faults/run.py
-LEAKS = $(STACK) run -- sh -c 'python3 tests/leaks/test_forms.py && python3 tests/leaks/run.py $(LEAKS_ARGS)'
+FAULTS = $(STACK) run -- python3 -m tests.faults.run
+LEAKS = $(STACK) run -- sh -c 'python3 -m tests.leaks.test_forms && python3 -m tests.leaks.run $(LEAKS_ARGS)'
 FUZZ_SECONDS ?= 60
 # What hangs is ended, after many times of what it usually takes, and said so; the seconds are told: $(call within,MINUTES,COMMAND).
 # Processes of the command that are in sessions of their own are ended by stack.py. LIMIT=0: by itself, as often and as long as one likes.
@@ -41,10 +41,10 @@ test-pipelines:
 	$(call within,1,target/release/pressline test pipelines pipelines/orders)
 
 test-schemas:
-	$(call within,5,python3 tests/schemas/run.py)
+	$(call within,5,python3 -m tests.schemas.run)
 
 test-packaging: man
-	$(call within,10,python3 tests/packaging/run.py)
+	$(call within,10,python3 -m tests.packaging.run)
 
 # Side by side, each with services of its own: while one waits for its broker the other works. Not while tests are compiled: that
 # would take three times as long.
@@ -64,28 +64,29 @@ test-leaks:
 	$(call within,15,$(LEAKS))
 
 test-grafana:
-	$(call within,10,$(STACK) run -- python3 tests/grafana/run.py)
+	$(call within,10,$(STACK) run -- python3 -m tests.grafana.run)
 
 test-questions:
-	$(call within,10,$(STACK) run -- python3 tests/questions/run.py)
+	$(call within,10,$(STACK) run -- python3 -m tests.questions.run)
 
 test-cdc:
-	$(call within,10,$(STACK) run -- python3 tests/cdc/run.py $(CDC_ARGS))
+	$(call within,10,$(STACK) run -- python3 -m tests.cdc.run $(CDC_ARGS))
 
 test-web:
-	$(call within,10,python3 tests/web/run.py $(WEB_ARGS))
-	$(call within,10,$(STACK) run -- python3 tests/web/services.py $(WEB_SERVICES_ARGS))
+	$(call within,10,python3 -m tests.web.run $(WEB_ARGS))
+	$(call within,10,$(STACK) run -- python3 -m tests.web.services $(WEB_SERVICES_ARGS))
 
 test-service:
-	$(call within,10,$(STACK) run -- python3 tests/packaging/service.py)
+	$(call within,10,$(STACK) run -- python3 -m tests.packaging.service)
 
 test-relay-faults:
-	python3 tests/faults/test_checker.py
-	python3 tests/faults/test_results.py
+	python3 -m tests.harness.test_imports
+	python3 -m tests.harness.test_checker
+	python3 -m tests.faults.test_results
 	$(call within,30,$(FAULTS) --suite test $(FAULTS_ARGS))
 
 test-load-faults:
-	$(STACK) run -- python3 tests/faults/test_load_tables.py
+	$(STACK) run -- python3 -m tests.harness.test_tables
 	$(call within,40,$(FAULTS) --suite load-test --jobs 3 $(FAULTS_ARGS))
 
 build-faults: ## build pressline with fail points and mutants beside it, for the fault harness
@@ -112,13 +113,13 @@ questions: prerequisites build ## sql/questions on both databases: every view ag
 	$(MAKE) test-questions LIMIT=0
 
 superset: prerequisites build ## Superset's dashboard against both databases, from import to screenshots in target/superset (needs chromium; a gigabyte of packages)
-	$(STACK) run -- python3 tests/superset/run.py
+	$(STACK) run -- python3 -m tests.superset.run
 
 soak: prerequisites build-faults ## the fault tests a thousand times, resumable; FAULTS_ARGS="--kills 100 --times 20"
 	$(FAULTS) --suite soak $(FAULTS_ARGS)
 	$(FAULTS) --suite load-soak $(FAULTS_ARGS)
 	PRESSLINE_TEST_REPLAY=2000000 $(STACK) run -- $(CARGO) test --release --locked --test replay remote -- --nocapture
-	$(STACK) run -- python3 tests/leaks/run.py --addresses 1000000 --only sound
+	$(STACK) run -- python3 -m tests.leaks.run --addresses 1000000 --only sound
 	PRESSLINE_MMDB_MUTANTS=$(MMDB_MUTANTS) $(CARGO) test --release --locked --test mmdb_mutants -- --nocapture
 	fuzz/run $(FUZZ_SECONDS)
 	$(MAKE) bench-outage
@@ -127,7 +128,7 @@ fuzz: ## arbitrary bytes for every decoder, each for FUZZ_SECONDS=60
 	fuzz/run $(FUZZ_SECONDS)
 
 scaling: prerequisites build ## 1, 2 and 3 processes on 6 partitions: shares, and pauses when one joins or leaves
-	$(STACK) run -- python3 tests/faults/scaling.py $(SCALING)
+	$(STACK) run -- python3 -m tests.faults.scaling $(SCALING)
 
 mutants: prerequisites build-faults ## guarantees broken on purpose, each of which the faults must catch
 	$(FAULTS) --suite mutants $(FAULTS_ARGS)
@@ -148,7 +149,7 @@ deb: man ## the Debian package, target/debian/pressline_VERSION_ARCH.deb (needs 
 	$(CARGO) deb --no-build --no-dbgsym --strip $(DEB)
 
 packaging-test: prerequisites man ## units, package and container, as far as this machine can try them: what is missing is said
-	python3 tests/packaging/run.py
+	python3 -m tests.packaging.run
 	$(MAKE) test-service
 
 lint: ## formatting, clippy and documentation, warnings refused
@@ -177,35 +178,35 @@ demo: ## everything in one process, no services
 
 bench: prerequisites build ## CPU, speed, memory and delay: the relay beside a bare pass-through, the sinks beside \\copy and INSERT FORMAT Native
 	$(CARGO) build --release --locked --example bench_peer
-	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/bench.py $(BENCH)'
-	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/sinks.py $(BENCH_SINKS)'
+	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" -m tests.bench.bench $(BENCH)'
+	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" -m tests.bench.sinks $(BENCH_SINKS)'
 
 bench-reload: prerequisites build ## GeoIP databases replaced during a stream: nothing lost, pauses, memory; RELOAD="--events 1000000"
-	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/reload.py $(RELOAD)'
+	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" -m tests.bench.reload $(RELOAD)'
 
 bench-outage: prerequisites build ## each database away for ten minutes under 20,000 events/s: memory, the others, catching up; OUTAGE="--seconds 60"
-	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/outage.py $(OUTAGE)'
+	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" -m tests.bench.outage $(OUTAGE)'
 
 web-test: prerequisites build ## the button, the map and the statistics in a headless Chromium, and on real services; WEB_ARGS="--screenshots target/web"
 	$(MAKE) test-web LIMIT=0
 
 bench-web: build ## the web app under load: 2,000 presses/s, and 500 watchers of 1,000 presses/s; BENCH_WEB="--seconds 60"
-	python3 tests/web/bench.py $(BENCH_WEB)
+	python3 -m tests.web.bench $(BENCH_WEB)
 
 web-recording: build ## docs/images/map.png and map-moving.png, from a demo in a headless Chromium
-	python3 tests/web/record.py
+	python3 -m tests.web.record
 
 bench-cold: prerequisites build ## the relay when every address is new, each from another network
-	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" tests/bench/cold.py'
+	$(STACK) run -- sh -c '"$$PRESSLINE_TEST_PYTHON" -m tests.bench.cold'
 
 microbench: ## nanoseconds per record: decode, lookup, encode
 	$(CARGO) bench --locked
 
 instructions: ## instructions per record: decode, lookup, encode, beside what does the same (needs valgrind)
-	python3 tests/bench/instructions.py
+	python3 -m tests.bench.instructions
 
 profile: prerequisites build ## flame graph of the relay at work, and the share of each stage (needs perf); PROFILE="--sink postgres"
-	$(STACK) run -- python3 tests/bench/profile.py $(PROFILE)
+	$(STACK) run -- python3 -m tests.bench.profile $(PROFILE)
 
 clean-stack: stack-down ## stop the services and remove their data
 	rm -rf target/stack target/stack-faults

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """CPU seconds per million events, events per second and peak memory of `pressline run`, beside a bare pass-through and a
 read-only consumer of the same records, in the same run and in turns. Prints a Markdown table.
 
@@ -19,7 +18,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.harness.paths import ROOT
+
 PRESSLINE = ROOT / "target/release/pressline"
 PEER = ROOT / "target/release/examples/bench_peer"
 BOOTSTRAP = os.environ.get("PRESSLINE_TEST_BOOTSTRAP")

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """How fast the relay is when every address is new: each press comes from another IPv4 network of /24, in no order, so that every lookup
 searches another part of the tables, and every place is made ready for the first time. Prints events per second and CPU
 seconds per million, from the first batch on.
@@ -15,7 +14,7 @@ import time
 import uuid
 from pathlib import Path
 
-from bench import BOOTSTRAP, ROOT, cpu_so_far, create, machine, relaying
+from tests.bench.bench import BOOTSTRAP, ROOT, cpu_so_far, create, machine, relaying
 
 
 def main() -> int:

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Instructions per record of each microbenchmark of benches/record.rs, counted by valgrind: unlike times, they are the same
 on a busy machine.
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """One database after the other is away for ten minutes while 20,000 events a second go through relay and both sinks in one
 process, on real services: whether its memory stays flat, whether relay and other sink go on, how long the sink takes to
 catch up, and whether every event is in both tables in the end. Prints figures; exits with 1 if one is not as promised.
@@ -15,12 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import bench
-from sinks import ClickHouse, Postgres
-
-sys.path.append(str(bench.ROOT / "tests" / "faults"))
-
-from load_link import Link  # noqa: E402
+from tests.bench import bench
+from tests.bench.sinks import ClickHouse, Postgres
+from tests.harness.link import Link
 
 # The process fills its queues first; after this share of the time nothing may grow by more than that.
 FILLED, MOST_GROWTH_MB = 1 / 3, 16
@@ -79,7 +75,7 @@ def measure(options: argparse.Namespace, databases: list) -> list[str]:
 
 
 def outage(options: argparse.Namespace, daemon, links: dict, database, other: str) -> list[str]:
-    """Cuts one database off, and mends it; what was not as promised."""
+    """Cuts one database off, and restores it; what was not as promised."""
     links[database.name].cut()
     began, failures = time.monotonic(), []
     memory, counts = [], []
@@ -88,11 +84,11 @@ def outage(options: argparse.Namespace, daemon, links: dict, database, other: st
         if not counts or elapsed - counts[-1][0] >= WINDOW:
             counts.append((elapsed, daemon.metric("pressline_records_written_total"), rows(daemon, other)))
         time.sleep(0.5)
-    links[database.name].mend()
-    mended, missed = time.monotonic(), options.rate * options.seconds
+    links[database.name].restore()
+    restored, missed = time.monotonic(), options.rate * options.seconds
     level = rows(daemon, other)
     daemon.wait(lambda: rows(daemon, database.name) >= level, f"end of what {database.title} missed", 3600, 0.5)
-    caught_up = time.monotonic() - mended
+    caught_up = time.monotonic() - restored
     early = max(mb for at, mb in memory if at < options.seconds * FILLED)
     late = max(mb for at, mb in memory if at >= options.seconds * FILLED)
     after = resident_mb(daemon.process.pid)

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Where `pressline run` spends its time: a flame graph (SVG) and the share of each stage, of a relay or, with `--sink`, a sink at
 work.
 
@@ -16,10 +15,11 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
-    os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
+from tests.harness import interpreter
 
-import bench  # noqa: E402
+interpreter.require_packages()
+
+from tests.bench import bench  # noqa: E402
 
 FOLDER = bench.ROOT / "target/profile"
 CACHE = Path(os.environ.get("PRESSLINE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "pressline")
@@ -83,7 +83,7 @@ def sample(events: int) -> Path:
 
 def sample_sink(name: str, events: int) -> Path:
     """Samples a sink, and it alone, at work; the file of perf."""
-    import sinks  # needs the databases' clients
+    from tests.bench import sinks  # needs the databases' clients
 
     topic = sinks.presses(events)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """GeoIP databases replaced again and again during a stream of events, on a real Kafka: whether an event is lost, how long the
 outputs pause, what happens to memory. Prints figures; exits with 1 if one is not as promised.
 
@@ -23,8 +22,9 @@ import threading
 import time
 from pathlib import Path
 
-import bench
 from confluent_kafka import Consumer
+
+from tests.bench import bench
 
 LONGEST_PAUSE = 0.2
 # Above the level before the reloads: what the allocator keeps of the counting, about 20 MB. Databases kept would be 134 MB each.

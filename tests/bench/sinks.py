@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """CPU seconds per million rows of the loader and of the server, rows per second and peak memory of pressline's sinks, each
 beside what its database does at best with the same rows: `\\copy ... (format binary)` from a file, and one `INSERT ... FORMAT
 Native` from a file; that also in as many inserts as pressline makes of them. ClickHouse merges no parts meanwhile: it does that
@@ -24,11 +23,8 @@ from pathlib import Path
 
 import psycopg
 
-from bench import BOOTSTRAP, PARTITIONS, REGISTRY, ROOT, Daemon, create, generate, machine, peer, relaying, usage_of
-
-sys.path.append(str(ROOT / "tests" / "python"))
-
-from group import Group  # noqa: E402
+from tests.bench.bench import BOOTSTRAP, PARTITIONS, REGISTRY, ROOT, Daemon, create, generate, machine, peer, relaying, usage_of
+from tests.harness.group import Group
 
 # The columns that people want, without indexes: what is compared is the loading.
 POSTGRES_COLUMNS = """session_id uuid NOT NULL, "timestamp" timestamptz NOT NULL, cohort smallint, action text NOT NULL,

@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """Real Debezium under a random workload, pressline killed on the way: each table at the source equals the one in PostgreSQL and the
 view `_current` in ClickHouse, row by row.
 
-    tests/stack/stack.py run -- python3 tests/cdc/run.py [--changes 3000] [--kills 4] [--seed 1]
+    tests/stack/stack.py run -- python3 -m tests.cdc.run [--changes 3000] [--kills 4] [--seed 1]
 
 The same tables go through topics in Avro and in JSON with its schema. Beside them, a table whose rows cannot all be written shows
 what is refused and how. Exit code 1 when anything is wrong.
@@ -19,18 +18,18 @@ import threading
 import time
 from pathlib import Path
 
-if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
-    os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
+from tests.harness import interpreter
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT / "tests" / folder) for folder in ("stack", "python")]
+interpreter.require_packages()
 
-import tables  # noqa: E402
-from debezium import Connector, Debezium  # noqa: E402
 from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
-from tables import KEYLESS, ODD, SOURCE, TABLES, TARGET, Table, connect, seeded  # noqa: E402
-from topics import read_all  # noqa: E402
-from workload import Workload  # noqa: E402
+
+from tests.cdc import tables  # noqa: E402
+from tests.cdc.tables import KEYLESS, ODD, SOURCE, TABLES, TARGET, Table, connect, seeded  # noqa: E402
+from tests.cdc.workload import Workload  # noqa: E402
+from tests.harness.paths import ROOT  # noqa: E402
+from tests.harness.topics import read_all  # noqa: E402
+from tests.stack.services.debezium import Connector, Debezium  # noqa: E402
 
 FORMATS = ("avro", "connect_json")
 PATIENCE = 300

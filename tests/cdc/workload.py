@@ -1,7 +1,7 @@
 """A random workload: inserts, updates, changed keys, deletes and truncates in transactions of up to 20 changes, some of which are
 rolled back."""
 
-from tables import DOCUMENTS, ORDERS, SOURCE, TABLES, connect, random_uuid
+from tests.cdc.tables import DOCUMENTS, ORDERS, SOURCE, TABLES, connect, random_uuid
 
 
 class Workload:

@@ -6,7 +6,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from world import Failure, await_that
+from tests.harness.waiting import Failure, await_that
 
 # As many connections as a process may get, none of which ever sends its headers.
 SETTINGS = {"http.max_connections": 100_000, "http.header_timeout_ms": 600_000}

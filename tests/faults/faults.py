@@ -9,13 +9,14 @@ from functools import partial
 
 from confluent_kafka import TopicPartition
 
-import descriptors
-import poison
-import proxy
-from offset_fetch import as_before, editing, without_offsets
-from orders_world import OrdersWorld
-from proxy import Rule
-from world import BREAKABLE, PARTITIONS, PAST_TIMEOUTS, PATIENCE, RELEASE, Failure, World, await_that, stack
+from tests.faults import descriptors, poison
+from tests.faults.offset_fetch import as_before, editing, without_offsets
+from tests.faults.orders_world import OrdersWorld
+from tests.harness import proxy
+from tests.harness.proxy import Rule
+from tests.harness.stack import stack
+from tests.harness.waiting import PATIENCE, Failure, await_that
+from tests.harness.world import BREAKABLE, PARTITIONS, PAST_TIMEOUTS, RELEASE, World
 
 EAGER = {"kafka.consumer.partition.assignment.strategy": "range"}
 # What librdkafka logs must not decide what the relay notices.

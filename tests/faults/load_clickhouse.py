@@ -3,8 +3,9 @@ runs one insert at a time, so races between two inserts inside the server are no
 
 import time
 
-from load_world import CLICKHOUSE_TIMEOUT_MS
-from world import await_that, stack
+from tests.harness.load_world import CLICKHOUSE_TIMEOUT_MS
+from tests.harness.stack import stack
+from tests.harness.waiting import await_that
 
 
 def answers(kind, hit, **options):

@@ -2,11 +2,8 @@
 
 from functools import partial
 
-import load_clickhouse
-import load_kills
-import load_postgres
-import load_topic
-from faults import (
+from tests.faults import load_clickhouse, load_kills, load_postgres, load_topic
+from tests.faults.faults import (
     COOPERATIVE,
     EAGER,
     Fault,
@@ -19,9 +16,9 @@ from faults import (
     kill_at,
     terminate,
 )
-from load_upserts import UpsertWorld
-from load_world import ChainWorld, LoadWorld
-from world import LOAD
+from tests.faults.load_upserts import UpsertWorld
+from tests.harness.load_world import ChainWorld, LoadWorld
+from tests.harness.world import LOAD
 
 POSTGRES, CLICKHOUSE = ("postgres",), ("clickhouse",)
 _IN = {"postgres": partial(LoadWorld, databases=POSTGRES), "clickhouse": partial(LoadWorld, databases=CLICKHOUSE)}

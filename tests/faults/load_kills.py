@@ -3,8 +3,9 @@
 import signal
 import time
 
-from load_world import owns
-from world import PAST_TIMEOUTS, Failure, await_that
+from tests.harness.load_world import owns
+from tests.harness.waiting import Failure, await_that
+from tests.harness.world import PAST_TIMEOUTS
 
 
 def stop_and_continue(world, times, random):
@@ -85,7 +86,7 @@ def outage(database, seconds=60, most_kb=250_000, growth_kb=16_000):
             _judge_memory(world, database, seconds, samples, rate, most_kb, growth_kb)
             await_that(f"{database} to be told of by /readyz", lambda: _names_it(pair, database))
             for name in pair:
-                world.links[name][database].mend()
+                world.links[name][database].restore()
             begun = time.monotonic()
             world.recovered(begun, 180)
 
@@ -109,7 +110,7 @@ def rebalanced_while_away(database):
             guest = world.start(f"guest{count}")
             await_that("partitions to go", lambda: pair[patient].log().count("partitions revoked") > before, pause=0.1)
             for name in pair:
-                world.links[name][database].mend()
+                world.links[name][database].restore()
             await_that("the group to be whole again", lambda: owns(guest, database), pause=0.1)
             begun = time.monotonic()
             pair[other].send(signal.SIGCONT)

@@ -1,10 +1,14 @@
 """Faults of PostgreSQL and the way to it."""
 
-import sys
+import json
+import os
 import time
+from pathlib import Path
 
-from load_tables import Unreachable, patiently
-from world import ROOT, Failure, await_that, stack
+from tests.harness.stack import stack
+from tests.harness.tables import Unreachable, patiently
+from tests.harness.waiting import Failure, await_that
+from tests.stack.services.postgres import Postgres
 
 # A COMMIT that waits this long before it is on disk can be hit by a kill: the most that PostgreSQL takes.
 _COMMIT_DELAY_US = 100_000
@@ -193,12 +197,5 @@ def _commits(world):
 
 def _server():
     """The stack's PostgreSQL, to be killed from here: starting the stack's own command takes longer than a COMMIT."""
-    sys.path.append(str(ROOT / "tests" / "stack"))
-    import json
-    import os
-    from pathlib import Path
-
-    from postgres import Postgres
-
     state = Path(os.environ["PRESSLINE_TEST_STACK"])
     return Postgres(state.parent, json.loads(state.read_text())["ports"])

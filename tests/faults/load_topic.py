@@ -5,8 +5,9 @@ import time
 
 from confluent_kafka import TopicPartition
 
-from load_kills import ends_refusing
-from world import PARTITIONS, Failure, await_that
+from tests.faults.load_kills import ends_refusing
+from tests.harness.waiting import Failure, await_that
+from tests.harness.world import PARTITIONS
 
 _SAYS = ("made again", "has no committed offsets", "lies past the topic's end")
 

@@ -5,9 +5,9 @@ A record's key tells the row, its timestamp the record. Some records break a CHE
 been the last of their key in a batch become dead letters, and the change before them stands.
 """
 
-from checker import Verdict, session_id
-from load_tables import ClickHouseTable, PostgresTable, patiently
-from load_world import AvroLoad, LoadWorld
+from tests.harness.checker import Verdict, session_id
+from tests.harness.load_world import AvroLoad, LoadWorld
+from tests.harness.tables import ClickHouseTable, PostgresTable, patiently
 
 KEYS = 300
 _EXAMPLES = 5

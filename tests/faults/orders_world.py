@@ -11,9 +11,11 @@ import json
 
 import fastavro
 
-from checker import Tally, is_bad, session_id
-from group import Group, Unanswered
-from world import ADDRESSES, PLACES, ROOT, Failure, Load, Monitor, World, await_that
+from tests.harness.checker import Tally, is_bad, session_id
+from tests.harness.group import Group, Unanswered
+from tests.harness.paths import ROOT
+from tests.harness.waiting import Failure, await_that
+from tests.harness.world import ADDRESSES, PLACES, Load, Monitor, World
 
 _BASE_US = 1_750_000_000_000_000
 _DISHES = ("cod & chips", "chips & chips", "plaice & chips")

@@ -4,7 +4,8 @@ import json
 
 from confluent_kafka import Producer
 
-from world import PARTITIONS, PATIENCE, await_that, press
+from tests.harness.waiting import PATIENCE, await_that
+from tests.harness.world import PARTITIONS, press
 
 SETTINGS = {"source.max_record_bytes": 1_000_000, "dead_letter.max_dead_share": 1.0}
 # Of the whole process: 48 MB of prefetched records, one batch of the producer, one answer to a fetch, unpacked.

@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Does faults to running pressline processes under load: no event may be lost, doubled, out of order or wrong.
 
-    tests/stack/stack.py run -- python3 tests/faults/run.py --suite test
+    tests/stack/stack.py run -- python3 -m tests.faults.run --suite test
     ... --suite soak --times 50 --kills 200        fewer; goes on where it was left
     ... --suite soak --only kill --seed 7          one fault
     ... --suite mutants                            each guarantee broken on purpose must be caught
@@ -30,15 +29,18 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
-    os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
+from tests.harness import interpreter
 
-import faults  # noqa: E402
-import load_faults  # noqa: E402
-from proxy import Proxy  # noqa: E402
-from results import COUNTS, Results  # noqa: E402
-from together import BrokenOff, Together  # noqa: E402
-from world import BREAKABLE, FOLDER, RELEASE, Failure, count_uncommitted, service  # noqa: E402
+interpreter.require_packages()
+
+from tests.faults import faults  # noqa: E402
+from tests.faults import load_faults  # noqa: E402
+from tests.faults.results import COUNTS, Results  # noqa: E402
+from tests.harness.proxy import Proxy  # noqa: E402
+from tests.harness.stack import service  # noqa: E402
+from tests.harness.together import BrokenOff, Together  # noqa: E402
+from tests.harness.waiting import Failure  # noqa: E402
+from tests.harness.world import BREAKABLE, FOLDER, RELEASE, count_uncommitted  # noqa: E402
 
 SUITES = ["test", "soak", "mutants", "load-test", "load-soak", "load-mutants"]
 _lock = threading.Lock()
@@ -47,7 +49,7 @@ _lock = threading.Lock()
 @functools.cache
 def the_proxy():
     """The proxy, when the first fault needs it."""
-    return Proxy(service("PRESSLINE_TEST_BOOTSTRAP_PROXIED"), service("PRESSLINE_TEST_PROXY_UPSTREAM"))
+    return Proxy(service("BOOTSTRAP_PROXIED"), service("PROXY_UPSTREAM"))
 
 
 def do(fault, times, seed, mutant=None, together=None):
@@ -225,7 +227,7 @@ def hunt(mutant, fault, seeds):
 def evidence(mutant, result):
     """What gave the mutant away; only what it is meant to break counts, not that a run failed somehow."""
     if mutant == "random_transactional_id":
-        return next((text for text in result["failures"] if "stood still" in text or "waited" in text), "")
+        return next((text for text in result["failures"] if "stood still" in text or "not within" in text), "")
     if mutant == "http_gives_up":
         return next((text for text in result["failures"] if "out of descriptors" in text or "its pages" in text), "")
     if mutant == "deletes_ignored":

@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 """One, two and three processes on six partitions under steady load: how evenly the work is shared, how long outputs pause
 when a process joins, is started again, leaves or is killed, and that nothing is lost or duplicated meanwhile; with and
 without static membership, all time-outs as they are by default.
 
-    tests/stack/stack.py run -- python3 tests/faults/scaling.py [--rate 3000] [--seconds 10]
+    tests/stack/stack.py run -- python3 -m tests.faults.scaling [--rate 3000] [--seconds 10]
 
 A pause is the longest time that a read_committed reader saw between two outputs of the same input partition. Prints a
 table in Markdown; exit code 1 when anything was lost, doubled, out of order or wrong, or the work shared unevenly.
@@ -14,10 +13,12 @@ import os
 import sys
 import time
 
-if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
-    os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
+from tests.harness import interpreter
 
-from world import RELEASE, SHORT, World, await_that  # noqa: E402
+interpreter.require_packages()
+
+from tests.harness.waiting import await_that  # noqa: E402
+from tests.harness.world import RELEASE, SHORT, World  # noqa: E402
 
 PARTITIONS = 6
 # Of the events in a steady stretch, how far a process may be from its partitions' share of them.

@@ -4,9 +4,10 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from results import COUNTS, Results
+from tests.faults.results import COUNTS, Results
+from tests.harness.paths import ROOT
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = ROOT / "docs"
 
 
 def run(fault, times, failures=(), recovery=1.0, **more):

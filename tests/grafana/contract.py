@@ -3,8 +3,9 @@
 import re
 import urllib.request
 
-from prometheus import promtool
-from world import ROOT, Failure
+from tests.grafana.prometheus import promtool
+from tests.harness.paths import ROOT
+from tests.harness.waiting import Failure
 
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')

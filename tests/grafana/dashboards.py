@@ -7,7 +7,7 @@ import json
 import re
 from datetime import datetime, timezone
 
-from world import ROOT
+from tests.harness.paths import ROOT
 
 FOLDER = ROOT / "grafana"
 COLUMNS = 24  # of Grafana's grid

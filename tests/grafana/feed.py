@@ -11,9 +11,12 @@ from decimal import Decimal
 import fastavro
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec
-from load_rows import SCHEMA_FILE
-from load_world import ChainWorld
-from world import PARTITIONS, Failure, await_that, service
+
+from tests.harness.load_world import ChainWorld
+from tests.harness.rows import SCHEMA_FILE
+from tests.harness.stack import service
+from tests.harness.waiting import Failure, await_that
+from tests.harness.world import PARTITIONS
 
 # Presses that do not come from the relay.
 ZONED = 480
@@ -100,7 +103,7 @@ class Feed(ChainWorld):
             return subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
 
     def _send_zoned(self):
-        subject = f"{service('PRESSLINE_TEST_REGISTRY')}/subjects/{self.out}-value/versions/latest"
+        subject = f"{service('REGISTRY')}/subjects/{self.out}-value/versions/latest"
         with urllib.request.urlopen(subject, timeout=30) as answer:
             number = json.load(answer)["id"]
         schema = json.loads(SCHEMA_FILE.read_text())

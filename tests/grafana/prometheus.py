@@ -8,9 +8,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from ports import LOOPBACK, free
-from process import Process
-from world import ROOT, Failure, await_that
+from tests.harness.paths import ROOT
+from tests.harness.waiting import Failure, await_that
+from tests.stack.services.ports import LOOPBACK, free
+from tests.stack.services.process import Process
 
 RULES = ROOT / "grafana" / "alerts" / "pressline.rules.yml"
 RULE_TESTS = ROOT / "tests" / "grafana" / "alerts.test.yml"

@@ -1,13 +1,9 @@
 """The questions dashboards on the views of sql/questions: every query returns data, is narrowed by its variable, and shows the same
 from both databases. tests/questions/run.py calls this on data that has an answer to every question."""
 
-import sys
 from datetime import timedelta
-from pathlib import Path
 
-sys.path += [str(Path(__file__).resolve().parents[1] / folder) for folder in ("faults", "stack", "python", "grafana")]
-
-import dashboards  # noqa: E402
+from tests.grafana import dashboards
 
 KINDS = ["real", "generated"]
 

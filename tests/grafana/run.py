@@ -1,31 +1,30 @@
-#!/usr/bin/env python3
 """Everything under grafana/ against a real run: every query of every panel must return data, every alert must fire when
 it should and have its section in the runbooks, and docs/metrics.md must be what pressline shows.
 
-    tests/stack/stack.py run -- python3 tests/grafana/run.py
+    tests/stack/stack.py run -- python3 -m tests.grafana.run
     ... --without-services                         only what needs no run: structure and alerts
 
 Prints a line for each query with what it returned; exit code 1 when anything is wrong.
 """
 
 import argparse
-import os
 import re
 import sys
 import time
-from pathlib import Path
 
-if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
-    os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
-sys.path += [str(Path(__file__).resolve().parents[1] / folder) for folder in ("faults", "stack", "python")]
+from tests.harness import interpreter
 
-import contract  # noqa: E402
-import dashboards  # noqa: E402
+interpreter.require_packages()
+
 import psycopg  # noqa: E402
-import runbooks  # noqa: E402
-from feed import Feed  # noqa: E402
-from prometheus import EXAMPLE, RATE_INTERVAL, RULE_TESTS, RULES, Prometheus, promtool  # noqa: E402
-from world import ROOT, Failure, await_that  # noqa: E402
+
+from tests.grafana import contract  # noqa: E402
+from tests.grafana import dashboards  # noqa: E402
+from tests.grafana import runbooks  # noqa: E402
+from tests.grafana.feed import Feed  # noqa: E402
+from tests.grafana.prometheus import EXAMPLE, RATE_INTERVAL, RULE_TESTS, RULES, Prometheus, promtool  # noqa: E402
+from tests.harness.paths import ROOT  # noqa: E402
+from tests.harness.waiting import Failure, await_that  # noqa: E402
 
 DAY = 24 * 3600
 # As Grafana chooses it for a day on a panel of half a screen.

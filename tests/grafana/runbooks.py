@@ -2,7 +2,7 @@
 
 import re
 
-from world import ROOT
+from tests.harness.paths import ROOT
 
 PARTS = ("**What it means.**", "**What to look at.**", "**What to do.**")
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
@@ -103,12 +102,3 @@ class Pages:
         if self._last.get(page) != content:
             self._last[page] = content
             self._kept.append(content)
-
-
-def await_that(what, holds, seconds, pause=0.1):
-    """Waits until `holds()`."""
-    begun = time.monotonic()
-    while not holds():
-        if time.monotonic() - begun > seconds:
-            raise TimeoutError(f"waited {seconds} s for {what}")
-        time.sleep(pause)

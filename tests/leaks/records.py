@@ -4,11 +4,12 @@ import ipaddress
 import itertools
 import json
 import random
-from pathlib import Path
 
 import maxminddb
 
-_DEMO = Path(__file__).resolve().parents[2] / "data" / "demo.mmdb"
+from tests.harness.paths import ROOT
+
+_DEMO = ROOT / "data" / "demo.mmdb"
 # Of the first and last byte of an IPv4 address: so its integers, in either byte order, are no times of our day in
 # seconds, and its hexadecimal digits stand in no session id.
 _LOW, _HIGH = 112, 223

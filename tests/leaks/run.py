@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """No address leaves pressline: every byte that does leave it is searched for every address that went in, in every form.
 
-    tests/stack/stack.py run -- python3 tests/leaks/run.py --addresses 100000
+    tests/stack/stack.py run -- python3 -m tests.leaks.run --addresses 100000
     ... --only transforms
 
 First the search itself is tried: it must find nothing in the records without their addresses. Then records with so
@@ -26,16 +25,17 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
-    os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
+from tests.harness import interpreter
 
-import records  # noqa: E402
-import site_visits  # noqa: E402
-from capture import await_that  # noqa: E402
-from forms import forms  # noqa: E402
-from search import Searcher, report  # noqa: E402
-from stage import BINARY, PATIENCE, Stage  # noqa: E402
-from transforms import TransformsStage, moved  # noqa: E402
+interpreter.require_packages()
+
+from tests.harness.waiting import PATIENCE, await_that  # noqa: E402
+from tests.leaks import records  # noqa: E402
+from tests.leaks import site_visits  # noqa: E402
+from tests.leaks.forms import forms  # noqa: E402
+from tests.leaks.search import Searcher, report  # noqa: E402
+from tests.leaks.stage import BINARY, Stage  # noqa: E402
+from tests.leaks.transforms import TransformsStage, moved  # noqa: E402
 
 # Where a process ends, in turn; the next one takes over.
 _ENDS = ("panic_in_record:50", "after_produce:3", "pg_after_copy:2", "ch_after_insert:2", "during_end_txn:3")

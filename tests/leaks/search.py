@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy
 
-from forms import forms
+from tests.leaks.forms import forms
 
 _KEY = 8
 _BITS = 28

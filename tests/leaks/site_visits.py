@@ -8,7 +8,6 @@ it. The raw topic, where the addresses belong, must hold each in its field and n
 import ipaddress
 import json
 import re
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,14 +15,13 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-import records
-from capture import PAGES, await_that
-from search import Searcher, report
-from stage import PATIENCE, ROOT, Stage, service
-
-sys.path.append(str(ROOT / "tests" / "web"))
-
-from visitor import Visitor, Watcher  # noqa: E402
+from tests.harness.stack import service
+from tests.harness.visitor import Visitor, Watcher
+from tests.harness.waiting import PATIENCE, await_that
+from tests.leaks import records
+from tests.leaks.capture import PAGES
+from tests.leaks.search import Searcher, report
+from tests.leaks.stage import Stage
 
 _THREADS = 16
 _STRANGERS = 40  # who find no broker

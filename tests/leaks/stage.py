@@ -7,28 +7,24 @@ import re
 import resource
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from capture import Pages, Tap, await_that
-from geocoder import Geocoder
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT / "tests" / folder) for folder in ("faults", "python")]
-
-from group import Group  # noqa: E402
-from load_tables import ClickHouseTable, PostgresTable  # noqa: E402
-
-import records  # noqa: E402
+from tests.harness.group import Group
+from tests.harness.paths import ROOT
+from tests.harness.stack import service
+from tests.harness.tables import ClickHouseTable, PostgresTable
+from tests.harness.waiting import PATIENCE, Failure, await_that
+from tests.leaks import records
+from tests.leaks.capture import Pages, Tap
+from tests.leaks.geocoder import Geocoder
 
 FOLDER = ROOT / "target" / "leaks"
 # With the features fail-points and mutants; see the Makefile.
 BINARY = Path(os.environ.get("PRESSLINE_LEAKS_BINARY", ROOT / "target" / "faults" / "pressline"))
 PARTITIONS = 4
-PATIENCE = 120
 _MIN_ADDRESSES = 65_536
 _INTERNAL = ("__consumer_offsets", "__transaction_state")
 _SETTINGS = {
@@ -159,7 +155,7 @@ class Stage:
                 except BufferError:
                     producer.poll(0.1)
         if producer.flush(60):
-            raise TimeoutError("the records cannot be sent")
+            raise Failure("the records cannot be sent")
 
     def start(self, fail_point=None, environment=None, **settings):
         """Starts pressline."""
@@ -330,11 +326,3 @@ def _mapped(path):
 
 def _allow_core():
     resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-
-
-def service(name):
-    """Address of a service, from the environment."""
-    value = os.environ.get(f"PRESSLINE_TEST_{name}")
-    if not value:
-        raise SystemExit(f"PRESSLINE_TEST_{name} is not set: run it by tests/stack/stack.py run --")
-    return value

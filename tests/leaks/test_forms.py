@@ -1,16 +1,14 @@
-#!/usr/bin/env python3
 """The search for addresses itself: forms worked out with other tools (md5sum, sha1sum, sha256sum and base64 of
 coreutils, bc), and each form found wherever it stands."""
 
-import os
-import sys
 import unittest
 
-if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
-    os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
+from tests.harness import interpreter
 
-from forms import forms  # noqa: E402
-from search import Searcher  # noqa: E402
+interpreter.require_packages()
+
+from tests.leaks.forms import forms  # noqa: E402
+from tests.leaks.search import Searcher  # noqa: E402
 
 V4, V6 = "203.113.145.167", "2a02:120b:2c0:0:89ab::d1f2"
 SHORT = "112.7.0.113"

@@ -6,8 +6,9 @@ plain fields hold anything but what they should.
 
 import json
 
-import records
-from stage import ROOT, Stage
+from tests.harness.paths import ROOT
+from tests.leaks import records
+from tests.leaks.stage import Stage
 
 _LAST_US = 1_900_000_000_000_000
 _TRANSFORMS = """

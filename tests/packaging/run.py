@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Units, Debian package and container image, as far as this machine can try them; what it cannot is said, with the reason.
 
 `make packaging-test` builds the program first. PRESSLINE_TEST_INSTALL=1, as root, also installs the package on this machine,
@@ -15,7 +14,8 @@ import tomllib
 import unittest
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.harness.paths import ROOT
+
 PROGRAM = ROOT / "target/release/pressline"
 UNITS = ROOT / "packaging/systemd"
 ALL_UNITS = ("pressline.service", "pressline@.service", "pressline-reconcile@.service", "pressline-reconcile@.timer")

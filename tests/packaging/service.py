@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """The units under a real systemd, in a PID namespace of its own on an overlay of this machine's root: start, readiness,
 credentials, sandbox, reload, watchdog, a mistake in the configuration, stop. With a real Kafka and registry:
 
-    tests/stack/stack.py run -- python3 tests/packaging/service.py
+    tests/stack/stack.py run -- python3 -m tests.packaging.service
 
 Needs root, systemd, overlayfs and cgroup v2; where one is missing it says so, and passes.
 """
@@ -21,7 +20,7 @@ import unittest
 import urllib.request
 from pathlib import Path
 
-from run import IS_ROOT, PROGRAM, ROOT, Test, run, systemd_analyze
+from tests.packaging.run import IS_ROOT, PROGRAM, ROOT, Test, run, systemd_analyze
 
 with socket.socket() as free:
     free.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-//! Types read back by a client that shares no code with ours: psycopg, in Python (`tests/python/read_types.py`).
+//! Types read back by a client that shares no code with ours: psycopg, in Python (`tests/harness/read_types.py`).
 
 use std::process::Command;
 
@@ -97,8 +97,11 @@ async fn every_type_reads_back_in_another_client() {
     transaction.commit(&Offsets::new("unused", "p", "t", "i").unwrap(), &[]).await.unwrap();
 
     let python = std::env::var("PRESSLINE_TEST_PYTHON").expect("tests/stack/stack.py sets PRESSLINE_TEST_PYTHON");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/read_types.py");
-    let read = Command::new(python).args([script, &format!("{}.t", server.schema)]).output().unwrap();
+    let read = Command::new(python)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["-m", "tests.harness.read_types", &format!("{}.t", server.schema)])
+        .output()
+        .unwrap();
     let said = [read.stdout, read.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(read.status.success(), "{said}");
     assert_eq!(said.trim(), format!("{} values agree", 2 * fields.len()));

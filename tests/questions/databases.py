@@ -7,12 +7,12 @@ import urllib.error
 import urllib.request
 from datetime import datetime, timezone
 from decimal import Decimal
-from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.harness.paths import ROOT
+
 # The columns of sql/*/button_presses.sql that come from the topic.
 COLUMNS = (
     "session_id", "timestamp", "cohort", "action", "country_name", "country_code", "subdivision_name", "subdivision_code",

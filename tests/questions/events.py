@@ -7,7 +7,7 @@ import tempfile
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from databases import ROOT
+from tests.harness.paths import ROOT
 
 BEGIN = datetime(2026, 3, 2, tzinfo=timezone.utc)  # a Monday
 # Generated data (no cohorts): it spreads from Helsinki and grows. What is planted is what the options say.

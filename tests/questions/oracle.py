@@ -7,7 +7,7 @@ from functools import wraps
 from statistics import mean, stdev
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from events import BUILDS
+from tests.questions.events import BUILDS
 
 WEEK, PAUSE = timedelta(days=7), timedelta(minutes=30)
 Z = 1.96

@@ -1,27 +1,24 @@
-#!/usr/bin/env python3
 """sql/questions on both databases: every view against an oracle in plain Python, the answers that were planted, and the dashboards
 on the views.
 
-    tests/stack/stack.py run -- python3 tests/questions/run.py
+    tests/stack/stack.py run -- python3 -m tests.questions.run
 
 Prints a line for each view and each planted answer; exit code 1 when anything is wrong.
 """
 
 import math
-import os
 import sys
 import time
-from pathlib import Path
 
-if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
-    os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
+from tests.harness import interpreter
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "grafana"))
+interpreter.require_packages()
 
-import events  # noqa: E402
-import oracle  # noqa: E402
-import questions  # noqa: E402
-from databases import ClickHouse, Postgres, question_files  # noqa: E402
+
+from tests.grafana import questions  # noqa: E402
+from tests.questions import events  # noqa: E402
+from tests.questions import oracle  # noqa: E402
+from tests.questions.databases import ClickHouse, Postgres, question_files  # noqa: E402
 
 DATABASE = "press_questions"
 # Sums of floating-point numbers in another order, and the chord against the haversine.

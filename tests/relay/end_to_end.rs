@@ -93,7 +93,8 @@ fn the_checker_finds_what_is_doubled_lost_or_changed() {
 /// Runs the checker: whether all agrees, and what it printed.
 fn verify(world: &World, sent: u32) -> (bool, String) {
     let done = Command::new(service("PRESSLINE_TEST_PYTHON"))
-        .arg(project("tests/python/verify_relay.py"))
+        .current_dir(project(""))
+        .args(["-m", "tests.harness.verify_relay"])
         .args(["--bootstrap", world.cluster.bootstrap(), "--registry", &world.registry])
         .args(["--raw-topic", &world.raw, "--output-topic", &world.out, "--dead-topic", &world.dead])
         .args(["--expect-sent", &sent.to_string(), "--max-record-bytes", "65536", "--mmdb"])

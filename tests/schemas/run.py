@@ -1,28 +1,19 @@
-#!/usr/bin/env python3
 """The JSON Schemas in schemas/: they are what the program prints, what is shipped and shown is valid by them, and known mistakes are
 not. The judge is jsonschema, which knows nothing of pressline."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 import tomllib
 import unittest
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests/stack"))
+from tests.harness import interpreter
 
-import cache  # noqa: E402
+interpreter.require_packages()
 
-try:
-    from jsonschema import Draft202012Validator
-except ImportError:
-    python = str(cache.python())
-    if sys.executable == python:
-        raise
-    os.execv(python, [python, __file__, *sys.argv[1:]])
+from jsonschema import Draft202012Validator  # noqa: E402
+
+from tests.harness.paths import ROOT  # noqa: E402
 
 PROGRAM = ROOT / "target/release/pressline"
 SCHEMAS = {of: ROOT / f"schemas/{of}.schema.json" for of in ("pipeline", "pressline", "test")}

@@ -12,7 +12,7 @@ import ssl
 import sys
 from http.server import BaseHTTPRequestHandler
 
-from ports import LOOPBACK
+from services.ports import LOOPBACK
 
 # Headers that belong to one connection and are not passed on (RFC 9110, 7.6.1), and those the server sets itself.
 _OWN = {

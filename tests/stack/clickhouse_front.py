@@ -40,7 +40,8 @@ import lz4.frame
 from chdb.session import Session
 from clickhouse_faults import KINDS, Faults, Record
 from clickhouse_statement import insert_with_data
-from ports import LOOPBACK
+
+from services.ports import LOOPBACK
 
 # Parameters of the interface itself; every other one in the address is a setting of the query.
 _OWN = {

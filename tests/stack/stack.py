@@ -32,15 +32,13 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import cache
-import certificates
-import ports
-from clickhouse import ClickHouse
-from kafka import Kafka
-from pgbouncer import PgBouncer
-from postgres import Postgres
-from process import Failed, Process
-from registry import ProtectedRegistry, Registry, RegistryAtRoot
+from services import cache, certificates, ports
+from services.clickhouse import ClickHouse
+from services.kafka import Kafka
+from services.pgbouncer import PgBouncer
+from services.postgres import Postgres
+from services.process import Failed, Process
+from services.registry import ProtectedRegistry, Registry, RegistryAtRoot
 
 FOLDER = Path(os.environ.get("PRESSLINE_STACK_FOLDER") or cache.HERE.parents[1] / "target" / "stack").resolve()
 STATE = FOLDER / "state.json"

@@ -45,7 +45,7 @@ class Postgres(unittest.TestCase):
                 "wal_level": "logical",
                 "max_connections": "100",
                 "password_encryption": "scram-sha-256",
-                "listen_addresses": "127.0.0.1",
+                "listen_addresses": "127.0.0.1, 127.0.0.2",
                 "server_encoding": "UTF8",
             }.items():
                 self.assertEqual(value, database.execute(f"SHOW {name}").fetchone()[0], name)

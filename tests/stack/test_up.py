@@ -10,8 +10,8 @@ import tempfile
 import unittest
 from pathlib import Path
 
-import ports
 import stack
+from services import ports
 
 STACK = Path(__file__).resolve().parent / "stack.py"
 

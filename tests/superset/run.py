@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Superset's dashboard against PostgreSQL and ClickHouse: imports superset/export twice, asks every chart's data, has a browser draw
 the dashboard and looks for charts that show an error or nothing.
 
@@ -16,19 +15,17 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
-from pathlib import Path
 
-if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
-    os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
-HERE = Path(__file__).resolve().parent
-sys.path += [str(HERE.parent / room) for room in ("questions", "stack", "web")] + [str(HERE.parents[1] / "superset")]
+from tests.harness import interpreter
 
-import cache  # noqa: E402
-import events  # noqa: E402
-import pack  # noqa: E402
-import ports  # noqa: E402
-from browser import Browser  # noqa: E402
-from databases import ROOT, ClickHouse, Postgres, question_files  # noqa: E402
+interpreter.require_packages()
+
+from tests.harness.browser import Browser  # noqa: E402
+from tests.harness.paths import ROOT  # noqa: E402
+from tests.questions import events  # noqa: E402
+from tests.questions.databases import ClickHouse, Postgres, question_files  # noqa: E402
+from tests.stack.services import cache  # noqa: E402
+from tests.stack.services import ports  # noqa: E402
 
 FOLDER = ROOT / "target/superset"
 DATABASE = "press_superset"
@@ -65,7 +62,7 @@ def main():
         # One instance each: Superset's tables in SQLite take a dataset's name only once, whatever its database is.
         superset = Superset(FOLDER / name.lower(), ports.free(["superset_port"])["superset_port"])
         file = FOLDER / f"{name}.zip"
-        pack.pack(uri, file, name)
+        subprocess.run([sys.executable, ROOT / "superset/pack.py", uri, file, "--name", name], check=True)
         with superset.running(file):
             faults += superset.check_charts(name)
             faults += superset.check_page(f"/superset/dashboard/pressline-questions-{name.lower()}/?standalone=1", FOLDER / f"{name}.png")
@@ -91,13 +88,13 @@ class Superset:
         self._folder = folder
         self._address = f"http://127.0.0.1:{port}"
         self._port = port
-        settings = {"SUPERSET_HOME": str(folder), "SUPERSET_CONFIG_PATH": str(HERE / "superset_config.py")}
+        settings = {"SUPERSET_HOME": str(folder), "SUPERSET_CONFIG_PATH": str(ROOT / "tests/superset" / "superset_config.py")}
         self._environment = os.environ | settings
 
     @contextmanager
     def running(self, file):
         """While the server answers, with the dashboard of this file."""
-        words = [cache.superset_python(), HERE / "serve.py", str(self._port), file]
+        words = [cache.superset_python(), ROOT / "tests/superset" / "serve.py", str(self._port), file]
         with open(self._folder / "superset.log", "wb") as log:
             server = subprocess.Popen(words, env=self._environment, stdout=log, stderr=log, cwd=self._folder)
             try:

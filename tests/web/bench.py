@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """What the web app costs: CPU of its process at 2,000 presses a second, and CPU and memory with 500 watchers of 1,000
 presses a second. The broker is the demo's, in another process; so are the visitors, here.
 
-    tests/web/bench.py --seconds 30
+    python3 -m tests.web.bench --seconds 30
 
 Exit code 1 when a goal is missed: 1 CPU second for 2,000 presses; one core and 200 MB for the watchers; or when the load was not
 what it should be.
@@ -16,7 +15,7 @@ import tempfile
 import time
 import uuid
 
-from stage import Demo, WebApp
+from tests.web.stage import Demo, WebApp
 
 # Of the rate that is wanted; with less, the machine was too busy for a figure.
 ENOUGH = 0.9

@@ -6,7 +6,6 @@ import os
 import random
 import re
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -19,20 +18,14 @@ import fastavro
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from browser import free_port
-from link import Link
-from stage import BINARY, ROOT, Failure, WebApp, await_that
-
-sys.path += [str(ROOT / "tests" / room) for room in ("faults", "python")]
-
-from load_tables import ClickHouseTable, PostgresTable  # noqa: E402
+from tests.harness.paths import ROOT
+from tests.harness.stack import service
+from tests.harness.tables import ClickHouseTable, PostgresTable
+from tests.harness.waiting import Failure, await_that
+from tests.web.link import Link
+from tests.web.stage import BINARY, WebApp
 
 PARTITIONS = 3
-
-
-def service(name):
-    """Address of a service, from the environment."""
-    return os.environ[f"PRESSLINE_TEST_{name}"]
 
 
 class Real:

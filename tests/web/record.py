@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """README's pictures of the map: docs/images/map.png, and docs/images/map-moving.png, an animated PNG of a few seconds.
 
-    tests/web/record.py
+    python3 -m tests.web.record
 
 From a demo in a headless Chromium. The animation's frames are the browser's own PNGs, joined chunk by chunk.
 """
@@ -13,8 +12,10 @@ import time
 import zlib
 from pathlib import Path
 
-from browser import Browser
-from stage import ROOT, Demo, await_that
+from tests.harness.browser import Browser
+from tests.harness.paths import ROOT
+from tests.harness.waiting import await_that
+from tests.web.stage import Demo
 
 FRAMES, PAUSE_MS = 22, 200
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

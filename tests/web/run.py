@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 """The web app in a real browser: Debian's Chromium, headless, against `pressline demo` and `pressline web`.
 
-    tests/web/run.py                      all
-    tests/web/run.py --only live          those with this in their name
-    tests/web/run.py --screenshots FOLDER keep pictures of the pages
+    python3 -m tests.web.run                      all
+    python3 -m tests.web.run --only live          those with this in their name
+    python3 -m tests.web.run --screenshots FOLDER keep pictures of the pages
 
 Ends with `N passed, M failed`; exit code 1 when anything failed. Without Chromium or its driver it says so and ends.
 """
@@ -13,11 +12,11 @@ import re
 import sys
 import tempfile
 import time
-import traceback
 from pathlib import Path
 
-from browser import Browser, missing
-from stage import BINARY, Demo, Failure, WebApp, await_that
+from tests.harness.browser import Browser, missing
+from tests.harness.waiting import Failure, await_that
+from tests.web.stage import BINARY, Demo, WebApp, run_each
 
 ADDRESS = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.])|(?<![\w:])(?:[0-9a-f]{1,4}:){3,7}[0-9a-f:]{1,}")
 # In the page: text of all elements that show some against what lies behind it, as WCAG reckons.
@@ -300,30 +299,18 @@ def main():
         parser.error(f"{BINARY} is missing: make build")
     if arguments.screenshots:
         arguments.screenshots.mkdir(parents=True, exist_ok=True)
-    passed = failed = 0
     demo = app = None
     with tempfile.TemporaryDirectory() as folder, Browser() as browser:
         try:
             demo = Demo()
             app = WebApp(demo, folder)
             app.start()
-            scene = Scene(browser, demo, app, arguments.screenshots)
-            for test in (test for test in TESTS if arguments.only in test.__name__):
-                began = time.monotonic()
-                try:
-                    test(scene)
-                    passed += 1
-                    print(f"ok     {test.__name__} ({time.monotonic() - began:.1f} s)", flush=True)
-                except Exception:
-                    failed += 1
-                    print(f"FAILED {test.__name__}\n{traceback.format_exc()}", flush=True)
+            return run_each(TESTS, arguments.only, Scene(browser, demo, app, arguments.screenshots))
         finally:
             if app:
                 app.kill()
             if demo:
                 demo.end()
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
 
 
 if __name__ == "__main__":

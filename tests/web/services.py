@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """The web app on real services: Kafka, a relay with both sinks, PostgreSQL and ClickHouse's engine, over links that break.
 
-    tests/stack/stack.py run -- python3 tests/web/services.py
+    tests/stack/stack.py run -- python3 -m tests.web.services
     ... --only statistics                 those with this in their name
 
 Ends with `N passed, M failed`; exit code 1 when anything failed.
@@ -11,19 +10,21 @@ import argparse
 import os
 import sys
 import time
-import traceback
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 
-if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
-    os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
+from tests.harness import interpreter
+
+interpreter.require_packages()
 
 import maxminddb  # noqa: E402
 
-from real import Expected, Real, history, shown  # noqa: E402
-from stage import BINARY, ROOT, Failure, await_that  # noqa: E402
-from visitor import Visitor, Watcher  # noqa: E402
+from tests.harness.paths import ROOT  # noqa: E402
+from tests.harness.visitor import Visitor, Watcher  # noqa: E402
+from tests.harness.waiting import Failure, await_that  # noqa: E402
+from tests.web.real import Expected, Real, history, shown  # noqa: E402
+from tests.web.stage import BINARY, run_each  # noqa: E402
 
 # Words of the page that a visitor must find.
 AWAY = "The database does not answer just now"
@@ -346,20 +347,9 @@ def main():
     arguments = parser.parse_args()
     if not BINARY.exists():
         parser.error(f"{BINARY} is missing: make build")
-    passed = failed = 0
     with Real() as real:
         prepare(real)
-        for test in (test for test in TESTS if arguments.only in test.__name__):
-            began = time.monotonic()
-            try:
-                test(real)
-                passed += 1
-                print(f"ok     {test.__name__} ({time.monotonic() - began:.1f} s)", flush=True)
-            except Exception:
-                failed += 1
-                print(f"FAILED {test.__name__}\n{traceback.format_exc()}", flush=True)
-    print(f"{passed} passed, {failed} failed", flush=True)
-    return 1 if failed else 0
+        return run_each(TESTS, arguments.only, real)
 
 
 if __name__ == "__main__":

@@ -7,30 +7,31 @@ import subprocess
 import tempfile
 import threading
 import time
+import traceback
 import urllib.request
 from pathlib import Path
 
-from browser import free_port
+from tests.harness.browser import free_port
+from tests.harness.paths import ROOT
+from tests.harness.waiting import Failure, await_that
 
-ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("PRESSLINE_TEST_BINARY", ROOT / "target/release/pressline"))
-# The machine may be busy.
-PATIENCE = 60
 
 
-class Failure(Exception):
-    """Something is not as it should be."""
-
-
-def await_that(what, holds, patience=PATIENCE):
-    """Asks until it holds, and gives what it gave. An error of the asking is one more `no`."""
-    deadline, found = time.monotonic() + patience, None
-    while time.monotonic() < deadline:
-        found = holds()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise Failure(f"not within {patience} s: {what}")
+def run_each(tests, only, subject):
+    """Runs those tests that have `only` in their name, each on `subject`; prints what became of them. The exit code."""
+    passed = failed = 0
+    for test in (test for test in tests if only in test.__name__):
+        began = time.monotonic()
+        try:
+            test(subject)
+            passed += 1
+            print(f"ok     {test.__name__} ({time.monotonic() - began:.1f} s)", flush=True)
+        except Exception:
+            failed += 1
+            print(f"FAILED {test.__name__}\n{traceback.format_exc()}", flush=True)
+    print(f"{passed} passed, {failed} failed", flush=True)
+    return 1 if failed else 0
 
 
 class Demo:

@@ -1,5 +1,4 @@
-"""The way of one pressline process to one database, which can be held up, cut and mended without touching anybody
-else's."""
+"""A proxy between one pressline process and one database: a test can hold its traffic, cut it and restore it."""
 
 import asyncio
 import threading
@@ -40,7 +39,7 @@ class Link:
         """Ends all connections and takes no more."""
         self._call(self._cut())
 
-    def mend(self):
+    def restore(self):
         """Takes connections again."""
         self._call(self._listen())
 

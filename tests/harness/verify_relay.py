@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Checks a relay from outside: reads the raw, the output and the dead-letter topic with clients that share no code with
 pressline, works out from every raw record what must have become of it, and compares field by field.
 
@@ -11,9 +10,9 @@ import sys
 import time
 from collections import Counter, defaultdict
 
-from expected import Refused, read_press
-from places import Names, Places
-from topics import Registry, murmur2_partition, partitions, read_all
+from tests.harness.expected import Refused, read_press
+from tests.harness.places import Names, Places
+from tests.harness.topics import Registry, murmur2_partition, partitions, read_all
 
 _DOTTED = re.compile(rb"\d{1,3}(?:\.\d{1,3}){3}")
 _COLONS = re.compile(rb"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f.]{0,15}){2,8}")

@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -21,13 +20,13 @@ import fastavro
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "python"))
-
-from checker import Tally, is_bad, session_id  # noqa: E402
-from group import Group, Unanswered  # noqa: E402
-from places import Places  # noqa: E402
-from together import Together  # noqa: E402
+from tests.harness.checker import Tally, is_bad, session_id
+from tests.harness.group import Group, Unanswered
+from tests.harness.paths import ROOT
+from tests.harness.places import Places
+from tests.harness.stack import service
+from tests.harness.together import Together
+from tests.harness.waiting import PATIENCE, Failure, await_that
 
 FOLDER = ROOT / "target" / "faults"
 RELEASE = Path(os.environ.get("PRESSLINE_FAULTS_RELEASE", ROOT / "target" / "release" / "pressline"))
@@ -46,8 +45,6 @@ SHORT = {
 }
 # Past all of these, with what the broker adds to them (it looks for dead transactions once a second).
 PAST_TIMEOUTS = 6.5
-# Seconds; what is waited for comes much sooner, but on a machine that is busy with the other tests too.
-PATIENCE = 240
 # Of the usual events a second; less where many runs go on at once, whose own work would be most of the machine's.
 LOAD = float(os.environ.get("PRESSLINE_FAULTS_LOAD", 1))
 # Seconds for which records that are sent wait for others. Not less, since librdkafka spins in the last millisecond of each wait: with
@@ -60,39 +57,6 @@ _ACTIONS = ("EnterPage", "PressButton", "ExitPage")
 PLACES = Places([str(ROOT / "data" / "demo.mmdb")])
 # A few that the demo database knows, and some that no database can.
 _ADDRESSES = ("10.1.2.3", "192.168.7.7", "127.0.0.1", "fd00::1")
-
-
-class Failure(Exception):
-    """The world is not as it must be; the text says how."""
-
-
-def service(name):
-    """An address that the stack tells."""
-    try:
-        return os.environ[name]
-    except KeyError:
-        raise SystemExit(f"{name} is not set: run this by tests/stack/stack.py run -- ...") from None
-
-
-def stack(*words):
-    """tests/stack/stack.py: kill or restart a service."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "stack" / "stack.py"), *words], capture_output=True, text=True
-    )
-    if done.returncode:
-        raise Failure(f"stack.py {' '.join(words)}: {done.stderr.strip()}")
-
-
-def await_that(what, holds, seconds=PATIENCE, pause=0.02):
-    """Waits until `holds()`; the seconds it took. Looking takes at most a quarter of the time."""
-    begun = looked = time.monotonic()
-    while not holds():
-        now = time.monotonic()
-        if now - begun > seconds:
-            raise Failure(f"waited {seconds} s for {what}")
-        time.sleep(max(pause, 3 * (now - looked)))
-        looked = time.monotonic()
-    return time.monotonic() - begun
 
 
 def count_uncommitted(bootstrap, topic):
@@ -163,7 +127,7 @@ class World:
     ):
         self.run = int.from_bytes(os.urandom(4), "big")
         self.name = f"{name}-{self.run:08x}"
-        self.bootstrap = service("PRESSLINE_TEST_BOOTSTRAP")
+        self.bootstrap = service("BOOTSTRAP")
         self.raw, self.out = f"{self.name}-raw", f"{self.name}-out"
         self.dead = f"{self.raw}.dead"
         self.group = f"pressline.{self.name}"
@@ -226,12 +190,12 @@ class World:
 
     def brokers(self):
         """Where pressline finds the broker."""
-        return service("PRESSLINE_TEST_BOOTSTRAP_PROXIED") if self.proxied else self.bootstrap
+        return service("BOOTSTRAP_PROXIED") if self.proxied else self.bootstrap
 
     def _write_configuration(self):
         (self.folder / "pressline.toml").write_text(
             f'[http]\nlisten = "127.0.0.1:0"\n[kafka]\nbootstrap_servers = "{self.brokers()}"\n'
-            f'[registry]\nurl = "{service("PRESSLINE_TEST_REGISTRY")}"\ntimeout_ms = 2000\n'
+            f'[registry]\nurl = "{service("REGISTRY")}"\ntimeout_ms = 2000\n'
         )
         (self.folder / "pipelines").mkdir()
         (self.folder / "pipelines" / f"{self.name}.toml").write_text(

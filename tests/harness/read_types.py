@@ -1,6 +1,6 @@
 """Reads the table that tests/postgres/independent.rs has written and compares each value with what it must be here.
 
-read_types.py SCHEMA.TABLE, with the server in PRESSLINE_TEST_POSTGRES and its siblings. Exit code 1 when one differs.
+python3 -m tests.harness.read_types SCHEMA.TABLE, with the server in PRESSLINE_TEST_POSTGRES and its siblings. Exit code 1 when one differs.
 """
 
 import os

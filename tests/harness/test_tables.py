@@ -1,23 +1,21 @@
-#!/usr/bin/env python3
 """The checker of the tables itself, with faults planted in real ones, and the links:
 
-    tests/stack/stack.py run -- python3 tests/faults/test_load_tables.py
+    tests/stack/stack.py run -- python3 -m tests.harness.test_tables
 """
 
 import json
-import os
 import socket
-import sys
 import threading
 import time
 import unittest
 
-if os.environ.get("PRESSLINE_TEST_PYTHON") not in (None, sys.executable):  # where the packages are
-    os.execv(os.environ["PRESSLINE_TEST_PYTHON"], [os.environ["PRESSLINE_TEST_PYTHON"], *sys.argv])
+from tests.harness import interpreter
 
-from load_link import Link  # noqa: E402
-from load_rows import FIELDS  # noqa: E402
-from load_world import LoadWorld  # noqa: E402
+interpreter.require_packages()
+
+from tests.harness.link import Link  # noqa: E402
+from tests.harness.load_world import LoadWorld  # noqa: E402
+from tests.harness.rows import FIELDS  # noqa: E402
 
 SENT = {0: 300, 1: 200, 2: 150, 3: 100}
 COLUMNS = ", ".join(f'"{name}"' for name in FIELDS)
@@ -172,7 +170,7 @@ class Links(unittest.TestCase):
         self.assertTrue(self.link.trapped.wait(5))
         self.assertEqual(self.heard[-1], b"a; COMMIT")
 
-    def test_cut_and_mended(self):
+    def test_cut_and_restored(self):
         client = self.client()
         client.sendall(b"x")
         self.assertEqual(client.recv(10), b"x")
@@ -182,7 +180,7 @@ class Links(unittest.TestCase):
                 raise ConnectionError
         with self.assertRaises(ConnectionError):
             self.client()
-        self.link.mend()
+        self.link.restore()
         again = self.client()
         again.sendall(b"y")
         self.assertEqual(again.recv(10), b"y")

@@ -3,9 +3,9 @@
 import subprocess
 from string import Template
 
-import cache
-from ports import LOOPBACK
-from process import Failed, Process
+from . import cache
+from .ports import LOOPBACK
+from .process import Failed, Process
 
 USER = "presser"
 PASSWORD = "press-the-button"

@@ -15,9 +15,12 @@ import urllib.request
 
 import psycopg
 
-from checker import origin, session_id
-from load_rows import COHORT_LIMIT, FIELDS
-from world import PARTITIONS, ROOT, Failure, await_that, service
+from tests.harness.checker import origin, session_id
+from tests.harness.paths import ROOT
+from tests.harness.rows import COHORT_LIMIT, FIELDS
+from tests.harness.stack import service
+from tests.harness.waiting import Failure, await_that
+from tests.harness.world import PARTITIONS
 
 _LAST = (1 << 40) - 1
 
@@ -34,9 +37,9 @@ class PostgresTable:
     def __init__(self, run):
         self.run, self.schema = run, f"load_{run:08x}"
         self.table, self.offsets = f"{self.schema}.button_presses", f"{self.schema}.pressline_offsets"
-        self.address = service("PRESSLINE_TEST_POSTGRES")
-        self.database = service("PRESSLINE_TEST_POSTGRES_DATABASE")
-        self.user, self.password = service("PRESSLINE_TEST_POSTGRES_USER"), service("PRESSLINE_TEST_POSTGRES_PASSWORD")
+        self.address = service("POSTGRES")
+        self.database = service("POSTGRES_DATABASE")
+        self.user, self.password = service("POSTGRES_USER"), service("POSTGRES_PASSWORD")
         self._connection = None
 
     def connect(self):
@@ -132,10 +135,10 @@ class ClickHouseTable:
 
     def __init__(self, run, window=None):
         self.run, self.window = run, window
-        self.address = service("PRESSLINE_TEST_CLICKHOUSE")
-        self.database = service("PRESSLINE_TEST_CLICKHOUSE_DATABASE")
-        self.user = service("PRESSLINE_TEST_CLICKHOUSE_USER")
-        self.password = service("PRESSLINE_TEST_CLICKHOUSE_PASSWORD")
+        self.address = service("CLICKHOUSE")
+        self.database = service("CLICKHOUSE_DATABASE")
+        self.user = service("CLICKHOUSE_USER")
+        self.password = service("CLICKHOUSE_PASSWORD")
         self.table = f"presses_{run:08x}"
 
     def run_sql(self, sql):

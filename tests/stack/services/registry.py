@@ -5,9 +5,9 @@ import ssl
 import sys
 import urllib.request
 
-import cache
-from ports import LOOPBACK
-from process import Process
+from . import cache
+from .ports import LOOPBACK
+from .process import Process
 
 USER = "registrar"
 PASSWORD = "know-the-schema"

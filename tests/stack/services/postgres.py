@@ -9,8 +9,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from ports import LOOPBACK
-from process import Failed, Process, start_time
+from .ports import LOOPBACK
+from .process import Failed, Process, start_time
 
 USER = "loader"
 PASSWORD = "rows-for-the-table"

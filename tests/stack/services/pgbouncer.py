@@ -4,9 +4,9 @@ import os
 import shutil
 from pathlib import Path
 
-from ports import LOOPBACK
-from postgres import DATABASE, PASSWORD, USER, as_ordinary_user
-from process import Failed, Process
+from .ports import LOOPBACK
+from .postgres import DATABASE, PASSWORD, USER, as_ordinary_user
+from .process import Failed, Process
 
 # Two server connections for all clients: each transaction soon runs on another client's.
 _SETTINGS = """

@@ -8,14 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
-from checker import Tally, Verdict, is_bad, origin
-from group import Group, Unanswered
-from load_link import Link
-from load_rows import Rows, register
-from load_tables import TABLES, Unreachable, patiently
-from places import Names
-from world import ADDRESSES, LOAD, PARTITIONS, PATIENCE, PLACES, ROOT, Failure, Load, World, await_that, service
-from world import expected as expected_press
+from tests.harness.checker import Tally, Verdict, is_bad
+from tests.harness.group import Group, Unanswered
+from tests.harness.link import Link
+from tests.harness.paths import ROOT
+from tests.harness.places import Names
+from tests.harness.rows import Rows, register
+from tests.harness.stack import service
+from tests.harness.tables import TABLES, Unreachable, patiently
+from tests.harness.waiting import PATIENCE, Failure, await_that
+from tests.harness.world import ADDRESSES, LOAD, PARTITIONS, PLACES, Load, World
+from tests.harness.world import expected as expected_press
 
 # What a request may take; below the session's time-out, so that a stopped owner's insert is over before the next begins.
 CLICKHOUSE_TIMEOUT_MS = 3000
@@ -63,7 +66,7 @@ class LoadWorld(World):
     def begin(self):
         for table in self.tables.values():
             table.make()
-        self.schema_id = register(service("PRESSLINE_TEST_REGISTRY"), self.out)
+        self.schema_id = register(service("REGISTRY"), self.out)
         self.load = self._start_load()
 
     def _start_load(self):
@@ -86,7 +89,7 @@ class LoadWorld(World):
     def _write_configuration(self):
         (self.folder / "pressline.toml").write_text(
             f'[http]\nlisten = "127.0.0.1:0"\n[kafka]\nbootstrap_servers = "{self.brokers()}"\n'
-            f'[registry]\nurl = "{service("PRESSLINE_TEST_REGISTRY")}"\ntimeout_ms = 2000\n'
+            f'[registry]\nurl = "{service("REGISTRY")}"\ntimeout_ms = 2000\n'
         )
         (self.folder / "pipelines").mkdir()
         text = self._pipeline() + "".join(self._sink(table) for table in self.tables.values())

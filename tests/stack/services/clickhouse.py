@@ -1,8 +1,8 @@
 """The test column store: the real ClickHouse engine in a Python process that speaks ClickHouse's HTTP interface."""
 
-import cache
-from ports import LOOPBACK
-from process import Process
+from . import cache
+from .ports import LOOPBACK
+from .process import Process
 
 USER = "loader"
 PASSWORD = "columns-of-presses"

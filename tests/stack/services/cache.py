@@ -14,8 +14,9 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-REQUIREMENTS = HERE.parent / "python" / "requirements.txt"
+# tests/stack: recipes and programs lie beside this package.
+HERE = Path(__file__).resolve().parents[1]
+REQUIREMENTS = HERE.parent / "harness" / "requirements.txt"
 _PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -41,7 +42,7 @@ def clickhouse_python():
 
 
 def python():
-    """The Python interpreter that has the packages of tests/python/requirements.txt."""
+    """The Python interpreter that has the packages of tests/harness/requirements.txt."""
     return _cached(_PYTHON, REQUIREMENTS, _virtual_environment) / "bin" / "python"
 
 

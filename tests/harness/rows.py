@@ -11,8 +11,8 @@ import urllib.request
 
 import fastavro
 
-from checker import session_id
-from world import ROOT
+from tests.harness.checker import session_id
+from tests.harness.paths import ROOT
 
 SCHEMA_FILE = ROOT / "schemas" / "button_presses.avsc"
 FIELDS = [field["name"] for field in json.loads(SCHEMA_FILE.read_text())["fields"]]

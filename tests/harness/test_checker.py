@@ -1,9 +1,9 @@
-"""The checker itself, with faults planted: python3 -m unittest discover -s tests/faults"""
+"""The checker itself, with faults planted: python3 -m tests.harness.test_checker"""
 
 import random
 import unittest
 
-from checker import Tally, is_bad, origin, session_id
+from tests.harness.checker import Tally, is_bad, origin, session_id
 
 RUN = 7
 SENT = {0: 500, 1: 400}
