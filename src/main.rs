@@ -197,7 +197,7 @@ fn main() -> ExitCode {
 fn usage(said: &clap::Error) -> ExitCode {
     let code = u8::try_from(said.exit_code()).unwrap_or(2);
     if said.use_stderr() {
-        // Nobody is left to be told.
+        // Nobody is left to report to.
         let _ = said.print();
         return ExitCode::from(code);
     }
@@ -284,7 +284,7 @@ fn run(command: Command) -> ExitCode {
     }
 }
 
-/// The version, the commit where the build was told it (`make build` does), and librdkafka's version.
+/// The version, the commit if the build was given it (`make build` does), and librdkafka's version.
 fn version() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {
         let commit = option_env!("PRESSLINE_COMMIT").filter(|commit| !commit.is_empty());

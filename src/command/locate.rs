@@ -1,7 +1,7 @@
 //! `pressline locate`: what the GeoIP databases and the gazetteer answer to addresses, and which step gave what. The
 //! geocoder is asked only if told so: it answers at its own pace.
 //!
-//! The operator knows the addresses. They are told by their number or their line all the same: what is printed may be
+//! The operator knows the addresses. They are shown as a number or a line all the same: what is printed may be
 //! kept, and an address never is.
 
 use std::fmt::Write as _;
@@ -75,7 +75,7 @@ impl Step {
 /// The steps behind the databases.
 struct Steps {
     chain: Chain,
-    /// What a geocoder's answer would renew: of no use here, where every address goes the whole way.
+    /// What a geocoder's answer would renew: not used here, where every address takes the whole way.
     unused: Arc<FragmentCache>,
     /// Threads of the geocoder, after the chain that holds it: fields are dropped in their order.
     _runtime: Option<Runtime>,

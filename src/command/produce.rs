@@ -1,4 +1,4 @@
-//! `pressline produce`: sends events that somebody wrote to a topic.
+//! `pressline produce`: sends events that were written by hand to a topic.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -117,7 +117,7 @@ fn health(web: &WebConfig) -> HttpConfig {
     HttpConfig { listen: web.metrics_listen, ..HttpConfig::default() }
 }
 
-/// Ready as soon as it serves: that the broker is away is told on the page, and no reason to start it again.
+/// Ready as soon as it serves: the page says when the broker is away, and a restart would not help.
 fn status(relay: &PipelineConfig) -> Arc<Status> {
     let status = Arc::new(Status::new(&relay.name));
     status.set("start", "");

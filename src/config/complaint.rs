@@ -1,4 +1,4 @@
-//! What figment says of a configuration, in words. Of an offending value only its kind is told, since it could be a secret.
+//! What figment says of a configuration, in words. Of an offending value only the type is named: the value could be a secret.
 
 use figment::error::{Actual, Kind};
 

@@ -88,7 +88,7 @@ pub enum FieldConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeyConfig {
-    /// Format of the keys, by the names of `source.format`; unset, a key is bytes that nobody reads.
+    /// Format of the keys, by the names of `source.format`; unset, a key is opaque bytes.
     pub format: Option<Format>,
     /// Fields of `json`.
     pub fields: BTreeMap<String, FieldConfig>,

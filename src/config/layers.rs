@@ -21,7 +21,7 @@ use crate::config::finding::Finding;
 pub const PREFIX: &str = "PRESSLINE__";
 /// Tables whose values are all text, whatever they look like.
 const TEXTS: [&str; 3] = ["kafka.properties", "kafka.consumer", "kafka.producer"];
-/// Findings of one part of the configuration; after so many, nobody reads on.
+/// Findings of one part of the configuration; more than these are not worth reading.
 const MOST_FINDINGS: usize = 100;
 
 /// The path of a key such as `source.topic`.
@@ -184,7 +184,7 @@ impl Layers {
             match reading.figment().extract::<T>() {
                 Ok(value) if reading.findings.is_empty() && reading.missing.is_empty() => return Ok(value),
                 Ok(_) => return Err(reading.found()),
-                // One at a time: what is wrong is told, put right or left out, and the rest is read again.
+                // One at a time: each fault is reported, corrected or left out, and the rest is read again.
                 Err(errors) => {
                     let error = errors.into_iter().next();
                     if !error.is_some_and(|error| reading.go_on_after(&error)) {
@@ -334,7 +334,7 @@ impl<'a> Reading<'a> {
     fn go_on_after(&mut self, error: &figment::Error) -> bool {
         let complaint = complaint::of(error, |path| self.figment().find_value(&path.join(".")).is_ok());
         if let Some(stand_in) = self.filled.keys().rev().find(|path| complaint.path.starts_with(path)).cloned() {
-            // A table: what it needs is told instead.
+            // A table: the keys that it needs are named instead.
             if complaint.is_missing && complaint.path.len() > stand_in.len() {
                 self.missing.remove(&stand_in);
                 return self.fill(complaint);

@@ -17,7 +17,7 @@ use crate::config::validate::{self, Secrets};
 const PROCESS_TABLES: [&str; 4] = ["http", "log", "memory", "web"];
 /// Keys of a pipeline that only its relay needs.
 pub const RELAY_KEYS: [&str; 7] = ["delivery", "workers", "source", "transforms", "dead_letter", "batch", "place"];
-/// What stands in for services that nobody asks.
+/// Placeholders for services that are not contacted.
 const NOBODY: [(&str, &str); 2] =
     [("kafka.bootstrap_servers", "127.0.0.1:9092"), ("registry.url", "http://127.0.0.1:8081")];
 /// How the name of a file ends that holds a pipeline's fixtures, see `pressline test`.
@@ -84,12 +84,12 @@ pub fn load_without_secrets(sources: &Sources) -> Result<Loaded, Vec<Finding>> {
     read(sources, Need::Services(Secrets::None))
 }
 
-/// The same for a command that asks nobody.
+/// The same for a command that contacts no service.
 pub fn load_offline(sources: &Sources) -> Result<Loaded, Vec<Finding>> {
     read(sources, Need::Nothing)
 }
 
-/// A file that stands for itself, with the lines of its keys. Errors: it cannot be read, or is not what is expected.
+/// A file outside the layers, with the lines of its keys. Errors: it cannot be read, or is not what is expected.
 pub fn alone<T: DeserializeOwned>(file: &Path) -> Result<(T, Origin), Vec<Finding>> {
     readable(file)?;
     let layers = Layers { file: Some(file.into()), ..Layers::default() };

@@ -409,7 +409,7 @@ pub struct SourceConfig {
     /// Deepest nesting of a JSON value.
     #[serde(default = "max_depth")]
     pub max_depth: usize,
-    /// Whether a recreated topic is told by its id. No setting: only the demo's broker cannot be asked.
+    /// Whether a recreated topic is recognised by its id. No setting: only the demo's broker cannot be asked.
     #[serde(skip, default = "yes")]
     pub topic_ids: bool,
     /// How the topic is made.
@@ -501,7 +501,7 @@ pub struct OutputConfig {
     /// Full name of the record that is written: that of a schema which is derived, and for a subject that is named by it.
     #[serde(default)]
     pub record: String,
-    /// Register the schema at start; `false` only looks it up and waits for nobody to change it.
+    /// Register the schema at start; `false` only looks it up.
     #[serde(default = "yes")]
     pub register: bool,
     /// How the topic is made.

@@ -1,4 +1,4 @@
-//! `[place]`: where places come from, and how exactly they are told.
+//! `[place]`: where places come from, and how exact they are in the output.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -116,7 +116,7 @@ pub struct GazetteerConfig {
     pub countries: Option<RelativePathBuf>,
 }
 
-/// `[place.geocoder]`: a server with Nominatim's `/search`. It is told names of countries, subdivisions and cities, never
+/// `[place.geocoder]`: a server with Nominatim's `/search`. It receives names of countries, subdivisions and cities, never
 /// an address.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -391,7 +391,7 @@ fn clickhouse_keys(config: &ClickHouseConfig, secrets: Secrets, complain: &mut C
             complain(key, "empty, or with a NUL character", "set it");
         }
     }
-    // A table of such a name may well be there; but nobody has one made.
+    // A table with such a name may well exist, but none is created.
     if let Some((database, table)) = config.table.split_once('.').filter(|_| config.auto_create) {
         complain(
             "sink.clickhouse.table",

@@ -84,7 +84,7 @@ async fn status(State(pages): State<Pages>) -> Json<ProcessReport> {
     Json(ProcessReport::of(pages.started, &pages.pipelines, &pages.broken, &pages.memory))
 }
 
-/// What of the process is asked for when somebody looks.
+/// What of the process is read at each scrape.
 fn surroundings() {
     if let Some(open) = descriptors::open() {
         gauge!(metrics::PROCESS_FDS).set(open as f64);

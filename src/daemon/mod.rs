@@ -45,7 +45,7 @@ pub fn run(sources: &Sources, contradictions: Contradictions) -> ExitCode {
     let loaded = crate::config::load::load(sources);
     let log = match &loaded {
         Ok(loaded) => loaded.process.log.clone(),
-        // What is wrong is told as the log is, where that can be read.
+        // Errors are written in the log's format, if that part of the configuration can be read.
         Err(_) => crate::config::load::log(sources),
     };
     let started = log::init(&log).map_err(|message| stdio::tell(format_args!("error: {message}")));

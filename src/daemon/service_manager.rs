@@ -1,4 +1,4 @@
-//! Tells the service manager (systemd) that we are ready, alive and stopping; without one nothing is told.
+//! Notifies the service manager (systemd) that we are ready, alive or stopping; does nothing without one.
 //!
 //! The watchdog is fed by progress, not by a timer alone: only while the loop of every worker has come round lately. A worker
 //! that waits for a database or a broker comes round; one that is stuck in a call does not, and then the manager starts the
@@ -23,7 +23,7 @@ const EXTENSION_US: u32 = 60_000_000;
 /// A pipeline, and how long its workers may stand still.
 pub struct Watched {
     status: Arc<Status>,
-    /// `max.poll.interval.ms`: who polls later than that has lost its partitions, and nobody expects anything of it.
+    /// `max.poll.interval.ms`: a worker that polls later than that has lost its partitions, and is not watched.
     standstill: Duration,
 }
 
@@ -102,7 +102,7 @@ fn tell(look: &Look, was_ready: bool) {
 
 fn send(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "the service manager cannot be told");
+        tracing::debug!(%error, "cannot notify the service manager");
     }
 }
 

@@ -1,7 +1,7 @@
 //! The part of the relay that decides, without I/O: which records may enter a transaction, which offsets go with it,
 //! whether it may still be committed, and when everything must be read again from the committed offsets.
 //!
-//! The worker reports what happened and does what it is told; property tests drive the same code through random
+//! The worker reports what happened and does what it is asked to; property tests drive the same code through random
 //! interleavings against a model of the broker.
 //!
 //! The rules, and why:
@@ -144,7 +144,7 @@ impl Coordinator {
     }
 
     /// Everything that the partition had when a bounded run began was polled: what lies between the last record and the end
-    /// is none, and the batch moves the position over it.
+    /// is not written, and the batch moves the position over it.
     pub fn drained(&mut self, partition: Partition) {
         let Some(&end) = self.ends.as_ref().and_then(|ends| ends.get(&partition)) else { return };
         let Some(&position) = self.positions.get(&partition) else { return };

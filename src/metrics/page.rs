@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use super::delays;
 use super::names::{PROCESS_CPU, PROCESS_MEMORY, describe};
 
-/// The value of a gauge whose series ends: the recorder cannot forget one that it was told of, so the page leaves it out
+/// The value of a gauge whose series ends: the recorder cannot forget a series once it has one, so the page leaves it out
 /// until it has a number again.
 pub const ENDED: f64 = f64::NAN;
 

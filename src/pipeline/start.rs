@@ -116,7 +116,7 @@ pub struct Materials {
     pub places: Arc<DatabaseSet>,
 }
 
-/// Runs a pipeline until it is told to stop or must. `materials` are those in memory already; without them they are read
+/// Runs a pipeline until it is asked to stop or must. `materials` are those in memory already; without them they are read
 /// from the configuration's files. `memory` is what each worker may hold. With `replay_range` it ends by itself.
 pub async fn run(
     config: PipelineConfig,

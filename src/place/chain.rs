@@ -128,8 +128,8 @@ impl Chain {
     }
 
     /// Fills in what a place lacks, counts which step gave what, and gives it. `record` is what the database's record has
-    /// of it, nothing completed. With `renew` the geocoder may be asked, and what it is told are the place's names as they
-    /// stand here: what must not be told has to be left out before. A place without a country stays as it is, since nothing
+    /// of it, nothing completed. With `renew` the geocoder may be asked, and it receives the place's names as they
+    /// stand here: what must not leave the process has to be removed before. A place without a country stays as it is, since nothing
     /// can be asked about it.
     pub fn complete(&self, place: &mut Place, record: &Place, renew: Option<Renew<'_>>) -> Steps {
         self.leave_out_of_country(place);
@@ -219,7 +219,7 @@ fn finest(place: &Place) -> Level {
     }
 }
 
-/// Both coordinates; one alone is none.
+/// Both coordinates; `None` unless both are known.
 fn point(place: &Place) -> Option<(f64, f64)> {
     place.latitude.zip(place.longitude)
 }

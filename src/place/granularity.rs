@@ -4,7 +4,7 @@
 use super::{Place, PlaceError, PlaceKey, Places};
 use crate::config::PlaceConfig;
 
-/// How exactly a place may be told. The default tells what the database has.
+/// How exact a place may be in the output. By default as exact as the database has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Coarsening {
     /// A city, or a subdivision, with fewer addresses is not told; 0: all are. IPv4 addresses and IPv6 networks of /56
@@ -25,7 +25,7 @@ impl Coarsening {
     /// Takes away what would tell a place of fewer addresses: the city with coordinates, accuracy and time zone; the
     /// subdivision. `place` is that of `key`, before anything is looked up by its city's name.
     ///
-    /// Errors: those of [`Places::held`]; then nothing may be told of the place.
+    /// Errors: those of [`Places::held`]; then the place must not be written.
     pub fn reduce(&self, places: &Places, key: PlaceKey, place: &mut Place) -> Result<(), PlaceError> {
         if self.min_addresses == 0 {
             return Ok(());

@@ -1,7 +1,7 @@
 //! Names and codes of countries and subdivisions, by ISO 3166.
 //!
 //! Files give an English or local name for a subdivision, ISO 3166-2 mostly the local one. A code is given only where
-//! the name determines it; where two subdivisions of the country could be meant, there is none.
+//! the name determines it; where two subdivisions of the country could be meant, it gives no code.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -58,7 +58,7 @@ struct Index {
     /// First-level subdivisions by folded name, then all; and so for the stripped names.
     by_name: [HashMap<String, Candidate>; 2],
     by_stem: [HashMap<String, Candidate>; 2],
-    /// By the root of an adjective; empty where the country's names are none.
+    /// By the root of an adjective; empty if the country's names are not adjectives.
     by_root: HashMap<String, Candidate>,
 }
 

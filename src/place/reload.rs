@@ -1,4 +1,4 @@
-//! GeoIP databases that are replaced while pressline runs: files are watched, read again, and what is loaded is told.
+//! GeoIP databases that are replaced while pressline runs: files are watched, read again, and each load is logged.
 //!
 //! A file may be replaced by a rename, rewritten in place, or be a link that is made to lead elsewhere. The system
 //! tells of that where it can (inotify; not on network file systems), and a slow poll sees what it does not tell.
@@ -27,7 +27,7 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 const UNSETTLED: Duration = Duration::from_millis(500);
 /// Between looks at the age of what is loaded.
 const AGE_CHECK: Duration = Duration::from_secs(60);
-/// A stale database is told again after so long.
+/// How often the warning about a stale database is repeated.
 const TOLD_AGAIN: Duration = Duration::from_secs(86_400);
 /// Of 20 steps down from the usual priority.
 const LOW_PRIORITY: i32 = 15;

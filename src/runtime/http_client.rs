@@ -1,4 +1,4 @@
-//! HTTP clients of services that somebody else runs: certificate authority, time-out, name, no redirects.
+//! HTTP clients for services of others: certificate authority, time-out, name, no redirects.
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,9 +28,9 @@ pub enum Part {
 }
 
 /// A client for the server at `base`; connects to nothing yet. A redirect is an answer, never followed: another host would
-/// be told what this one was asked. Errors: in words.
+/// receive what was meant for this one. Errors: in words.
 pub fn client(base: &Url, options: ClientOptions<'_>) -> Result<Client, (Part, String)> {
-    // Needed once a process, and reqwest panics without it; `Err` only says that somebody was here before.
+    // Needed once a process, and reqwest panics without it; `Err` only says that it was installed before.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder =
         Client::builder().timeout(options.timeout).user_agent(options.user_agent).redirect(redirect::Policy::none());

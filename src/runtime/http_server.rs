@@ -81,7 +81,7 @@ async fn one(stream: TcpStream, peer: SocketAddr, limits: Limits, router: Router
     }
 }
 
-/// Waits until it is time to stop; for ever where nobody can say so any more.
+/// Waits until it is time to stop; for ever if the sender of the signal is gone.
 pub async fn told(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;

@@ -30,7 +30,7 @@ pub fn init(config: &LogConfig) -> Result<(), String> {
         LogFormat::Json => tracing::subscriber::set_global_default(registry.with(lines.json())),
     }
     .map_err(|error| error.to_string())?;
-    // What the filter lets nobody see is dropped where it is written: librdkafka's binding has a line for each record it frees.
+    // What the filter hides is dropped where it is written: librdkafka's binding has a line for each record it frees.
     let most = LevelFilter::current().as_log();
     log::set_boxed_logger(Box::new(WithoutPlace(LogTracer::new()))).map_err(|error| error.to_string())?;
     log::set_max_level(most);

@@ -165,7 +165,7 @@ impl Status {
         }
     }
 
-    /// Whether a worker reaches a broker. The first that does not and the last that does again are told of.
+    /// Whether a worker reaches a broker. Logged when the first one loses contact and when the last one is back.
     pub fn worker_reaches_brokers(&self, slot: usize, reaches: bool) {
         if reaches {
             let back = self.lost.lock().ok().and_then(|mut lost| lost.remove(&slot).filter(|_| lost.is_empty()));
@@ -186,7 +186,7 @@ impl Status {
         self.worker_waits(slot, "no broker can be reached");
     }
 
-    /// Records were written, others were kept back by a filter or became dead letters, by reason. The first of a reason is told of at
+    /// Records were written, others were kept back by a filter or became dead letters, by reason. The first of a reason is logged at
     /// once, the others with [`Self::tell_settled`].
     pub fn settled(&self, written: u64, filtered: u64, dead: &[(&'static str, u64)]) {
         self.publish(|figures| figures.settled(written, filtered, dead));
@@ -243,7 +243,7 @@ impl Status {
         still.map(|(slot, still)| format!("worker {slot} has stood still for {} s", still.as_secs())).collect()
     }
 
-    /// The pipeline has ended, however: nobody waits for its workers any more.
+    /// The pipeline has ended, for whatever reason: its workers are no longer waited for.
     pub fn end(&self) {
         self.publish(Figures::end);
         self.ended.store(true, Ordering::Release);

@@ -74,7 +74,7 @@ pub fn finish(code: ExitCode) -> ExitCode {
     if has_failed() { ExitCode::FAILURE } else { code }
 }
 
-/// The last look at standard output: whether it could not be written, which is told then. Not where its reader left early.
+/// The last look at standard output: reports it if it could not be written. Not where its reader left early.
 pub fn has_failed() -> bool {
     let _ = Out.flush();
     let Ok(failed) = FAILED.lock() else { return true };

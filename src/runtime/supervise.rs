@@ -39,7 +39,7 @@ pub enum WorkerError {
 /// How a team ended.
 #[derive(Debug)]
 pub enum Ending {
-    /// It was told to.
+    /// It was asked to stop.
     Stopped,
     /// It refuses to go on.
     Refused(String),
@@ -134,7 +134,7 @@ where
     }
 }
 
-/// Runs a worker, again after errors that may pass, until it is told to stop (`None`) or must.
+/// Runs a worker, again after errors that may pass, until it is asked to stop (`None`) or must.
 fn keep_running(team: &Team, run_once: &dyn Fn(usize) -> Result<(), WorkerError>, slot: usize) -> Option<Ending> {
     let mut backoff = Backoff::new(RESTART_PAUSES.0, RESTART_PAUSES.1);
     loop {
@@ -187,7 +187,7 @@ pub fn sleep_unless(length: Duration, stop: &AtomicBool) {
 pub fn drop_in_background(what: impl Send + 'static) {
     let spawned = std::thread::Builder::new().name("pressline-drop".into()).spawn(move || drop(what));
     if let Err(error) = spawned {
-        tracing::warn!(%error, "no thread to let go of what is no longer needed: done here, where it may hold up others");
+        tracing::warn!(%error, "cannot start a thread to free memory that is no longer needed: freed on this thread, which may delay it");
     }
 }
 

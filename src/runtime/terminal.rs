@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::runtime::stdio;
 
-/// Columns where nobody says how many there are.
+/// Columns if the terminal does not report its width.
 const USUAL_COLUMNS: usize = 80;
 
 /// Columns of the terminal that standard output is; of a file or a pipe as many as `COLUMNS` says, else `None`.
@@ -31,7 +31,7 @@ pub fn counted<N: Display + PartialEq + From<u8>>(count: N, noun: &str) -> Strin
 pub struct Bar(ProgressBar);
 
 impl Bar {
-    /// Of so many things, or of nobody knows how many. `None` where standard error is no terminal.
+    /// Of a known or an unknown total. `None` where standard error is no terminal.
     pub fn new(total: Option<u64>, things: &str) -> Option<Self> {
         if !stdio::err_is_terminal() {
             return None;
@@ -66,7 +66,7 @@ impl Drop for Bar {
 
 fn style(bounded: bool, things: &str) -> Result<ProgressStyle, indicatif::style::TemplateError> {
     let template = if bounded {
-        // The bar takes what the words leave of the line.
+        // The bar takes the rest of the line.
         format!("{{wide_bar}} {{human_pos}}/{{human_len}} {things}, {{rate}}, {{eta}} left")
     } else {
         format!("{{spinner}} {{human_pos}} {things}, {{rate}}")

@@ -197,7 +197,7 @@ impl Batch {
         self.filtered
     }
 
-    /// A record is none that can be written.
+    /// A record that cannot be written.
     pub fn refuse(&mut self, origin: Origin, refusal: Refusal) {
         self.refused.push((origin, refusal));
     }
@@ -305,7 +305,7 @@ impl Batch {
         &self.refused
     }
 
-    /// The rows of these schemas are none after all.
+    /// Drops the rows of these schemas again.
     pub fn refuse_schemas(&mut self, unusable: &BTreeMap<u32, Why>) {
         let refused = &mut self.refused;
         self.rows.retain(|row| match unusable.get(&row.schema_id) {

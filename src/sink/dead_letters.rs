@@ -14,7 +14,7 @@ use crate::kafka::producer::{OutputLimits, OutputRecord, TransactionError, Write
 
 /// Rows the circuit breaker looks back on.
 pub(super) const WINDOW: usize = 10_000;
-/// Rows of the same reason are told in the log no more often than this.
+/// Rows of the same reason are logged no more often than this.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How long a producer may take to be made.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
@@ -35,7 +35,7 @@ pub struct DeadLetters {
     counts: Vec<(&'static str, u64)>,
     /// How many of the outcomes are settled, and the counts as they were then: the position has moved behind them.
     settled: (usize, Vec<(&'static str, u64)>),
-    /// What the log is told of, by reason.
+    /// What is logged, by reason.
     told: BTreeMap<&'static str, Told>,
 }
 
@@ -45,7 +45,7 @@ struct Told {
     /// Not told yet.
     count: u64,
     last: Option<(Origin, Refusal)>,
-    /// When it was told of last.
+    /// When it was logged last.
     at: Option<Instant>,
 }
 

@@ -53,7 +53,7 @@ pub enum LoadError {
     /// The database refuses the batch for its table's sake: see [`Tries`].
     #[error("{0}")]
     SchemaMismatch(String),
-    /// The database has answered, with an error that may pass or that nobody knows: see [`Tries`].
+    /// The database has answered, with an error that may pass or is unknown: see [`Tries`].
     #[error("{message}")]
     Answered {
         /// The class of the answer.

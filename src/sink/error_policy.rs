@@ -109,7 +109,7 @@ pub fn of_sqlstate(code: &str) -> Policy {
     let of_class = || SQLSTATE_CLASSES.iter().find(|(class, _)| code.get(..2) == Some(class));
     match known.or_else(of_class) {
         Some((_, policy)) => *policy,
-        // Of no class of PostgreSQL's: somebody's own code, which only RAISE gives.
+        // Not one of PostgreSQL's classes: a code of the user's own, raised by RAISE.
         None => REFUSED_BY_FUNCTION,
     }
 }

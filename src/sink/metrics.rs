@@ -86,7 +86,7 @@ impl SinkMetrics {
         self.write_seconds.record(took);
     }
 
-    /// Rows were written and their positions moved, of a batch that was given up later.
+    /// Rows were written and their positions moved, of a batch that was aborted later.
     pub fn settled(&self, written: &Written, dead: &[(&'static str, u64)]) {
         self.rows.increment(written.rows);
         self.found.increment(written.found);

@@ -87,7 +87,7 @@ struct Parts {
     make_sink: Box<MakeSink>,
 }
 
-/// Runs one sink of a pipeline until it is told to stop or must. `memory` is what each worker may hold. With `replay_range` it ends
+/// Runs one sink of a pipeline until it is asked to stop or must. `memory` is what each worker may hold. With `replay_range` it ends
 /// by itself.
 pub async fn run(
     config: LoadConfig,

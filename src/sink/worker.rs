@@ -100,7 +100,7 @@ pub struct Worker {
     /// What the sink has taken for the start of the batch.
     starting: Duration,
     pause: Backoff,
-    /// Batches given up in a row.
+    /// Batches aborted in a row.
     failed: u32,
     tries: Tries,
     metrics: SinkMetrics,
@@ -450,9 +450,9 @@ fn records(shared: &Shared, format: &FormatConfig, keys: Schemas) -> Result<(Bat
     Ok((Batch::of_raw(changes), Some(known.of_events(events))))
 }
 
-/// Has the sink prepare for the records that come, so that a table that does not fit is told of before the first row. These have
+/// Has the sink prepare for the records that come, so that a table that does not fit is reported before the first row. These have
 /// the schema of the relay in the same file, where there is one; it may not be registered yet. A newer version in the registry, of
-/// which the topic may never have a record, stops nobody; nor does a registry that does not answer.
+/// which the topic may never have a record, is no reason to stop; nor is a registry that does not answer.
 fn prepare(
     shared: &Shared,
     schemas: &Schemas,

@@ -11,7 +11,7 @@
 #[inline(always)]
 pub fn hit(_name: &str) {}
 
-/// As [`hit`], but killed within the next few milliseconds, in the midst of what comes next.
+/// As [`hit`], but killed within the next few milliseconds, in the middle of what comes next.
 #[cfg(not(feature = "fail-points"))]
 #[inline(always)]
 pub fn soon(_name: &str) {}
@@ -38,7 +38,7 @@ mod chosen {
         }
     }
 
-    /// As [`hit`], but killed within the next few milliseconds, in the midst of what comes next.
+    /// As [`hit`], but killed within the next few milliseconds, in the middle of what comes next.
     pub fn soon(name: &str) {
         if is_due(name) {
             // A request takes a millisecond or two here: up to three, so that kills hit it at its begin, within and

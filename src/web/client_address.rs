@@ -28,7 +28,7 @@ impl VisitorAddress {
         }
     }
 
-    /// Whether nobody on the internet can have it.
+    /// Whether it cannot occur on the public internet.
     pub fn is_local(&self) -> bool {
         match self.0 {
             IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
@@ -77,7 +77,7 @@ impl Proxies {
                 ProxyHeader::XForwardedFor => Some(hop.as_str()),
                 ProxyHeader::Forwarded => of_forwarded(hop),
             };
-            // `unknown` and hidden names (RFC 7239) say no more than that it was somebody.
+            // `unknown` and hidden names (RFC 7239) say nothing about who it was.
             let Some(address) = text.and_then(read) else { break };
             at = address;
         }

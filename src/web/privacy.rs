@@ -20,7 +20,7 @@ pub struct Facts {
     pub output: String,
     /// How long it keeps records, in words; empty where it is not said.
     pub output_kept: String,
-    /// How exactly a place is told, one sentence each.
+    /// How exact places are, one sentence each.
     pub places: Vec<String>,
     /// Databases that the output goes to.
     pub sinks: Vec<String>,

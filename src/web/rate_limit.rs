@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::client_address::VisitorAddress;
 use crate::pipeline::press::event::SessionId;
 
-/// Buckets of each kind that are kept. One of an address that comes back full is none, so most are gone after seconds.
+/// Buckets of each kind that are kept. A bucket that is full again is dropped, so most are gone after seconds.
 const MOST_BUCKETS: usize = 100_000;
 /// Presses that are taken at once, however few a minute are allowed.
 const LEAST_BURST: f64 = 10.0;

@@ -18,7 +18,7 @@ use crate::config::KafkaConfig;
 use crate::config::secret::SecretError;
 use crate::kafka::client::{self, Role};
 
-/// Presses that may wait for the broker at once; further visitors are told that it is not there.
+/// Presses that may wait for the broker at once; further visitors get the answer that it is away.
 const MOST_WAITING: usize = 5_000;
 /// How long a visitor waits for the broker. librdkafka gives a record this long, and says then that it failed.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -152,7 +152,7 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        // Who waits has been answered when the server has stopped; what is left is nobody's any more.
+        // Everybody who waited was answered before the server stopped; what is left has no reader.
         let _ = self.producer.flush(Duration::from_secs(1));
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {

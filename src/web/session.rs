@@ -1,6 +1,6 @@
 //! The visitor's session: one cookie of our own, `ID.COHORT.COUNT`.
 //!
-//! It is not signed: who changes the count or the cohort fools nobody but the experiment, by one session. The id is drawn
+//! It is not signed: a visitor who changes the count or the cohort falsifies one session of the experiment, and nothing else. The id is drawn
 //! from the system's random numbers, so that nobody can guess another's.
 
 use axum::http::{HeaderMap, header};

@@ -11,7 +11,7 @@ use crate::avro::{Shape, UuidForm};
 pub struct Casts(BTreeMap<String, Shape>);
 
 impl Casts {
-    /// The casts of a configuration. Errors, in words: a type that is none.
+    /// The casts of a configuration. Errors, in words: an unknown type.
     pub fn new(casts: &BTreeMap<String, String>) -> Result<Self, String> {
         let shape = |(field, text): (&String, &String)| Ok((field.clone(), declared::parse(text, field)?.shape()));
         Ok(Self(casts.iter().map(shape).collect::<Result<_, String>>()?))

@@ -157,7 +157,7 @@ pub(super) fn read(schema: &Value, path: &str, depth: usize) -> Result<Type, Str
         (None, "array") => Kind::Array(Box::new(part("items", path)?)),
         (None, "map") => Kind::Map(Box::new(part("values", path)?)),
         (None, "struct") => Kind::Record(fields(schema, path, depth)?),
-        (None, other) => return Err(wrong(&format!("the type {other} is none of Kafka Connect's"))),
+        (None, other) => return Err(wrong(&format!("the type {other} is not one of Kafka Connect's"))),
     };
     let nullable = schema.get("optional").and_then(Value::as_bool).unwrap_or(false);
     let mut of = Type { nullable, ..Type::new(path, kind) };

@@ -14,7 +14,7 @@ const MAX_DEPTH: usize = 32;
 /// Most digits, as in [`Shape`](crate::avro::Shape).
 const MAX_PRECISION: usize = 1_000;
 
-/// The record of declared fields. Errors, in words: no fields; a type that is none.
+/// The record of declared fields. Errors, in words: no fields; an unknown type.
 pub(super) fn record(fields: &BTreeMap<String, FieldConfig>) -> Result<Type, String> {
     if fields.is_empty() {
         return Err("format = \"json\" needs its fields declared, such as fields = { order_time = \"long\" }".into());

@@ -25,7 +25,7 @@ pub(super) struct Scratch {
     spans: Vec<Option<(usize, usize)>>,
 }
 
-/// Appends a JSON document as a datum. Errors: why it is none; `out` is then as long as before.
+/// Appends a JSON document as a datum. Errors: why it is not one; `out` is then as long as before.
 pub(super) fn write(of: &Type, json: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> Result<(), Reject> {
     let start = out.len();
     scratch.spans.clear();
@@ -247,7 +247,7 @@ impl Value<'_, '_, '_> {
     }
 }
 
-/// Writes the fields anew behind what is there, in their order and with those that are missing, and moves that down.
+/// Writes the fields again behind what is there, in their order and with those that are missing, and moves that down.
 fn ordered<E: Error>(record: &Record, base: usize, start: usize, writer: &mut Writer<'_>) -> Result<(), E> {
     let end = writer.out.len();
     for (index, (_, of)) in record.fields.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! Whatever a topic is written in becomes an Avro datum of a known shape: what reads datums reads all formats.
 //!
-//! Confluent Avro goes through as it is. JSON is written anew as a datum, following a schema that the pipeline file declares, that
+//! Confluent Avro goes through as it is. JSON is encoded as a datum, following a schema that the pipeline file declares, that
 //! comes along in Kafka Connect's envelope, or that is a JSON Schema of the registry. Nothing here asks the registry: a
 //! [`Decoder`] says which id it does not know, and is given the schema with [`Decoder::learn`].
 

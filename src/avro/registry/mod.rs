@@ -152,7 +152,7 @@ enum Answer<T> {
 
 impl Registry {
     /// A client from the configuration; connects to nothing yet. Errors: [`RegistryError::Configuration`] for a password
-    /// or authority file that cannot be read and an address that is none.
+    /// or authority file that cannot be read and an invalid address.
     pub fn new(config: &RegistryConfig) -> Result<Self, RegistryError> {
         let base = base_url(&config.url)?;
         let timeout = Duration::from_millis(config.timeout_ms);

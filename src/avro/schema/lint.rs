@@ -233,7 +233,7 @@ impl Lint<'_> {
             }
         }
         if object.get("default").is_some_and(|default| !symbols.contains(default)) {
-            self.error(at, "the enum's default is none of its symbols".into(), "name one of them".into());
+            self.error(at, "the enum's default is not one of its symbols".into(), "name one of them".into());
         }
     }
 

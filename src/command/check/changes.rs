@@ -54,7 +54,7 @@ impl Asked<'_> {
         Some((schemas, key))
     }
 
-    /// The change that a value of this shape is. Errors: it is none.
+    /// The change that a value of this shape is. Errors: it is not a change.
     pub(super) fn change(
         &self,
         subject: &Subject<'_, LoadConfig>,

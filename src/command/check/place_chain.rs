@@ -1,4 +1,4 @@
-//! The steps of the place lookup behind the databases: the gazetteer's files, and what the geocoder is told and how.
+//! The steps of the place lookup behind the databases: the gazetteer's files, and what is sent to the geocoder.
 
 use reqwest::Url;
 

@@ -84,7 +84,7 @@ impl Report {
         self.findings.iter().filter(|f| f.severity == severity).count()
     }
 
-    /// What a relay and the sinks of its file, or both sinks, have in common is told once.
+    /// What a relay and the sinks of its file, or both sinks, have in common is reported once.
     pub(super) fn forget_repeated(&mut self) {
         let mut told: Vec<Finding> = Vec::with_capacity(self.findings.len());
         for finding in self.findings.drain(..) {

@@ -16,7 +16,7 @@ use crate::runtime::supervise::drop_in_background;
 use crate::runtime::terminal::counted;
 use crate::sink::Kind;
 
-/// The key that brokers who do not answer are told at.
+/// The key that a broker that does not answer is reported at.
 const SERVERS: &str = "kafka.bootstrap_servers";
 
 /// Asks the brokers. `topic_told`: the check of the relay that fills the topic has told of it.

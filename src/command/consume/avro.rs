@@ -1,4 +1,4 @@
-//! Avro datum → JSON text, for any schema and for bytes that nobody vouches for.
+//! Avro datum → JSON text, for any schema and for untrusted bytes.
 //!
 //! apache-avro parses the schema, but its datum reader has no depth limit and takes a truncated string for null, so
 //! the datum is read here: bounded in depth and size, in the schema's field order, and to the last byte.

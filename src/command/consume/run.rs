@@ -15,7 +15,7 @@ pub fn run(args: &ConsumeArgs) -> Result<(), ConsumeError> {
     let colours = stdio::out_has_colours() && !args.json;
     let mut out = BufWriter::with_capacity(1 << 16, stdio::Out);
     match print(args, colours, &stop, &mut out).and_then(|()| Ok(out.flush()?)) {
-        // `pressline consume ... | head` has what it wanted; of a full disk is told at the end.
+        // `pressline consume ... | head` has what it wanted; a full disk is reported at the end.
         Err(ConsumeError::Output(_)) if stdio::is_closed() => Ok(()),
         result => result,
     }

@@ -117,7 +117,7 @@ fn failed(error: impl ToString) -> DemoError {
 pub fn run(args: &DemoArgs) -> ExitCode {
     let code = match demo(args) {
         Ok(()) => 0,
-        // Nobody reads any more: of a full disk is told below.
+        // Nobody reads any more; a full disk is reported below.
         Err(DemoError::Output(_)) if stdio::is_closed() => 0,
         Err(error) => {
             stdio::tell(format_args!("error: {error}"));

@@ -361,7 +361,7 @@ impl Networks {
         let mut this = Self { v4: Vec::new(), v6: Vec::new() };
         for (base, prefix) in addresses.all() {
             let point = atlas.point(base).and_then(|spot| spot.point);
-            // From nowhere one cannot spread; without a seed city nobody asks where a network is.
+            // From nowhere one cannot spread; without a seed city the place of a network is not needed.
             let (longitude, km) = match (point, seed) {
                 (Some(point), Some(seed)) => (point.1, distance_km(seed, point)),
                 (None, Some(_)) => continue,

@@ -1,4 +1,4 @@
-//! Events that somebody wrote by hand: JSON documents in a file or on standard input, for `pressline try` and
+//! Events written by hand: JSON documents in a file or on standard input, for `pressline try` and
 //! `pressline produce`.
 
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const MOST_BYTES: usize = 16 << 20;
 
 /// The events of a file, one a line. A document that is spread over several lines begins with a line `{` and ends with a line
-/// `}`, as programs that print JSON for people write it. Empty lines are none.
+/// `}`, as programs that print JSON for people write it. Empty lines are skipped.
 pub struct Events {
     what: PathBuf,
     lines: Box<dyn BufRead>,

@@ -57,7 +57,7 @@ pub enum Malformed {
     DuplicateKey,
     /// A session id that is no UUID.
     BadUuid,
-    /// An action nobody knows.
+    /// An unknown action.
     UnknownAction,
     /// The timestamp in seconds.
     Seconds,

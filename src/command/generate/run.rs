@@ -40,7 +40,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), GenerateError> {
     // Data on standard output must not be mixed with words.
     let to_stderr = args.output.as_ref().is_some_and(|file| file.as_os_str() == "-");
     let summary = match outcome {
-        // `pressline generate --output - | head` has what it wanted; of a full disk is told at the end.
+        // `pressline generate --output - | head` has what it wanted; a full disk is reported at the end.
         Err(GenerateError::Unwritable { .. }) if to_stderr && stdio::is_closed() => return Ok(()),
         outcome => outcome?,
     };

@@ -22,9 +22,9 @@ use crate::kafka::connection::Connected;
 use crate::runtime::stdio;
 use crate::runtime::terminal::{Bar, counted};
 
-/// How often progress is told on a terminal.
+/// How often progress is shown on a terminal.
 const BAR_EVERY: Duration = Duration::from_millis(200);
-/// How often progress is told in lines.
+/// How often progress is printed as a line.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Events between two looks at the clock, where the rate does not ask for more.
 const EVENTS_PER_LOOK: u64 = 256;
@@ -261,7 +261,7 @@ impl Sink for Lines {
 
     fn idle(&mut self, pause: Duration) {
         if pause > Duration::ZERO {
-            // What cannot be written now is told by the next `put` or `finish`.
+            // What cannot be written now is reported by the next `put` or `finish`.
             let _ = self.out.flush();
             thread::sleep(pause);
         }

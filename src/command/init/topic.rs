@@ -28,7 +28,7 @@ enum Found {
     Json { fields: Vec<(String, String)>, left_out: Vec<String>, records: usize },
 }
 
-/// The pipeline. Errors: no database named; no topic; records that cannot be told.
+/// The pipeline. Errors: no database named; no topic; records of an unknown format.
 pub(super) fn pipeline(
     args: &InitArgs,
     topic: &str,

@@ -1,4 +1,4 @@
-//! Changes of positions: what would come of it is shown, somebody says yes, it is done and logged.
+//! Changes of positions: shown first, confirmed by the operator, then made and logged.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};

@@ -158,7 +158,7 @@ impl Positions {
         let before = committed.get(&partition);
         // Of a position set back, rows come again on purpose.
         let begun = before.filter(|before| before.next < next).and_then(|before| before.note.begun);
-        // Only a sink has deduplication tokens to be told apart.
+        // Only a sink has deduplication tokens that must differ.
         let resets = match &self.kept {
             Kept::ClickHouse(_) => before.map_or(0, |offset| offset.note.resets) + 1,
             Kept::Group | Kept::Postgres(..) => 0,
@@ -172,7 +172,7 @@ impl Positions {
         }
     }
 
-    /// How many rows a ClickHouse table has of a partition's offsets in a range; `None` where nobody can tell.
+    /// How many rows a ClickHouse table has of a partition's offsets in a range; `None` where that is unknown.
     pub fn rows_in_table(
         &self,
         partition: Partition,

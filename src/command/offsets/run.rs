@@ -4,7 +4,7 @@ use crate::command::offsets::positions::Positions;
 use crate::command::offsets::{Chosen, Command, OffsetsArgs, OffsetsError, ShowArgs};
 use crate::runtime::stdio::say;
 
-/// Runs the command; false where somebody was asked and said no. Blocks; must not be called from within an async runtime.
+/// Runs the command; false if the operator was asked and declined. Blocks; must not be called from within an async runtime.
 pub fn run(args: &OffsetsArgs) -> Result<bool, OffsetsError> {
     match &args.command {
         Command::Show(args) => show(args).map(|()| true),

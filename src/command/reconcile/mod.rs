@@ -109,7 +109,7 @@ fn not_reached(args: &ReconcileArgs, positions: &Positions, partition: Partition
     }
 }
 
-/// Where the differences are told.
+/// Where the differences are printed.
 struct Tell<'a> {
     progress: &'a mut Progress,
     compacted: bool,

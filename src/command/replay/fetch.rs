@@ -19,12 +19,12 @@ pub fn suit(kafka: &mut KafkaConfig, fetch_kb: u64) {
         // costs a round trip to the remote storage, and the other partitions wait for it.
         ("fetch.message.max.bytes", piece.to_string()),
         ("fetch.max.bytes", budget.clamp(piece, LARGEST_ANSWER).to_string()),
-        // Before Kafka 3.9 a broker gives up a remote read after this, having read for nothing, and half a second, the default,
+        // Before Kafka 3.9 a broker abandons a remote read after this, and its work is lost, and half a second, the default,
         // is little for an object store. It is paid for once or twice, at the end, where a fetch waits for what never comes.
         ("fetch.wait.max.ms", "1000".to_string()),
         // The slowest read of a remote segment must not pass for a dead broker.
         ("socket.timeout.ms", "120000".to_string()),
-        // A table that takes its time must not cost us our partitions: nobody else waits for them.
+        // A slow table must not cost us our partitions: no other member waits for them.
         ("max.poll.interval.ms", "900000".to_string()),
     ];
     for (name, value) in properties {

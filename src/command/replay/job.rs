@@ -86,7 +86,7 @@ impl Job {
         }
     }
 
-    /// Whether a recreated topic is told by its id.
+    /// Whether a recreated topic is recognised by its id.
     pub fn topic_ids(&self) -> bool {
         match &self.work {
             Work::Relay(config) => config.source.topic_ids,

@@ -285,7 +285,7 @@ impl Gap {
     }
 }
 
-/// A time before the first record that is kept: nobody can tell what was there.
+/// A time before the first record that is kept: what was there is unknown.
 fn refuse_unknown_gap(
     args: &ReplayArgs,
     job: &Job,

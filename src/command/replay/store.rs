@@ -41,7 +41,7 @@ pub struct Noted {
 }
 
 impl<'a> Store<'a> {
-    /// Connects to Kafka. Errors: no broker or topic; names that are none.
+    /// Connects to Kafka. Errors: no broker or topic; invalid names.
     pub fn open(job: &'a Job, runtime: &'a Runtime) -> Result<Self, ReplayError> {
         let group = Group::open(job.kafka(), job.topic(), &job.group(), job.topic_ids())?;
         let id = group.topic_id.as_ref().map_or("", TopicId::as_str);

@@ -77,7 +77,7 @@ pub fn create(sources: &Sources, options: Options) -> Result<bool, TopicsError> 
                 Ok(Some(found)) => brokers.settle(&topic, &differences(&wanted.create, &found), options),
                 Err(error) => Err(error),
             };
-            // One topic that is refused keeps nobody from making the others.
+            // One topic that is refused does not keep the others from being created.
             all_well &= done.unwrap_or_else(|error| {
                 stdio::tell(format_args!("error: topic {topic}: {error}"));
                 false

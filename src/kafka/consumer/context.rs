@@ -48,7 +48,7 @@ pub(super) struct SourceContext {
     /// The record that the mutant `position_left` polled and left.
     #[cfg(feature = "mutants")]
     pub(super) left: Mutex<Option<(Partition, NextOffset)>>,
-    /// Partitions that went away in the midst of a batch, which the mutant `old_epoch_accepted` ends all the same.
+    /// Partitions that were revoked in the middle of a batch, which the mutant `old_epoch_accepted` ends all the same.
     #[cfg(feature = "mutants")]
     pub(super) late: Mutex<Vec<Vec<Partition>>>,
 }

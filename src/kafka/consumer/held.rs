@@ -1,4 +1,4 @@
-//! The consumer, let go of so that nobody waits for it.
+//! The consumer, dropped on another thread so that nobody waits for it.
 
 use std::mem::{self, ManuallyDrop};
 use std::ops::Deref;

@@ -1,6 +1,6 @@
 //! A topic as one sees it who also reads what is not committed yet.
 //!
-//! A `read_committed` reader is told of nothing past the last stable offset, and while a transaction is open on a partition,
+//! A `read_committed` reader is given nothing past the last stable offset, and while a transaction is open on a partition,
 //! Kafka 4 answers its questions about time with "no such record" (-1), although there is one: to begin there would leave
 //! records out. So both are asked without that isolation.
 

@@ -280,7 +280,7 @@ impl Compiler<'_> {
         puts
     }
 
-    /// Whether a new schema may bring a field that nobody has looked at.
+    /// Whether a new schema may bring a field that was not checked.
     fn may_grow(&self) -> bool {
         let source = &self.config.source;
         source.schema.is_none() && source.format().is_none_or(|format| format.fields.is_empty())
@@ -445,7 +445,7 @@ fn shape_at(shape: &Shape, path: &[String]) -> Shape {
 fn same_bytes(from: &Shape, to: &Shape) -> bool {
     Cast::between(from, to) == Some(Cast::Same)
         && matches!(to, Shape::Int | Shape::Long | Shape::String)
-        // An int is a long already; a long is no timestamp until somebody says so.
+        // An int is a long already; a long is a timestamp only where a cast says so.
         && !matches!((from, to), (Shape::Long, Shape::Int))
 }
 

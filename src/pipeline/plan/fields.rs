@@ -109,7 +109,7 @@ impl Fields {
         self.addresses.clone_from(&other.addresses);
     }
 
-    /// Takes a field for an address from here on. Errors: there is none, or it is no text of a record.
+    /// Takes a field for an address from here on. Errors: there is no such field, or it is not text of a record.
     pub fn declare_address(&mut self, name: &str) -> Result<(), Unusable> {
         let found = self.found(name)?;
         let From::Input(path) = &found.from else {
@@ -136,7 +136,7 @@ impl Fields {
         self.found(name)
     }
 
-    /// A value that may be written, compared or made a key. Errors: there is none; it is an address, or holds one.
+    /// A value that may be written, compared or made a key. Errors: there is no such field; it is an address, or holds one.
     pub fn plain(&self, name: &str) -> Result<Plain, Unusable> {
         let found = self.found(name)?;
         let From::Input(path) = &found.from else { return Ok(found) };
@@ -283,7 +283,7 @@ impl Fields {
 }
 
 impl Plain {
-    /// A field of this record. Errors: it is none, or has no such field.
+    /// A field of this record. Errors: this is not a record, or has no such field.
     fn part(self, name: &str, part: &str) -> Result<Plain, Unusable> {
         let (record, is_optional) = self.stored.unwrap_optional();
         let (Shape::Record(fields), From::Input(path)) = (record, &self.from) else {

@@ -30,7 +30,7 @@ impl Fragments for PlaceFields {
                 7 => some(place.accuracy_km, &mut out, |km, out| datum::long(i64::from(km), out)),
                 _ => some(place.time_zone.as_deref(), &mut out, |zone, out| datum::bytes(zone.as_bytes(), out)),
             }
-            // Names in databases are far shorter than 64 KB in all: of a longer place nothing is told.
+            // Names in databases are far shorter than 64 KB in all: a longer place is left empty.
             let Ok(end) = u16::try_from(out.len()) else { return self.place_fragment(&Place::unknown()) };
             out[2 * field..2 * field + 2].copy_from_slice(&end.to_le_bytes());
         }

@@ -155,7 +155,7 @@ impl Cast {
         }
     }
 
-    /// The value under the other type. Errors: there is none.
+    /// The value under the other type. Errors: it cannot be cast.
     #[inline]
     pub fn apply<'a>(self, value: Scalar<'a>) -> Result<Scalar<'a>, Reason> {
         let fits = |number: i64| i32::try_from(number).map(|_| Scalar::Int(number)).map_err(|_| Reason::OutOfRange);

@@ -169,7 +169,7 @@ macro_rules! found_instead_of {
 }
 
 /// What the document says of the known fields. Each is tested when it is read, so that no text is kept; of what is wrong
-/// with them nothing is told before the document is read to its end.
+/// with them nothing is reported before the document is read to its end.
 struct Fields<'d> {
     actions: &'d Actions,
     now_us: i64,

@@ -207,7 +207,7 @@ impl Enricher {
         }
     }
 
-    /// The place of a record as it is told. The chain comes behind what leaves something out of the place: its geocoder is
+    /// The place of a record as it is written. The chain comes behind what leaves something out of the place: its geocoder is
     /// another machine.
     fn place(&self, key: PlaceKey) -> Result<Place, PlaceError> {
         let mut place = self.places.place(key)?;

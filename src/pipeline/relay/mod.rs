@@ -307,7 +307,7 @@ fn announce(shared: &Shared) {
     }
 }
 
-/// Gets the schemas that the batch's records bring for the first time: before a transaction is open, in which nobody waits.
+/// Gets the schemas that the batch's records bring for the first time: before a transaction is open, because nothing may wait inside one.
 fn learn(shared: &Shared, stages: &mut Stages, batch: &Batch<'_>) -> Result<(), WorkerError> {
     let Some(kernel) = stages.planned() else { return Ok(()) };
     for record in &batch.records {

@@ -103,7 +103,7 @@ impl Relay {
         Ok(committed)
     }
 
-    /// The batch's outcomes are final: positions move, and who counts is told.
+    /// The batch's outcomes are final: positions move, and metrics, status and circuit breaker are updated.
     fn committed(&mut self, source: &Source, batch: &Batch<'_>, open: OpenTransaction) {
         let ledger = &self.stages.ledger;
         source.acknowledged(open.offsets());

@@ -32,7 +32,7 @@ fn is_private_v4(ip: Ipv4Addr) -> bool {
 #[inline]
 fn is_private_v6(ip: Ipv6Addr) -> bool {
     match ip.segments() {
-        // Unspecified, loopback, and the rest of ::/96 (IPv4-compatible, given up in 2006).
+        // Unspecified, loopback, and the rest of ::/96 (IPv4-compatible, deprecated in 2006).
         [0, 0, 0, 0, 0, 0, ..] => true,
         [0x64, 0xff9b, 1, ..] => true,
         [0x100, 0, 0, 0, ..] => true,

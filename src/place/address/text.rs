@@ -10,7 +10,7 @@ pub(crate) fn read(text: &str) -> Option<IpAddr> {
 }
 
 /// Reads an address as proxies and servers write it: `192.0.2.1:443`, `[2001:db8::1]`, `[2001:db8::1]:443`, `fe80::1%eth0`. What
-/// stands around the address is cut off. `None` where the text is no such thing.
+/// stands around the address is cut off. `None` where the text is not an address.
 pub(super) fn read_within(text: &str) -> Option<IpAddr> {
     let (address, rest) = match text.strip_prefix('[') {
         Some(bracketed) => bracketed.split_once(']')?,

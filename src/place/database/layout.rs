@@ -126,14 +126,14 @@ fn english_name(part: &Value<'_>) -> Result<String, Damage> {
     Ok(part.get("names")?.get("en")?.text().to_owned())
 }
 
-/// Two letters in capitals; "--" for anything else and for ZZ, which DB-IP writes for addresses nobody uses.
+/// Two letters in capitals; "--" for anything else and for ZZ, which DB-IP writes for unused addresses.
 fn country_code(value: &Value<'_>) -> String {
     let code = value.text().to_ascii_uppercase();
     let is_code = code.len() == 2 && code.bytes().all(|b| b.is_ascii_uppercase()) && code != "ZZ";
     if is_code { code } else { "--".to_owned() }
 }
 
-/// Degrees within ±`most`; NaN and all else is none.
+/// Degrees within ±`most`; `None` for NaN and for anything else.
 fn degrees(value: &Value<'_>, most: f64) -> Option<f64> {
     number(value).filter(|degrees| (-most..=most).contains(degrees))
 }

@@ -11,7 +11,7 @@ use super::ranges::{ATTEMPTS, Key, Ranges, RangesBuilder};
 use super::record::Damage;
 use super::tree::{End, Found, Part, Tree};
 
-/// Values of ranges from here on are none of records; so long is no data section, see [`values_of`].
+/// Values of ranges from here on do not stand for records; no data section is that long, see [`values_of`].
 const FIRST_SPECIAL: u32 = u32::MAX - 255;
 /// No record is there.
 const NOTHING: u32 = u32::MAX;
@@ -46,9 +46,9 @@ fn addr(is_v4: bool, bits: u128) -> IpAddr {
 
 /// All networks of a file.
 pub(crate) struct Networks {
-    /// None where there are none of IPv4.
+    /// `None` without IPv4 networks.
     v4: Option<Family<u32>>,
-    /// None where there are none of IPv6. Hardly a network has more than 64 bits, so those are searched.
+    /// `None` without IPv6 networks. Hardly a network has more than 64 bits, so those are searched.
     v6: Option<Family<u64>>,
 }
 

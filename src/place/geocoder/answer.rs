@@ -1,4 +1,4 @@
-//! What a geocoder answered, judged: it may be wrong, broken, or somebody else.
+//! Judges a geocoder's answer: it may be wrong, damaged, or from another server.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ struct Address {
 }
 
 impl Degrees {
-    /// Within ±`most`; NaN and what is no number is none.
+    /// Within ±`most`; `None` for NaN and for what is not a number.
     fn within(&self, most: f64) -> Option<f64> {
         let degrees = match self {
             Degrees::Number(number) => *number,

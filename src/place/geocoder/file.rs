@@ -91,7 +91,7 @@ pub(super) fn save<'a>(path: &Path, entries: impl Iterator<Item = (&'a str, &'a 
     let beside = PathBuf::from(beside);
     let written = write(&beside, entries).and_then(|()| std::fs::rename(&beside, path));
     written.map_err(|error| {
-        // What is half written is of no use to anybody.
+        // A half-written file is useless.
         let _ = std::fs::remove_file(&beside);
         format!("{}: {error}", path.display())
     })

@@ -31,7 +31,7 @@ pub struct Geocoder {
 
 impl Geocoder {
     /// Loads the cache and starts the task, on the runtime it is called in. Errors: key of the configuration and what is
-    /// wrong with it. A cache that cannot be used is none: it is moved aside, with a warning.
+    /// wrong with it. A cache that cannot be used is moved aside, with a warning.
     pub fn start(config: &GeocoderConfig) -> Result<Geocoder, String> {
         Geocoder::start_waiting(config, WAIT_SHARE)
     }

@@ -179,7 +179,7 @@ impl Target {
         }
     }
 
-    /// The batch is written up to here: what was known of rows before is of no use any more.
+    /// The batch is written up to here: what was known of rows before no longer matters.
     pub(crate) fn settled(&self, partition: Partition, next: NextOffset) {
         let begun = self.recovery_of(partition).filter(|recovery| recovery.begun_behind(next).is_some());
         self.remember(partition, begun);

@@ -1,14 +1,14 @@
-//! What is done about ranges that somebody began to write: decided from what of them is in the table, without I/O, so that a
+//! What is done about ranges whose insert was begun: decided from what of them is in the table, without I/O, so that a
 //! model can drive it through every order in which late inserts, crashes, refusals and rebalances may come.
 
 use std::collections::BTreeSet;
 
 use crate::kafka::offset_note::{NextOffset, Pending};
 
-/// What is known, from the position on, of a partition's rows that somebody began to write.
+/// What is known, from the position on, of a partition's rows whose insert was begun.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Recovery {
-    /// After the last offset of the insert that was named and of which nobody knows whether it was done. It is repeated as a
+    /// After the last offset of the insert that was announced and is in doubt. It is repeated as a
     /// whole.
     pub(crate) end: NextOffset,
     /// Number of the next attempt.

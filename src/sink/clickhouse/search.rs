@@ -1,4 +1,4 @@
-//! The search of a batch for rows that the server refuses alone, and what is told of rows that a view refuses.
+//! The search of a batch for rows that the server refuses alone, and the log lines about rows that a view refuses.
 
 use std::collections::BTreeSet;
 
@@ -176,7 +176,7 @@ impl ClickHouseSink {
     }
 
     /// Held rows that have none behind them: dead letters where other rows of the batch were written; also where none were, if the
-    /// answer is one that nobody knows and the table has taken rows before. Errors: else.
+    /// code is unknown and the table has taken rows before. Errors: else.
     pub(super) fn settle_held(
         &self,
         batch: &Batch,

@@ -24,7 +24,7 @@ pub enum Kind {
     Other(&'static str),
 }
 
-/// Where values of a column come from when nobody gives them.
+/// Where values of a column come from when the insert gives none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
     /// From nowhere: null.

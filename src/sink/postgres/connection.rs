@@ -21,7 +21,7 @@ use crate::config::sink::{PostgresConfig, SslMode};
 /// What the server may be late beyond its own statement time-out before the connection is closed: it is stopped or
 /// unreachable, not slow.
 const GRACE: Duration = Duration::from_secs(5);
-/// Longest wait for a lock: somebody's ALTER TABLE. The batch is tried again after it.
+/// Longest wait for a lock, such as that of an ALTER TABLE. The batch is tried again after it.
 const MAX_LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// A connection to the server.
@@ -33,7 +33,7 @@ pub struct Connection {
     /// What each transaction sets for itself, see [`local_settings`].
     local: String,
     patience: Duration,
-    /// Not to be used again. The task ends a moment after it is told to.
+    /// Not to be used again. The task ends a moment after it is asked to.
     given_up: AtomicBool,
 }
 
@@ -78,7 +78,7 @@ impl Connection {
         &self.place
     }
 
-    /// Whether it is of no use any more.
+    /// Whether it can no longer be used.
     pub fn is_closed(&self) -> bool {
         self.given_up.load(Ordering::Relaxed) || self.client.is_closed()
     }
@@ -144,7 +144,7 @@ impl Connection {
         })
     }
 
-    /// Waits no longer than a statement may take. After a time-out nobody knows what the server will still do: the
+    /// Waits no longer than a statement may take. After a time-out it is unknown what the server will still do: the
     /// connection is closed.
     pub(super) async fn within<T>(
         &self,

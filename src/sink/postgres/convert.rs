@@ -16,7 +16,7 @@ pub(super) struct Cast {
     pub loss: Option<&'static str>,
 }
 
-/// Why there is none, and what to do about it.
+/// Why there is no conversion, and what to do about it.
 pub(super) struct Unsupported {
     pub why: String,
     pub cure: Cure,

@@ -44,7 +44,7 @@ pub struct Transaction<'w> {
 pub struct Search {
     /// For rows that are refused alone, whatever the answer is: it has not passed for long enough.
     pub is_due: bool,
-    /// Rows were written into the table as it is now: one that is refused with an answer nobody knows is bad for itself, also
+    /// Rows were written into the table as it is now: one that is refused with an unknown code is bad by itself, also
     /// where it came without others.
     pub is_proven: bool,
     /// The most rows of a COPY.
@@ -162,7 +162,7 @@ impl<'w> Transaction<'w> {
     /// Writes the batch's rows in their order, each by the plan of its schema. Rows that cannot be encoded, and those that
     /// the server refuses for their data, are returned; all others are written. To find the latter, the batch is halved
     /// under savepoints until they stand alone, at most 2 log2(n) + 2 statements for each of n rows' bad ones; `turn` is called
-    /// before each. Which answers are searched is told by [`crate::sink::error_policy`].
+    /// before each. Which errors start a search is decided by [`crate::sink::error_policy`].
     ///
     /// Errors: the server's. [`Class::Schema`] where the table is not what the plans were compiled for (read it again and
     /// compile again), or more than `most_refused` rows are refused. The transaction cannot go on after an error; after one
@@ -445,7 +445,7 @@ impl Drop for Transaction<'_> {
         if !self.finished {
             self.writer.in_doubt = true;
         }
-        // Given up in the midst of a COPY: what the server still answers could be taken for the next one's.
+        // Aborted in the middle of a COPY: what the server still answers could be taken for the next one's.
         if self.copying {
             self.writer.connection.give_up();
         }

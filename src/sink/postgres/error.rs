@@ -1,7 +1,7 @@
 //! What can go wrong with PostgreSQL, by what is to be done about it.
 //!
 //! The server's own texts (message, detail, context) quote values of the row they complain about, so none of them is
-//! passed on: an error is told by its SQLSTATE and by the names of table, column and constraint
+//! passed on: an error is described by its SQLSTATE and by the names of table, column and constraint
 //! (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
 
 use std::fmt;
@@ -28,7 +28,7 @@ pub struct PgError {
     pub column: Option<Box<str>>,
     /// Constraint that the server named.
     pub constraint: Option<Box<str>>,
-    /// The connection is of no use any more; what was under way may or may not have happened.
+    /// The connection can no longer be used; what was under way may or may not have happened.
     pub connection_lost: bool,
     /// What to do; may be empty.
     pub cure: &'static str,

@@ -414,7 +414,7 @@ impl Transaction<'_> {
         if error.connection_lost {
             return Err(CommitError::Unknown(error));
         }
-        // The server has given the transaction up; its connection can be used again once it is told so.
+        // The server has given the transaction up; its connection can be used again after a ROLLBACK.
         if self.connection().control("ROLLBACK").await.is_ok() {
             self.finish();
         }

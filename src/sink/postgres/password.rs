@@ -7,7 +7,7 @@ use super::error::{Class, PgError};
 use crate::config::secret::{self, POSTGRES_PASSWORD};
 use crate::config::sink::{PostgresConfig, path};
 
-/// Text that is handed to the server and to nobody else. No Debug, no Display.
+/// Text that is sent to the server and nowhere else. No Debug, no Display.
 pub(super) struct Password(String);
 
 impl Password {

@@ -14,7 +14,7 @@ use crate::pipeline::plan::walk::Span;
 pub enum Fail {
     /// A null where a value is needed.
     Null,
-    /// A number that is none.
+    /// NaN.
     NotANumber,
     /// A value that cannot be cast.
     Cast(Reason),

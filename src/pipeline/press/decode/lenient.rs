@@ -2,7 +2,7 @@
 
 /// What stands for a half of a surrogate pair: the character for what cannot be shown.
 const REPLACEMENT: &str = "fffd";
-/// What stands for a number that no floating-point number reaches: nobody asks for its value.
+/// Stands for a number beyond the range of floating point: its value is never used.
 const LARGE: &str = "1e300";
 
 /// The same text with each half of a surrogate pair, which is what `JSON.stringify` writes of a text that was cut within an emoji,
