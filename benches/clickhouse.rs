@@ -12,7 +12,7 @@ use divan::counter::ItemsCount;
 use pressline::avro::Shape;
 use pressline::config::sink::ColumnsConfig;
 use pressline::sink::Columns;
-use pressline::sink::clickhouse::{Days, DefaultKind, Plan, Table, TableColumn, Type};
+use pressline::sink::clickhouse::{BlockPlan, Days, DefaultKind, Table, TableColumn, Type};
 
 const SCHEMA: &str = include_str!("../schemas/button_presses.avsc");
 /// Rows a block.
@@ -92,10 +92,11 @@ fn datum(writer: &GenericDatumWriter<'_>, n: usize) -> Vec<u8> {
     writer.write_value_to_vec(Value::Record(fields)).unwrap()
 }
 
-fn stage() -> (Plan, Vec<Vec<u8>>) {
+fn stage() -> (BlockPlan, Vec<Vec<u8>>) {
     let config = ColumnsConfig::default();
     let shape = Shape::parse(SCHEMA).unwrap();
-    let plan = Plan::compile(&shape, &table(), &Columns::new(&config, "sink.clickhouse"), "button_presses").unwrap();
+    let plan =
+        BlockPlan::compile(&shape, &table(), &Columns::new(&config, "sink.clickhouse"), "button_presses").unwrap();
     let schema = Schema::parse_str(SCHEMA).unwrap();
     let writer = GenericDatumWriter::builder(&schema).build().unwrap();
     (plan, (0..ROWS).map(|n| datum(&writer, n)).collect())

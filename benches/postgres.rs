@@ -11,7 +11,9 @@ use divan::{Bencher, counter::ItemsCount};
 use pressline::avro::Shape;
 use pressline::config::sink::ColumnsConfig;
 use pressline::sink::Columns;
-use pressline::sink::postgres::{Beside, Column, ColumnType, Defaults, Filled, Kind, Plan, Table, TableName};
+use pressline::sink::postgres::{
+    Beside, Column, ColumnType, CopyPlan, Defaults, Filled, RelationKind, Table, TableName,
+};
 
 /// Rows a sample, different ones.
 const ROWS: usize = 10_000;
@@ -25,11 +27,11 @@ fn column(name: &str, kind: ColumnType) -> Column {
     Column { name: name.into(), type_text: String::new(), kind, not_null: false, filled: Filled::No, may_insert: true }
 }
 
-fn plan(columns: Vec<Column>) -> Plan {
+fn plan(columns: Vec<Column>) -> CopyPlan {
     let table = Table {
         oid: 1,
         name: TableName { schema: None, table: "t".into() },
-        kind: Kind::Table,
+        kind: RelationKind::Table,
         row_security: false,
         unlogged: false,
         beside: Beside::default(),
@@ -37,10 +39,11 @@ fn plan(columns: Vec<Column>) -> Plan {
         columns,
     };
     let config = ColumnsConfig::default();
-    Plan::compile(&Shape::parse(SCHEMA).unwrap(), &Arc::new(table), &Columns::new(&config, "sink.postgres")).unwrap()
+    CopyPlan::compile(&Shape::parse(SCHEMA).unwrap(), &Arc::new(table), &Columns::new(&config, "sink.postgres"))
+        .unwrap()
 }
 
-fn typed() -> Plan {
+fn typed() -> CopyPlan {
     let labels: Vec<String> = ["EnterPage", "ExitPage", "PressButton"].map(String::from).into();
     plan(with_place(vec![
         column("session_id", ColumnType::Uuid),
@@ -51,7 +54,7 @@ fn typed() -> Plan {
     ]))
 }
 
-fn plain() -> Plan {
+fn plain() -> CopyPlan {
     plan(with_place(vec![
         column("session_id", ColumnType::Text),
         column("timestamp", ColumnType::Int8),
@@ -99,7 +102,7 @@ fn presses() -> Vec<Vec<u8>> {
     (0..ROWS).map(|number| writer.write_value_to_vec(press(number)).unwrap()).collect()
 }
 
-fn rows(bencher: Bencher<'_, '_>, plan: &Plan) {
+fn rows(bencher: Bencher<'_, '_>, plan: &CopyPlan) {
     let presses = presses();
     let mut out = Vec::with_capacity(ROWS * 512);
     bencher.counter(ItemsCount::new(ROWS)).bench_local(|| {

@@ -17,10 +17,10 @@ use pressline::kafka::consumer::Trigger;
 use pressline::kafka::dead_letter::{Reason, header};
 use pressline::kafka::producer::Cause;
 use pressline::kafka::{consumer, producer};
-use pressline::metrics::{self, Kind};
+use pressline::metrics::{self, MetricKind};
 use pressline::pipeline::press::enrich::LookupOutcome;
 use pressline::place::Answer;
-use pressline::place::chain::{Step, Steps};
+use pressline::place::chain::{LookupStep, LookupSteps};
 use pressline::runtime::figures::{LastError, PartitionReport, PipelineReport, PlaceDatabaseReport, WorkerReport};
 use pressline::web;
 use serde_json::Value;
@@ -413,9 +413,9 @@ fn fits(name: &str, unit: &str) -> bool {
 
 fn metric_row(metric: &metrics::Metric, unit: &str, question: &str) -> String {
     let kind = match metric.kind {
-        Kind::Counter => "counter",
-        Kind::Gauge => "gauge",
-        Kind::Histogram => "histogram",
+        MetricKind::Counter => "counter",
+        MetricKind::Gauge => "gauge",
+        MetricKind::Histogram => "histogram",
     };
     let labels: Vec<String> = metric.labels.split(',').filter(|l| !l.is_empty()).map(|l| format!("`{l}`")).collect();
     format!("| `{}` | {kind} | {} | {unit} | {} | {question} |", metric.name, labels.join(", "), metric.help)
@@ -479,8 +479,8 @@ fn labels_and_their_values_are_documented() {
         problems.check(labels.contains(label.as_str()), || format!("docs/metrics.md: no metric has label `{label}`"));
     }
     let values: [(&str, Vec<&str>); 8] = [
-        ("part", Steps::default().parts().map(|(part, _)| part).to_vec()),
-        ("step", Step::ALL.iter().map(|step| step.label()).collect()),
+        ("part", LookupSteps::default().parts().map(|(part, _)| part).to_vec()),
+        ("step", LookupStep::ALL.iter().map(|step| step.label()).collect()),
         ("answer", Answer::LABELS.to_vec()),
         ("result", metrics::Reload::ALL.iter().map(|result| result.label()).collect()),
         ("trigger", Trigger::ALL.iter().map(|trigger| trigger.label()).collect()),

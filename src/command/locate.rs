@@ -44,7 +44,7 @@ pub struct LocateArgs {
 
 /// What made a field what it is, in the order of the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum FieldSource {
     /// As the database's record has it.
     Mmdb,
     /// Completed from ISO 3166.
@@ -59,21 +59,21 @@ enum Step {
     Rounded,
 }
 
-impl Step {
+impl FieldSource {
     fn name(self) -> &'static str {
         match self {
-            Step::Mmdb => "mmdb",
-            Step::Names => "names",
-            Step::Reduced => "reduced",
-            Step::Gazetteer => "gazetteer",
-            Step::Geocoder => "geocoder",
-            Step::Rounded => "rounded",
+            FieldSource::Mmdb => "mmdb",
+            FieldSource::Names => "names",
+            FieldSource::Reduced => "reduced",
+            FieldSource::Gazetteer => "gazetteer",
+            FieldSource::Geocoder => "geocoder",
+            FieldSource::Rounded => "rounded",
         }
     }
 }
 
 /// The steps behind the databases.
-struct Steps {
+struct ChainSteps {
     chain: Chain,
     /// What a geocoder's answer would renew: not used here, where every address takes the whole way.
     unused: Arc<FragmentCache>,
@@ -84,31 +84,31 @@ struct Steps {
 /// A place, with the last step that changed each field.
 struct Trace {
     place: Place,
-    steps: Vec<Option<Step>>,
+    steps: Vec<Option<FieldSource>>,
 }
 
 impl Trace {
     /// Takes the record of a key all the way that it takes into the output.
-    fn of(places: &Places, key: PlaceKey, coarsening: &Coarsening, steps: &Steps) -> Result<Trace, PlaceError> {
+    fn of(places: &Places, key: PlaceKey, coarsening: &Coarsening, steps: &ChainSteps) -> Result<Trace, PlaceError> {
         let mut trace = Trace { place: Place::unknown(), steps: vec![None; fields(&Place::unknown()).len()] };
-        trace.step(Step::Mmdb, places.raw_place(key)?);
-        trace.step(Step::Names, places.place(key)?);
+        trace.step(FieldSource::Mmdb, places.raw_place(key)?);
+        trace.step(FieldSource::Names, places.place(key)?);
         let mut place = trace.place.clone();
         coarsening.reduce(places, key, &mut place)?;
         steps.chain.leave_out_of_country(&mut place);
-        trace.step(Step::Reduced, place.clone());
+        trace.step(FieldSource::Reduced, place.clone());
         let given = steps.chain.complete(&mut place, &Place::unknown(), Some((&steps.unused, key)));
-        if given.coordinates == Some(chain::Step::Geocoder) {
+        if given.coordinates == Some(chain::LookupStep::Geocoder) {
             let point = Place { latitude: place.latitude, longitude: place.longitude, ..trace.place.clone() };
-            trace.step(Step::Geocoder, point);
+            trace.step(FieldSource::Geocoder, point);
         }
-        trace.step(Step::Gazetteer, place.clone());
+        trace.step(FieldSource::Gazetteer, place.clone());
         coarsening.round(&mut place);
-        trace.step(Step::Rounded, place);
+        trace.step(FieldSource::Rounded, place);
         Ok(trace)
     }
 
-    fn step(&mut self, step: Step, place: Place) {
+    fn step(&mut self, step: FieldSource, place: Place) {
         let changes = fields(&self.place).into_iter().zip(fields(&place));
         for (last, ((_, before), (_, after))) in self.steps.iter_mut().zip(changes) {
             if before != after {
@@ -151,7 +151,7 @@ pub fn run(args: &LocateArgs) -> Result<bool, PlacesError> {
     let gazetteer = gazetteer.transpose().map_err(|error| PlacesError::Gazetteer(error.to_string()))?;
     let (geocoder, _runtime) = args.geocoder(&settings)?.unzip();
     let chain = Chain::uncounted(gazetteer.map(Arc::new), geocoder);
-    let steps = Steps { chain, unused: Arc::new(FragmentCache::new(1)), _runtime };
+    let steps = ChainSteps { chain, unused: Arc::new(FragmentCache::new(1)), _runtime };
     let mut all_are_addresses = true;
     let mut show = |kind: &str, number: usize, text: &str| {
         if stdio::is_closed() {
@@ -215,7 +215,7 @@ fn each_line(file: &Path, mut visit: impl FnMut(usize, &str) -> Result<(), Place
     Ok(())
 }
 
-fn answer(places: &Places, coarsening: &Coarsening, steps: &Steps, text: &str) -> Result<Answer, PlaceError> {
+fn answer(places: &Places, coarsening: &Coarsening, steps: &ChainSteps, text: &str) -> Result<Answer, PlaceError> {
     let Some(ip) = ClientIp::parse(text.trim()) else { return Ok(Answer::NotAnAddress) };
     Ok(match places.lookup(&ip) {
         Lookup::Unknown => Answer::Unknown,

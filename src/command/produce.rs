@@ -14,7 +14,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use crate::command::generate::events::{Events, Unreadable};
 use crate::kafka::client::{METADATA_TIMEOUT, Role, topic_layout};
-use crate::kafka::connection::{Connected, Connection, ConnectionError};
+use crate::kafka::connection::{ClusterOptions, Connected, ConnectionError};
 use crate::runtime::terminal::counted;
 
 /// How long what is queued may take to be acknowledged at the end.
@@ -34,7 +34,7 @@ pub struct ProduceArgs {
     key: String,
     /// How to reach Kafka.
     #[command(flatten)]
-    connection: Connection,
+    connection: ClusterOptions,
 }
 
 /// Why events were not sent.

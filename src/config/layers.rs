@@ -120,16 +120,16 @@ pub struct Layers {
 
 /// The layers behind a configuration, for findings about it.
 #[derive(Clone, Debug, Default)]
-pub struct Origin(Arc<Layers>);
+pub struct ConfigOrigin(Arc<Layers>);
 
-impl Origin {
+impl ConfigOrigin {
     /// `file:line` of a key such as `source.topic`, or the other layer that it was set in.
     pub fn place(&self, key: &str) -> String {
         self.0.place(&path_of(key))
     }
 }
 
-impl From<Layers> for Origin {
+impl From<Layers> for ConfigOrigin {
     fn from(layers: Layers) -> Self {
         Self(Arc::new(layers))
     }
@@ -326,8 +326,8 @@ impl<'a> Reading<'a> {
             .merge(Fixed { name: "stand-ins", dict: stand_ins })
     }
 
-    fn part<P: Provider>(&self, inner: P) -> Part<'_, P> {
-        Part { inner, keeps: self.keeps, dropped: &self.dropped }
+    fn part<P: Provider>(&self, inner: P) -> KeptKeys<'_, P> {
+        KeptKeys { inner, keeps: self.keeps, dropped: &self.dropped }
     }
 
     /// Takes note of an error; whether reading can go on.
@@ -450,13 +450,13 @@ impl Provider for Fixed {
 }
 
 /// A provider with the keys of one part: one file may hold all kinds.
-struct Part<'a, P> {
+struct KeptKeys<'a, P> {
     inner: P,
     keeps: &'a dyn Fn(&str) -> bool,
     dropped: &'a BTreeSet<KeyPath>,
 }
 
-impl<P: Provider> Provider for Part<'_, P> {
+impl<P: Provider> Provider for KeptKeys<'_, P> {
     fn metadata(&self) -> Metadata {
         self.inner.metadata()
     }

@@ -9,7 +9,7 @@ use toml_edit::ImDocument;
 
 use super::layers::{Layers, PREFIX, Setting, environment, line_at, path_of};
 use super::sink::LoadConfig;
-use super::{LogConfig, Origin, PipelineConfig, ProcessConfig, complaint, secret};
+use super::{ConfigOrigin, LogConfig, PipelineConfig, ProcessConfig, complaint, secret};
 use crate::config::finding::{Finding, check_readable};
 use crate::config::validate::{self, Secrets};
 
@@ -90,7 +90,7 @@ pub fn load_offline(sources: &Sources) -> Result<Loaded, Vec<Finding>> {
 }
 
 /// A file outside the layers, with the lines of its keys. Errors: it cannot be read, or is not what is expected.
-pub fn alone<T: DeserializeOwned>(file: &Path) -> Result<(T, Origin), Vec<Finding>> {
+pub fn alone<T: DeserializeOwned>(file: &Path) -> Result<(T, ConfigOrigin), Vec<Finding>> {
     readable(file)?;
     let layers = Layers { file: Some(file.into()), ..Layers::default() };
     let value = layers.extract(|_| true)?;

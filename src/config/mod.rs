@@ -35,7 +35,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use format::{FieldConfig, Format, FormatConfig, KeyConfig};
-pub use layers::Origin;
+pub use layers::ConfigOrigin;
 pub use place::{GazetteerConfig, GeocoderConfig, GeocoderQuery, OnStale, PlaceConfig};
 pub use properties::Properties;
 use subject::{SubjectKeys, SubjectNameStrategy};
@@ -202,7 +202,7 @@ pub struct PipelineConfig {
     pub place: PlaceConfig,
     /// Where the keys were set. No setting.
     #[serde(skip)]
-    pub origin: Origin,
+    pub origin: ConfigOrigin,
 }
 
 fn one() -> usize {

@@ -11,7 +11,7 @@ pub use super::changes::WriteMode;
 use super::changes::{KeyFormat, PkMode};
 use super::format::{Envelope, FieldConfig, Format, FormatConfig, KeyConfig, Truncate};
 use super::subject::{SubjectKeys, SubjectNameStrategy};
-use super::{CreateConfig, KafkaConfig, Origin, OutputConfig, RegistryConfig};
+use super::{ConfigOrigin, CreateConfig, KafkaConfig, OutputConfig, RegistryConfig};
 
 /// What stands for the topic's name in a table's.
 const TOPIC: &str = "${topic}";
@@ -41,7 +41,7 @@ pub struct LoadConfig {
     pub sink: SinksConfig,
     /// Where the keys were set. No setting.
     #[serde(skip)]
-    pub origin: Origin,
+    pub origin: ConfigOrigin,
 }
 
 /// None is named: of some formats it is never asked.

@@ -3,7 +3,7 @@
 use figment::value::magic::RelativePathBuf;
 
 use super::complaint::Complain;
-use super::layers::Origin;
+use super::layers::ConfigOrigin;
 use super::sink::{ClickHouseConfig, LoadConfig, PostgresConfig, SinkBatchConfig, SinkConsumerConfig, SslMode};
 use super::{
     CreateConfig, GeocoderConfig, KafkaConfig, OnStale, PipelineConfig, ProcessConfig, REPLAYS, RegistryConfig,
@@ -13,7 +13,7 @@ use crate::config::finding::Finding;
 use crate::config::format::{Envelope, Format};
 
 /// What is senseless in the process's settings.
-pub fn process(config: &ProcessConfig, origin: &Origin) -> Vec<Finding> {
+pub fn process(config: &ProcessConfig, origin: &ConfigOrigin) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut complain = complainer(origin, &mut findings);
     if let Err(what) = super::log_filter::filter(&config.log.level) {
@@ -170,7 +170,7 @@ fn plan_keys(config: &PipelineConfig, complain: &mut Complain<'_>) {
     }
 }
 
-fn complainer<'a>(origin: &'a Origin, findings: &'a mut Vec<Finding>) -> impl FnMut(&str, &str, &str) + 'a {
+fn complainer<'a>(origin: &'a ConfigOrigin, findings: &'a mut Vec<Finding>) -> impl FnMut(&str, &str, &str) + 'a {
     |key, what, cure| findings.push(Finding::error(origin.place(key), key, what, cure))
 }
 

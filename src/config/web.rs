@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Origin;
+use super::ConfigOrigin;
 use crate::config::finding::Finding;
 
 /// Most days that browsers keep a cookie.
@@ -126,7 +126,7 @@ pub fn parse_network(text: &str) -> Option<(IpAddr, u8)> {
 }
 
 /// What is senseless in it.
-pub(super) fn findings(web: &WebConfig, origin: &Origin) -> Vec<Finding> {
+pub(super) fn findings(web: &WebConfig, origin: &ConfigOrigin) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut complain =
         |key: &str, what: &str, cure: &str| findings.push(Finding::error(origin.place(key), key, what, cure));
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     fn complaints(web: &WebConfig) -> Vec<String> {
-        findings(web, &Origin::default()).into_iter().map(|finding| finding.subject).collect()
+        findings(web, &ConfigOrigin::default()).into_iter().map(|finding| finding.subject).collect()
     }
 
     #[test]

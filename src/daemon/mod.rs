@@ -27,7 +27,7 @@ use crate::runtime::status::Status;
 use crate::runtime::supervise::Ending;
 use crate::runtime::terminal::counted;
 use crate::runtime::{descriptors, log, stdio};
-use crate::sink::Kind;
+use crate::sink::DatabaseKind;
 use crate::{metrics, pipeline, sink};
 
 /// From the signal to the exit, whatever hangs: what is open then is ended by the next start or the broker's time-out.
@@ -149,8 +149,8 @@ async fn serve(
     }
     let broken: Vec<String> = broken.into_iter().map(|pipeline| pipeline.line).collect();
     let any_broken = !broken.is_empty();
-    let sinks: Vec<(LoadConfig, Kind)> =
-        loads.iter().flat_map(|load| Kind::of(load).into_iter().map(|kind| (load.clone(), kind))).collect();
+    let sinks: Vec<(LoadConfig, DatabaseKind)> =
+        loads.iter().flat_map(|load| DatabaseKind::of(load).into_iter().map(|kind| (load.clone(), kind))).collect();
     let of_relays = relays.iter().map(|relay| Status::new(&relay.name).of(relay_about(relay)));
     let of_sinks = sinks
         .iter()
@@ -208,7 +208,7 @@ fn relay_about(relay: &PipelineConfig) -> About {
     }
 }
 
-fn sink_about(load: &LoadConfig, kind: Kind) -> About {
+fn sink_about(load: &LoadConfig, kind: DatabaseKind) -> About {
     About {
         kind: kind.name().to_string(),
         from: load.topic().to_string(),

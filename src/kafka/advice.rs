@@ -9,7 +9,7 @@ use crate::kafka::offset_note::Partition;
 
 /// Who has positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Part {
+pub enum PipelinePart {
     /// From the ingress topic to the output topic.
     Relay,
     /// Into PostgreSQL.
@@ -18,9 +18,9 @@ pub enum Part {
     Clickhouse,
 }
 
-impl Part {
+impl PipelinePart {
     /// All, in the order of the data.
-    pub const ALL: [Part; 3] = [Self::Relay, Self::Postgres, Self::Clickhouse];
+    pub const ALL: [PipelinePart; 3] = [Self::Relay, Self::Postgres, Self::Clickhouse];
 
     /// Its name on the command line, in groups and in messages.
     pub fn name(self) -> &'static str {
@@ -46,12 +46,12 @@ pub struct Advice {
     /// Pipeline.
     pub pipeline: String,
     /// Whose positions.
-    pub part: Part,
+    pub part: PipelinePart,
 }
 
 impl Advice {
     /// Of a pipeline's relay or sink.
-    pub fn new(pipeline: &str, part: Part) -> Self {
+    pub fn new(pipeline: &str, part: PipelinePart) -> Self {
         Self { pipeline: pipeline.to_string(), part }
     }
 

@@ -17,7 +17,7 @@ const LOCAL_BROKER: &str = "127.0.0.1:9092";
 /// Options that say how to reach Kafka and the registry.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Connection")]
-pub struct Connection {
+pub struct ClusterOptions {
     /// Brokers, `host:port`, several separated by commas [default: 127.0.0.1:9092] [env: PRESSLINE__KAFKA__BOOTSTRAP_SERVERS]
     #[arg(short, long, value_name = "HOST:PORT")]
     pub bootstrap_servers: Option<String>,
@@ -35,7 +35,7 @@ pub struct Connection {
     pub properties: Vec<String>,
 }
 
-/// What [`Connection`] comes to.
+/// What [`ClusterOptions`] comes to.
 #[derive(Clone, Debug)]
 pub struct Connected {
     /// How to reach Kafka.
@@ -60,7 +60,7 @@ pub enum ConnectionError {
     Secret(#[from] SecretError),
 }
 
-impl Connection {
+impl ClusterOptions {
     /// Reads files, environment and flags, later ones win. Errors: findings that name file or flag.
     pub fn resolve(&self) -> Result<Connected, ConnectionError> {
         let mut connected = match &self.pipeline {
@@ -167,11 +167,11 @@ mod tests {
     fn flags_win_over_the_file() {
         let file =
             file("[kafka]\nbootstrap_servers = \"a:1\"\n[registry]\nurl = \"http://b\"\nusername = \"u\"\n[http]\n");
-        let connection = Connection { config: Some(file.path().into()), ..Connection::default() };
+        let connection = ClusterOptions { config: Some(file.path().into()), ..ClusterOptions::default() };
         let connected = connection.resolve().unwrap();
         assert_eq!(connected.kafka.bootstrap_servers, "a:1");
         assert_eq!(connected.registry.unwrap().url, "http://b");
-        let connection = Connection {
+        let connection = ClusterOptions {
             bootstrap_servers: Some("c:2".into()),
             registry: Some("http://d".into()),
             properties: vec!["Client.Rack=r".into()],
@@ -186,14 +186,14 @@ mod tests {
 
     #[test]
     fn a_registry_needs_no_file() {
-        let connection = Connection { registry: Some("http://127.0.0.1:8081".into()), ..Connection::default() };
+        let connection = ClusterOptions { registry: Some("http://127.0.0.1:8081".into()), ..ClusterOptions::default() };
         assert_eq!(connection.resolve().unwrap().registry.unwrap().timeout_ms, 10_000);
     }
 
     #[test]
     fn findings_name_the_key_and_not_the_value() {
         let file = file("[kafka]\nbootstrap_servers = \"a:1\"\nsasl = \"hunter2\"\n");
-        let connection = Connection { config: Some(file.path().into()), ..Connection::default() };
+        let connection = ClusterOptions { config: Some(file.path().into()), ..ClusterOptions::default() };
         let error = connection.resolve().unwrap_err().to_string();
         assert!(error.contains("kafka.sasl: found text, expected a table"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
@@ -201,7 +201,8 @@ mod tests {
 
     #[test]
     fn a_password_as_a_property_is_refused() {
-        let connection = Connection { properties: vec!["sasl.password=hunter2".into()], ..Connection::default() };
+        let connection =
+            ClusterOptions { properties: vec!["sasl.password=hunter2".into()], ..ClusterOptions::default() };
         let error = connection.resolve().unwrap_err().to_string();
         assert!(error.contains("-X sasl.password: may not be set"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");

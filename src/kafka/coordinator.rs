@@ -143,8 +143,8 @@ impl Coordinator {
         Take::Taken
     }
 
-    /// Everything that the partition had when a bounded run began was polled: what lies between the last record and the end
-    /// is not written, and the batch moves the position over it.
+    /// Everything that the partition had when a bounded run began was polled: no record lies between the last one and the
+    /// end, and the batch moves the position over that gap.
     pub fn drained(&mut self, partition: Partition) {
         let Some(&end) = self.ends.as_ref().and_then(|ends| ends.get(&partition)) else { return };
         let Some(&position) = self.positions.get(&partition) else { return };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use ::metrics::{Gauge, Label, gauge};
-use rdkafka::statistics::{Partition as Reader, Topic};
+use rdkafka::statistics::{Partition as Reader, Statistics};
 
 use crate::kafka::consumer::Behind;
 use crate::kafka::offset_note::{NextOffset, Partition};
@@ -50,10 +50,11 @@ impl LagGauges {
         });
     }
 
-    /// Shows of each partition the records not settled yet, the age in seconds of the last one that is (0 where all are), and
-    /// what is behind an open transaction. Gives the same.
-    pub fn show(&mut self, topic: &Topic, progress: &Progress<'_>) -> BTreeMap<Partition, Lag> {
+    /// Shows, from librdkafka's figures, of each partition the records not settled yet, the age in seconds of the last one that
+    /// is (0 where all are), and what is behind an open transaction. Returns the same; nothing of a topic without figures.
+    pub fn show(&mut self, statistics: &Statistics, topic: &str, progress: &Progress<'_>) -> BTreeMap<Partition, Lag> {
         let mut shown = BTreeMap::new();
+        let Some(topic) = statistics.topics.get(topic) else { return shown };
         let now_ms = unix_seconds(SystemTime::now()) * 1000.0;
         for (partition, position) in progress.positions {
             let reader = topic.partitions.get(partition);

@@ -7,7 +7,7 @@ pub(super) const SECONDS: [f64; 14] = [0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.2, 
 
 /// Kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only grows.
     Counter,
     /// Goes up and down.
@@ -21,7 +21,7 @@ pub struct Metric {
     /// Name, by Prometheus' conventions.
     pub name: &'static str,
     /// Kind.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// Labels, comma separated.
     pub labels: &'static str,
     /// Help text.
@@ -32,7 +32,7 @@ macro_rules! metrics {
     ($($constant:ident = $name:literal, $kind:ident, $labels:literal, $help:literal;)*) => {
         $(#[doc = $help] pub const $constant: &str = $name;)*
         /// All metrics.
-        pub const ALL: &[Metric] = &[$(Metric { name: $name, kind: Kind::$kind, labels: $labels, help: $help }),*];
+        pub const ALL: &[Metric] = &[$(Metric { name: $name, kind: MetricKind::$kind, labels: $labels, help: $help }),*];
     };
 }
 
@@ -107,9 +107,9 @@ metrics! {
 pub(super) fn describe(name: &str, page: &mut String) {
     let Some(metric) = ALL.iter().find(|metric| metric.name == name) else { return };
     let kind = match metric.kind {
-        Kind::Counter => "counter",
-        Kind::Gauge => "gauge",
-        Kind::Histogram => "histogram",
+        MetricKind::Counter => "counter",
+        MetricKind::Gauge => "gauge",
+        MetricKind::Histogram => "histogram",
     };
     let _ = write!(page, "# HELP {name} {}\n# TYPE {name} {kind}\n", metric.help);
 }

@@ -23,7 +23,7 @@ use crate::pipeline::plan::schemas;
 use crate::pipeline::press::encode::Encoder;
 use crate::pipeline::press::enrich::Caches;
 use crate::pipeline::press::event::Actions;
-use crate::pipeline::relay::{PlaceLookup, Shared, Work, Worker};
+use crate::pipeline::relay::{PlaceLookup, RelayShared, RelayWorker, Work};
 use crate::place::reload::Follower;
 use crate::place::{Chain, DatabaseSet, Gazetteer, GazetteerFiles, Geocoder, reload};
 use crate::runtime::backoff::Backoff;
@@ -130,7 +130,7 @@ pub async fn run(
     let name = config.name.clone();
     let stop_workers = Arc::new(AtomicBool::new(false));
     let shared = match prepare(config, materials, &library, memory, &status, &stop_workers, &mut stop).await {
-        Ok(Some(shared)) => Arc::new(Shared { replay_range, ..shared }),
+        Ok(Some(shared)) => Arc::new(RelayShared { replay_range, ..shared }),
         Ok(None) => return Ending::Stopped,
         Err(message) => {
             status.set("start", &message);
@@ -157,8 +157,8 @@ pub async fn run(
     ending
 }
 
-fn run_once(shared: &Arc<Shared>, slot: usize) -> Result<(), WorkerError> {
-    let mut worker = Worker::open(Arc::clone(shared), slot)?;
+fn run_once(shared: &Arc<RelayShared>, slot: usize) -> Result<(), WorkerError> {
+    let mut worker = RelayWorker::open(Arc::clone(shared), slot)?;
     let result = without_panic(|| worker.run());
     worker.close(matches!(result, Err(WorkerError::Fenced(_))), CLOSE_TIMEOUT);
     result
@@ -173,7 +173,7 @@ async fn prepare(
     status: &Arc<Status>,
     stop_workers: &Arc<AtomicBool>,
     stop: &mut watch::Receiver<bool>,
-) -> Result<Option<Shared>, String> {
+) -> Result<Option<RelayShared>, String> {
     let registry = Arc::new(Registry::new(&config.registry).map_err(|e| e.to_string())?);
     let mut registrar = Registrar { config: &config, registry: &registry, status, stop };
     let (work, lookup) = if config.is_press() {
@@ -201,7 +201,7 @@ async fn prepare(
     // The demo's broker answers no question about a topic.
     let written = config.output_topics().into_iter().map(String::from).chain([config.dead_topic()]);
     let asked = if config.source.topic_ids { written.collect() } else { Vec::new() };
-    Ok(Some(Shared {
+    Ok(Some(RelayShared {
         work,
         lookup,
         registry,
@@ -347,7 +347,7 @@ async fn open_chain(config: &PipelineConfig, library: &Library) -> Result<Chain,
     Ok(Chain::new(&config.name, gazetteer, geocoder))
 }
 
-fn announce(shared: &Shared) {
+fn announce(shared: &RelayShared) {
     let config = &shared.config;
     let databases = shared.lookup.iter().flat_map(|lookup| lookup.places.subscribe().borrow().databases());
     for database in databases {

@@ -17,7 +17,7 @@ use crate::metrics::PLACE_PARTS;
 /// What can fill in a part of a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Step {
+pub enum LookupStep {
     /// The database's record.
     Mmdb,
     /// ISO 3166's tables.
@@ -28,43 +28,43 @@ pub enum Step {
     Geocoder,
 }
 
-impl Step {
+impl LookupStep {
     /// Every step, in order.
-    pub const ALL: [Step; 4] = [Step::Mmdb, Step::Names, Step::Gazetteer, Step::Geocoder];
+    pub const ALL: [LookupStep; 4] = [LookupStep::Mmdb, LookupStep::Names, LookupStep::Gazetteer, LookupStep::Geocoder];
 
     /// Stable name for the metric's label.
     pub const fn label(self) -> &'static str {
         match self {
-            Step::Mmdb => "mmdb",
-            Step::Names => "names",
-            Step::Gazetteer => "gazetteer",
-            Step::Geocoder => "geocoder",
+            LookupStep::Mmdb => "mmdb",
+            LookupStep::Names => "names",
+            LookupStep::Gazetteer => "gazetteer",
+            LookupStep::Geocoder => "geocoder",
         }
     }
 }
 
 /// Which step gave which part of a place; none where the part is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Steps {
+pub struct LookupSteps {
     /// [`Place::country_name`].
-    pub country_name: Option<Step>,
+    pub country_name: Option<LookupStep>,
     /// [`Place::country_code`].
-    pub country_code: Option<Step>,
+    pub country_code: Option<LookupStep>,
     /// [`Place::subdivision_name`].
-    pub subdivision_name: Option<Step>,
+    pub subdivision_name: Option<LookupStep>,
     /// [`Place::subdivision_code`].
-    pub subdivision_code: Option<Step>,
+    pub subdivision_code: Option<LookupStep>,
     /// [`Place::city_name`].
-    pub city_name: Option<Step>,
+    pub city_name: Option<LookupStep>,
     /// [`Place::latitude`] and [`Place::longitude`].
-    pub coordinates: Option<Step>,
+    pub coordinates: Option<LookupStep>,
     /// [`Place::time_zone`].
-    pub time_zone: Option<Step>,
+    pub time_zone: Option<LookupStep>,
 }
 
-impl Steps {
+impl LookupSteps {
     /// Every part by its name, in the order of the fields.
-    pub fn parts(&self) -> [(&'static str, Option<Step>); 7] {
+    pub fn parts(&self) -> [(&'static str, Option<LookupStep>); 7] {
         [
             ("country_name", self.country_name),
             ("country_code", self.country_code),
@@ -77,20 +77,20 @@ impl Steps {
     }
 
     /// What is in `place` came from the record if `record` has it, else from the tables of names.
-    fn of_record(record: &Place, place: &Place) -> Steps {
+    fn of_record(record: &Place, place: &Place) -> LookupSteps {
         let text = |record: &str, place: &str| match (record.is_empty(), place.is_empty()) {
             (_, true) => None,
-            (false, _) => Some(Step::Mmdb),
-            (true, _) => Some(Step::Names),
+            (false, _) => Some(LookupStep::Mmdb),
+            (true, _) => Some(LookupStep::Names),
         };
-        Steps {
+        LookupSteps {
             country_name: text(&record.country_name, &place.country_name),
-            country_code: (place.country_code != "--").then_some(Step::Mmdb),
+            country_code: (place.country_code != "--").then_some(LookupStep::Mmdb),
             subdivision_name: text(&record.subdivision_name, &place.subdivision_name),
             subdivision_code: text(&record.subdivision_code, &place.subdivision_code),
             city_name: text(&record.city_name, &place.city_name),
-            coordinates: point(place).map(|_| Step::Mmdb),
-            time_zone: place.time_zone.as_ref().map(|_| Step::Mmdb),
+            coordinates: point(place).map(|_| LookupStep::Mmdb),
+            time_zone: place.time_zone.as_ref().map(|_| LookupStep::Mmdb),
         }
     }
 }
@@ -131,9 +131,9 @@ impl Chain {
     /// of it, nothing completed. With `renew` the geocoder may be asked, and it receives the place's names as they
     /// stand here: what must not leave the process has to be removed before. A place without a country stays as it is, since nothing
     /// can be asked about it.
-    pub fn complete(&self, place: &mut Place, record: &Place, renew: Option<Renew<'_>>) -> Steps {
+    pub fn complete(&self, place: &mut Place, record: &Place, renew: Option<Renew<'_>>) -> LookupSteps {
         self.leave_out_of_country(place);
-        let mut steps = Steps::of_record(record, place);
+        let mut steps = LookupSteps::of_record(record, place);
         if place.country_code != "--" {
             self.fill_in(place, &mut steps, renew);
         }
@@ -158,12 +158,12 @@ impl Chain {
         }
     }
 
-    fn fill_in(&self, place: &mut Place, steps: &mut Steps, renew: Option<Renew<'_>>) {
+    fn fill_in(&self, place: &mut Place, steps: &mut LookupSteps, renew: Option<Renew<'_>>) {
         if let Some(gazetteer) = self.gazetteer.as_deref()
             && place.country_name.is_empty()
         {
             place.country_name = gazetteer.country_name(&place.country_code).to_owned();
-            steps.country_name = (!place.country_name.is_empty()).then_some(Step::Gazetteer);
+            steps.country_name = (!place.country_name.is_empty()).then_some(LookupStep::Gazetteer);
         }
         if point(place).is_none() {
             let level = self.locate(place, steps, renew);
@@ -182,18 +182,18 @@ impl Chain {
 
     /// Coordinates by the names; gives how exactly the gazetteer knew them, if they are the gazetteer's. What it knows only
     /// by the area around goes on to the geocoder, where that comes first all of it, and stands until that answers.
-    fn locate(&self, place: &mut Place, steps: &mut Steps, renew: Option<Renew<'_>>) -> Option<Level> {
+    fn locate(&self, place: &mut Place, steps: &mut LookupSteps, renew: Option<Renew<'_>>) -> Option<Level> {
         let found = self.gazetteer.as_deref().and_then(|gazetteer| gazetteer.find(place));
         let geocoder = self.geocoder.as_deref();
         let asks = geocoder.is_some_and(Geocoder::comes_first) || found.is_none_or(|found| found.level < finest(place));
         if asks && let Some((latitude, longitude)) = geocoder.and_then(|geocoder| geocoder.point(place, renew)) {
             put_point(place, latitude, longitude, None);
-            steps.coordinates = Some(Step::Geocoder);
+            steps.coordinates = Some(LookupStep::Geocoder);
             return None;
         }
         let found = found?;
         put_point(place, found.latitude, found.longitude, found.accuracy_km);
-        steps.coordinates = Some(Step::Gazetteer);
+        steps.coordinates = Some(LookupStep::Gazetteer);
         put_zone(place, steps, found.time_zone);
         Some(found.level)
     }
@@ -231,12 +231,12 @@ fn put_point(place: &mut Place, latitude: f64, longitude: f64, accuracy_km: Opti
     place.accuracy_km = accuracy_km;
 }
 
-fn put_zone(place: &mut Place, steps: &mut Steps, zone: Option<&str>) {
+fn put_zone(place: &mut Place, steps: &mut LookupSteps, zone: Option<&str>) {
     if place.time_zone.is_none()
         && let Some(zone) = zone
     {
         place.time_zone = Some(zone.to_owned());
-        steps.time_zone = Some(Step::Gazetteer);
+        steps.time_zone = Some(LookupStep::Gazetteer);
     }
 }
 
@@ -256,15 +256,15 @@ impl ChainMetrics {
             let own = Label::new("pipeline", pipeline.to_string());
             counter!(PLACE_PARTS, vec![own, Label::new("part", part), Label::new("step", step)])
         };
-        let steps = || Step::ALL.map(Step::label).into_iter().chain([NO_STEP]);
-        let parts = Steps::default().parts();
+        let steps = || LookupStep::ALL.map(LookupStep::label).into_iter().chain([NO_STEP]);
+        let parts = LookupSteps::default().parts();
         Self { counters: parts.iter().map(|(part, _)| steps().map(|step| counter(*part, step)).collect()).collect() }
     }
 
     /// Counts a place that was made ready.
-    pub fn count(&self, steps: &Steps) {
+    pub fn count(&self, steps: &LookupSteps) {
         for (counters, (_, given)) in self.counters.iter().zip(steps.parts()) {
-            let index = Step::ALL.iter().position(|step| Some(*step) == given).unwrap_or(Step::ALL.len());
+            let index = LookupStep::ALL.iter().position(|step| Some(*step) == given).unwrap_or(LookupStep::ALL.len());
             if let Some(counter) = counters.get(index) {
                 counter.increment(1);
             }

@@ -64,13 +64,13 @@ struct Index {
 
 #[derive(Clone, Copy)]
 enum Candidate {
-    One(&'static str, Kind),
+    One(&'static str, PlaceKind),
     Several,
 }
 
 /// Cities and the regions around them often share a name.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum PlaceKind {
     City,
     Region,
 }
@@ -88,7 +88,7 @@ fn index() -> &'static HashMap<&'static str, Index> {
         for (country, names) in aliases::SUBDIVISIONS {
             let of_country = index.entry(country).or_default();
             for (name, code) in names.split('|').filter_map(|alias| alias.split_once('=')) {
-                of_country.by_name[0].insert(name.to_owned(), Candidate::One(code, Kind::Region));
+                of_country.by_name[0].insert(name.to_owned(), Candidate::One(code, PlaceKind::Region));
             }
         }
         index
@@ -139,7 +139,7 @@ impl Index {
     }
 }
 
-fn put(names: &mut HashMap<String, Candidate>, name: String, code: &'static str, kind: Kind) {
+fn put(names: &mut HashMap<String, Candidate>, name: String, code: &'static str, kind: PlaceKind) {
     if name.is_empty() {
         return;
     }
@@ -160,9 +160,9 @@ fn alternatives(name: &str) -> impl Iterator<Item = &str> {
     parts.map(str::trim)
 }
 
-fn kind_of_type(subdivision_type: &str) -> Kind {
+fn kind_of_type(subdivision_type: &str) -> PlaceKind {
     let is_city = ["city", "City", "Capital", "unicipality", "Metropolitan administration"];
-    if is_city.iter().any(|word| subdivision_type.contains(word)) { Kind::City } else { Kind::Region }
+    if is_city.iter().any(|word| subdivision_type.contains(word)) { PlaceKind::City } else { PlaceKind::Region }
 }
 
 /// Lower case without accents, apostrophes and punctuation, words apart by one space: "Île-de-France" and "Ile de France"
@@ -193,14 +193,14 @@ pub(super) fn fold(name: &str) -> String {
 }
 
 /// A folded name without the words for what it is and without spaces, and whether those words said city or region.
-fn strip(folded: &str) -> (String, Option<Kind>) {
+fn strip(folded: &str) -> (String, Option<PlaceKind>) {
     let mut said = None;
     let mut stem = String::with_capacity(folded.len());
     for word in folded.split(' ') {
         if aliases::CITY_WORDS.contains(&word) {
-            said = Some(Kind::City);
+            said = Some(PlaceKind::City);
         } else if aliases::REGION_WORDS.contains(&word) {
-            said = Some(Kind::Region);
+            said = Some(PlaceKind::Region);
         } else if !aliases::SMALL_WORDS.contains(&word) {
             stem.push_str(word);
         }

@@ -20,7 +20,7 @@ pub struct ClientOptions<'a> {
 
 /// Why there is no client: which setting it is about, and what is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum ClientPart {
     /// The authority's file.
     Ca,
     /// All together.
@@ -29,7 +29,7 @@ pub enum Part {
 
 /// A client for the server at `base`; connects to nothing yet. A redirect is an answer, never followed: another host would
 /// receive what was meant for this one. Errors: in words.
-pub fn client(base: &Url, options: ClientOptions<'_>) -> Result<Client, (Part, String)> {
+pub fn client(base: &Url, options: ClientOptions<'_>) -> Result<Client, (ClientPart, String)> {
     // Needed once a process, and reqwest panics without it; `Err` only says that it was installed before.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder =
@@ -38,12 +38,12 @@ pub fn client(base: &Url, options: ClientOptions<'_>) -> Result<Client, (Part, S
         // Otherwise a machine without any certificate store could not even speak plain HTTP.
         builder = builder.tls_certs_only([]);
     } else if let Some(file) = options.ca {
-        builder = builder.tls_certs_merge(authorities(file).map_err(|what| (Part::Ca, what))?);
+        builder = builder.tls_certs_merge(authorities(file).map_err(|what| (ClientPart::Ca, what))?);
     }
     if is_loopback(base) {
         builder = builder.no_proxy();
     }
-    builder.build().map_err(|error| (Part::Client, with_causes(&error)))
+    builder.build().map_err(|error| (ClientPart::Client, with_causes(&error)))
 }
 
 /// An `http://` or `https://` address without user name and password. Errors: in words, without the address.

@@ -14,7 +14,7 @@ use crate::kafka::offset_note::Partition;
 
 /// Where a record comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub struct RecordOrigin {
     /// Its partition.
     pub partition: Partition,
     /// Its offset.
@@ -65,13 +65,13 @@ pub struct RawRecords {
 /// One of them.
 #[derive(Clone, Copy, Debug)]
 struct RawRecord {
-    origin: Origin,
+    origin: RecordOrigin,
     key: Option<(u32, u32)>,
     value: Option<(u32, u32)>,
 }
 
 impl RawRecords {
-    fn push(&mut self, origin: Origin, key: Option<&[u8]>, value: Option<&[u8]>) {
+    fn push(&mut self, origin: RecordOrigin, key: Option<&[u8]>, value: Option<&[u8]>) {
         let mut add = |part: Option<&[u8]>| {
             let start = offset_in_buffer(self.bytes.len());
             self.bytes.extend_from_slice(part?);
@@ -82,7 +82,7 @@ impl RawRecords {
     }
 
     /// Where each comes from, its key and its value.
-    pub fn iter(&self) -> impl Iterator<Item = (Origin, Option<&[u8]>, Option<&[u8]>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (RecordOrigin, Option<&[u8]>, Option<&[u8]>)> {
         let part = |at: Option<(u32, u32)>| at.and_then(|(from, to)| self.bytes.get(from as usize..to as usize));
         self.records.iter().map(move |record| (record.origin, part(record.key), part(record.value)))
     }
@@ -100,7 +100,7 @@ impl RawRecords {
 
 /// Records that are written together.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct RowBatch {
     /// Reads formats other than Avro, whose datums are taken as they are.
     decoder: Option<Decoder>,
     datums: Vec<u8>,
@@ -117,9 +117,9 @@ pub struct Batch {
     /// Records that change nothing.
     filtered: u64,
     spans: BTreeMap<Partition, Span>,
-    refused: Vec<(Origin, Refusal)>,
+    refused: Vec<(RecordOrigin, Refusal)>,
     /// Schemas of records that are not loaded, and those of them that the batch has.
-    left_out: (BTreeSet<u32>, Vec<Origin>),
+    left_out: (BTreeSet<u32>, Vec<RecordOrigin>),
     /// Records of each partition.
     taken: BTreeMap<Partition, usize>,
     /// The most of them.
@@ -130,23 +130,23 @@ pub struct Batch {
 
 impl Row {
     /// Where it comes from.
-    pub fn origin(&self) -> Origin {
-        Origin { partition: self.partition, offset: self.offset, timestamp_ms: self.timestamp_ms }
+    pub fn origin(&self) -> RecordOrigin {
+        RecordOrigin { partition: self.partition, offset: self.offset, timestamp_ms: self.timestamp_ms }
     }
 }
 
-impl Batch {
+impl RowBatch {
     /// Of records that are read so.
     pub fn of_changes(changes: Changes) -> Self {
         Self { changes, ..Self::default() }
     }
 
-    /// The same, of records that tell only by their schemas what they change: see [`Batch::take_raw`].
+    /// The same, of records that tell only by their schemas what they change: see [`RowBatch::take_raw`].
     pub fn of_raw(changes: Changes) -> Self {
         Self { changes, raw: Some(RawRecords::default()), ..Self::default() }
     }
 
-    /// The records that are to become changes, and how many of them are already; they are to be given back by [`Batch::give_back`].
+    /// The records that are to become changes, and how many of them are already; they are to be given back by [`RowBatch::give_back`].
     pub fn take_raw(&mut self) -> (RawRecords, usize) {
         (self.raw.replace(RawRecords::default()).unwrap_or_default(), self.opened)
     }
@@ -198,13 +198,13 @@ impl Batch {
     }
 
     /// A record that cannot be written.
-    pub fn refuse(&mut self, origin: Origin, refusal: Refusal) {
+    pub fn refuse(&mut self, origin: RecordOrigin, refusal: Refusal) {
         self.refused.push((origin, refusal));
     }
 
-    /// Adds what a record does to the row of its key. Its schema's id is then the number of [`Batch::pair`].
-    pub fn push_change(&mut self, origin: Origin, change: &Change<'_>) {
-        let Origin { partition, offset, timestamp_ms } = origin;
+    /// Adds what a record does to the row of its key. Its schema's id is then the number of [`RowBatch::pair`].
+    pub fn push_change(&mut self, origin: RecordOrigin, change: &Change<'_>) {
+        let RecordOrigin { partition, offset, timestamp_ms } = origin;
         let start = offset_in_buffer(self.datums.len());
         let schema_id = self.changes.write(change, offset, &mut self.datums);
         let at = (start, offset_in_buffer(self.datums.len()));
@@ -252,7 +252,7 @@ impl Batch {
         });
     }
 
-    fn decode(&mut self, origin: Origin, payload: Option<&[u8]>) {
+    fn decode(&mut self, origin: RecordOrigin, payload: Option<&[u8]>) {
         let Some(decoder) = &mut self.decoder else { return };
         let start = self.datums.len();
         let (schema_id, is_raw) = match decoder.decode(payload, &mut self.datums) {
@@ -267,7 +267,7 @@ impl Batch {
             }
         };
         let at = (offset_in_buffer(start), offset_in_buffer(self.datums.len()));
-        let Origin { partition, offset, timestamp_ms } = origin;
+        let RecordOrigin { partition, offset, timestamp_ms } = origin;
         self.rows.push(Row { partition, offset, timestamp_ms, schema_id, is_raw, at });
     }
 
@@ -301,7 +301,7 @@ impl Batch {
     }
 
     /// Records that are no rows, and why.
-    pub fn refused(&self) -> &[(Origin, Refusal)] {
+    pub fn refused(&self) -> &[(RecordOrigin, Refusal)] {
         &self.refused
     }
 
@@ -331,7 +331,7 @@ impl Batch {
     }
 
     /// Records that are not to be loaded.
-    pub fn left_out(&self) -> &[Origin] {
+    pub fn left_out(&self) -> &[RecordOrigin] {
         &self.left_out.1
     }
 
@@ -350,7 +350,7 @@ impl Batch {
     }
 
     /// Where the first row of a schema comes from.
-    pub fn first_of(&self, schema_id: u32) -> Option<Origin> {
+    pub fn first_of(&self, schema_id: u32) -> Option<RecordOrigin> {
         self.rows.iter().find(|row| row.schema_id == schema_id).map(Row::origin)
     }
 
@@ -387,9 +387,9 @@ impl Batch {
     }
 }
 
-impl<'s> BatchBuilder<'s> for Batch {
+impl<'s> BatchBuilder<'s> for RowBatch {
     fn take(&mut self, record: BorrowedMessage<'s>) {
-        let origin = Origin {
+        let origin = RecordOrigin {
             partition: record.partition(),
             offset: record.offset(),
             timestamp_ms: record.timestamp().to_millis(),
@@ -454,8 +454,8 @@ impl<'s> BatchBuilder<'s> for Batch {
         self.datums.len()
             + raw
             + self.rows.len() * size_of::<Row>()
-            + self.refused.len() * (size_of::<(Origin, Refusal)>() + REFUSAL_TEXT)
-            + self.left_out.1.len() * size_of::<Origin>()
+            + self.refused.len() * (size_of::<(RecordOrigin, Refusal)>() + REFUSAL_TEXT)
+            + self.left_out.1.len() * size_of::<RecordOrigin>()
     }
 }
 
@@ -473,12 +473,12 @@ mod tests {
 
     #[test]
     fn a_batch_is_full_by_all_rows_or_by_those_of_one_partition() {
-        let mut batch = Batch::default();
+        let mut batch = RowBatch::default();
         for (offset, partition) in [0, 0, 0, 1, 1].into_iter().enumerate() {
             batch.push(partition, offset as i64, None, 1, b"datum");
             batch.count(partition);
         }
-        let reached = |batch: &Batch, records, by_partition| {
+        let reached = |batch: &RowBatch, records, by_partition| {
             BatchLimits { records, by_partition, bytes: 1, memory: 1, wait: Duration::ZERO }.reached(batch)
         };
         assert!(reached(&batch, 5, false) && !reached(&batch, 6, false));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::changes::{Change, Datum};
 use super::schemas::{Schema, Schemas};
-use super::{Batch, Class, LoadError, Origin, Refusal, Why, WriteContext};
+use super::{LoadError, RecordOrigin, Refusal, RetryClass, RowBatch, Why, WriteContext};
 use crate::avro::Shape;
 use crate::avro::format::debezium::{Event, Events, Op};
 use crate::config::format::{FormatConfig, Truncate};
@@ -40,7 +40,7 @@ enum Truncated {
 }
 
 /// A part of a record.
-enum Part {
+enum RecordPart {
     /// The key's, or the value's, schema and what it does.
     Read(u32, Op),
     /// It is refused.
@@ -59,7 +59,7 @@ impl ChangeEvents {
     /// answer; a table without a key; a truncate, where that stops the sink.
     pub fn open(
         &mut self,
-        batch: &mut Batch,
+        batch: &mut RowBatch,
         (keys, values): (&mut Schemas, &mut Schemas),
         shapes: &mut Shapes,
         context: &mut WriteContext<'_>,
@@ -80,8 +80,8 @@ impl ChangeEvents {
                 continue;
             };
             let (schema, op) = match read(&mut self.values, values, origin, value, &mut self.row)? {
-                Part::Read(schema, op) => (schema, op),
-                Part::Refused(refusal) => {
+                RecordPart::Read(schema, op) => (schema, op),
+                RecordPart::Refused(refusal) => {
                     batch.refuse(origin, refusal);
                     continue;
                 }
@@ -122,8 +122,8 @@ impl ChangeEvents {
 
     fn delete(
         &mut self,
-        batch: &mut Batch,
-        origin: Origin,
+        batch: &mut RowBatch,
+        origin: RecordOrigin,
         key: Option<&[u8]>,
         schemas: &mut Schemas,
         shapes: &mut Shapes,
@@ -139,8 +139,8 @@ impl ChangeEvents {
         Ok(())
     }
 
-    fn truncated(&self, context: &WriteContext<'_>, at: Origin) -> Result<Truncated, LoadError> {
-        let Origin { partition, offset, .. } = at;
+    fn truncated(&self, context: &WriteContext<'_>, at: RecordOrigin) -> Result<Truncated, LoadError> {
+        let RecordOrigin { partition, offset, .. } = at;
         let truncated = format!("the table was truncated at its source (partition {partition} offset {offset})");
         match self.truncate {
             Truncate::Ignore => Ok(Truncated::Nothing),
@@ -158,7 +158,7 @@ impl ChangeEvents {
 }
 
 fn partitions(context: &WriteContext<'_>) -> Result<usize, LoadError> {
-    let again = |error: SourceError| LoadError::Again { class: Class::Transient, message: error.to_string() };
+    let again = |error: SourceError| LoadError::Again { class: RetryClass::Transient, message: error.to_string() };
     context.source.partitions().map_err(again)
 }
 
@@ -166,22 +166,22 @@ fn partitions(context: &WriteContext<'_>) -> Result<usize, LoadError> {
 fn read(
     events: &mut Events,
     schemas: &mut Schemas,
-    origin: Origin,
+    origin: RecordOrigin,
     payload: &[u8],
     out: &mut Vec<u8>,
-) -> Result<Part, LoadError> {
+) -> Result<RecordPart, LoadError> {
     out.clear();
     loop {
         match events.read(payload, out) {
-            Ok(Event::Change { schema, op }) => return Ok(Part::Read(schema, op)),
-            Err(reject) => return Ok(Part::Refused(reject.into())),
+            Ok(Event::Change { schema, op }) => return Ok(RecordPart::Read(schema, op)),
+            Err(reject) => return Ok(RecordPart::Refused(reject.into())),
             Ok(Event::Unknown(id)) => {
                 schemas.meet(&[id]);
                 match schemas.read(id, Some(origin), |schema| events.learn(id, schema))? {
                     Schema::New(_) | Schema::Known => {}
-                    Schema::Unusable(why) => return Ok(Part::Refused(Refusal::row(why))),
+                    Schema::Unusable(why) => return Ok(RecordPart::Refused(Refusal::row(why))),
                     // The configuration names no types of changes.
-                    Schema::LeftOut => return Ok(Part::Refused(Refusal::row(Why::UnknownSchema))),
+                    Schema::LeftOut => return Ok(RecordPart::Refused(Refusal::row(Why::UnknownSchema))),
                 }
             }
         }
@@ -191,14 +191,14 @@ fn read(
 fn find_key<'k>(
     events: &mut Events,
     schemas: &mut Schemas,
-    origin: Origin,
+    origin: RecordOrigin,
     key: &[u8],
     out: &'k mut Vec<u8>,
     shapes: &mut Shapes,
 ) -> Result<Result<Datum<'k>, Refusal>, LoadError> {
     let schema = match read(events, schemas, origin, key, out)? {
-        Part::Refused(refusal) => return Ok(Err(refusal)),
-        Part::Read(schema, _) => schema,
+        RecordPart::Refused(refusal) => return Ok(Err(refusal)),
+        RecordPart::Read(schema, _) => schema,
     };
     if let Some(shape) = events.row_shape(schema).filter(|_| !shapes.keys.contains_key(&schema)) {
         shapes.keys.insert(schema, shape.clone());

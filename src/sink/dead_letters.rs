@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::{Class, LoadError, Origin, Refusal};
+use super::{LoadError, RecordOrigin, Refusal, RetryClass};
 use crate::config::sink::{LoadConfig, SinkConsumerConfig};
 use crate::config::{Delivery, REPLAYS};
 use crate::kafka::circuit_breaker::CircuitBreaker;
@@ -44,7 +44,7 @@ pub struct DeadLetters {
 struct Told {
     /// Not told yet.
     count: u64,
-    last: Option<(Origin, Refusal)>,
+    last: Option<(RecordOrigin, Refusal)>,
     /// When it was logged last.
     at: Option<Instant>,
 }
@@ -82,7 +82,7 @@ impl DeadLetters {
 
     /// Writes the refused rows of `rows` to the dead-letter topic and waits until the broker has them. Errors: the
     /// circuit breaker, which stops the sink before anything is written; a broker that does not take them.
-    pub fn settle(&mut self, rows: usize, refused: &[(Origin, Refusal)]) -> Result<(), LoadError> {
+    pub fn settle(&mut self, rows: usize, refused: &[(RecordOrigin, Refusal)]) -> Result<(), LoadError> {
         let before = self.outcomes.len();
         self.outcomes.resize(before + rows.saturating_sub(refused.len()), false);
         self.outcomes.resize(before + rows.max(refused.len()), true);
@@ -112,18 +112,18 @@ impl DeadLetters {
     }
 
     /// Tells of rows that have another outcome, or none yet: nothing is counted.
-    pub fn notice(&mut self, origin: Origin, refusal: Refusal) -> Result<(), LoadError> {
+    pub fn notice(&mut self, origin: RecordOrigin, refusal: Refusal) -> Result<(), LoadError> {
         self.written(&[(origin, refusal)])
     }
 
-    fn written(&mut self, refused: &[(Origin, Refusal)]) -> Result<(), LoadError> {
+    fn written(&mut self, refused: &[(RecordOrigin, Refusal)]) -> Result<(), LoadError> {
         self.write(refused).map_err(|error| LoadError::Again {
-            class: Class::Transient,
+            class: RetryClass::Transient,
             message: format!("dead letters cannot be written to topic {}: {error}", self.topic),
         })
     }
 
-    fn write(&mut self, refused: &[(Origin, Refusal)]) -> Result<(), TransactionError> {
+    fn write(&mut self, refused: &[(RecordOrigin, Refusal)]) -> Result<(), TransactionError> {
         if !self.writer.is_open() {
             self.writer.reopen(OPEN_TIMEOUT)?;
         }

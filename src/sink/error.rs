@@ -6,7 +6,7 @@ use super::error_policy;
 
 /// What kind of thing went wrong, which decides what is done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub enum RetryClass {
     /// The database or the way to it: tried again, for ever.
     Transient,
     /// User or password: tried again, rarely, and an alarm.
@@ -19,9 +19,10 @@ pub enum Class {
     Unknown,
 }
 
-impl Class {
+impl RetryClass {
     /// All classes, for the metric's labels.
-    pub const ALL: [Class; 5] = [Self::Transient, Self::Authentication, Self::Resource, Self::Moved, Self::Unknown];
+    pub const ALL: [RetryClass; 5] =
+        [Self::Transient, Self::Authentication, Self::Resource, Self::Moved, Self::Unknown];
 
     /// Label of the metric.
     pub fn label(self) -> &'static str {
@@ -57,7 +58,7 @@ pub enum LoadError {
     #[error("{message}")]
     Answered {
         /// The class of the answer.
-        class: error_policy::Class,
+        class: error_policy::ErrorClass,
         /// For the log and `/readyz`.
         message: String,
     },
@@ -65,7 +66,7 @@ pub enum LoadError {
     #[error("{message}")]
     Again {
         /// What kind of thing went wrong.
-        class: Class,
+        class: RetryClass,
         /// For the log and `/readyz`.
         message: String,
     },
@@ -118,7 +119,7 @@ impl Tries {
             LoadError::SchemaMismatch(message) => self.schema_mismatch(message),
             LoadError::Answered { class, message } => self.answered(class, message, now),
             // Between two answers a connection may fail, which says nothing about the batch.
-            error @ LoadError::Again { class: Class::Transient, .. } => error,
+            error @ LoadError::Again { class: RetryClass::Transient, .. } => error,
             error => {
                 self.none();
                 error
@@ -129,13 +130,13 @@ impl Tries {
     fn schema_mismatch(&mut self, message: String) -> LoadError {
         self.schema_mismatches += 1;
         match self.schema_mismatches {
-            1 => LoadError::Again { class: Class::Moved, message },
+            1 => LoadError::Again { class: RetryClass::Moved, message },
             BELIEVED.. => LoadError::Refused(message),
-            _ => LoadError::Again { class: Class::Transient, message },
+            _ => LoadError::Again { class: RetryClass::Transient, message },
         }
     }
 
-    fn answered(&mut self, class: error_policy::Class, message: String, now: Instant) -> LoadError {
+    fn answered(&mut self, class: error_policy::ErrorClass, message: String, now: Instant) -> LoadError {
         let was_searched = self.is_search_due(now);
         let waited = now.saturating_duration_since(*self.since.get_or_insert(now));
         if !class.is_unbounded() && waited >= self.retry {
@@ -146,10 +147,10 @@ impl Tries {
             self.searched_after = waited * 2;
         }
         let class = match class {
-            error_policy::Class::Authentication => Class::Authentication,
-            error_policy::Class::Resource => Class::Resource,
-            error_policy::Class::InDoubt => Class::Unknown,
-            _ => Class::Transient,
+            error_policy::ErrorClass::Authentication => RetryClass::Authentication,
+            error_policy::ErrorClass::Resource => RetryClass::Resource,
+            error_policy::ErrorClass::InDoubt => RetryClass::Unknown,
+            _ => RetryClass::Transient,
         };
         LoadError::Again { class, message }
     }
@@ -166,11 +167,11 @@ mod tests {
 
     const WORDS: &str = "table t was altered";
 
-    fn again(class: Class) -> LoadError {
+    fn again(class: RetryClass) -> LoadError {
         LoadError::Again { class, message: WORDS.into() }
     }
 
-    fn answered(class: error_policy::Class) -> LoadError {
+    fn answered(class: error_policy::ErrorClass) -> LoadError {
         LoadError::Answered { class, message: WORDS.into() }
     }
 
@@ -181,10 +182,10 @@ mod tests {
         let schema_mismatch = |tries: &mut Tries| tries.judge(LoadError::SchemaMismatch(WORDS.into()), now);
         let another = |tries: &mut Tries| drop(tries.judge(LoadError::Refused("another".into()), now));
         for between in [&Tries::none as &dyn Fn(&mut Tries), &another] {
-            assert_eq!(schema_mismatch(&mut tries), again(Class::Moved));
-            assert_eq!(schema_mismatch(&mut tries), again(Class::Transient));
+            assert_eq!(schema_mismatch(&mut tries), again(RetryClass::Moved));
+            assert_eq!(schema_mismatch(&mut tries), again(RetryClass::Transient));
             assert!(!tries.is_search_due(now));
-            assert_eq!(schema_mismatch(&mut tries), again(Class::Transient));
+            assert_eq!(schema_mismatch(&mut tries), again(RetryClass::Transient));
             assert!(tries.is_search_due(now), "before it is believed");
             between(&mut tries);
         }
@@ -199,14 +200,14 @@ mod tests {
         let mut tries = Tries::new(Duration::from_secs(20));
         let begun = Instant::now();
         let after = |seconds| begun + Duration::from_secs(seconds);
-        let resource = || answered(error_policy::Class::Resource);
+        let resource = || answered(error_policy::ErrorClass::Resource);
         assert!(!tries.is_search_due(begun));
-        assert_eq!(tries.judge(resource(), begun), again(Class::Resource));
+        assert_eq!(tries.judge(resource(), begun), again(RetryClass::Resource));
         assert!(!tries.is_search_due(after(19)));
-        let failed = tries.judge(again(Class::Transient), after(19));
-        assert_eq!(failed, again(Class::Transient), "a connection that failed meanwhile");
+        let failed = tries.judge(again(RetryClass::Transient), after(19));
+        assert_eq!(failed, again(RetryClass::Transient), "a connection that failed meanwhile");
         assert!(tries.is_search_due(after(20)));
-        assert_eq!(tries.judge(resource(), after(25)), again(Class::Resource));
+        assert_eq!(tries.judge(resource(), after(25)), again(RetryClass::Resource));
         assert!(!tries.is_search_due(after(49)), "it told nothing: the next one has time");
         assert!(tries.is_search_due(after(50)));
         tries.none();
@@ -217,9 +218,9 @@ mod tests {
     fn an_answer_that_nobody_knows_stops_the_sink_after_a_while() {
         let mut tries = Tries::new(Duration::from_secs(20));
         let begun = Instant::now();
-        let unknown = || answered(error_policy::Class::Unknown);
-        assert_eq!(tries.judge(unknown(), begun), again(Class::Transient));
-        assert_eq!(tries.judge(unknown(), begun + Duration::from_secs(19)), again(Class::Transient));
+        let unknown = || answered(error_policy::ErrorClass::Unknown);
+        assert_eq!(tries.judge(unknown(), begun), again(RetryClass::Transient));
+        assert_eq!(tries.judge(unknown(), begun + Duration::from_secs(19)), again(RetryClass::Transient));
         assert_eq!(tries.judge(unknown(), begun + Duration::from_secs(20)), LoadError::Refused(WORDS.into()));
     }
 }

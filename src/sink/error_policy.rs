@@ -15,7 +15,7 @@
 
 /// What kind of thing went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Class {
+pub enum ErrorClass {
     /// Comes and goes.
     Transient,
     /// The server lacks room, memory or connections.
@@ -34,7 +34,7 @@ pub enum Class {
     InDoubt,
 }
 
-impl Class {
+impl ErrorClass {
     /// Stable name for messages.
     pub fn name(self) -> &'static str {
         match self {
@@ -74,7 +74,7 @@ impl Class {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Its class, from which all else follows.
-    pub class: Class,
+    pub class: ErrorClass,
     /// A smaller batch may pass.
     pub too_large: bool,
     /// The code's name with its server; empty where the number says it all.
@@ -85,7 +85,7 @@ pub struct Policy {
     pub cure: &'static str,
 }
 
-const fn policy(class: Class, says: &'static str) -> Policy {
+const fn policy(class: ErrorClass, says: &'static str) -> Policy {
     Policy { class, too_large: false, name: "", says, cure: "" }
 }
 
@@ -122,7 +122,7 @@ pub fn of_clickhouse(code: u32) -> Policy {
 
 /// ClickHouse has one code for two things: parts pile up, or one insert spans more table partitions than it may.
 pub const MANY_PARTITIONS: Policy = policy(
-    Class::Schema,
+    ErrorClass::Schema,
     "one insert spans more table partitions than max_partitions_per_insert_block",
 )
 .named("TOO_MANY_PARTS")
@@ -134,82 +134,89 @@ pub const MANY_PARTITIONS: Policy = policy(
 
 /// What a proxy answers to a body that is larger than it takes.
 pub const BODY_TOO_LARGE: Policy =
-    policy(Class::Resource, "a proxy before the server refuses the size of the request (HTTP 413)")
+    policy(ErrorClass::Resource, "a proxy before the server refuses the size of the request (HTTP 413)")
         .cure(
             "it is tried in smaller parts; raise the proxy's limit (nginx: client_max_body_size) or lower \
              sink.clickhouse.batch.max_bytes",
         )
         .too_large();
 
-const REFUSED_BY_FUNCTION: Policy = policy(Class::Data, "a trigger or a function of the table refuses the row");
-const UNLISTED: Policy = policy(Class::Unknown, "refused the request").cure("see the server's log (system.errors)");
+const REFUSED_BY_FUNCTION: Policy = policy(ErrorClass::Data, "a trigger or a function of the table refuses the row");
+const UNLISTED: Policy =
+    policy(ErrorClass::Unknown, "refused the request").cure("see the server's log (system.errors)");
 
 /// SQLSTATEs that are not as their class.
 const SQLSTATES: &[(&str, Policy)] = &[
     // Within a COPY: bytes that the column's type cannot read. The end of a connection has it too, but as FATAL.
-    ("08P01", policy(Class::Data, "a value does not fit the column's type")),
-    ("22001", policy(Class::Data, "a text is longer than the column")),
-    ("22003", policy(Class::Data, "a number is out of the column's range")),
-    ("22008", policy(Class::Data, "a date or time is out of range")),
-    ("22012", policy(Class::Data, "division by zero")),
-    ("22P02", policy(Class::Data, "a value does not fit the column's type")),
-    ("22P03", policy(Class::Data, "a value does not fit the column's type")),
+    ("08P01", policy(ErrorClass::Data, "a value does not fit the column's type")),
+    ("22001", policy(ErrorClass::Data, "a text is longer than the column")),
+    ("22003", policy(ErrorClass::Data, "a number is out of the column's range")),
+    ("22008", policy(ErrorClass::Data, "a date or time is out of range")),
+    ("22012", policy(ErrorClass::Data, "division by zero")),
+    ("22P02", policy(ErrorClass::Data, "a value does not fit the column's type")),
+    ("22P03", policy(ErrorClass::Data, "a value does not fit the column's type")),
     // Class 22, but the table's matter.
-    ("2200H", policy(Class::Schema, "a sequence has given out all its numbers").cure("alter the sequence")),
-    ("23502", policy(Class::Data, "null in a column that does not take null")),
-    ("23503", policy(Class::Data, "a foreign key has no match")),
-    ("23505", policy(Class::Data, "a key is in the table already")),
-    ("23514", policy(Class::Data, "a CHECK constraint fails, or no partition takes the row")),
-    ("23P01", policy(Class::Data, "an exclusion constraint fails")),
-    ("25006", policy(Class::Transient, "the server is read-only (a standby?)")),
-    ("25P03", policy(Class::Transient, "the transaction was idle for too long, the server ended it")),
+    ("2200H", policy(ErrorClass::Schema, "a sequence has given out all its numbers").cure("alter the sequence")),
+    ("23502", policy(ErrorClass::Data, "null in a column that does not take null")),
+    ("23503", policy(ErrorClass::Data, "a foreign key has no match")),
+    ("23505", policy(ErrorClass::Data, "a key is in the table already")),
+    ("23514", policy(ErrorClass::Data, "a CHECK constraint fails, or no partition takes the row")),
+    ("23P01", policy(ErrorClass::Data, "an exclusion constraint fails")),
+    ("25006", policy(ErrorClass::Transient, "the server is read-only (a standby?)")),
+    ("25P03", policy(ErrorClass::Transient, "the transaction was idle for too long, the server ended it")),
     (
         "28000",
-        policy(Class::Authentication, "the server refuses the user (see its pg_hba.conf: host, user, database, TLS)"),
+        policy(
+            ErrorClass::Authentication,
+            "the server refuses the user (see its pg_hba.conf: host, user, database, TLS)",
+        ),
     ),
-    ("28P01", policy(Class::Authentication, "the server refuses the password")),
-    ("3D000", policy(Class::Schema, "the database does not exist")),
-    ("3F000", policy(Class::Schema, "the schema does not exist").cure("make it (CREATE SCHEMA), or name another")),
-    ("40001", policy(Class::Transient, "the transaction collided with another one")),
-    ("40P01", policy(Class::Transient, "deadlock")),
-    ("42501", policy(Class::Authentication, "the user lacks a right (see GRANT)")),
-    ("42703", policy(Class::Schema, "a column does not exist")),
-    ("42804", policy(Class::Schema, "a column has another type than expected")),
-    ("42P01", policy(Class::Schema, "the table does not exist")),
-    ("53100", policy(Class::Resource, "the server's disk is full").cure("make room")),
+    ("28P01", policy(ErrorClass::Authentication, "the server refuses the password")),
+    ("3D000", policy(ErrorClass::Schema, "the database does not exist")),
+    ("3F000", policy(ErrorClass::Schema, "the schema does not exist").cure("make it (CREATE SCHEMA), or name another")),
+    ("40001", policy(ErrorClass::Transient, "the transaction collided with another one")),
+    ("40P01", policy(ErrorClass::Transient, "deadlock")),
+    ("42501", policy(ErrorClass::Authentication, "the user lacks a right (see GRANT)")),
+    ("42703", policy(ErrorClass::Schema, "a column does not exist")),
+    ("42804", policy(ErrorClass::Schema, "a column has another type than expected")),
+    ("42P01", policy(ErrorClass::Schema, "the table does not exist")),
+    ("53100", policy(ErrorClass::Resource, "the server's disk is full").cure("make room")),
     (
         "53200",
-        policy(Class::Resource, "the server is out of memory")
+        policy(ErrorClass::Resource, "the server is out of memory")
             .cure("lower sink.postgres.batch.max_rows, or give the server more memory")
             .too_large(),
     ),
-    ("53300", policy(Class::Resource, "the server has no connection left").cure("raise its max_connections")),
+    ("53300", policy(ErrorClass::Resource, "the server has no connection left").cure("raise its max_connections")),
     (
         "53400",
-        policy(Class::Resource, "a limit of the server's configuration is reached")
+        policy(ErrorClass::Resource, "a limit of the server's configuration is reached")
             .cure("lower sink.postgres.batch.max_rows, or raise the limit (see the server's log)")
             .too_large(),
     ),
-    ("54000", policy(Class::Data, "a row or an index entry is too big")),
-    ("54001", policy(Class::Data, "a value is nested too deep")),
-    ("55006", policy(Class::Transient, "something of the table is in use")),
-    ("55P03", policy(Class::Transient, "a lock was not granted in time")),
+    ("54000", policy(ErrorClass::Data, "a row or an index entry is too big")),
+    ("54001", policy(ErrorClass::Data, "a value is nested too deep")),
+    ("55006", policy(ErrorClass::Transient, "something of the table is in use")),
+    ("55P03", policy(ErrorClass::Transient, "a lock was not granted in time")),
     (
         "57014",
-        policy(Class::Transient, "the statement took longer than sink.postgres.statement_timeout_ms, or was cancelled")
-            .cure("it is tried in smaller parts; raise statement_timeout_ms or lower sink.postgres.batch.max_rows")
-            .too_large(),
+        policy(
+            ErrorClass::Transient,
+            "the statement took longer than sink.postgres.statement_timeout_ms, or was cancelled",
+        )
+        .cure("it is tried in smaller parts; raise statement_timeout_ms or lower sink.postgres.batch.max_rows")
+        .too_large(),
     ),
-    ("57P01", policy(Class::Transient, "the server shuts down, or an administrator ended the connection")),
-    ("57P02", policy(Class::Transient, "the server shuts down, or an administrator ended the connection")),
-    ("57P03", policy(Class::Transient, "the server is starting or recovering")),
-    ("HV00L", policy(Class::Transient, "a foreign server cannot be used now")),
-    ("HV00N", policy(Class::Transient, "a foreign server cannot be reached")),
-    ("P0001", policy(Class::Data, "a trigger refuses the row")),
-    ("P0002", policy(Class::Data, "a trigger finds no row where it needs one")),
-    ("P0003", policy(Class::Data, "a trigger finds several rows where it needs one")),
-    ("XX001", policy(Class::Resource, "the server found damaged data").cure("see the server's log")),
-    ("XX002", policy(Class::Resource, "the server found a damaged index").cure("see the server's log; REINDEX")),
+    ("57P01", policy(ErrorClass::Transient, "the server shuts down, or an administrator ended the connection")),
+    ("57P02", policy(ErrorClass::Transient, "the server shuts down, or an administrator ended the connection")),
+    ("57P03", policy(ErrorClass::Transient, "the server is starting or recovering")),
+    ("HV00L", policy(ErrorClass::Transient, "a foreign server cannot be used now")),
+    ("HV00N", policy(ErrorClass::Transient, "a foreign server cannot be reached")),
+    ("P0001", policy(ErrorClass::Data, "a trigger refuses the row")),
+    ("P0002", policy(ErrorClass::Data, "a trigger finds no row where it needs one")),
+    ("P0003", policy(ErrorClass::Data, "a trigger finds several rows where it needs one")),
+    ("XX001", policy(ErrorClass::Resource, "the server found damaged data").cure("see the server's log")),
+    ("XX002", policy(ErrorClass::Resource, "the server found a damaged index").cure("see the server's log; REINDEX")),
 ];
 
 /// All classes of PostgreSQL's list (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
@@ -218,7 +225,7 @@ const SQLSTATE_CLASSES: &[(&str, Policy)] = &[
     ("01", REFUSED_BY_FUNCTION),
     ("02", REFUSED_BY_FUNCTION),
     ("03", UNUSUAL),
-    ("08", policy(Class::Transient, "a connection of the server's own failed")),
+    ("08", policy(ErrorClass::Transient, "a connection of the server's own failed")),
     ("09", REFUSED_BY_FUNCTION),
     ("0A", UNFIT),
     ("0B", UNUSUAL),
@@ -229,13 +236,13 @@ const SQLSTATE_CLASSES: &[(&str, Policy)] = &[
     ("10", REFUSED_BY_FUNCTION),
     ("20", REFUSED_BY_FUNCTION),
     ("21", REFUSED_BY_FUNCTION),
-    ("22", policy(Class::Data, "the server refuses a row")),
-    ("23", policy(Class::Data, "the server refuses a row")),
+    ("22", policy(ErrorClass::Data, "the server refuses a row")),
+    ("23", policy(ErrorClass::Data, "the server refuses a row")),
     ("24", UNUSUAL),
     ("25", UNUSUAL),
     ("26", UNUSUAL),
     ("27", REFUSED_BY_FUNCTION),
-    ("28", policy(Class::Authentication, "the server refuses the user")),
+    ("28", policy(ErrorClass::Authentication, "the server refuses the user")),
     ("2B", UNFIT),
     ("2D", UNUSUAL),
     ("2F", REFUSED_BY_FUNCTION),
@@ -245,23 +252,23 @@ const SQLSTATE_CLASSES: &[(&str, Policy)] = &[
     ("3B", UNUSUAL),
     ("3D", UNFIT),
     ("3F", UNFIT),
-    ("40", policy(Class::Transient, "the server rolled the transaction back")),
+    ("40", policy(ErrorClass::Transient, "the server rolled the transaction back")),
     ("42", UNFIT),
-    ("44", policy(Class::Data, "a view's WITH CHECK OPTION refuses the row")),
-    ("53", policy(Class::Resource, "the server is out of resources").cure("see the server's log")),
+    ("44", policy(ErrorClass::Data, "a view's WITH CHECK OPTION refuses the row")),
+    ("53", policy(ErrorClass::Resource, "the server is out of resources").cure("see the server's log")),
     ("54", UNFIT),
     ("55", UNUSUAL),
-    ("57", policy(Class::Transient, "the server cannot do it now")),
-    ("58", policy(Class::Resource, "the server's system failed it").cure("see the server's log")),
-    ("72", policy(Class::Transient, "the server cannot do it now")),
+    ("57", policy(ErrorClass::Transient, "the server cannot do it now")),
+    ("58", policy(ErrorClass::Resource, "the server's system failed it").cure("see the server's log")),
+    ("72", policy(ErrorClass::Transient, "the server cannot do it now")),
     ("F0", UNUSUAL),
     ("HV", UNUSUAL),
     ("P0", REFUSED_BY_FUNCTION),
     ("XX", UNUSUAL),
 ];
 
-const UNFIT: Policy = policy(Class::Schema, "the table does not fit");
-const UNUSUAL: Policy = policy(Class::Unknown, "the server refuses it").cure("see the server's log");
+const UNFIT: Policy = policy(ErrorClass::Schema, "the table does not fit");
+const UNUSUAL: Policy = policy(ErrorClass::Unknown, "the server refuses it").cure("see the server's log");
 
 const DESCRIBE: &str = "the table was changed: pressline reads it again";
 const WAIT: &str = "pressline tries again";
@@ -270,23 +277,23 @@ const ROOM: &str = "make room; pressline waits";
 const ROWS: &str = "the rows it is about become dead letters";
 
 const fn data(name: &'static str, says: &'static str) -> Policy {
-    policy(Class::Data, says).named(name).cure(ROWS)
+    policy(ErrorClass::Data, says).named(name).cure(ROWS)
 }
 
 const fn schema(name: &'static str, says: &'static str) -> Policy {
-    policy(Class::Schema, says).named(name).cure(DESCRIBE)
+    policy(ErrorClass::Schema, says).named(name).cure(DESCRIBE)
 }
 
 const fn rights(name: &'static str, says: &'static str) -> Policy {
-    policy(Class::Authentication, says).named(name).cure(RIGHTS)
+    policy(ErrorClass::Authentication, says).named(name).cure(RIGHTS)
 }
 
 const fn resource(name: &'static str, says: &'static str, cure: &'static str) -> Policy {
-    policy(Class::Resource, says).named(name).cure(cure)
+    policy(ErrorClass::Resource, says).named(name).cure(cure)
 }
 
 const fn passing(name: &'static str, says: &'static str) -> Policy {
-    policy(Class::Transient, says).named(name).cure(WAIT)
+    policy(ErrorClass::Transient, says).named(name).cure(WAIT)
 }
 
 /// ClickHouse's `ErrorCodes.cpp`, as far as an insert or a look at the table is known to meet them.
@@ -390,11 +397,11 @@ const CLICKHOUSE: &[(u32, Policy)] = &[
     (999, passing("KEEPER_EXCEPTION", "the server's Keeper failed")),
     (
         319,
-        policy(Class::InDoubt, "the server does not know whether the insert was done")
+        policy(ErrorClass::InDoubt, "the server does not know whether the insert was done")
             .named("UNKNOWN_STATUS_OF_INSERT")
             .cure(WAIT),
     ),
-    (394, policy(Class::InDoubt, "the insert was cancelled").named("QUERY_WAS_CANCELLED").cure(WAIT)),
+    (394, policy(ErrorClass::InDoubt, "the insert was cancelled").named("QUERY_WAS_CANCELLED").cure(WAIT)),
 ];
 
 /// The most rows that are written together, after a batch that was too large for the server: as many as it took of that batch, and
@@ -441,23 +448,23 @@ mod tests {
     #[test]
     fn classes_follow_the_sqlstate() {
         for (code, class) in [
-            ("23514", Class::Data),
-            ("22003", Class::Data),
-            ("2200H", Class::Schema),
-            ("P0001", Class::Data),
-            ("P0002", Class::Data),
-            ("45000", Class::Data),
-            ("UE001", Class::Data),
-            ("42501", Class::Authentication),
-            ("42703", Class::Schema),
-            ("28P01", Class::Authentication),
-            ("53100", Class::Resource),
-            ("40P01", Class::Transient),
-            ("57P01", Class::Transient),
-            ("08006", Class::Transient),
-            ("55000", Class::Unknown),
-            ("XX000", Class::Unknown),
-            ("XX001", Class::Resource),
+            ("23514", ErrorClass::Data),
+            ("22003", ErrorClass::Data),
+            ("2200H", ErrorClass::Schema),
+            ("P0001", ErrorClass::Data),
+            ("P0002", ErrorClass::Data),
+            ("45000", ErrorClass::Data),
+            ("UE001", ErrorClass::Data),
+            ("42501", ErrorClass::Authentication),
+            ("42703", ErrorClass::Schema),
+            ("28P01", ErrorClass::Authentication),
+            ("53100", ErrorClass::Resource),
+            ("40P01", ErrorClass::Transient),
+            ("57P01", ErrorClass::Transient),
+            ("08006", ErrorClass::Transient),
+            ("55000", ErrorClass::Unknown),
+            ("XX000", ErrorClass::Unknown),
+            ("XX001", ErrorClass::Resource),
         ] {
             assert_eq!(of_sqlstate(code).class, class, "{code}");
         }
@@ -481,9 +488,14 @@ mod tests {
     #[test]
     fn each_class_has_its_runbook() {
         let runbooks = include_str!("../../docs/runbooks.md");
-        for class in
-            [Class::Transient, Class::Resource, Class::Authentication, Class::Schema, Class::Data, Class::Unknown]
-        {
+        for class in [
+            ErrorClass::Transient,
+            ErrorClass::Resource,
+            ErrorClass::Authentication,
+            ErrorClass::Schema,
+            ErrorClass::Data,
+            ErrorClass::Unknown,
+        ] {
             assert!(runbooks.contains(&format!("## {}\n", class.runbook())), "{}", class.name());
         }
     }

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
 use super::changes::ChangeShape;
-use super::{Batch, DeadLetters, LoadError};
+use super::{DeadLetters, LoadError, RowBatch};
 use crate::avro::Shape;
 use crate::kafka::consumer::Source;
 use crate::kafka::offset_note::{NextOffset, Partition};
@@ -119,7 +119,7 @@ pub trait Sink: Send {
     /// Writes the batch's rows and moves its positions from the start to the end of each of the batch's spans, such that
     /// either both happen or, after [`LoadError::Again`], the positions tell what to read again. Rows that cannot be
     /// written are dead letters, acknowledged before the position moves past them.
-    fn write(&mut self, batch: &Batch, context: &mut WriteContext<'_>) -> Result<Written, LoadError>;
+    fn write(&mut self, batch: &RowBatch, context: &mut WriteContext<'_>) -> Result<Written, LoadError>;
 }
 
 /// A sink whose database works on a batch while more of it is read.
@@ -127,7 +127,7 @@ pub trait EarlyStart {
     /// Begins to write a batch of which more is being read; nothing of it may be seen before [`Sink::write`], which must follow,
     /// or [`EarlyStart::cancel`]. Called again with more rows. The batch may lose rows until then. What goes wrong is an error of
     /// `write`.
-    fn start(&mut self, batch: &Batch);
+    fn start(&mut self, batch: &RowBatch);
 
     /// The batch that was started, if one was, is not going to be written.
     fn cancel(&mut self);

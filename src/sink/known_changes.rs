@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::change_events::{ChangeEvents, Shapes};
 use super::changes::{ChangeShape, Pair};
 use super::schemas::{Schema, Schemas};
-use super::{Batch, Class, LoadError, Origin, Sink, Why, WriteContext};
+use super::{LoadError, RecordOrigin, RetryClass, RowBatch, Sink, Why, WriteContext};
 use crate::avro::Shape;
 use crate::config::changes::{ChangesConfig, KeyFormat};
 use crate::config::sink::ColumnsConfig;
@@ -46,7 +46,7 @@ impl KnownChanges {
         &mut self,
         rows: &mut Schemas,
         sink: &mut dyn Sink,
-        batch: &mut Batch,
+        batch: &mut RowBatch,
         context: &mut WriteContext<'_>,
         subject: &str,
     ) -> Result<(), LoadError> {
@@ -88,7 +88,7 @@ impl KnownChanges {
     fn shape_of(
         &mut self,
         rows: &mut Schemas,
-        batch: &Batch,
+        batch: &RowBatch,
         number: u32,
         pair: Pair,
     ) -> Result<Result<ChangeShape, Why>, LoadError> {
@@ -141,7 +141,7 @@ impl KnownChanges {
                 "there is no table yet, and nothing but deletes to make it for: register the schema of the values as {subject}, or \
                  make the table"
             );
-            return Err(LoadError::Again { class: Class::Transient, message });
+            return Err(LoadError::Again { class: RetryClass::Transient, message });
         };
         let known = pair.key.id().and_then(|id| self.shapes.keys.get(&id)).cloned();
         let change = self.change(known.or_else(|| self.plain_key()).as_ref(), Some(&newest))?;
@@ -154,7 +154,7 @@ fn met<'s>(
     schemas: &mut Schemas,
     shapes: &'s mut BTreeMap<u32, Shape>,
     id: u32,
-    first: Option<Origin>,
+    first: Option<RecordOrigin>,
 ) -> Result<Found<'s>, LoadError> {
     if let Entry::Vacant(unknown) = shapes.entry(id) {
         match schemas.get(id, first, None)? {

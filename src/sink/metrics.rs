@@ -15,7 +15,7 @@ use crate::metrics::{
     SINK_PENDING_AGE, SINK_RETRIES, SINK_ROWS, SINK_WITHOUT_VIEW, SINK_WRITE_SECONDS, position,
 };
 use crate::runtime::figures::Lag;
-use crate::sink::{Class, Why, Written};
+use crate::sink::{RetryClass, Why, Written};
 
 /// Handles of one worker of a sink.
 pub struct SinkMetrics {
@@ -60,7 +60,7 @@ impl SinkMetrics {
             without_view: counter!(SINK_WITHOUT_VIEW, labels()),
             bytes: counter!(SINK_BYTES, labels()),
             batches: Trigger::ALL.iter().map(|t| with(SINK_BATCHES, "trigger", t.label())).collect(),
-            retries: Class::ALL.iter().map(|c| with(SINK_RETRIES, "class", c.label())).collect(),
+            retries: RetryClass::ALL.iter().map(|c| with(SINK_RETRIES, "class", c.label())).collect(),
             write_seconds: histogram!(SINK_WRITE_SECONDS, labels()),
             assigned: gauge!(SINK_ASSIGNED, with_worker),
             lag: LagGauges::new(
@@ -107,8 +107,8 @@ impl SinkMetrics {
     }
 
     /// A batch was aborted.
-    pub fn retried(&self, class: Class) {
-        if let Some(counter) = position(&Class::ALL, &class).and_then(|i| self.retries.get(i)) {
+    pub fn retried(&self, class: RetryClass) {
+        if let Some(counter) = position(&RetryClass::ALL, &class).and_then(|i| self.retries.get(i)) {
             counter.increment(1);
         }
     }
@@ -147,6 +147,6 @@ impl SinkMetrics {
         topic: &str,
         progress: &Progress<'_>,
     ) -> BTreeMap<Partition, Lag> {
-        statistics.topics.get(topic).map(|topic| self.lag.show(topic, progress)).unwrap_or_default()
+        self.lag.show(statistics, topic, progress)
     }
 }

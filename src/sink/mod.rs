@@ -27,12 +27,12 @@ mod schemas;
 mod start;
 pub mod worker;
 
-pub use batch::{Batch, Origin, Row, Span};
+pub use batch::{RecordOrigin, Row, RowBatch, Span};
 pub use columns::{Columns, Conversion, Missing, PlanLine, make_table};
 pub use dead_letters::DeadLetters;
-pub use error::{Class, LoadError, Tries};
+pub use error::{LoadError, RetryClass, Tries};
 use interface::wait_for;
 pub use interface::{EarlyStart, InDoubt, Sink, WriteContext, Written};
 pub use record_types::RecordTypes;
 pub use refusal::{Refusal, VIEW, Why};
-pub use start::{Kind, run};
+pub use start::{DatabaseKind, run};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::{Class, LoadError, Origin, RecordTypes, Why};
+use super::{LoadError, RecordOrigin, RecordTypes, RetryClass, Why};
 use crate::avro::Shape;
 use crate::avro::format::debezium::Events;
 use crate::avro::format::{self, Decoder};
@@ -104,7 +104,12 @@ impl Schemas {
 
     /// What `id` stands for, which the record at `first` carries. A decoder of another format than Avro has it already, or learns
     /// it. Errors: the registry does not answer, or does not have it and is waited for.
-    pub fn get(&mut self, id: u32, first: Option<Origin>, decoder: Option<&mut Decoder>) -> Result<Schema, LoadError> {
+    pub fn get(
+        &mut self,
+        id: u32,
+        first: Option<RecordOrigin>,
+        decoder: Option<&mut Decoder>,
+    ) -> Result<Schema, LoadError> {
         if self.learnt.contains(&id) {
             return Ok(Schema::Known);
         }
@@ -122,7 +127,7 @@ impl Schemas {
     pub fn read(
         &mut self,
         id: u32,
-        first: Option<Origin>,
+        first: Option<RecordOrigin>,
         shape_of: impl FnOnce(&SchemaText) -> Result<Shape, String>,
     ) -> Result<Schema, LoadError> {
         if let Some(why) = self.unreadable.get(&id) {
@@ -163,7 +168,7 @@ impl Schemas {
         }
     }
 
-    fn is_absent(&mut self, id: u32, first: Option<Origin>, error: &RegistryError) -> Result<Schema, LoadError> {
+    fn is_absent(&mut self, id: u32, first: Option<RecordOrigin>, error: &RegistryError) -> Result<Schema, LoadError> {
         let now = Instant::now();
         let since = self.absent.entry(id).or_insert(Absence { since: now, believed: None }).since;
         if self.patience.wait.is_none_or(|wait| now.duration_since(since) < wait) {
@@ -216,7 +221,7 @@ impl Schemas {
 }
 
 fn transient(message: String) -> LoadError {
-    LoadError::Again { class: Class::Transient, message }
+    LoadError::Again { class: RetryClass::Transient, message }
 }
 
 #[cfg(test)]

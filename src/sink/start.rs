@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::worker::{MakeSink, Shared, Worker};
+use super::worker::{MakeSink, SinkShared, SinkWorker};
 use crate::avro::registry::Registry;
 use crate::config::MemoryShare;
 use crate::config::changes::ChangesConfig;
 use crate::config::sink::{ColumnsConfig, LoadConfig, SinkBatchConfig, SinkConsumerConfig};
-use crate::kafka::advice::Part;
+use crate::kafka::advice::PipelinePart;
 use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::consumer::{BatchLimits, SinkPositions};
 use crate::kafka::replay_range::{Overlap, ReplayRange};
@@ -24,14 +24,14 @@ use crate::sink::postgres::sink as postgres;
 
 /// A kind of database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum DatabaseKind {
     /// PostgreSQL.
     Postgres,
     /// ClickHouse.
     ClickHouse,
 }
 
-impl Kind {
+impl DatabaseKind {
     /// Its name in configuration, ids and metrics.
     pub fn name(self) -> &'static str {
         match self {
@@ -41,10 +41,10 @@ impl Kind {
     }
 
     /// Its part of the pipeline.
-    pub fn part(self) -> Part {
+    pub fn part(self) -> PipelinePart {
         match self {
-            Self::Postgres => Part::Postgres,
-            Self::ClickHouse => Part::Clickhouse,
+            Self::Postgres => PipelinePart::Postgres,
+            Self::ClickHouse => PipelinePart::Clickhouse,
         }
     }
 
@@ -91,7 +91,7 @@ struct Parts {
 /// by itself.
 pub async fn run(
     config: LoadConfig,
-    kind: Kind,
+    kind: DatabaseKind,
     memory: MemoryShare,
     replay_range: Option<Arc<ReplayRange>>,
     status: Arc<Status>,
@@ -115,8 +115,8 @@ pub async fn run(
     supervise(team, stop, move |slot| run_once(&shared, slot)).await
 }
 
-fn run_once(shared: &Arc<Shared>, slot: usize) -> Result<(), WorkerError> {
-    let mut worker = Worker::open(Arc::clone(shared), slot)?;
+fn run_once(shared: &Arc<SinkShared>, slot: usize) -> Result<(), WorkerError> {
+    let mut worker = SinkWorker::open(Arc::clone(shared), slot)?;
     let result = without_panic(|| worker.run());
     worker.close(CLOSE_TIMEOUT);
     result
@@ -124,22 +124,22 @@ fn run_once(shared: &Arc<Shared>, slot: usize) -> Result<(), WorkerError> {
 
 fn prepare(
     config: LoadConfig,
-    kind: Kind,
+    kind: DatabaseKind,
     memory: MemoryShare,
     replay_range: Option<Arc<ReplayRange>>,
     status: &Arc<Status>,
     stop: &Arc<AtomicBool>,
-) -> Result<Shared, String> {
+) -> Result<SinkShared, String> {
     let registry = Arc::new(Registry::new(&config.registry).map_err(|e| e.to_string())?);
     let runtime = Handle::current();
     let parts = match kind {
-        Kind::Postgres => postgres_parts(&config, &runtime)?,
-        Kind::ClickHouse => {
+        DatabaseKind::Postgres => postgres_parts(&config, &runtime)?,
+        DatabaseKind::ClickHouse => {
             clickhouse_parts(&config, &runtime, replay_range.as_deref().map_or(Overlap::None, ReplayRange::overlap))?
         }
     };
     let breaker = Arc::new(CircuitBreaker::new(parts.consumer.max_dead_share, WINDOW));
-    Ok(Shared {
+    Ok(SinkShared {
         sink: kind.name(),
         part: kind.part(),
         consumer: parts.consumer,
@@ -170,12 +170,12 @@ fn limits(batch: &SinkBatchConfig, default_wait_ms: u64) -> BatchLimits {
     }
 }
 
-fn no_sink(kind: Kind) -> String {
+fn no_sink(kind: DatabaseKind) -> String {
     format!("sink.{}: not configured", kind.name())
 }
 
 fn postgres_parts(config: &LoadConfig, runtime: &Handle) -> Result<Parts, String> {
-    let missing = || no_sink(Kind::Postgres);
+    let missing = || no_sink(DatabaseKind::Postgres);
     let sink = config.sink.postgres.as_ref().ok_or_else(missing)?;
     let target = postgres::Target::of(config, runtime).ok_or_else(missing)?;
     Ok(Parts {
@@ -189,7 +189,7 @@ fn postgres_parts(config: &LoadConfig, runtime: &Handle) -> Result<Parts, String
 }
 
 fn clickhouse_parts(config: &LoadConfig, runtime: &Handle, overlap: Overlap) -> Result<Parts, String> {
-    let missing = || no_sink(Kind::ClickHouse);
+    let missing = || no_sink(DatabaseKind::ClickHouse);
     let sink = config.sink.clickhouse.as_ref().ok_or_else(missing)?;
     let target = clickhouse::Target::of(config, runtime, overlap).ok_or_else(missing)?;
     Ok(Parts {

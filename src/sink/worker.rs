@@ -12,7 +12,7 @@ use super::change_events::ChangeEvents;
 use super::changes::Changes;
 use super::known_changes::KnownChanges;
 use super::schemas::{Patience, Schema, Schemas};
-use super::{Batch, Class, DeadLetters, LoadError, RecordTypes, Sink, Tries, WriteContext, Written};
+use super::{DeadLetters, LoadError, RecordTypes, RetryClass, RowBatch, Sink, Tries, WriteContext, Written};
 use crate::avro::Shape;
 use crate::avro::format::Decoder;
 use crate::avro::registry::Registry;
@@ -21,7 +21,7 @@ use crate::config::MemoryShare;
 use crate::config::changes::ChangesConfig;
 use crate::config::format::{Envelope, FormatConfig};
 use crate::config::sink::{ColumnsConfig, LoadConfig, SinkConsumerConfig};
-use crate::kafka::advice::{Advice, Part};
+use crate::kafka::advice::{Advice, PipelinePart};
 use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::consumer::{
     BatchBuilder, BatchLimits, CommittedWatermark, OpenTransactions, PositionStore, SinkPositions, Source, SourceError,
@@ -48,13 +48,13 @@ const PARTS: usize = 10;
 pub type MakeSink = dyn Fn() -> Result<Box<dyn Sink>, WorkerError> + Send + Sync;
 
 /// What all workers of a sink share.
-pub struct Shared {
+pub struct SinkShared {
     /// Configuration of the pipeline's sinks.
     pub config: LoadConfig,
     /// `postgres` or `clickhouse`.
     pub sink: &'static str,
     /// The same, for the commands that messages name.
-    pub part: Part,
+    pub part: PipelinePart,
     /// How this sink reads.
     pub consumer: SinkConsumerConfig,
     /// Limits of a batch.
@@ -86,9 +86,9 @@ pub struct Shared {
 }
 
 /// One worker: a consumer, a sink and what happens in between.
-pub struct Worker {
+pub struct SinkWorker {
     slot: usize,
-    shared: Arc<Shared>,
+    shared: Arc<SinkShared>,
     source: Source,
     sink: Box<dyn Sink>,
     dead_letters: DeadLetters,
@@ -96,7 +96,7 @@ pub struct Worker {
     /// Where records are changes.
     changes: Option<KnownChanges>,
     coordinator: Coordinator,
-    batch: Batch,
+    batch: RowBatch,
     /// What the sink has taken for the start of the batch.
     starting: Duration,
     pause: Backoff,
@@ -112,9 +112,9 @@ pub struct Worker {
     awaited: (Vec<Partition>, Duration),
 }
 
-impl Worker {
+impl SinkWorker {
     /// Connects a worker: the database first, so that one that cannot write takes no partitions.
-    pub fn open(shared: Arc<Shared>, slot: usize) -> Result<Self, WorkerError> {
+    pub fn open(shared: Arc<SinkShared>, slot: usize) -> Result<Self, WorkerError> {
         let (config, consumer) = (&shared.config, &shared.consumer);
         let mut sink = (shared.make_sink)()?;
         let schemas = |format| {
@@ -353,7 +353,7 @@ impl Worker {
         self.shared.status.worker_failed(self.slot, &message, class.runbook());
         match class {
             // Nothing to wait for: the sink itself has the answer. Unless that did not help the last time.
-            Class::Moved | Class::Unknown if self.failed == 1 => {
+            RetryClass::Moved | RetryClass::Unknown if self.failed == 1 => {
                 let (pipeline, sink) = (&self.shared.config.name, self.shared.sink);
                 tracing::warn!(%pipeline, sink, "batch aborted, re-reading offsets: {message}");
                 Ok(())
@@ -436,25 +436,29 @@ impl Worker {
 }
 
 /// An empty batch of the topic's records, and what is known of them where they are changes. Errors, in words: settings of `[source]`.
-fn records(shared: &Shared, format: &FormatConfig, keys: Schemas) -> Result<(Batch, Option<KnownChanges>), String> {
+fn records(
+    shared: &SinkShared,
+    format: &FormatConfig,
+    keys: Schemas,
+) -> Result<(RowBatch, Option<KnownChanges>), String> {
     let (config, is_stamped) = &shared.changes;
     if !config.is_upsert() {
-        return Ok((Batch::of(Decoder::new(format)?), None));
+        return Ok((RowBatch::of(Decoder::new(format)?), None));
     }
     let changes = Changes::new(config.clone(), *is_stamped);
     let known = KnownChanges::new(shared.changes.clone(), shared.columns.clone(), keys);
     if format.envelope == Envelope::None {
-        return Ok((Batch::of_changes(changes), Some(known)));
+        return Ok((RowBatch::of_changes(changes), Some(known)));
     }
     let events = ChangeEvents::new(format, &shared.config.key_format(), shared.config.truncate())?;
-    Ok((Batch::of_raw(changes), Some(known.of_events(events))))
+    Ok((RowBatch::of_raw(changes), Some(known.of_events(events))))
 }
 
 /// Has the sink prepare for the records that come, so that a table that does not fit is reported before the first row. These have
 /// the schema of the relay in the same file, where there is one; it may not be registered yet. A newer version in the registry, of
 /// which the topic may never have a record, is no reason to stop; nor is a registry that does not answer.
 fn prepare(
-    shared: &Shared,
+    shared: &SinkShared,
     schemas: &Schemas,
     changes: Option<&KnownChanges>,
     sink: &mut dyn Sink,
@@ -512,10 +516,10 @@ pub(super) fn worker_error(error: LoadError) -> WorkerError {
 
 /// Has the sink prepare for schemas that the batch brings for the first time.
 fn learn(
-    shared: &Shared,
+    shared: &SinkShared,
     schemas: &mut Schemas,
     sink: &mut dyn Sink,
-    batch: &mut Batch,
+    batch: &mut RowBatch,
     context: &mut WriteContext<'_>,
 ) -> Result<(), LoadError> {
     let ids = batch.schema_ids();
@@ -532,7 +536,7 @@ fn learn(
         // Each may be asked for, and there may be as many as records.
         context.heartbeat();
         if shared.stop.load(Ordering::Acquire) {
-            return Err(LoadError::Again { class: Class::Moved, message: "the sink stops".into() });
+            return Err(LoadError::Again { class: RetryClass::Moved, message: "the sink stops".into() });
         }
     }
     if !new.is_empty() && sink.will_make_table() {

@@ -3,7 +3,7 @@
 use ::metrics::{counter, describe_counter, describe_gauge};
 
 use super::sender::Action;
-use crate::metrics::{Kind, Metric};
+use crate::metrics::{Metric, MetricKind};
 
 /// See [`METRICS`].
 pub const PRESSES: &str = "pressline_web_events_total";
@@ -20,21 +20,21 @@ pub const SNAPSHOTS: &str = "pressline_web_snapshots_sent_total";
 pub const METRICS: [Metric; 5] = [
     Metric {
         name: PRESSES,
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: "action,outcome",
         help: "First visits and presses, by what came of them",
     },
     Metric {
         name: RECORDS,
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: "outcome",
         help: "Records of the output topic that the map's reader has read, by whether it could show them",
     },
-    Metric { name: WATCHERS, kind: Kind::Gauge, labels: "", help: "Pages that watch the map" },
-    Metric { name: FRAMES, kind: Kind::Counter, labels: "", help: "Frames of the map sent to watchers" },
+    Metric { name: WATCHERS, kind: MetricKind::Gauge, labels: "", help: "Pages that watch the map" },
+    Metric { name: FRAMES, kind: MetricKind::Counter, labels: "", help: "Frames of the map sent to watchers" },
     Metric {
         name: SNAPSHOTS,
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: "",
         help: "Snapshots sent to watchers that were too slow for the frames",
     },
@@ -44,8 +44,8 @@ pub const METRICS: [Metric; 5] = [
 pub fn describe() {
     for metric in &METRICS {
         match metric.kind {
-            Kind::Gauge => describe_gauge!(metric.name, metric.help),
-            Kind::Counter | Kind::Histogram => describe_counter!(metric.name, metric.help),
+            MetricKind::Gauge => describe_gauge!(metric.name, metric.help),
+            MetricKind::Counter | MetricKind::Histogram => describe_counter!(metric.name, metric.help),
         }
     }
 }

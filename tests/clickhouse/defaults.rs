@@ -4,7 +4,7 @@
 use apache_avro::types::Value;
 use pressline::avro::Shape;
 use pressline::config::sink::ColumnsConfig;
-use pressline::sink::clickhouse::{Plan, Table};
+use pressline::sink::clickhouse::{BlockPlan, Table};
 use pressline::sink::{Columns, Why};
 
 use crate::cluster::{Raw, await_that};
@@ -53,12 +53,12 @@ fn columns() -> Vec<(&'static str, &'static str, Value, Option<&'static str>)> {
     ]
 }
 
-fn compiled(schema: &str, table: &Table, null_as_default: &[&str]) -> Plan {
+fn compiled(schema: &str, table: &Table, null_as_default: &[&str]) -> BlockPlan {
     let config = ColumnsConfig {
         null_as_default: null_as_default.iter().map(ToString::to_string).collect(),
         ..ColumnsConfig::default()
     };
-    Plan::compile(&Shape::parse(schema).unwrap(), table, &Columns::new(&config, "sink.clickhouse"), TOPIC).unwrap()
+    BlockPlan::compile(&Shape::parse(schema).unwrap(), table, &Columns::new(&config, "sink.clickhouse"), TOPIC).unwrap()
 }
 
 fn rows(world: &World, table: &Table) -> Vec<String> {
@@ -98,7 +98,7 @@ fn check_absent(world: &World, column: &str, field: &str, value: &Value) {
     let mut alone = without.block();
     alone.push(&without, &only_key(1), 0, 1).unwrap();
     world.insert(&table, &alone, "1").unwrap();
-    Plan::unite(&mut [&mut with, &mut without]);
+    BlockPlan::unite(&mut [&mut with, &mut without]);
     let mut block = with.block();
     assert!(block.takes(&without), "{column}");
     let full = datum(&both, Value::Record(vec![("k".into(), Value::Long(3)), ("v".into(), value.clone())]));
@@ -127,7 +127,7 @@ fn columns_that_a_row_cannot_leave_out_keep_blocks_apart() {
         );
         let table = world.table(&format!("(k Int64, v {column}) ENGINE = MergeTree ORDER BY k"));
         let (mut with, mut without) = (compiled(&both, &table, &[]), compiled(KEY, &table, &[]));
-        Plan::unite(&mut [&mut with, &mut without]);
+        BlockPlan::unite(&mut [&mut with, &mut without]);
         assert!(!with.block().takes(&without), "{column}");
     }
 }

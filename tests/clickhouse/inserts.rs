@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use apache_avro::types::Value;
 use pressline::avro::Shape;
-use pressline::sink::clickhouse::{Block, Class, Client, Plan, Table};
+use pressline::sink::clickhouse::{Block, BlockPlan, Client, ErrorClass, Table};
 
 use crate::support::{DATABASE, TOPIC, World, config, one, password_file, plan, record_of, service, world};
 
 const OWN: &str = "_topic LowCardinality(String), _partition Int32, _offset Int64";
 
-fn numbers(world: &World, more: &str) -> (Table, Plan, String) {
+fn numbers(world: &World, more: &str) -> (Table, BlockPlan, String) {
     let schema = record_of("\"long\"");
     let table = world.table(&format!("(v Int64, {OWN}) ENGINE = MergeTree ORDER BY v {more}"));
     let plan = plan(&Shape::parse(&schema).unwrap(), &table, &[]).unwrap();
     (table, plan, schema)
 }
 
-fn block(plan: &Plan, schema: &str, values: impl Iterator<Item = i64>) -> Block {
+fn block(plan: &BlockPlan, schema: &str, values: impl Iterator<Item = i64>) -> Block {
     let mut block = plan.block();
     values.for_each(|n| block.push(plan, &one(schema, Value::Long(n)), 0, n).unwrap());
     block
@@ -56,7 +56,7 @@ fn an_insert_that_fails_in_a_view() {
     make("throwIf(v = 5)");
     let rows = block(&plan, &schema, 0..10);
     let error = world.insert(&table, &rows, "1").unwrap_err();
-    assert_eq!((error.class, error.code), (Class::Data, Some(395)), "{error}");
+    assert_eq!((error.class, error.code), (ErrorClass::Data, Some(395)), "{error}");
     let offsets = world.client.offsets_present(&table, TOPIC, 0, 0, 10);
     assert_eq!(world.runtime.block_on(offsets).unwrap().len(), 10, "rows are in the table although the insert failed");
     world.run(&format!("DROP VIEW {view}"));
@@ -116,13 +116,13 @@ fn errors_by_class() {
     let rows = block(&plan, &schema, 0..10);
     world.run(&format!("ALTER TABLE {DATABASE}.{} ADD CONSTRAINT positive CHECK v != 5", table.name));
     let error = world.insert(&table, &rows, "1").unwrap_err();
-    assert_eq!((error.class, error.code), (Class::Data, Some(469)), "{error}");
+    assert_eq!((error.class, error.code), (ErrorClass::Data, Some(469)), "{error}");
     world.run(&format!("ALTER TABLE {DATABASE}.{} DROP COLUMN _offset", table.name));
     let error = world.insert(&table, &rows, "2").unwrap_err();
-    assert_eq!(error.class, Class::Schema, "{error}");
+    assert_eq!(error.class, ErrorClass::Schema, "{error}");
     world.run(&format!("DROP TABLE {DATABASE}.{}", table.name));
     let error = world.insert(&table, &rows, "3").unwrap_err();
-    assert_eq!((error.class, error.code), (Class::Schema, Some(60)), "{error}");
+    assert_eq!((error.class, error.code), (ErrorClass::Schema, Some(60)), "{error}");
     assert!(world.runtime.block_on(Table::describe(&world.client, DATABASE, &table.name)).unwrap().is_none());
 }
 
@@ -135,7 +135,7 @@ fn a_type_that_changed_is_never_converted_silently() {
     world.run(&format!("ALTER TABLE {DATABASE}.{} MODIFY COLUMN v DateTime", table.name));
     let error =
         world.insert(&table, &block(&plan, &schema, 1_000_000_000_000_000..1_000_000_000_000_003), "1").unwrap_err();
-    assert_eq!(error.class, Class::Schema, "{error}");
+    assert_eq!(error.class, ErrorClass::Schema, "{error}");
     assert_eq!(count(&world, &table), "0");
 }
 
@@ -148,12 +148,12 @@ fn a_wrong_password_and_a_server_that_is_not_there() {
         world.runtime.block_on(Client::open(&config)).err().unwrap()
     };
     let error = open(&service("PRESSLINE_TEST_CLICKHOUSE"), "wrong");
-    assert_eq!(error.class, Class::Authentication, "{error}");
+    assert_eq!(error.class, ErrorClass::Authentication, "{error}");
     assert!(!error.to_string().contains("wrong\n"));
     let error = open("http://127.0.0.1:1", "wrong");
-    assert_eq!(error.class, Class::Transient, "{error}");
+    assert_eq!(error.class, ErrorClass::Transient, "{error}");
     let error = open("http://user:secret@127.0.0.1:1", "wrong");
-    assert_eq!(error.class, Class::Configuration, "{error}");
+    assert_eq!(error.class, ErrorClass::Configuration, "{error}");
     assert!(!error.to_string().contains("secret"), "{error}");
 }
 
@@ -171,5 +171,5 @@ fn tls_with_our_authority_only() {
     let error = open("stranger-ca.pem").unwrap_err();
     assert!(error.to_string().contains("certificate"), "{error}");
     let error = open("no-such-file.pem").unwrap_err();
-    assert_eq!(error.class, Class::Authentication, "{error}");
+    assert_eq!(error.class, ErrorClass::Authentication, "{error}");
 }

@@ -288,7 +288,7 @@ fn columns_that_clickhouse_computes() {
     let config =
         ColumnsConfig { rename: [("v".to_string(), "_offset".to_string())].into(), ..ColumnsConfig::default() };
     let columns = Columns::new(&config, "sink.clickhouse");
-    let findings = pressline::sink::clickhouse::Plan::compile(&shape, &own, &columns, "t").unwrap_err();
+    let findings = pressline::sink::clickhouse::BlockPlan::compile(&shape, &own, &columns, "t").unwrap_err();
     assert!(findings[0].what.contains("pressline's own"), "{}", findings[0]);
 }
 

@@ -10,7 +10,7 @@ use pressline::avro::Shape;
 use pressline::config::finding::Finding;
 use pressline::config::sink::{ClickHouseConfig, ColumnsConfig};
 use pressline::sink::Columns;
-use pressline::sink::clickhouse::{Block, ChError, Client, Plan, Table};
+use pressline::sink::clickhouse::{Block, BlockPlan, ChError, Client, Table};
 use tokio::runtime::Runtime;
 
 pub const DATABASE: &str = "pressline";
@@ -127,9 +127,9 @@ impl World {
 }
 
 /// A plan, with fields that may lose something.
-pub fn plan(shape: &Shape, table: &Table, lossy: &[&str]) -> Result<Plan, Vec<Finding>> {
+pub fn plan(shape: &Shape, table: &Table, lossy: &[&str]) -> Result<BlockPlan, Vec<Finding>> {
     let config = ColumnsConfig { lossy: lossy.iter().map(ToString::to_string).collect(), ..ColumnsConfig::default() };
-    Plan::compile(shape, table, &Columns::new(&config, "sink.clickhouse"), TOPIC)
+    BlockPlan::compile(shape, table, &Columns::new(&config, "sink.clickhouse"), TOPIC)
 }
 
 /// The schema of a record with one field `v`.

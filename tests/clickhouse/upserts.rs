@@ -7,8 +7,8 @@ use pressline::avro::Shape;
 use pressline::config::changes::{ChangesConfig, KeyFormat, PkMode};
 use pressline::config::sink::{ColumnsConfig, WriteMode};
 use pressline::sink::changes::{Change, ChangeShape, Changes, Datum};
-use pressline::sink::clickhouse::{Plan, Table, create_table, create_view};
-use pressline::sink::{Batch, Columns, Origin};
+use pressline::sink::clickhouse::{BlockPlan, Table, create_table, create_view};
+use pressline::sink::{Columns, RecordOrigin, RowBatch};
 use proptest::prelude::*;
 
 use crate::loads::{load, upserts};
@@ -50,15 +50,15 @@ fn table(world: &World) -> Table {
 fn insert(world: &World, table: &Table, first: i64, steps: &[(i64, Option<u8>)]) {
     let columns = ColumnsConfig::default();
     let plans = [false, true].map(|is_delete| {
-        Plan::compile(&shape(is_delete).shape, table, &Columns::new(&columns, "sink.clickhouse"), TOPIC).unwrap()
+        BlockPlan::compile(&shape(is_delete).shape, table, &Columns::new(&columns, "sink.clickhouse"), TOPIC).unwrap()
     });
     let [mut upserts, mut deletes] = plans;
-    Plan::unite(&mut [&mut upserts, &mut deletes]);
-    let mut batch = Batch::of_changes(Changes::new(config(), true));
+    BlockPlan::unite(&mut [&mut upserts, &mut deletes]);
+    let mut batch = RowBatch::of_changes(Changes::new(config(), true));
     for (offset, (id, value)) in (first..).zip(steps) {
         let key = datum(KEY, Value::Record(vec![("id".into(), Value::Long(*id))]));
         let key = Datum { schema_id: Some(1), bytes: &key };
-        let origin = Origin { partition: 0, offset, timestamp_ms: None };
+        let origin = RecordOrigin { partition: 0, offset, timestamp_ms: None };
         match value {
             None => batch.push_change(origin, &Change::Delete { key }),
             Some(value) => {

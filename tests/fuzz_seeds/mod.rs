@@ -6,7 +6,7 @@ use apache_avro::Schema;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use maxminddb_writer::{Database, metadata::IpVersion};
-use pressline::command::generate::{Addresses, Kind, Presses, Recipe};
+use pressline::command::generate::{Addresses, PressKind, Presses, Recipe};
 use serde_json::json;
 
 type Seeds = Vec<(String, Vec<u8>)>;
@@ -21,7 +21,7 @@ pub fn decode() -> Seeds {
         for number in 0..count {
             let made = presses.next_into(&mut key, &mut value);
             let name = match made.kind {
-                Kind::Malformed(mistake) => mistake.name().replace(' ', "-"),
+                PressKind::Malformed(mistake) => mistake.name().replace(' ', "-"),
                 kind => format!("{kind:?}-{number}").to_lowercase(),
             };
             seeds.push((name, value.clone()));

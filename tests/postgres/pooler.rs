@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use pressline::config::sink::{ColumnsConfig, PostgresConfig};
 use pressline::sink::Columns;
-use pressline::sink::postgres::{Advance, Class, Connection, Offsets, Plan, Writer};
+use pressline::sink::postgres::{Advance, Connection, CopyPlan, ErrorClass, Offsets, Writer};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use crate::cluster::{Raw, await_that};
@@ -97,12 +97,13 @@ async fn nothing_outlives_a_transaction_and_nothing_of_others_matters() {
     assert_eq!(table.title(), "public.pooled", "the role's own search path");
     let settings = ColumnsConfig::default();
     let shape = pressline::avro::Shape::parse(&schema).unwrap();
-    let plan = Plan::compile(&shape, &std::sync::Arc::new(table), &Columns::new(&settings, "sink.postgres")).unwrap();
+    let plan =
+        CopyPlan::compile(&shape, &std::sync::Arc::new(table), &Columns::new(&settings, "sink.postgres")).unwrap();
     let mut writer = Writer::new(connection);
     for start in 0..6i64 {
         let text = apache_avro::types::Value::String("grün \\".into());
         let row = datum(&schema, vec![("id", apache_avro::types::Value::Long(start)), ("kind", text)]);
-        let mut one = pressline::sink::Batch::default();
+        let mut one = pressline::sink::RowBatch::default();
         one.push(0, start, None, 1, &row);
         one.cover(0, start, start + 1);
         // Another server connection now and then.
@@ -147,8 +148,8 @@ async fn a_pooler_that_cannot_do_it_is_refused_in_words() {
     let Some(server) = server("pooler_refused").await else { return };
     let Some(pooler) = pooler() else { return };
     for (mode, class, part) in [
-        ("statement", Class::Schema, "statement mode, which allows no transactions; set pool_mode"),
-        ("nowhere", Class::Schema, "the pooler does not know the database"),
+        ("statement", ErrorClass::Schema, "statement mode, which allows no transactions; set pool_mode"),
+        ("nowhere", ErrorClass::Schema, "the pooler does not know the database"),
     ] {
         let error = Connection::open(&through(&server, &pooler, mode), "test").await.err().unwrap();
         assert_eq!(error.class, class, "{error}");
@@ -157,7 +158,7 @@ async fn a_pooler_that_cannot_do_it_is_refused_in_words() {
     let mut stranger = through(&server, &pooler, "transaction");
     stranger.user = "stranger".into();
     let error = Connection::open(&stranger, "test").await.err().unwrap();
-    assert_eq!(error.class, Class::Authentication, "{error}");
+    assert_eq!(error.class, ErrorClass::Authentication, "{error}");
 }
 
 #[tokio::test]
@@ -182,7 +183,7 @@ async fn a_statement_that_another_client_left_is_no_schema_error() {
     let row = batch(&[datum(&schema, vec![("id", apache_avro::types::Value::Long(1))])]);
     let mut transaction = writer.begin().await.unwrap();
     let error = transaction.copy(&row, |_| Some(&plan), 0, &mut || {}).await.unwrap_err();
-    assert_eq!((error.class, error.sqlstate.as_deref()), (Class::Transient, Some("42P05")), "{error}");
+    assert_eq!((error.class, error.sqlstate.as_deref()), (ErrorClass::Transient, Some("42P05")), "{error}");
     drop(transaction);
     // As the sink does it: on a new connection.
     let mut writer = Writer::new(Connection::open(&config, "test").await.unwrap());

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use apache_avro::types::Value;
 use pressline::config::sink::ColumnsConfig;
-use pressline::sink::Batch;
+use pressline::sink::RowBatch;
 use pressline::sink::postgres::{
-    Advance, ClaimError, Class, CommitError, Connection, Offsets, Plan, Position, Settled, Writer,
+    Advance, ClaimError, CommitError, Connection, CopyPlan, ErrorClass, Offsets, Position, Settled, Writer,
 };
 
 use crate::support::{Server, batch, datum, record, server};
 
 struct Stage {
     server: Server,
-    plan: Plan,
+    plan: CopyPlan,
     offsets: Offsets,
 }
 
@@ -40,7 +40,7 @@ async fn stage(test: &str) -> Option<Stage> {
 }
 
 impl Stage {
-    fn rows(&self) -> Batch {
+    fn rows(&self) -> RowBatch {
         let schema = record(&[("number", "\"long\"")]);
         batch(&(0..3).map(|number| datum(&schema, vec![("number", Value::Long(number))])).collect::<Vec<_>>())
     }
@@ -115,7 +115,7 @@ async fn a_row_that_goes_away_while_it_is_claimed_is_an_error() {
     let connection = stage.server.connect().await;
     let claimed = stage.offsets.claim(&connection, &BTreeMap::from([(0, 0), (5, 0)])).await;
     let Err(ClaimError::Database(error)) = claimed else { panic!("{claimed:?}") };
-    assert_eq!(error.class, Class::Transient);
+    assert_eq!(error.class, ErrorClass::Transient);
     assert!(error.to_string().contains("the row of partition 5 in"), "{error}");
 }
 
@@ -210,7 +210,7 @@ async fn a_lock_that_is_not_granted_is_given_up() {
     let mut writer = Writer::new(connection);
     let mut transaction = writer.begin().await.unwrap();
     let error = transaction.copy(&stage.rows(), |_| Some(&stage.plan), 0, &mut || {}).await.unwrap_err();
-    assert_eq!(error.class, Class::Transient, "{error}");
+    assert_eq!(error.class, ErrorClass::Transient, "{error}");
     assert!(error.is("55P03") || error.is("57014"), "{error}");
     drop(transaction);
     server.sql("COMMIT").await;
@@ -234,7 +234,7 @@ async fn without_the_right_to_create_the_statement_is_shown() {
     let connection = Connection::open(&config, "guest").await.unwrap();
     let offsets = Offsets::new(&format!("{}.mine", server.schema), "p", "t", "i").unwrap();
     let error = offsets.ensure_table(&connection).await.unwrap_err();
-    assert_eq!(error.class, Class::Authentication);
+    assert_eq!(error.class, ErrorClass::Authentication);
     server.sql(error.what.split_once('\n').unwrap().1).await;
     offsets.ensure_table(&connection).await.unwrap();
     // Nor may the guest read or write the table that the administrator made.
@@ -244,7 +244,7 @@ async fn without_the_right_to_create_the_statement_is_shown() {
     ));
     let wrong = Offsets::new(&format!("{}.t", server.schema), "p", "t", "i").unwrap();
     let error = wrong.ensure_table(&connection).await.unwrap_err();
-    assert_eq!(error.class, Class::Schema);
+    assert_eq!(error.class, ErrorClass::Schema);
     assert!(error.what.contains("no column pipeline"), "{error}");
     server.sql(&format!("DROP SCHEMA {} CASCADE; DROP ROLE pressline_guest", server.schema)).await;
 }

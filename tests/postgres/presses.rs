@@ -4,7 +4,7 @@ use apache_avro::types::Value;
 use pressline::avro::Shape;
 use pressline::config::sink::ColumnsConfig;
 use pressline::sink::Columns;
-use pressline::sink::postgres::{Offsets, Plan, create_table, create_table_sql};
+use pressline::sink::postgres::{CopyPlan, Offsets, create_table, create_table_sql};
 
 use crate::support::{Server, batch, datum, server};
 
@@ -34,7 +34,7 @@ fn press(number: u128, cohort: Option<i32>) -> Vec<u8> {
     datum(SCHEMA, values)
 }
 
-async fn load(server: &Server, plan: &Plan) {
+async fn load(server: &Server, plan: &CopyPlan) {
     let mut writer = server.writer().await;
     let mut transaction = writer.begin().await.unwrap();
     let batch = batch(&[press(1, None), press(2, Some(-1))]);

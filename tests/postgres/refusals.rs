@@ -4,7 +4,7 @@ use pressline::avro::Shape;
 use pressline::config::finding::{Finding, Severity};
 use pressline::config::sink::ColumnsConfig;
 use pressline::sink::Columns;
-use pressline::sink::postgres::Plan;
+use pressline::sink::postgres::CopyPlan;
 
 use crate::support::{record, server};
 
@@ -93,7 +93,7 @@ async fn every_pair_outside_the_map_is_refused_with_a_statement_that_runs() {
             server.sql(&format!("DROP TABLE IF EXISTS {0}.t; CREATE TABLE {0}.t (value {kind})", server.schema)).await;
             let table = server.table(&connection, "t").await;
             let shape = Shape::parse(&record(&[("value", avro)])).unwrap();
-            match Plan::compile(&shape, &table, &columns) {
+            match CopyPlan::compile(&shape, &table, &columns) {
                 Ok(plan) => assert!(takes.contains(column), "{avro} into {column}: {:?}", plan.lines()),
                 Err(findings) => {
                     assert!(!takes.contains(column), "{avro} into {column}: {}", findings[0]);
@@ -103,7 +103,7 @@ async fn every_pair_outside_the_map_is_refused_with_a_statement_that_runs() {
                     if finding.cure.starts_with("ALTER TABLE") {
                         server.sql(statement(finding)).await;
                         let table = server.table(&connection, "t").await;
-                        let fits = Plan::compile(&shape, &table, &columns);
+                        let fits = CopyPlan::compile(&shape, &table, &columns);
                         assert!(fits.is_ok(), "{avro} into {column} after {}: {fits:?}", finding.cure);
                     }
                 }
@@ -143,13 +143,13 @@ async fn the_statement_takes_defaults_identities_and_rows_along() {
             .await;
         let table = server.table(&connection, "t").await;
         let shape = Shape::parse(&record(&[("value", avro)])).unwrap();
-        match Plan::compile(&shape, &table, &columns) {
+        match CopyPlan::compile(&shape, &table, &columns) {
             // JSON text is taken as it is.
             Ok(_) => assert_eq!(column, "json"),
             Err(findings) => drop(server.sql(statement(&findings[0])).await),
         }
         let table = server.table(&connection, "t").await;
-        assert!(Plan::compile(&shape, &table, &columns).is_ok(), "{column}");
+        assert!(CopyPlan::compile(&shape, &table, &columns).is_ok(), "{column}");
         assert_eq!(server.value(&format!("SELECT value FROM {}.t", server.schema)).await, after, "{column}");
     }
 }
@@ -164,7 +164,7 @@ async fn names_that_postgres_would_cut_or_that_differ_in_case_are_said() {
     let columns = Columns::new(&settings, "sink.postgres");
     let long = "n".repeat(64);
     let shape = Shape::parse(&record(&[("kind", "\"string\""), (&long, "\"string\"")])).unwrap();
-    let findings = Plan::compile(&shape, &table, &columns).unwrap_err();
+    let findings = CopyPlan::compile(&shape, &table, &columns).unwrap_err();
     let case = about(&findings, "there is Kind, and names keep their case");
     assert!(case.cure.starts_with("sink.postgres.columns.rename = { kind = \"Kind\" }"), "{case}");
     let name = about(&findings, "has 64 bytes, PostgreSQL's names at most 63");
@@ -186,7 +186,7 @@ async fn a_record_that_leaves_no_column_is_refused() {
     for fields in [&[][..], &[("id", "\"int\"")]] {
         let shape = Shape::parse(&record(fields)).unwrap();
         for findings in [
-            Plan::compile(&shape, &table, &columns).unwrap_err(),
+            CopyPlan::compile(&shape, &table, &columns).unwrap_err(),
             pressline::sink::postgres::create_table_sql(&shape, &table.name, &columns).unwrap_err(),
         ] {
             about(&findings, "no field of the record goes into a column");
@@ -211,11 +211,11 @@ async fn what_becomes_of_rows_beside_the_columns_is_a_warning() {
     let settings = ColumnsConfig::default();
     let columns = Columns::new(&settings, "sink.postgres");
     let shape = Shape::parse(&record(&[("id", "\"int\"")])).unwrap();
-    let plan = Plan::compile(&shape, &server.table(&connection, "t").await, &columns).unwrap();
+    let plan = CopyPlan::compile(&shape, &server.table(&connection, "t").await, &columns).unwrap();
     assert_eq!(plan.warnings().len(), 2, "{:#?}", plan.warnings());
     about(plan.warnings(), "light is UNLOGGED");
     about(plan.warnings(), "the trigger part runs before each row");
-    let plan = Plan::compile(&shape, &server.table(&connection, "plain").await, &columns).unwrap();
+    let plan = CopyPlan::compile(&shape, &server.table(&connection, "plain").await, &columns).unwrap();
     assert_eq!(plan.warnings().len(), 1, "{:#?}", plan.warnings());
     about(plan.warnings(), "COPY passes over the rule away");
 }

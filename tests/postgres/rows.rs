@@ -3,8 +3,8 @@
 use apache_avro::types::Value;
 use pressline::avro::Shape;
 use pressline::config::sink::ColumnsConfig;
-use pressline::sink::postgres::{Class, Offsets, Plan};
-use pressline::sink::{Batch, Columns};
+use pressline::sink::postgres::{CopyPlan, ErrorClass, Offsets};
+use pressline::sink::{Columns, RowBatch};
 
 use crate::support::{Server, batch, datum, record, server};
 
@@ -24,7 +24,7 @@ fn nowhere() -> Offsets {
     Offsets::new("unused", "p", "t", "i").unwrap()
 }
 
-async fn table(server: &Server, more: &str) -> Plan {
+async fn table(server: &Server, more: &str) -> CopyPlan {
     server
         .sql(&format!(
             "CREATE TABLE {}.t (place bigint GENERATED ALWAYS AS IDENTITY, number bigint, note text{more})",
@@ -72,8 +72,8 @@ async fn a_sound_batch_is_one_statement() {
 }
 
 /// The first rows of a batch.
-fn first(all: &Batch, count: usize) -> Batch {
-    let mut some = Batch::default();
+fn first(all: &RowBatch, count: usize) -> RowBatch {
+    let mut some = RowBatch::default();
     all.rows()
         .iter()
         .take(count)
@@ -107,21 +107,21 @@ async fn a_batch_that_grows_is_one_statement() {
 async fn what_was_started_is_of_no_use_to_other_rows() {
     let Some(server) = server("started").await else { return };
     let plan = table(&server, "").await;
-    let mut both = Batch::default();
+    let mut both = RowBatch::default();
     (0..100i64).for_each(|n| both.push((n % 2) as i32, n, None, 1, &row(n)));
-    let mut one = Batch::default();
+    let mut one = RowBatch::default();
     both.rows()
         .iter()
         .filter(|row| row.partition == 1)
         .for_each(|row| one.push(1, row.offset, None, 1, both.datum(row)));
     let mut writer = server.writer().await;
     writer.start(&first(&both, 40), &plan).await;
-    assert!(writer.suits(&both) && !writer.suits(&one) && !writer.suits(&Batch::default()));
+    assert!(writer.suits(&both) && !writer.suits(&one) && !writer.suits(&RowBatch::default()));
     writer.start(&one, &plan).await;
     assert!(!writer.suits(&one), "no row of it went in");
     let mut transaction = writer.begin().await.unwrap();
     let error = transaction.copy(&one, |_| Some(&plan), 0, &mut || {}).await.unwrap_err();
-    assert!(error.connection_lost && error.class == Class::Transient, "{error}");
+    assert!(error.connection_lost && error.class == ErrorClass::Transient, "{error}");
     drop(transaction);
     assert_eq!(numbers(&server).await, [0i64; 0]);
 }
@@ -157,7 +157,7 @@ async fn a_start_without_a_table_is_told_by_the_copy() {
     assert!(writer.has_started() && writer.suits(&all));
     let mut transaction = writer.begin().await.unwrap();
     let error = transaction.copy(&all, |_| Some(&plan), 5, &mut || {}).await.unwrap_err();
-    assert_eq!((error.class, error.is("42P01")), (Class::Schema, true), "{error}");
+    assert_eq!((error.class, error.is("42P01")), (ErrorClass::Schema, true), "{error}");
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn more_bad_rows_than_the_limit_are_a_matter_of_schema() {
     let mut writer = server.writer().await;
     let mut transaction = writer.begin().await.unwrap();
     let error = transaction.copy(&batch(&rows(1_000)), |_| Some(&plan), 10, &mut || {}).await.unwrap_err();
-    assert_eq!(error.class, Class::Schema);
+    assert_eq!(error.class, ErrorClass::Schema);
     assert!(error.to_string().contains("more than 10 rows") && error.to_string().contains("t_number_check"), "{error}");
     assert!(!error.to_string().contains("secret"), "{error}");
     drop(transaction);
@@ -198,14 +198,14 @@ async fn a_table_altered_meanwhile_is_not_bad_data() {
     let mut writer = server.writer().await;
     let mut transaction = writer.begin().await.unwrap();
     let error = transaction.copy(&batch(&rows(10)), |_| Some(&plan), 10, &mut || {}).await.unwrap_err();
-    assert_eq!(error.class, Class::Schema, "{error}");
+    assert_eq!(error.class, ErrorClass::Schema, "{error}");
     assert!(error.what.contains("was altered"), "{error}");
     transaction.rollback().await.unwrap();
     assert_eq!(numbers(&server).await, [0i64; 0]);
     server.sql(&format!("ALTER TABLE {}.t DROP note", server.schema)).await;
     let mut transaction = writer.begin().await.unwrap();
     let error = transaction.copy(&batch(&rows(10)), |_| Some(&plan), 10, &mut || {}).await.unwrap_err();
-    assert_eq!((error.class, error.is("42703")), (Class::Schema, true), "{error}");
+    assert_eq!((error.class, error.is("42703")), (ErrorClass::Schema, true), "{error}");
     assert!(error.connection_lost && transaction.rollback().await.is_err());
     assert_eq!(numbers(&server).await, [0i64; 0]);
 }
@@ -240,8 +240,8 @@ async fn runs_of_schemas_keep_the_order() {
     let newer = record(&[("number", "\"int\""), ("extra", "\"double\""), ("note", "\"string\"")]);
     let ignore = ColumnsConfig { ignore: vec!["extra".into()], ..ColumnsConfig::default() };
     let shape = Shape::parse(&newer).unwrap();
-    let new = Plan::compile(&shape, old.table(), &Columns::new(&ignore, "sink.postgres")).unwrap();
-    let mut batch = Batch::default();
+    let new = CopyPlan::compile(&shape, old.table(), &Columns::new(&ignore, "sink.postgres")).unwrap();
+    let mut batch = RowBatch::default();
     for number in 0..8i64 {
         if number % 4 < 2 {
             batch.push(0, number, None, 1, &row(number));
@@ -367,7 +367,7 @@ async fn null_becomes_the_default_where_that_is_asked_for() {
         let columns = Columns::new(&settings, "sink.postgres");
         let mut table = (*server.table(&connection, "t").await).clone();
         table.read_defaults(&connection, &columns.with_defaults()).await.unwrap();
-        Plan::compile(&Shape::parse(schema).unwrap(), &std::sync::Arc::new(table), &columns)
+        CopyPlan::compile(&Shape::parse(schema).unwrap(), &std::sync::Arc::new(table), &columns)
     };
     let plan = compile(&schema, &asked).await.unwrap();
     let null = || Value::Union(0, Box::new(Value::Null));

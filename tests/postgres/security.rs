@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use pressline::config::sink::PostgresConfig;
-use pressline::sink::postgres::{Class, Connection, PgError};
+use pressline::sink::postgres::{Connection, ErrorClass, PgError};
 
 use crate::support::{Server, server};
 
@@ -24,15 +24,15 @@ async fn a_wrong_password_names_user_matters_and_no_secret() {
     let Some(server) = server("password").await else { return };
     let user = std::env::var("PRESSLINE_TEST_POSTGRES_USER").unwrap_or_else(|_| "postgres".into());
     let error = open(&server.config_as(&user, "open sesame", "")).await.err().unwrap();
-    assert_eq!(error.class, Class::Authentication);
+    assert_eq!(error.class, ErrorClass::Authentication);
     assert!(error.to_string().contains("28P01") && !error.to_string().contains("sesame"), "{error}");
     let mut config = server.config("");
     config.database = "no_such_database".into();
     let error = open(&config).await.err().unwrap();
-    assert_eq!((error.class, error.is("3D000")), (Class::Schema, true));
+    assert_eq!((error.class, error.is("3D000")), (ErrorClass::Schema, true));
     config.port = 1;
     let error = open(&config).await.err().unwrap();
-    assert_eq!(error.class, Class::Transient);
+    assert_eq!(error.class, ErrorClass::Transient);
     assert!(error.to_string().contains(":1/no_such_database"), "{error}");
 }
 
@@ -44,7 +44,7 @@ async fn a_server_that_says_nothing_times_out() {
     config.host = "127.0.0.1".into();
     config.port = listener.local_addr().unwrap().port();
     let error = open(&config).await.err().unwrap();
-    assert_eq!(error.class, Class::Transient);
+    assert_eq!(error.class, ErrorClass::Transient);
     assert!(error.what.contains("within 200 ms"), "{error}");
 }
 
@@ -90,7 +90,7 @@ async fn sslmodes_are_libpqs() {
                 assert_eq!(is_encrypted(&server, &application).await, encrypted, "{case}");
             }
             (Err(error), Err(text)) => {
-                assert_eq!(error.class, Class::Authentication, "{case}: {error}");
+                assert_eq!(error.class, ErrorClass::Authentication, "{case}: {error}");
                 assert!(error.to_string().contains(text), "{case}: {error}");
             }
             (Ok(_), Err(_)) => panic!("{case}: connected"),
@@ -138,7 +138,7 @@ async fn prefer_does_without_tls_where_the_handshake_fails_and_require_does_not(
                 assert!(connects, "{mode}");
                 assert!(!is_encrypted(&server, &application).await);
             }
-            Err(error) => assert!(!connects && error.class == Class::Transient, "{mode}: {error}"),
+            Err(error) => assert!(!connects && error.class == ErrorClass::Transient, "{mode}: {error}"),
         }
     }
 }

@@ -9,8 +9,8 @@ use figment::providers::{Format, Toml};
 use pressline::avro::Shape;
 use pressline::config::finding::Finding;
 use pressline::config::sink::{ColumnsConfig, PostgresConfig};
-use pressline::sink::postgres::{Connection, Plan, Table, TableName, Writer};
-use pressline::sink::{Batch, Columns};
+use pressline::sink::postgres::{Connection, CopyPlan, Table, TableName, Writer};
+use pressline::sink::{Columns, RowBatch};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 /// One test's server: a schema, and another client that looks into it.
@@ -132,10 +132,10 @@ impl Server {
     }
 
     /// A plan for a schema and a table.
-    pub async fn plan(&self, table: &str, schema: &str, columns: &ColumnsConfig) -> Result<Plan, Vec<Finding>> {
+    pub async fn plan(&self, table: &str, schema: &str, columns: &ColumnsConfig) -> Result<CopyPlan, Vec<Finding>> {
         let connection = self.connect().await;
         let table = self.table(&connection, table).await;
-        Plan::compile(&Shape::parse(schema).unwrap(), &table, &Columns::new(columns, "sink.postgres"))
+        CopyPlan::compile(&Shape::parse(schema).unwrap(), &table, &Columns::new(columns, "sink.postgres"))
     }
 }
 
@@ -154,8 +154,8 @@ pub fn datum(schema: &str, values: Vec<(&str, Value)>) -> Vec<u8> {
 }
 
 /// A batch of datums of schema 1 in partition 0, from offset 0 on.
-pub fn batch(datums: &[Vec<u8>]) -> Batch {
-    let mut batch = Batch::default();
+pub fn batch(datums: &[Vec<u8>]) -> RowBatch {
+    let mut batch = RowBatch::default();
     for (offset, datum) in (0i64..).zip(datums) {
         batch.push(0, offset, None, 1, datum);
     }

@@ -9,7 +9,7 @@ use pressline::config::changes::{ChangesConfig, KeyFormat, PkMode};
 use pressline::config::sink::{ColumnsConfig, WriteMode};
 use pressline::sink::changes::{Change, ChangeShape, Changes, Datum};
 use pressline::sink::postgres::{Advance, ChangePlan, CommitError, Offsets, RowKey, Writer};
-use pressline::sink::{Batch, Columns, Origin};
+use pressline::sink::{Columns, RecordOrigin, RowBatch};
 use proptest::prelude::*;
 
 use crate::loads::{load, upserts};
@@ -43,13 +43,13 @@ impl Target {
         Some(Self { server, schema: record(fields), has_merge: None })
     }
 
-    fn batch(&self, first: i64, steps: &[Step]) -> Batch {
-        let mut batch = Batch::of_changes(Changes::new(config(&[]), false));
+    fn batch(&self, first: i64, steps: &[Step]) -> RowBatch {
+        let mut batch = RowBatch::of_changes(Changes::new(config(&[]), false));
         let key_schema = record(&[("id", "\"long\"")]);
         for (offset, (id, row)) in (first..).zip(steps) {
             let key = datum(&key_schema, vec![("id", Value::Long(*id))]);
             let key = Datum { schema_id: Some(1), bytes: &key };
-            let origin = Origin { partition: 0, offset, timestamp_ms: None };
+            let origin = RecordOrigin { partition: 0, offset, timestamp_ms: None };
             match row {
                 None => batch.push_change(origin, &Change::Delete { key }),
                 Some(values) => {
@@ -66,7 +66,7 @@ impl Target {
     }
 
     /// Plans of the batch's changes.
-    async fn plans(&self, batch: &Batch) -> Result<BTreeMap<u32, ChangePlan>, String> {
+    async fn plans(&self, batch: &RowBatch) -> Result<BTreeMap<u32, ChangePlan>, String> {
         let connection = self.server.connect().await;
         let table = self.server.table(&connection, "T").await;
         let columns = ColumnsConfig::default();

@@ -12,7 +12,7 @@ use super::cast::Casts;
 use super::json::datum_of;
 use super::json_schema;
 use super::reject::{Reason, Reject};
-use super::types::{Kind, Record, Type, Unit};
+use super::types::{Record, Type, TypeKind, Unit};
 use crate::avro::Shape;
 
 /// Most schemas that are remembered: each record may bring one.
@@ -145,18 +145,18 @@ pub(super) fn read(schema: &Value, path: &str, depth: usize) -> Result<Type, Str
     };
     let kind = match (logical, kind) {
         (Some(logical), _) => logical,
-        (None, "boolean") => Kind::Boolean,
-        (None, "int8") => Kind::Int { bits: 8 },
-        (None, "int16") => Kind::Int { bits: 16 },
-        (None, "int32") => Kind::Int { bits: 32 },
-        (None, "int64") => Kind::Long,
-        (None, "float" | "float32") => Kind::Float,
-        (None, "double" | "float64") => Kind::Double,
-        (None, "string") => Kind::String,
-        (None, "bytes") => Kind::Bytes,
-        (None, "array") => Kind::Array(Box::new(part("items", path)?)),
-        (None, "map") => Kind::Map(Box::new(part("values", path)?)),
-        (None, "struct") => Kind::Record(fields(schema, path, depth)?),
+        (None, "boolean") => TypeKind::Boolean,
+        (None, "int8") => TypeKind::Int { bits: 8 },
+        (None, "int16") => TypeKind::Int { bits: 16 },
+        (None, "int32") => TypeKind::Int { bits: 32 },
+        (None, "int64") => TypeKind::Long,
+        (None, "float" | "float32") => TypeKind::Float,
+        (None, "double" | "float64") => TypeKind::Double,
+        (None, "string") => TypeKind::String,
+        (None, "bytes") => TypeKind::Bytes,
+        (None, "array") => TypeKind::Array(Box::new(part("items", path)?)),
+        (None, "map") => TypeKind::Map(Box::new(part("values", path)?)),
+        (None, "struct") => TypeKind::Record(fields(schema, path, depth)?),
         (None, other) => return Err(wrong(&format!("the type {other} is not one of Kafka Connect's"))),
     };
     let nullable = schema.get("optional").and_then(Value::as_bool).unwrap_or(false);
@@ -179,22 +179,22 @@ fn fields(schema: &Value, path: &str, depth: usize) -> Result<Record, String> {
 }
 
 /// What a schema's name makes of its type: Connect's own logical types and Debezium's.
-fn logical(name: &str, kind: &str, schema: &Value) -> Option<Kind> {
+fn logical(name: &str, kind: &str, schema: &Value) -> Option<TypeKind> {
     let number = |key: &str| schema.get("parameters")?.get(key)?.as_str()?.trim().parse::<usize>().ok();
     Some(match (name, kind) {
         ("org.apache.kafka.connect.data.Decimal", "bytes") => {
             let precision = number("connect.decimal.precision").unwrap_or(PRECISION).clamp(1, 1_000);
-            Kind::Decimal { precision, scale: number("scale")?, base64: true }
+            TypeKind::Decimal { precision, scale: number("scale")?, base64: true }
         }
-        ("org.apache.kafka.connect.data.Date" | "io.debezium.time.Date", "int32") => Kind::Date,
-        ("org.apache.kafka.connect.data.Time" | "io.debezium.time.Time", "int32") => Kind::TimeMillis,
-        ("io.debezium.time.MicroTime", "int64") => Kind::TimeMicros,
-        ("org.apache.kafka.connect.data.Timestamp", "int64") => Kind::Timestamp(Unit::Millis),
-        ("io.debezium.time.Timestamp", "int64") => Kind::LocalTimestamp(Unit::Millis),
-        ("io.debezium.time.MicroTimestamp", "int64") => Kind::LocalTimestamp(Unit::Micros),
-        ("io.debezium.time.NanoTimestamp", "int64") => Kind::LocalTimestamp(Unit::Nanos),
-        ("io.debezium.time.ZonedTimestamp", "string") => Kind::Timestamp(Unit::Micros),
-        ("io.debezium.data.Uuid", "string") => Kind::Uuid,
+        ("org.apache.kafka.connect.data.Date" | "io.debezium.time.Date", "int32") => TypeKind::Date,
+        ("org.apache.kafka.connect.data.Time" | "io.debezium.time.Time", "int32") => TypeKind::TimeMillis,
+        ("io.debezium.time.MicroTime", "int64") => TypeKind::TimeMicros,
+        ("org.apache.kafka.connect.data.Timestamp", "int64") => TypeKind::Timestamp(Unit::Millis),
+        ("io.debezium.time.Timestamp", "int64") => TypeKind::LocalTimestamp(Unit::Millis),
+        ("io.debezium.time.MicroTimestamp", "int64") => TypeKind::LocalTimestamp(Unit::Micros),
+        ("io.debezium.time.NanoTimestamp", "int64") => TypeKind::LocalTimestamp(Unit::Nanos),
+        ("io.debezium.time.ZonedTimestamp", "string") => TypeKind::Timestamp(Unit::Micros),
+        ("io.debezium.data.Uuid", "string") => TypeKind::Uuid,
         _ => return None,
     })
 }

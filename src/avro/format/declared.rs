@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::types::{Kind, Record, Type, Unit};
+use super::types::{Record, Type, TypeKind, Unit};
 use crate::config::format::FieldConfig;
 
 /// What can be declared, for messages.
@@ -35,7 +35,7 @@ fn fields_of(fields: &BTreeMap<String, FieldConfig>, path: &str, depth: usize) -
         };
         found.push((name.clone(), of));
     }
-    Ok(Type::new(path, Kind::Record(Record::new(found)?)))
+    Ok(Type::new(path, TypeKind::Record(Record::new(found)?)))
 }
 
 /// A declared type. Errors: what is wrong, naming the field.
@@ -55,42 +55,42 @@ fn read(text: &str, path: &str, depth: usize) -> Option<Type> {
         text.strip_prefix(name)?.trim_start().strip_prefix(open)?.strip_suffix(close).map(str::trim)
     };
     let kind = if let Some(items) = within("array", '<', '>') {
-        Kind::Array(Box::new(read(items, path, depth + 1)?))
+        TypeKind::Array(Box::new(read(items, path, depth + 1)?))
     } else if let Some(values) = within("map", '<', '>') {
-        Kind::Map(Box::new(read(values, path, depth + 1)?))
+        TypeKind::Map(Box::new(read(values, path, depth + 1)?))
     } else if let Some(digits) = within("decimal", '(', ')') {
         let (precision, scale) = digits.split_once(',').unwrap_or((digits, "0"));
         let (precision, scale) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
         if precision == 0 || precision > MAX_PRECISION || scale > precision {
             return None;
         }
-        Kind::Decimal { precision, scale, base64: false }
+        TypeKind::Decimal { precision, scale, base64: false }
     } else {
         simple(text)?
     };
     Some(Type::new(path, kind))
 }
 
-fn simple(name: &str) -> Option<Kind> {
+fn simple(name: &str) -> Option<TypeKind> {
     Some(match name {
-        "boolean" => Kind::Boolean,
-        "int" => Kind::Int { bits: 32 },
-        "long" => Kind::Long,
-        "float" => Kind::Float,
-        "double" => Kind::Double,
-        "string" => Kind::String,
-        "bytes" => Kind::Bytes,
-        "json" => Kind::Json,
-        "uuid" => Kind::Uuid,
-        "date" => Kind::Date,
-        "time-millis" => Kind::TimeMillis,
-        "time-micros" => Kind::TimeMicros,
-        "timestamp-millis" => Kind::Timestamp(Unit::Millis),
-        "timestamp-micros" => Kind::Timestamp(Unit::Micros),
-        "timestamp-nanos" => Kind::Timestamp(Unit::Nanos),
-        "local-timestamp-millis" => Kind::LocalTimestamp(Unit::Millis),
-        "local-timestamp-micros" => Kind::LocalTimestamp(Unit::Micros),
-        "local-timestamp-nanos" => Kind::LocalTimestamp(Unit::Nanos),
+        "boolean" => TypeKind::Boolean,
+        "int" => TypeKind::Int { bits: 32 },
+        "long" => TypeKind::Long,
+        "float" => TypeKind::Float,
+        "double" => TypeKind::Double,
+        "string" => TypeKind::String,
+        "bytes" => TypeKind::Bytes,
+        "json" => TypeKind::Json,
+        "uuid" => TypeKind::Uuid,
+        "date" => TypeKind::Date,
+        "time-millis" => TypeKind::TimeMillis,
+        "time-micros" => TypeKind::TimeMicros,
+        "timestamp-millis" => TypeKind::Timestamp(Unit::Millis),
+        "timestamp-micros" => TypeKind::Timestamp(Unit::Micros),
+        "timestamp-nanos" => TypeKind::Timestamp(Unit::Nanos),
+        "local-timestamp-millis" => TypeKind::LocalTimestamp(Unit::Millis),
+        "local-timestamp-micros" => TypeKind::LocalTimestamp(Unit::Micros),
+        "local-timestamp-nanos" => TypeKind::LocalTimestamp(Unit::Nanos),
         _ => return None,
     })
 }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::datum;
 use super::reject::{Reason, Reject};
-use super::types::{Kind, Record, Type, Unit};
+use super::types::{Record, Type, TypeKind, Unit};
 use crate::avro::timestamp;
 
 /// Whole numbers up to here are exact as floating point.
@@ -76,7 +76,7 @@ impl<'de> DeserializeSeed<'de> for Value<'_, '_, '_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         match self.of.kind {
             // A number's own digits, since serde_json may round the last one wrong, and any value's text.
-            Kind::Decimal { base64: false, .. } | Kind::Float | Kind::Double | Kind::Json => {
+            TypeKind::Decimal { base64: false, .. } | TypeKind::Float | TypeKind::Double | TypeKind::Json => {
                 let raw = <&RawValue>::deserialize(deserializer)?;
                 self.raw(raw.get())
             }
@@ -96,7 +96,7 @@ impl Value<'_, '_, '_> {
     fn raw<E: Error>(mut self, text: &str) -> Result<(), E> {
         match self.of.kind {
             _ if text == "null" => self.null(),
-            Kind::Decimal { precision, scale, .. } => {
+            TypeKind::Decimal { precision, scale, .. } => {
                 let Some(number) = number_in(text) else { return Err(self.writer.wrong(self.of, "something else")) };
                 let Some(bytes) = datum::decimal(number, precision, scale) else {
                     return Err(self.writer.out_of_range(self.of));
@@ -105,7 +105,7 @@ impl Value<'_, '_, '_> {
                 datum::bytes(&bytes, self.writer.out);
                 Ok(())
             }
-            Kind::Float | Kind::Double => self.floating(text),
+            TypeKind::Float | TypeKind::Double => self.floating(text),
             _ => {
                 self.branch();
                 datum::bytes(text.as_bytes(), self.writer.out);
@@ -125,7 +125,7 @@ impl Value<'_, '_, '_> {
         let (Ok(single), Ok(double)) = (single, double) else {
             return Err(self.writer.wrong(self.of, "something else"));
         };
-        let is_single = self.of.kind == Kind::Float;
+        let is_single = self.of.kind == TypeKind::Float;
         if !special && (is_single && single.is_infinite() || double.is_infinite()) {
             return Err(self.writer.out_of_range(self.of));
         }
@@ -150,9 +150,9 @@ impl Value<'_, '_, '_> {
 
     fn whole<E: Error>(mut self, value: i64) -> Result<(), E> {
         let bits = match self.of.kind {
-            Kind::Int { bits } => bits,
-            Kind::Date | Kind::TimeMillis => 32,
-            Kind::Long | Kind::TimeMicros | Kind::Timestamp(_) | Kind::LocalTimestamp(_) => 64,
+            TypeKind::Int { bits } => bits,
+            TypeKind::Date | TypeKind::TimeMillis => 32,
+            TypeKind::Long | TypeKind::TimeMicros | TypeKind::Timestamp(_) | TypeKind::LocalTimestamp(_) => 64,
             _ => return Err(self.writer.wrong(self.of, "a number")),
         };
         if bits < 64 && !(-(1i64 << (bits - 1))..1i64 << (bits - 1)).contains(&value) {
@@ -165,25 +165,29 @@ impl Value<'_, '_, '_> {
 
     fn fraction<E: Error>(self, value: f64) -> Result<(), E> {
         match self.of.kind {
-            Kind::Int { .. } | Kind::Long | Kind::Date | Kind::Timestamp(_) | Kind::LocalTimestamp(_)
+            TypeKind::Int { .. }
+            | TypeKind::Long
+            | TypeKind::Date
+            | TypeKind::Timestamp(_)
+            | TypeKind::LocalTimestamp(_)
                 if value.fract() == 0.0 =>
             {
                 // 1.0 is a whole number, as JSON Schema has it too.
                 if value.abs() <= EXACT { self.whole(value as i64) } else { Err(self.writer.out_of_range(self.of)) }
             }
-            Kind::Int { .. } | Kind::Long => Err(self.writer.wrong(self.of, "a number with a fraction")),
+            TypeKind::Int { .. } | TypeKind::Long => Err(self.writer.wrong(self.of, "a number with a fraction")),
             _ => Err(self.writer.wrong(self.of, "a number")),
         }
     }
 
     fn text<E: Error>(mut self, text: &str) -> Result<(), E> {
         let time = match &self.of.kind {
-            Kind::String => {
+            TypeKind::String => {
                 self.branch();
                 datum::bytes(text.as_bytes(), self.writer.out);
                 return Ok(());
             }
-            Kind::Uuid => {
+            TypeKind::Uuid => {
                 if text.len() != 36 || uuid::Uuid::try_parse(text).is_err() {
                     return Err(self.writer.wrong(self.of, "text that is no UUID"));
                 }
@@ -191,7 +195,7 @@ impl Value<'_, '_, '_> {
                 datum::bytes(text.as_bytes(), self.writer.out);
                 return Ok(());
             }
-            Kind::Bytes | Kind::Decimal { .. } => {
+            TypeKind::Bytes | TypeKind::Decimal { .. } => {
                 let Some(bytes) = base64(text) else {
                     return Err(self.writer.wrong(self.of, "text that is no base64"));
                 };
@@ -274,7 +278,7 @@ impl<'de> Visitor<'de> for Value<'_, '_, '_> {
     }
 
     fn visit_bool<E: Error>(mut self, value: bool) -> Result<(), E> {
-        if self.of.kind != Kind::Boolean {
+        if self.of.kind != TypeKind::Boolean {
             return Err(self.writer.wrong(self.of, "a boolean"));
         }
         self.branch();
@@ -289,7 +293,9 @@ impl<'de> Visitor<'de> for Value<'_, '_, '_> {
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
         match i64::try_from(value) {
             Ok(value) => self.whole(value),
-            Err(_) if matches!(self.of.kind, Kind::Int { .. } | Kind::Long) => Err(self.writer.out_of_range(self.of)),
+            Err(_) if matches!(self.of.kind, TypeKind::Int { .. } | TypeKind::Long) => {
+                Err(self.writer.out_of_range(self.of))
+            }
             Err(_) => Err(self.writer.wrong(self.of, "a number")),
         }
     }
@@ -304,7 +310,7 @@ impl<'de> Visitor<'de> for Value<'_, '_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
         match &self.of.kind {
-            Kind::Array(of) => {
+            TypeKind::Array(of) => {
                 self.branch();
                 let (begin, mut count) = (datum::begin_items(self.writer.out), 0);
                 while items.next_element_seed(Value { of, writer: &mut *self.writer })?.is_some() {
@@ -314,7 +320,7 @@ impl<'de> Visitor<'de> for Value<'_, '_, '_> {
                 Ok(())
             }
             // Kafka Connect's form of maps whose keys may be no text.
-            Kind::Map(of) => {
+            TypeKind::Map(of) => {
                 self.branch();
                 self.pairs(of, items)
             }
@@ -324,11 +330,11 @@ impl<'de> Visitor<'de> for Value<'_, '_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<(), A::Error> {
         match &self.of.kind {
-            Kind::Record(record) => {
+            TypeKind::Record(record) => {
                 self.branch();
                 self.record(record, entries)
             }
-            Kind::Map(of) => {
+            TypeKind::Map(of) => {
                 self.branch();
                 let (begin, mut count) = (datum::begin_items(self.writer.out), 0);
                 while entries.next_key_seed(MapKey { out: &mut *self.writer.out })?.is_some() {
@@ -445,9 +451,9 @@ fn number_in(json: &str) -> Option<&str> {
 }
 
 /// A time's text as the number of its type. Errors: what it is instead.
-fn time(kind: &Kind, text: &str) -> Result<i64, &'static str> {
+fn time(kind: &TypeKind, text: &str) -> Result<i64, &'static str> {
     match kind {
-        Kind::Timestamp(unit) => {
+        TypeKind::Timestamp(unit) => {
             let micros = timestamp::parse(text)?;
             match unit {
                 Unit::Millis => Ok(micros.div_euclid(1_000)),
@@ -458,22 +464,22 @@ fn time(kind: &Kind, text: &str) -> Result<i64, &'static str> {
                 }
             }
         }
-        Kind::LocalTimestamp(unit) => {
+        TypeKind::LocalTimestamp(unit) => {
             let time: civil::DateTime = text.parse().map_err(|_| "text that is not ISO 8601")?;
             let since = time.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| "a time beyond the calendar")?.timestamp();
             let nanos = since.as_nanosecond();
             i64::try_from(nanos.div_euclid(i128::from(1_000_000_000 / unit.per_second())))
                 .map_err(|_| "a time that nanoseconds cannot hold")
         }
-        Kind::Date => {
+        TypeKind::Date => {
             let date: civil::Date = text.parse().map_err(|_| "text that is no ISO 8601 date")?;
             let epoch = civil::Date::constant(1970, 1, 1);
             date.since(epoch).map(|span| i64::from(span.get_days())).map_err(|_| "a date beyond the calendar")
         }
-        Kind::TimeMillis | Kind::TimeMicros => {
+        TypeKind::TimeMillis | TypeKind::TimeMicros => {
             let time: civil::Time = text.parse().map_err(|_| "text that is no ISO 8601 time of day")?;
             let nanos = time.duration_since(civil::Time::midnight()).as_nanos();
-            let per = if *kind == Kind::TimeMillis { 1_000_000 } else { 1_000 };
+            let per = if *kind == TypeKind::TimeMillis { 1_000_000 } else { 1_000 };
             i64::try_from(nanos / per).map_err(|_| "a time beyond the day")
         }
         _ => Err("text"),

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::json::datum_of;
-use super::types::{Kind, Record, Type, Unit};
+use super::types::{Record, Type, TypeKind, Unit};
 use crate::avro::schema::{Reference, SchemaText};
 
 /// Deepest nesting, references followed: a schema may refer to itself.
@@ -34,7 +34,7 @@ pub(super) fn read(schema: &Value, others: &[(String, Value)]) -> Result<Type, S
     let mut reader = Reader { root: schema, others, types: 0 };
     let of = reader.read(schema, schema, "", 0)?;
     match of.kind {
-        Kind::Record(_) => Ok(Type { nullable: false, ..of }),
+        TypeKind::Record(_) => Ok(Type { nullable: false, ..of }),
         _ => Err("the schema does not describe an object with properties".into()),
     }
 }
@@ -52,7 +52,9 @@ impl<'a> Reader<'a> {
         if depth > MAX_DEPTH || self.types > MAX_TYPES {
             return Err(at(path, "the schema is nested too deep, or refers to itself"));
         }
-        let Value::Object(object) = schema else { return Ok(Type { nullable: true, ..Type::new(path, Kind::Json) }) };
+        let Value::Object(object) = schema else {
+            return Ok(Type { nullable: true, ..Type::new(path, TypeKind::Json) });
+        };
         if let Some(reference) = object.get("$ref").and_then(Value::as_str) {
             let (found, root) = self.resolve(reference, root).ok_or_else(|| {
                 at(path, &format!("the reference {reference} leads to no schema that is registered with this one"))
@@ -68,11 +70,11 @@ impl<'a> Reader<'a> {
         let kind = match kinds[..] {
             [kind] => self.kind(kind, object, root, path, depth)?,
             [] if object.contains_key("properties") => self.kind("object", object, root, path, depth)?,
-            [] if is_texts(object) => Kind::String,
+            [] if is_texts(object) => TypeKind::String,
             // Of several types, or any.
-            _ => Kind::Json,
+            _ => TypeKind::Json,
         };
-        let nullable = nullable || kinds.is_empty() && kind == Kind::Json;
+        let nullable = nullable || kinds.is_empty() && kind == TypeKind::Json;
         Ok(Type { nullable, ..Type::new(path, kind) })
     }
 
@@ -86,7 +88,7 @@ impl<'a> Reader<'a> {
                 let of = self.read(one, root, path, depth + 1)?;
                 Ok(Type { nullable: of.nullable || nullable, ..of })
             }
-            _ => Ok(Type { nullable, ..Type::new(path, Kind::Json) }),
+            _ => Ok(Type { nullable, ..Type::new(path, TypeKind::Json) }),
         }
     }
 
@@ -97,30 +99,30 @@ impl<'a> Reader<'a> {
         root: &'a Value,
         path: &str,
         depth: usize,
-    ) -> Result<Kind, String> {
+    ) -> Result<TypeKind, String> {
         let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
         if let Some(logical) = logical(text("title"), kind, object) {
             return Ok(logical);
         }
         Ok(match (kind, text("connect.type"), text("format")) {
-            ("boolean", ..) => Kind::Boolean,
-            ("integer", "int8", _) => Kind::Int { bits: 8 },
-            ("integer", "int16", _) => Kind::Int { bits: 16 },
-            ("integer", "int32", _) | ("integer", "", "int32") => Kind::Int { bits: 32 },
-            ("integer", ..) => Kind::Long,
-            ("number", "float32", _) => Kind::Float,
-            ("number", ..) => Kind::Double,
-            ("string", "bytes", _) => Kind::Bytes,
-            ("string", _, "date-time") => Kind::Timestamp(Unit::Micros),
-            ("string", _, "date") => Kind::Date,
-            ("string", _, "uuid") => Kind::Uuid,
-            ("string", ..) => Kind::String,
+            ("boolean", ..) => TypeKind::Boolean,
+            ("integer", "int8", _) => TypeKind::Int { bits: 8 },
+            ("integer", "int16", _) => TypeKind::Int { bits: 16 },
+            ("integer", "int32", _) | ("integer", "", "int32") => TypeKind::Int { bits: 32 },
+            ("integer", ..) => TypeKind::Long,
+            ("number", "float32", _) => TypeKind::Float,
+            ("number", ..) => TypeKind::Double,
+            ("string", "bytes", _) => TypeKind::Bytes,
+            ("string", _, "date-time") => TypeKind::Timestamp(Unit::Micros),
+            ("string", _, "date") => TypeKind::Date,
+            ("string", _, "uuid") => TypeKind::Uuid,
+            ("string", ..) => TypeKind::String,
             ("array", ..) => match object.get("items").filter(|items| items.is_object()) {
-                Some(items) => Kind::Array(Box::new(self.read(items, root, path, depth + 1)?)),
-                None => Kind::Json,
+                Some(items) => TypeKind::Array(Box::new(self.read(items, root, path, depth + 1)?)),
+                None => TypeKind::Json,
             },
             ("object", ..) => self.object(object, root, path, depth)?,
-            _ => Kind::Json,
+            _ => TypeKind::Json,
         })
     }
 
@@ -130,11 +132,11 @@ impl<'a> Reader<'a> {
         root: &'a Value,
         path: &str,
         depth: usize,
-    ) -> Result<Kind, String> {
+    ) -> Result<TypeKind, String> {
         let Some(properties) = object.get("properties").and_then(Value::as_object) else {
             return Ok(match object.get("additionalProperties").filter(|values| values.is_object()) {
-                Some(values) => Kind::Map(Box::new(self.read(values, root, path, depth + 1)?)),
-                None => Kind::Json,
+                Some(values) => TypeKind::Map(Box::new(self.read(values, root, path, depth + 1)?)),
+                None => TypeKind::Json,
             });
         };
         let required: Vec<&str> =
@@ -157,7 +159,7 @@ impl<'a> Reader<'a> {
             }
             fields.push((name.clone(), of));
         }
-        Ok(Kind::Record(Record::new(fields)?))
+        Ok(TypeKind::Record(Record::new(fields)?))
     }
 
     /// `#/$defs/name` in the document, or another document, with such a path behind it: by the reference's name, by its `$id`, or
@@ -204,7 +206,7 @@ fn is_texts(object: &Map<String, Value>) -> bool {
 }
 
 /// Connect's logical types, by the title that its converter gives them.
-fn logical(title: &str, kind: &str, object: &Map<String, Value>) -> Option<Kind> {
+fn logical(title: &str, kind: &str, object: &Map<String, Value>) -> Option<TypeKind> {
     let number = |key: &str| {
         let value = object.get("connect.parameters")?.get(key)?;
         value
@@ -213,10 +215,10 @@ fn logical(title: &str, kind: &str, object: &Map<String, Value>) -> Option<Kind>
             .or_else(|| value.as_u64().and_then(|n| usize::try_from(n).ok()))
     };
     Some(match (title, kind) {
-        ("org.apache.kafka.connect.data.Timestamp", "integer") => Kind::Timestamp(Unit::Millis),
-        ("org.apache.kafka.connect.data.Date", "integer") => Kind::Date,
-        ("org.apache.kafka.connect.data.Time", "integer") => Kind::TimeMillis,
-        ("org.apache.kafka.connect.data.Decimal", "number" | "string") => Kind::Decimal {
+        ("org.apache.kafka.connect.data.Timestamp", "integer") => TypeKind::Timestamp(Unit::Millis),
+        ("org.apache.kafka.connect.data.Date", "integer") => TypeKind::Date,
+        ("org.apache.kafka.connect.data.Time", "integer") => TypeKind::TimeMillis,
+        ("org.apache.kafka.connect.data.Decimal", "number" | "string") => TypeKind::Decimal {
             precision: number("connect.decimal.precision").unwrap_or(PRECISION).clamp(1, 1_000),
             scale: number("scale")?,
             base64: kind == "string",

@@ -51,7 +51,7 @@ pub enum Decoded<'a> {
 /// Reads payloads of one format. One a thread: it remembers the schemas that it has met.
 #[derive(Clone, Debug)]
 pub struct Decoder {
-    kind: Kind,
+    kind: FormatKind,
     casts: Casts,
     /// The shapes of schemas, casts applied.
     shapes: BTreeMap<u32, Arc<Shape>>,
@@ -59,7 +59,7 @@ pub struct Decoder {
 }
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum FormatKind {
     Avro,
     /// Of declared fields.
     Declared(Arc<Type>),
@@ -80,15 +80,15 @@ impl Decoder {
             return Err(format!("fields are declared for format = \"json\" only, not for {}", config.format.name()));
         }
         let kind = match config.format {
-            Format::Avro => Kind::Avro,
-            Format::ConnectJson => Kind::Connect(Connect::of_connect()),
-            Format::JsonSchema => Kind::JsonSchema(BTreeMap::new(), Connect::of_json_schema()),
+            Format::Avro => FormatKind::Avro,
+            Format::ConnectJson => FormatKind::Connect(Connect::of_connect()),
+            Format::JsonSchema => FormatKind::JsonSchema(BTreeMap::new(), Connect::of_json_schema()),
             Format::Json => {
                 let declared = declared::record(&config.fields)?;
                 let mut shape = declared.shape();
                 casts.apply(&mut shape)?;
                 shapes.insert(DECLARED, Arc::new(shape));
-                Kind::Declared(Arc::new(declared))
+                FormatKind::Declared(Arc::new(declared))
             }
         };
         Ok(Self { kind, casts, shapes, scratch: Scratch::default() })
@@ -102,19 +102,19 @@ impl Decoder {
         let payload = payload.ok_or_else(|| Reject::record(Reason::NullValue))?;
         let (start, scratch) = (arena.len(), &mut self.scratch);
         let schema = match &mut self.kind {
-            Kind::Avro => {
+            FormatKind::Avro => {
                 let (schema, bytes) = wire_format(payload).ok_or_else(|| Reject::record(Reason::NotWireFormat))?;
                 return Ok(match self.shapes.contains_key(&schema) {
                     true => Decoded::Datum { schema, bytes },
                     false => Decoded::Unknown(schema),
                 });
             }
-            Kind::Declared(of) => json::write(of, payload, scratch, arena).map(|()| DECLARED)?,
-            Kind::Connect(envelopes) => {
+            FormatKind::Declared(of) => json::write(of, payload, scratch, arena).map(|()| DECLARED)?,
+            FormatKind::Connect(envelopes) => {
                 let (schema, of, payload) = envelopes.open(payload, &self.casts, &mut self.shapes)?;
                 json::write(&of, payload, scratch, arena).map(|()| schema)?
             }
-            Kind::JsonSchema(known, envelopes) => match wire_format(payload) {
+            FormatKind::JsonSchema(known, envelopes) => match wire_format(payload) {
                 Some((schema, payload)) => match known.get(&schema) {
                     Some(of) => json::write(of, payload, scratch, arena).map(|()| schema)?,
                     None => return Ok(Decoded::Unknown(schema)),
@@ -130,7 +130,7 @@ impl Decoder {
 
     /// Whether records hold datums as they are.
     pub fn is_avro(&self) -> bool {
-        matches!(self.kind, Kind::Avro)
+        matches!(self.kind, FormatKind::Avro)
     }
 
     /// The shape of a schema that was met, with the casts of the pipeline file.
@@ -140,7 +140,7 @@ impl Decoder {
 
     /// The shape that all records have, where the pipeline file declares it.
     pub fn declared(&self) -> Option<&Arc<Shape>> {
-        self.shapes.get(&DECLARED).filter(|_| matches!(self.kind, Kind::Declared(_)))
+        self.shapes.get(&DECLARED).filter(|_| matches!(self.kind, FormatKind::Declared(_)))
     }
 
     /// Takes the schema of an id from the registry. Errors, in words: one that cannot be read, a cast that does not fit it.
@@ -152,14 +152,16 @@ impl Decoder {
 
     fn read(&mut self, id: u32, schema: &SchemaText) -> Result<Shape, String> {
         let mut shape = match &mut self.kind {
-            Kind::Avro => Shape::registered(schema)?,
-            Kind::JsonSchema(known, _) => {
+            FormatKind::Avro => Shape::registered(schema)?,
+            FormatKind::JsonSchema(known, _) => {
                 let of = json_schema::registered(schema)?;
                 let shape = of.shape();
                 known.insert(id, Arc::new(of));
                 shape
             }
-            Kind::Declared(_) | Kind::Connect(_) => return Err("the format has no schemas in the registry".into()),
+            FormatKind::Declared(_) | FormatKind::Connect(_) => {
+                return Err("the format has no schemas in the registry".into());
+            }
         };
         self.casts.apply(&mut shape)?;
         Ok(shape)

@@ -21,11 +21,11 @@ struct Spec {
     connect: Value,
     json_schema: Value,
     avro: Value,
-    kind: Kind,
+    kind: OracleType,
     nullable: bool,
 }
 
-enum Kind {
+enum OracleType {
     Boolean,
     Int,
     Long,
@@ -43,33 +43,33 @@ enum Kind {
 fn simple(rng: &mut Pcg64) -> Spec {
     let logical = |name: &str| format!("org.apache.kafka.connect.data.{name}");
     let (kind, declared, connect, json_schema, avro) = match rng.random_range(0..9) {
-        0 => (Kind::Boolean, "boolean", json!({"type": "boolean"}), json!({"type": "boolean"}), json!("boolean")),
+        0 => (OracleType::Boolean, "boolean", json!({"type": "boolean"}), json!({"type": "boolean"}), json!("boolean")),
         1 => (
-            Kind::Int,
+            OracleType::Int,
             "int",
             json!({"type": "int32"}),
             json!({"type": "integer", "connect.type": "int32"}),
             json!("int"),
         ),
-        2 => (Kind::Long, "long", json!({"type": "int64"}), json!({"type": "integer"}), json!("long")),
-        3 => (Kind::Double, "double", json!({"type": "double"}), json!({"type": "number"}), json!("double")),
-        4 => (Kind::String, "string", json!({"type": "string"}), json!({"type": "string"}), json!("string")),
+        2 => (OracleType::Long, "long", json!({"type": "int64"}), json!({"type": "integer"}), json!("long")),
+        3 => (OracleType::Double, "double", json!({"type": "double"}), json!({"type": "number"}), json!("double")),
+        4 => (OracleType::String, "string", json!({"type": "string"}), json!({"type": "string"}), json!("string")),
         5 => (
-            Kind::Bytes,
+            OracleType::Bytes,
             "bytes",
             json!({"type": "bytes"}),
             json!({"type": "string", "connect.type": "bytes"}),
             json!("bytes"),
         ),
         6 => (
-            Kind::TimestampMillis,
+            OracleType::TimestampMillis,
             "timestamp-millis",
             json!({"type": "int64", "name": logical("Timestamp")}),
             json!({"type": "integer", "title": logical("Timestamp")}),
             json!({"type": "long", "logicalType": "timestamp-millis"}),
         ),
         7 => (
-            Kind::Date,
+            OracleType::Date,
             "date",
             json!({"type": "int32", "name": logical("Date")}),
             json!({"type": "integer", "title": logical("Date")}),
@@ -77,7 +77,7 @@ fn simple(rng: &mut Pcg64) -> Spec {
         ),
         // As bytes in base64, which all three can say.
         _ => (
-            Kind::Decimal,
+            OracleType::Decimal,
             "bytes",
             json!({"type": "bytes", "name": logical("Decimal"), "parameters": {"scale": "3"}}),
             json!({"type": "string", "title": logical("Decimal"), "connect.parameters": {"scale": "3"}}),
@@ -100,8 +100,8 @@ fn spec(rng: &mut Pcg64, depth: usize, names: &mut usize) -> Spec {
                 }
             };
             let FieldConfig::Type(text) = &inner.declared else { panic!() };
-            let (name, kind): (&str, fn(Box<Spec>) -> Kind) =
-                if choice == 6 { ("array", Kind::Array) } else { ("map", Kind::Map) };
+            let (name, kind): (&str, fn(Box<Spec>) -> OracleType) =
+                if choice == 6 { ("array", OracleType::Array) } else { ("map", OracleType::Map) };
             let (connect, json_schema, avro) = (&inner.connect, &inner.json_schema, &inner.avro);
             let (connect, json_schema, avro) = match name {
                 "array" => (
@@ -154,7 +154,7 @@ fn record(rng: &mut Pcg64, depth: usize, names: &mut usize) -> Spec {
         connect: json!({"type": "struct", "fields": connect}),
         json_schema: json!({"type": "object", "properties": properties, "required": required}),
         avro: json!({"type": "record", "name": record, "fields": avro}),
-        kind: Kind::Record(fields),
+        kind: OracleType::Record(fields),
         nullable: false,
     }
 }
@@ -175,46 +175,46 @@ fn value(rng: &mut Pcg64, of: &Spec) -> (String, Avro) {
     not_null(rng, &of.kind)
 }
 
-fn not_null(rng: &mut Pcg64, of: &Kind) -> (String, Avro) {
+fn not_null(rng: &mut Pcg64, of: &OracleType) -> (String, Avro) {
     match of {
-        Kind::Boolean => {
+        OracleType::Boolean => {
             let value = rng.random_bool(0.5);
             (value.to_string(), Avro::Boolean(value))
         }
-        Kind::Int => {
+        OracleType::Int => {
             let value = rng.random::<i32>() >> rng.random_range(0..32);
             (value.to_string(), Avro::Int(value))
         }
-        Kind::Date => {
+        OracleType::Date => {
             let value = rng.random::<i32>() >> rng.random_range(0..32);
             (value.to_string(), Avro::Date(value))
         }
-        Kind::Long => {
+        OracleType::Long => {
             let value = rng.random::<i64>() >> rng.random_range(0..64);
             (value.to_string(), Avro::Long(value))
         }
-        Kind::TimestampMillis => {
+        OracleType::TimestampMillis => {
             let value = rng.random::<i64>() >> rng.random_range(0..64);
             (value.to_string(), Avro::TimestampMillis(value))
         }
-        Kind::Double => {
+        OracleType::Double => {
             let value = (rng.random::<f64>() - 0.5) * 10f64.powi(rng.random_range(-20..20));
             (json!(value).to_string(), Avro::Double(value))
         }
-        Kind::String => {
+        OracleType::String => {
             let value = text(rng);
             (json!(value).to_string(), Avro::String(value))
         }
-        Kind::Bytes | Kind::Decimal => {
+        OracleType::Bytes | OracleType::Decimal => {
             let bytes: Vec<u8> = (0..rng.random_range(1..9)).map(|_| rng.random()).collect();
             (json!(base64(&bytes)).to_string(), Avro::Bytes(bytes))
         }
-        Kind::Array(items) => {
+        OracleType::Array(items) => {
             let items: Vec<(String, Avro)> = (0..rng.random_range(0..80)).map(|_| value(rng, items)).collect();
             let (json, avro): (Vec<String>, Vec<Avro>) = items.into_iter().unzip();
             (format!("[ {} ]", json.join(" , ")), Avro::Array(avro))
         }
-        Kind::Map(values) => {
+        OracleType::Map(values) => {
             let mut entries = HashMap::new();
             for at in 0..rng.random_range(0..5) {
                 entries.insert(format!("{at}{}", text(rng)), value(rng, values));
@@ -223,7 +223,7 @@ fn not_null(rng: &mut Pcg64, of: &Kind) -> (String, Avro) {
             let avro = entries.into_iter().map(|(key, (_, avro))| (key, avro)).collect();
             (format!("{{{}}}", json.join(",")), Avro::Map(avro))
         }
-        Kind::Record(fields) => {
+        OracleType::Record(fields) => {
             let mut json = Vec::new();
             let mut avro = Vec::new();
             for (name, of) in fields {

@@ -10,7 +10,7 @@ use crate::avro::{Field, Shape, UuidForm};
 pub(super) struct Type {
     /// Of the field, such as `city.name`, for rejects.
     pub path: Arc<str>,
-    pub kind: Kind,
+    pub kind: TypeKind,
     /// Null is a value of it, and what a missing field becomes.
     pub nullable: bool,
     /// What a missing field becomes otherwise: a datum of the type.
@@ -19,7 +19,7 @@ pub(super) struct Type {
 
 /// See [`Type`].
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum TypeKind {
     Boolean,
     /// Of so many bits: 8 and 16 are Kafka Connect's.
     Int {
@@ -89,7 +89,7 @@ impl Unit {
 }
 
 impl Type {
-    pub fn new(path: &str, kind: Kind) -> Self {
+    pub fn new(path: &str, kind: TypeKind) -> Self {
         Self { path: Arc::from(path), kind, nullable: false, default: None }
     }
 
@@ -100,7 +100,7 @@ impl Type {
     }
 }
 
-impl Kind {
+impl TypeKind {
     fn shape(&self) -> Shape {
         match self {
             Self::Boolean => Shape::Boolean,

@@ -499,8 +499,8 @@ fn client(base: &Url, authority: Option<&Authority>, timeout: Duration) -> Resul
         user_agent: concat!("pressline/", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     http_client::client(base, options).map_err(|(part, what)| match part {
-        http_client::Part::Ca => RegistryError::configuration("registry.ca", what),
-        http_client::Part::Client => RegistryError::configuration("registry", what),
+        http_client::ClientPart::Ca => RegistryError::configuration("registry.ca", what),
+        http_client::ClientPart::Client => RegistryError::configuration("registry", what),
     })
 }
 

@@ -6,8 +6,8 @@ use crate::config::finding::Finding;
 use crate::config::sink::{ClickHouseConfig, LoadConfig, WriteMode};
 use crate::runtime::terminal::counted;
 use crate::sink::clickhouse::session::SECTION;
-use crate::sink::clickhouse::{ChError, Class, Client, Grant, Plan, Table, Undefined, create_table};
-use crate::sink::{Columns, Kind, clickhouse, make_table};
+use crate::sink::clickhouse::{BlockPlan, ChError, Client, ErrorClass, Grant, Table, Undefined, create_table};
+use crate::sink::{Columns, DatabaseKind, clickhouse, make_table};
 
 /// Connects and looks at the table.
 pub async fn check(
@@ -57,12 +57,12 @@ async fn look(
         WriteMode::Upsert => table.refusals_of_upserts(key),
     });
     for schema in schemas {
-        let (lines, mut findings) = Plan::examine(&schema.shape, table, &columns);
+        let (lines, mut findings) = BlockPlan::examine(&schema.shape, table, &columns);
         findings.extend(columns.unknown_fields(&schema.shape, &table.place()));
         report.compared(
             subject,
             schema,
-            TablePlan::new(subject.name, Kind::ClickHouse, title.clone(), schema, lines),
+            TablePlan::new(subject.name, DatabaseKind::ClickHouse, title.clone(), schema, lines),
             findings,
         );
     }
@@ -116,10 +116,10 @@ async fn missing(
 fn trouble(subject: &Subject<'_, LoadConfig>, error: &ChError) -> Finding {
     let key = match (error.code, error.class) {
         // Its place is the key.
-        (_, Class::Configuration) => return subject.error(&error.place, &error.what, error.cure),
+        (_, ErrorClass::Configuration) => return subject.error(&error.place, &error.what, error.cure),
         (Some(81), _) => "sink.clickhouse.database",
-        (_, Class::Authentication) => "sink.clickhouse.user",
-        (_, Class::Schema) => "sink.clickhouse.table",
+        (_, ErrorClass::Authentication) => "sink.clickhouse.user",
+        (_, ErrorClass::Schema) => "sink.clickhouse.table",
         _ => "sink.clickhouse.url",
     };
     subject.error(key, format!("{}: {}", error.place, error.what), error.cure)

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::flow::{Flow, Kept, Origin, Through};
+use super::flow::{Flow, Kept, Through, ValueOrigin};
 use super::headers::{plain, sounds_like_address};
 use super::{Report, Subject};
 use crate::config::finding::Finding;
@@ -12,7 +12,7 @@ use crate::config::sink::{ClickHouseDelivery, ColumnsConfig, LoadConfig};
 use crate::config::{OnStale, PipelineConfig};
 use crate::kafka::dead_letter::header;
 use crate::metrics;
-use crate::pipeline::plan::{Key, Plan};
+use crate::pipeline::plan::{Key, TransformPlan};
 use crate::pipeline::press::encode;
 use crate::pipeline::press::enrich::BUILD_HEADER;
 
@@ -25,28 +25,36 @@ const PLACE_ALONE: &str = "a place that somebody was in, without who or when";
 const NO: &str = "no";
 
 /// Traces one relay; `origins` are those of its encoder. Adds what breaks the rule to the findings.
-pub fn relay(subject: &Subject<'_>, origins: &[(String, encode::Origin)], report: &mut Report) {
+pub fn relay(subject: &Subject<'_>, origins: &[(String, encode::FieldOrigin)], report: &mut Report) {
     let config = subject.config;
     let raw = Kept::Topic(config.source.topic.clone());
-    let address = Origin::Field("ip".into());
+    let address = ValueOrigin::Field("ip".into());
     let mut flows = vec![flow(&config.name, "ingress", "ip", address, Through::Nothing, DIRECTLY, raw)];
     flows.extend(output(config, origins));
     flows.extend(headers(subject.config));
     flows.extend(places(subject.config));
     flows.extend(dead_letters(&subject.config.name, &subject.config.dead_topic(), &RELAY_LETTERS));
-    flows.push(flow(&subject.config.name, "note", "topic id", Origin::Program, Through::Nothing, NO, Kept::Offsets));
+    flows.push(flow(
+        &subject.config.name,
+        "note",
+        "topic id",
+        ValueOrigin::Program,
+        Through::Nothing,
+        NO,
+        Kept::Offsets,
+    ));
     flows.extend(program(&subject.config.name));
     settle(subject, flows, report);
 }
 
 /// Traces a relay with transforms: what its plan's type check let through is read off the plan.
-pub fn planned(subject: &Subject<'_>, plan: &Plan, report: &mut Report) {
+pub fn planned(subject: &Subject<'_>, plan: &TransformPlan, report: &mut Report) {
     let config = subject.config;
     let name = &config.name;
     let raw = || Kept::Topic(config.source.topic.clone());
     let ingress = |path: &Vec<String>| {
         let path = path.join(".");
-        flow(name, "ingress", &path, Origin::Field(path.clone()), Through::Nothing, DIRECTLY, raw())
+        flow(name, "ingress", &path, ValueOrigin::Field(path.clone()), Through::Nothing, DIRECTLY, raw())
     };
     let mut flows: Vec<Flow> = plan.addresses().iter().map(ingress).collect();
     for topic in config.output_topics() {
@@ -54,43 +62,43 @@ pub fn planned(subject: &Subject<'_>, plan: &Plan, report: &mut Report) {
         match plan.key() {
             Key::None => {}
             Key::Input => {
-                let origin = Origin::Field("the record's own key".into());
+                let origin = ValueOrigin::Field("the record's own key".into());
                 flows.push(flow(name, "key", "", origin, Through::Nothing, UNCHECKED, topic()));
             }
             Key::Field(field) => {
-                let origin = Origin::Field(field.name.clone());
+                let origin = ValueOrigin::Field(field.name.clone());
                 flows.push(flow(name, "key", "", origin, Through::Nothing, UNCHECKED, topic()));
             }
         }
         flows.extend(plan.puts().iter().map(|put| {
             let (origin, through, personal) = match (plan.is_of_place(put), plan.is_constant(put)) {
-                (true, _) => (Origin::Address, Through::Lookup, OF_PSEUDONYM),
-                (_, true) => (Origin::Program, Through::Nothing, NO),
-                _ => (Origin::Field(plan.origin(put)), Through::Nothing, UNCHECKED),
+                (true, _) => (ValueOrigin::Address, Through::Lookup, OF_PSEUDONYM),
+                (_, true) => (ValueOrigin::Program, Through::Nothing, NO),
+                _ => (ValueOrigin::Field(plan.origin(put)), Through::Nothing, UNCHECKED),
             };
             flow(name, "value", &put.name, origin, through, personal, topic())
         }));
-        flows.push(flow(name, "time", "", Origin::RecordTime, Through::TimeLimits, UNCHECKED, topic()));
+        flows.push(flow(name, "time", "", ValueOrigin::RecordTime, Through::TimeLimits, UNCHECKED, topic()));
     }
     flows.extend(headers(config));
     if plan.lookups() > 0 {
         flows.extend(places(config));
     }
     flows.extend(dead_letters(name, &config.dead_topic(), &RELAY_LETTERS));
-    flows.push(flow(name, "note", "topic id", Origin::Program, Through::Nothing, NO, Kept::Offsets));
+    flows.push(flow(name, "note", "topic id", ValueOrigin::Program, Through::Nothing, NO, Kept::Offsets));
     flows.extend(program(name));
     settle(subject, flows, report);
 }
 
 /// Traces the sinks of one pipeline; `origins` are those of the relay that fills the topic, empty where that is elsewhere.
-pub fn sinks(subject: &Subject<'_, LoadConfig>, origins: &[(String, encode::Origin)], report: &mut Report) {
+pub fn sinks(subject: &Subject<'_, LoadConfig>, origins: &[(String, encode::FieldOrigin)], report: &mut Report) {
     let config = subject.config;
     let mut flows = Vec::new();
     if let Some(postgres) = &config.sink.postgres {
         let table = Kept::Table(format!("PostgreSQL {}", postgres.table));
         flows.extend(columns(config, &postgres.columns, origins, &table));
         let positions = Kept::Table(format!("PostgreSQL {}", postgres.offsets_table));
-        flows.push(flow(&config.name, "column", "all", Origin::Position, Through::Nothing, NO, positions));
+        flows.push(flow(&config.name, "column", "all", ValueOrigin::Position, Through::Nothing, NO, positions));
         flows.extend(dead_letters(&config.name, &config.dead_topic(&postgres.consumer), &SINK_LETTERS));
     }
     if let Some(clickhouse) = &config.sink.clickhouse {
@@ -98,10 +106,26 @@ pub fn sinks(subject: &Subject<'_, LoadConfig>, origins: &[(String, encode::Orig
         flows.extend(columns(config, &clickhouse.columns, origins, &table));
         if clickhouse.delivery == ClickHouseDelivery::ExactlyOnce {
             for name in ["_topic", "_partition", "_offset"] {
-                flows.push(flow(&config.name, "column", name, Origin::Position, Through::Nothing, NO, table.clone()));
+                flows.push(flow(
+                    &config.name,
+                    "column",
+                    name,
+                    ValueOrigin::Position,
+                    Through::Nothing,
+                    NO,
+                    table.clone(),
+                ));
             }
         }
-        flows.push(flow(&config.name, "note", "pending range", Origin::Position, Through::Nothing, NO, Kept::Offsets));
+        flows.push(flow(
+            &config.name,
+            "note",
+            "pending range",
+            ValueOrigin::Position,
+            Through::Nothing,
+            NO,
+            Kept::Offsets,
+        ));
         flows.extend(dead_letters(&config.name, &config.dead_topic(&clickhouse.consumer), &SINK_LETTERS));
     }
     settle(subject, flows, report);
@@ -139,7 +163,7 @@ fn flow(
     pipeline: &str,
     part: &'static str,
     name: &str,
-    origin: Origin,
+    origin: ValueOrigin,
     through: Through,
     personal: &'static str,
     kept: Kept,
@@ -147,25 +171,27 @@ fn flow(
     Flow { pipeline: pipeline.into(), part, name: name.into(), origin, through, personal, kept }
 }
 
-fn output(config: &PipelineConfig, origins: &[(String, encode::Origin)]) -> Vec<Flow> {
+fn output(config: &PipelineConfig, origins: &[(String, encode::FieldOrigin)]) -> Vec<Flow> {
     let topic = || Kept::Topic(config.output.topic.clone());
     let name = &config.name;
-    let session_id = || Origin::Field("session_id".into());
+    let session_id = || ValueOrigin::Field("session_id".into());
     let mut flows = vec![flow(name, "key", "", session_id(), Through::Validation, PSEUDONYM, topic())];
     flows.extend(origins.iter().map(|(field, origin)| {
         let (origin, through, personal) = traced(*origin);
         flow(name, "value", field, origin, through, personal, topic())
     }));
-    flows.push(flow(name, "time", "", Origin::RecordTime, Through::TimeLimits, OF_PSEUDONYM, topic()));
+    flows.push(flow(name, "time", "", ValueOrigin::RecordTime, Through::TimeLimits, OF_PSEUDONYM, topic()));
     flows
 }
 
-fn traced(origin: encode::Origin) -> (Origin, Through, &'static str) {
+fn traced(origin: encode::FieldOrigin) -> (ValueOrigin, Through, &'static str) {
     match origin {
-        encode::Origin::Event("session_id") => (Origin::Field("session_id".into()), Through::Validation, PSEUDONYM),
-        encode::Origin::Event(field) => (Origin::Field(field.into()), Through::Validation, OF_PSEUDONYM),
-        encode::Origin::Lookup => (Origin::Address, Through::Lookup, OF_PSEUDONYM),
-        encode::Origin::Constant => (Origin::Program, Through::Nothing, NO),
+        encode::FieldOrigin::Event("session_id") => {
+            (ValueOrigin::Field("session_id".into()), Through::Validation, PSEUDONYM)
+        }
+        encode::FieldOrigin::Event(field) => (ValueOrigin::Field(field.into()), Through::Validation, OF_PSEUDONYM),
+        encode::FieldOrigin::Lookup => (ValueOrigin::Address, Through::Lookup, OF_PSEUDONYM),
+        encode::FieldOrigin::Constant => (ValueOrigin::Program, Through::Nothing, NO),
     }
 }
 
@@ -173,8 +199,8 @@ fn traced(origin: encode::Origin) -> (Origin, Through, &'static str) {
 pub fn headers(config: &PipelineConfig) -> Vec<Flow> {
     let of = |header: &String| {
         let (origin, personal) = match super::headers::known_to_carry_addresses(header) {
-            true => (Origin::Address, DIRECTLY),
-            false => (Origin::Header(header.clone()), UNCHECKED),
+            true => (ValueOrigin::Address, DIRECTLY),
+            false => (ValueOrigin::Header(header.clone()), UNCHECKED),
         };
         let topic = Kept::Topic(config.output.topic.clone());
         flow(&config.name, "header", header, origin, Through::AddressFilter, personal, topic)
@@ -186,7 +212,7 @@ pub fn headers(config: &PipelineConfig) -> Vec<Flow> {
 fn places(config: &PipelineConfig) -> Vec<Flow> {
     let (name, place) = (&config.name, &config.place);
     let looked_up =
-        |part, what, personal, kept| flow(name, part, what, Origin::Address, Through::Lookup, personal, kept);
+        |part, what, personal, kept| flow(name, part, what, ValueOrigin::Address, Through::Lookup, personal, kept);
     let mut flows = Vec::new();
     if place.build_header || place.on_stale == OnStale::Tag {
         let topic = Kept::Topic(config.output.topic.clone());
@@ -206,20 +232,21 @@ const SINK_LETTERS: [&str; 4] = [header::REASON, header::FIELD, header::MESSAGE,
 
 fn dead_letters(pipeline: &str, topic: &str, words: &[&str]) -> Vec<Flow> {
     let kept = || Kept::Topic(topic.into());
-    let mut flows = vec![flow(pipeline, "key", "", Origin::Position, Through::Nothing, POINTER, kept())];
+    let mut flows = vec![flow(pipeline, "key", "", ValueOrigin::Position, Through::Nothing, POINTER, kept())];
     let positions = [header::TOPIC, header::PARTITION, header::OFFSET];
     flows.extend(
-        positions.map(|name| flow(pipeline, "header", name, Origin::Position, Through::Nothing, POINTER, kept())),
+        positions.map(|name| flow(pipeline, "header", name, ValueOrigin::Position, Through::Nothing, POINTER, kept())),
     );
-    flows
-        .extend(words.iter().map(|name| flow(pipeline, "header", name, Origin::Program, Through::Nothing, NO, kept())));
-    flows.push(flow(pipeline, "time", "", Origin::RecordTime, Through::TimeLimits, POINTER, kept()));
+    flows.extend(
+        words.iter().map(|name| flow(pipeline, "header", name, ValueOrigin::Program, Through::Nothing, NO, kept())),
+    );
+    flows.push(flow(pipeline, "time", "", ValueOrigin::RecordTime, Through::TimeLimits, POINTER, kept()));
     flows
 }
 
 /// What all pipelines show of themselves.
 fn program(pipeline: &str) -> Vec<Flow> {
-    let labels: BTreeMap<&str, Origin> = metrics::ALL
+    let labels: BTreeMap<&str, ValueOrigin> = metrics::ALL
         .iter()
         .flat_map(|metric| metric.labels.split(','))
         .filter(|label| !label.is_empty())
@@ -229,33 +256,33 @@ fn program(pipeline: &str) -> Vec<Flow> {
         .into_iter()
         .map(|(label, origin)| flow(pipeline, "label", label, origin, Through::Nothing, NO, Kept::Metrics))
         .collect();
-    flows.push(flow(pipeline, "text", "", Origin::Program, Through::Nothing, NO, Kept::Log));
+    flows.push(flow(pipeline, "text", "", ValueOrigin::Program, Through::Nothing, NO, Kept::Log));
     flows
 }
 
 /// A label that nobody has traced is taken for the worst, so that the check fails until somebody has.
-fn label_origin(label: &str) -> Origin {
+fn label_origin(label: &str) -> ValueOrigin {
     match label {
-        "pipeline" | "worker" | "sink" | "file" | "version" => Origin::Program,
-        "reason" | "trigger" | "cause" | "outcome" | "class" => Origin::Program,
-        "part" | "step" | "geocoder" | "entry" | "answer" | "result" => Origin::Program,
-        "partition" => Origin::Position,
-        _ => Origin::Address,
+        "pipeline" | "worker" | "sink" | "file" | "version" => ValueOrigin::Program,
+        "reason" | "trigger" | "cause" | "outcome" | "class" => ValueOrigin::Program,
+        "part" | "step" | "geocoder" | "entry" | "answer" | "result" => ValueOrigin::Program,
+        "partition" => ValueOrigin::Position,
+        _ => ValueOrigin::Address,
     }
 }
 
 fn columns(
     config: &LoadConfig,
     columns: &ColumnsConfig,
-    origins: &[(String, encode::Origin)],
+    origins: &[(String, encode::FieldOrigin)],
     table: &Kept,
 ) -> Vec<Flow> {
     if origins.is_empty() {
-        let topic = Origin::Field(format!("every field of topic {}", config.topic()));
+        let topic = ValueOrigin::Field(format!("every field of topic {}", config.topic()));
         return vec![flow(&config.name, "column", "all", topic, Through::Nothing, UNCHECKED, table.clone())];
     }
     let loaded = origins.iter().filter(|(field, _)| !columns.ignore.contains(field));
-    let of = |(field, origin): &(String, encode::Origin)| {
+    let of = |(field, origin): &(String, encode::FieldOrigin)| {
         let (origin, through, personal) = traced(*origin);
         let column = columns.rename.get(field).unwrap_or(field);
         flow(&config.name, "column", column, origin, through, personal, table.clone())
@@ -295,15 +322,17 @@ mod tests {
     fn only_the_lookup_lets_an_address_through() {
         let kept = || Kept::Topic("out".into());
         for through in [Through::Nothing, Through::Validation, Through::AddressFilter, Through::TimeLimits] {
-            assert!(flow("p", "value", "x", Origin::Address, through, DIRECTLY, kept()).breaks_the_rule());
+            assert!(flow("p", "value", "x", ValueOrigin::Address, through, DIRECTLY, kept()).breaks_the_rule());
         }
-        assert!(!flow("p", "value", "x", Origin::Address, Through::Lookup, OF_PSEUDONYM, kept()).breaks_the_rule());
-        assert!(!flow("p", "key", "", Origin::Position, Through::Nothing, NO, kept()).breaks_the_rule());
+        assert!(
+            !flow("p", "value", "x", ValueOrigin::Address, Through::Lookup, OF_PSEUDONYM, kept()).breaks_the_rule()
+        );
+        assert!(!flow("p", "key", "", ValueOrigin::Position, Through::Nothing, NO, kept()).breaks_the_rule());
     }
 
     #[test]
     fn every_label_has_an_origin_and_an_unknown_one_breaks_the_rule() {
         assert!(program("p").iter().all(|flow| !flow.breaks_the_rule()));
-        assert_eq!(label_origin("client"), Origin::Address);
+        assert_eq!(label_origin("client"), ValueOrigin::Address);
     }
 }

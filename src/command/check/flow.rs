@@ -7,7 +7,7 @@ use serde::Serialize;
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Origin {
+pub enum ValueOrigin {
     /// The visitor's address.
     Address,
     /// This field of the ingress record.
@@ -68,7 +68,7 @@ pub struct Flow {
     /// Its name; empty where there is only one.
     pub name: String,
     /// Where it comes from.
-    pub origin: Origin,
+    pub origin: ValueOrigin,
     /// Through what.
     pub through: Through,
     /// Whether it is personal data, and why.
@@ -80,7 +80,7 @@ pub struct Flow {
 impl Flow {
     /// Whether the address gets out here other than through the lookup.
     pub fn breaks_the_rule(&self) -> bool {
-        self.origin == Origin::Address && self.through != Through::Lookup
+        self.origin == ValueOrigin::Address && self.through != Through::Lookup
     }
 }
 
@@ -98,14 +98,14 @@ pub fn to_markdown(flows: &[Flow], retentions: &BTreeMap<String, String>) -> Str
     text
 }
 
-fn origin(origin: &Origin) -> String {
+fn origin(origin: &ValueOrigin) -> String {
     match origin {
-        Origin::Address => "the address".into(),
-        Origin::Field(name) => format!("`{name}`"),
-        Origin::Header(name) => format!("ingress header `{name}`"),
-        Origin::RecordTime => "the ingress record's time".into(),
-        Origin::Position => "topic, partition, offset".into(),
-        Origin::Program => "configuration or program".into(),
+        ValueOrigin::Address => "the address".into(),
+        ValueOrigin::Field(name) => format!("`{name}`"),
+        ValueOrigin::Header(name) => format!("ingress header `{name}`"),
+        ValueOrigin::RecordTime => "the ingress record's time".into(),
+        ValueOrigin::Position => "topic, partition, offset".into(),
+        ValueOrigin::Program => "configuration or program".into(),
     }
 }
 

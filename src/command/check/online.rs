@@ -13,7 +13,7 @@ use super::rights::{self, Need};
 use super::{Report, Subject, retention};
 use crate::avro::registry::{Registry, SubjectState};
 use crate::avro::schema::SchemaFile;
-use crate::command::offsets::{Advice, Part};
+use crate::command::offsets::{Advice, PipelinePart};
 use crate::config::finding::Finding;
 use crate::kafka::client;
 use crate::kafka::client::{METADATA_TIMEOUT, Role};
@@ -282,5 +282,5 @@ fn no_offsets(subject: &Subject<'_>, group: &str) -> Finding {
 }
 
 fn advice(subject: &Subject<'_>) -> Advice {
-    Advice::new(&subject.config.name, Part::Relay)
+    Advice::new(&subject.config.name, PipelinePart::Relay)
 }

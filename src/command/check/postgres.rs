@@ -7,9 +7,9 @@ use crate::config::secret::POSTGRES_PASSWORD;
 use crate::config::sink::{LoadConfig, PostgresConfig};
 use crate::sink::postgres::sink::SECTION;
 use crate::sink::postgres::{
-    Class, Connection, Offsets, PgError, Plan, RowKey, Table, TableName, create_table_sql, with_primary_key,
+    Connection, CopyPlan, ErrorClass, Offsets, PgError, RowKey, Table, TableName, create_table_sql, with_primary_key,
 };
-use crate::sink::{Columns, Kind, make_table};
+use crate::sink::{Columns, DatabaseKind, make_table};
 
 /// What is asked about one sink.
 struct Inquiry<'a> {
@@ -70,12 +70,12 @@ impl Inquiry<'_> {
         let columns = Columns::new(&self.config.columns, SECTION);
         table.read_defaults(&self.connection, &columns.with_defaults()).await?;
         for schema in self.schemas {
-            let (lines, mut findings) = Plan::examine(&schema.shape, &table, &columns);
+            let (lines, mut findings) = CopyPlan::examine(&schema.shape, &table, &columns);
             findings.extend(columns.unknown_fields(&schema.shape, &table.title()));
             report.compared(
                 self.subject,
                 schema,
-                TablePlan::new(self.subject.name, Kind::Postgres, table.title(), schema, lines),
+                TablePlan::new(self.subject.name, DatabaseKind::Postgres, table.title(), schema, lines),
                 findings,
             );
         }
@@ -162,18 +162,18 @@ fn trouble(subject: &Subject<'_, LoadConfig>, error: &PgError) -> Finding {
         (Some("42501"), _) => ("user", "let an owner GRANT it: USAGE on the schema, INSERT on the table".into()),
         (Some("3D000"), _) => ("database", "CREATE DATABASE, or fix sink.postgres.database".into()),
         (Some("3F000"), _) => ("table", "CREATE SCHEMA, or fix the schema's name".into()),
-        (Some("08P01"), Class::Authentication) => ("user", "see the pooler's configuration".into()),
-        (Some("08P01"), Class::Schema) => ("host", "see the pooler's configuration".into()),
-        (None, Class::Authentication) if error.what.starts_with("sink.postgres.password_file") => (
+        (Some("08P01"), ErrorClass::Authentication) => ("user", "see the pooler's configuration".into()),
+        (Some("08P01"), ErrorClass::Schema) => ("host", "see the pooler's configuration".into()),
+        (None, ErrorClass::Authentication) if error.what.starts_with("sink.postgres.password_file") => (
             "password_file",
             "name a file with the password in one line, which the user who runs pressline may read".into(),
         ),
-        (None, Class::Authentication) if error.what.starts_with("authentication") => ("password_file", password()),
-        (None, Class::Authentication) => ("sslmode", "see sink.postgres.sslmode, ca, certificate and key".into()),
-        (None, Class::Transient) => {
+        (None, ErrorClass::Authentication) if error.what.starts_with("authentication") => ("password_file", password()),
+        (None, ErrorClass::Authentication) => ("sslmode", "see sink.postgres.sslmode, ca, certificate and key".into()),
+        (None, ErrorClass::Transient) => {
             ("host", "start the server, fix sink.postgres.host and port, or open the port".into())
         }
-        (_, Class::Schema) => ("offsets_table", "name another table, or make it as expected".into()),
+        (_, ErrorClass::Schema) => ("offsets_table", "name another table, or make it as expected".into()),
         _ => ("host", "see to the server".into()),
     };
     subject.error(&format!("sink.postgres.{key}"), error.to_string(), cure)

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::flow::Flow;
 use super::table_plan::TablePlan;
 use crate::config::finding::{Finding, Severity};
-use crate::config::{Origin, PipelineConfig};
+use crate::config::{ConfigOrigin, PipelineConfig};
 use crate::runtime::terminal::counted;
 
 /// What a check found.
@@ -107,7 +107,7 @@ impl Report {
 pub(super) struct Subject<'a, C = PipelineConfig> {
     pub(super) file: &'a Path,
     pub(super) name: &'a str,
-    pub(super) origin: &'a Origin,
+    pub(super) origin: &'a ConfigOrigin,
     pub(super) config: &'a C,
 }
 

@@ -14,7 +14,7 @@ use crate::kafka::reach::{Probe, Unreachable, reach};
 use crate::kafka::{admin, client};
 use crate::runtime::supervise::drop_in_background;
 use crate::runtime::terminal::counted;
-use crate::sink::Kind;
+use crate::sink::DatabaseKind;
 
 /// The key that a broker that does not answer is reported at.
 const SERVERS: &str = "kafka.bootstrap_servers";
@@ -29,7 +29,7 @@ pub async fn check(subject: &Subject<'_, LoadConfig>, topic_told: bool, report: 
     let asked = tokio::task::spawn_blocking(move || {
         let mut report = Report::default();
         let subject = Subject { file: &file, name: &config.name, origin: &config.origin, config: &config };
-        for kind in Kind::of(&config) {
+        for kind in DatabaseKind::of(&config) {
             if !ask(&subject, kind, topic_told, &mut report) {
                 break;
             }
@@ -49,7 +49,7 @@ pub async fn check(subject: &Subject<'_, LoadConfig>, topic_told: bool, report: 
 }
 
 /// Gives whether the brokers answered.
-fn ask(subject: &Subject<'_, LoadConfig>, kind: Kind, topic_told: bool, report: &mut Report) -> bool {
+fn ask(subject: &Subject<'_, LoadConfig>, kind: DatabaseKind, topic_told: bool, report: &mut Report) -> bool {
     let config = subject.config;
     let Some(settings) = kind.consumer(config) else { return true };
     // A secret that cannot be read is a finding of the configuration already.

@@ -16,7 +16,7 @@ use crate::config::finding::{Finding, Severity};
 use crate::config::format::Envelope;
 use crate::config::sink::LoadConfig;
 use crate::config::validate;
-use crate::sink::{Kind, RecordTypes};
+use crate::sink::{DatabaseKind, RecordTypes};
 
 impl Report {
     /// Takes over a plan and what does not fit in it.
@@ -51,7 +51,7 @@ pub async fn check(
     report: &mut Report,
 ) {
     let config = subject.config;
-    let kinds: Vec<String> = Kind::of(config).iter().map(|kind| format!("sink.{}", kind.name())).collect();
+    let kinds: Vec<String> = DatabaseKind::of(config).iter().map(|kind| format!("sink.{}", kind.name())).collect();
     report.ok(subject.line(format_args!("{} of {}", kinds.join(" and "), subject.file.display())));
     if alone {
         offline::properties(subject, &config.kafka, report);

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::avro::Shape;
-use crate::sink::{Kind, PlanLine};
+use crate::sink::{DatabaseKind, PlanLine};
 
 /// A schema beside a table: what becomes of each field, and where each column's value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -24,7 +24,7 @@ pub struct TablePlan {
 
 impl TablePlan {
     /// A plan's lines and what they are about.
-    pub fn new(pipeline: &str, sink: Kind, table: String, schema: &TopicSchema, lines: Vec<PlanLine>) -> Self {
+    pub fn new(pipeline: &str, sink: DatabaseKind, table: String, schema: &TopicSchema, lines: Vec<PlanLine>) -> Self {
         Self { pipeline: pipeline.into(), sink: sink.name(), table, schema: schema.says.clone(), lines }
     }
 }

@@ -18,12 +18,12 @@ pub const MAX_DEPTH: usize = 64;
 const MAX_VALUES: usize = 1_000_000;
 
 /// A schema that datums can be read with.
-pub struct Plan {
+pub struct WriterSchema {
     schema: Schema,
     names: HashMap<String, Schema>,
 }
 
-impl Plan {
+impl WriterSchema {
     /// Errors: no Avro schema, or one nested deeper than 64, in words.
     pub fn parse(schema: &SchemaText) -> Result<Self, String> {
         let schema = schema::parse_registered(schema)?;

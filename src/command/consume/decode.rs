@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::avro::Plan;
+use super::avro::WriterSchema;
 use super::text::{self, Style};
 use crate::avro::registry::{Registry, RegistryError, SchemaId};
 use crate::avro::schema::SchemaText;
@@ -78,7 +78,7 @@ impl Schemas for FromRegistry {
 /// Decodes keys and values; each schema is fetched once.
 pub struct Decoder {
     schemas: Option<Box<dyn Schemas>>,
-    plans: HashMap<u32, Result<Plan, String>>,
+    plans: HashMap<u32, Result<WriterSchema, String>>,
     style: Style,
 }
 
@@ -140,14 +140,14 @@ impl Decoder {
         }))
     }
 
-    fn plan(&mut self, id: u32) -> Result<&Result<Plan, String>, RegistryError> {
+    fn plan(&mut self, id: u32) -> Result<&Result<WriterSchema, String>, RegistryError> {
         if !self.plans.contains_key(&id) {
             let fetched = match &mut self.schemas {
                 Some(schemas) => schemas.fetch(id),
                 None => Ok(SchemaText::default()),
             };
             let plan = match fetched {
-                Ok(schema) => Plan::parse(&schema).map_err(|why| format!("schema {id}: {why}")),
+                Ok(schema) => WriterSchema::parse(&schema).map_err(|why| format!("schema {id}: {why}")),
                 Err(RegistryError::Refused { status, .. }) => {
                     Err(format!("schema {id}: the registry answers {status}"))
                 }

@@ -17,7 +17,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 
 use crate::avro::registry::RegistryError;
-use crate::kafka::connection::{Connection, ConnectionError};
+use crate::kafka::connection::{ClusterOptions, ConnectionError};
 pub use run::{print, run};
 
 /// Records of each partition that are shown where no start is given.
@@ -62,7 +62,7 @@ pub struct ConsumeArgs {
     pub show_addresses: bool,
     /// How to reach Kafka and the registry.
     #[command(flatten)]
-    pub connection: Connection,
+    pub connection: ClusterOptions,
 }
 
 /// Where to begin.

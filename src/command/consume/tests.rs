@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use rdkafka::Timestamp as RecordTime;
 use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
 
-use super::avro::Plan;
+use super::avro::WriterSchema;
 use super::decode::Encoding;
 use super::*;
 use crate::avro::schema::SchemaText;
@@ -90,7 +90,7 @@ fn avro_is_shown_in_the_schemas_order_with_times_for_people_and_numbers_for_mach
 
 #[test]
 fn a_record_that_ends_too_early_is_never_taken_for_a_whole_one() {
-    let plan = Plan::parse(&PRESSES.into()).unwrap();
+    let plan = WriterSchema::parse(&PRESSES.into()).unwrap();
     let datum = press();
     for length in 0..datum.len() {
         let error = plan.render(&datum[..length], PEOPLE).unwrap_err();
@@ -110,11 +110,14 @@ fn bytes_left_over_are_a_problem_and_shown_as_digits() {
 #[test]
 fn deep_schemas_and_deep_datums_of_recursive_ones_are_refused() {
     let deep = format!("{}\"int\"{}", "{\"type\":\"array\",\"items\":".repeat(100), "}".repeat(100));
-    assert_eq!(Plan::parse(&deep.as_str().into()).err().unwrap(), "the schema is nested deeper than 64");
+    assert_eq!(WriterSchema::parse(&deep.as_str().into()).err().unwrap(), "the schema is nested deeper than 64");
     let deeper = format!("{}\"int\"{}", "{\"type\":\"array\",\"items\":".repeat(10_000), "}".repeat(10_000));
-    assert_eq!(Plan::parse(&deeper.as_str().into()).err().unwrap(), "the schema is not JSON, or nested far too deep");
+    assert_eq!(
+        WriterSchema::parse(&deeper.as_str().into()).err().unwrap(),
+        "the schema is not JSON, or nested far too deep"
+    );
     let list = r#"{"type":"record","name":"Node","namespace":"a","fields":[{"name":"next","type":["null","Node"]}]}"#;
-    let plan = Plan::parse(&list.into()).unwrap();
+    let plan = WriterSchema::parse(&list.into()).unwrap();
     assert_eq!(plan.render(&[2, 2, 0], PEOPLE).unwrap(), r#"{"next":{"next":{"next":null}}}"#);
     let error = plan.render(&[2; 100_000], PEOPLE).unwrap_err();
     assert!(error.ends_with("nested deeper than 64"), "{error}");
@@ -122,14 +125,15 @@ fn deep_schemas_and_deep_datums_of_recursive_ones_are_refused() {
 
 #[test]
 fn a_few_bytes_cannot_announce_billions_of_values() {
-    let plan = Plan::parse(&r#"{"type":"array","items":"null"}"#.into()).unwrap();
+    let plan = WriterSchema::parse(&r#"{"type":"array","items":"null"}"#.into()).unwrap();
     let error = plan.render(&[0xfe, 0xff, 0xff, 0xff, 0xff, 0x7f, 0], PEOPLE).unwrap_err();
     assert_eq!(error, "more than 1000000 values in one record");
 }
 
 #[test]
 fn logical_types_and_containers_are_written_out() {
-    let shown = |schema: &str, datum: &[u8]| Plan::parse(&schema.into()).unwrap().render(datum, PEOPLE).unwrap();
+    let shown =
+        |schema: &str, datum: &[u8]| WriterSchema::parse(&schema.into()).unwrap().render(datum, PEOPLE).unwrap();
     let decimal = r#"{"type":"bytes","logicalType":"decimal","precision":10,"scale":2}"#;
     assert_eq!(shown(decimal, &[4, 0x04, 0xd2]), "\"12.34\"");
     assert_eq!(shown(decimal, &[4, 0xfb, 0x2e]), "\"-12.34\"");
@@ -158,7 +162,7 @@ fn json_keeps_its_order_and_addresses_are_withheld_at_any_depth() {
 fn avro_fields_that_hold_an_address_are_withheld_too() {
     let schema =
         r#"{"type":"record","name":"R","fields":[{"name":"ip","type":["null","string"]},{"name":"n","type":"int"}]}"#;
-    let plan = Plan::parse(&schema.into()).unwrap();
+    let plan = WriterSchema::parse(&schema.into()).unwrap();
     assert_eq!(plan.render(&[2, 8, b'1', b'.', b':', b'4', 6], PEOPLE).unwrap(), r#"{"ip":"<withheld>","n":3}"#);
     assert_eq!(plan.render(&[0, 6], PEOPLE).unwrap(), r#"{"ip":null,"n":3}"#);
 }
@@ -249,7 +253,7 @@ proptest! {
     #[test]
     fn no_bytes_bring_the_decoder_down(bytes: Vec<u8>) {
         for schema in [PRESSES, r#"{"type":"map","values":{"type":"array","items":["null","double","string"]}}"#] {
-            if let Ok(text) = Plan::parse(&schema.into()).unwrap().render(&bytes, PEOPLE) {
+            if let Ok(text) = WriterSchema::parse(&schema.into()).unwrap().render(&bytes, PEOPLE) {
                 prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{}", text);
             }
         }

@@ -16,7 +16,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka_sys as sys;
 
-use crate::command::generate::{Kind, Presses};
+use crate::command::generate::{PressKind, Presses};
 use crate::kafka::client;
 
 /// The mock broker does not answer a waiting fetch when a record comes, only when its time is up.
@@ -127,7 +127,7 @@ impl Visitors {
                 continue;
             }
             let mut press = presses.next_into(&mut key, &mut value);
-            while made < GOOD_FIRST && !matches!(press.kind, Kind::Good) {
+            while made < GOOD_FIRST && !matches!(press.kind, PressKind::Good) {
                 press = presses.next_into(&mut key, &mut value);
             }
             made += 1;

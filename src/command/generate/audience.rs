@@ -13,7 +13,7 @@ use rand_pcg::Pcg64;
 
 use super::addresses::{Addresses, draw_within};
 use super::malformed::{Line, Malformed};
-use super::presses::{Kind, Made, Recipe, draw_id, quoted, tails};
+use super::presses::{Made, PressKind, Recipe, draw_id, quoted, tails};
 use super::send::Events;
 use super::{GenerateError, parse_duration, parse_share};
 use crate::place::{BUNDLED, Lookup, PlaceKey, Places};
@@ -97,7 +97,7 @@ fn parse_span(text: &str) -> Result<Duration, String> {
 
 struct Visitor {
     id: [u8; 36],
-    kind: Kind,
+    kind: PressKind,
     cohort: String,
     ip: String,
     tail: usize,
@@ -207,7 +207,7 @@ impl Events for Audience {
             let mistake = Malformed::ALL[self.malformed % Malformed::ALL.len()];
             self.malformed += 1;
             mistake.write(&line, value);
-            made = Made { kind: Kind::Malformed(mistake), has_value: mistake != Malformed::NullValue, ..made };
+            made = Made { kind: PressKind::Malformed(mistake), has_value: mistake != Malformed::NullValue, ..made };
         } else {
             line.write(value);
         }
@@ -267,7 +267,7 @@ struct Laws<'a> {
 impl Laws<'_> {
     /// A visitor's first moment (days from the start), longitude and address: moments grow exponentially in number, places
     /// lie within reach at that moment, and the local hour has its rhythm.
-    fn arrival(&self, addresses: &Addresses, rng: &mut Pcg64) -> (f64, f64, Kind, String) {
+    fn arrival(&self, addresses: &Addresses, rng: &mut Pcg64) -> (f64, f64, PressKind, String) {
         let nowhere = self.recipe.draw_nowhere(addresses, rng);
         let mut tries = 0;
         loop {
@@ -282,9 +282,9 @@ impl Laws<'_> {
             return match (nowhere, network) {
                 (Some((kind, ip)), _) => (day, longitude, kind, ip),
                 (None, Some(network)) => {
-                    (day, longitude, Kind::Good, quoted(draw_within(network.base, network.prefix, rng)))
+                    (day, longitude, PressKind::Good, quoted(draw_within(network.base, network.prefix, rng)))
                 }
-                (None, None) => (day, longitude, Kind::Unknown, "null".into()),
+                (None, None) => (day, longitude, PressKind::Unknown, "null".into()),
             };
         }
     }

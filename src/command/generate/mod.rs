@@ -18,12 +18,12 @@ use std::str::FromStr;
 
 use jiff::{SpanRelativeTo, Timestamp};
 
-use crate::kafka::connection::{Connection, ConnectionError};
+use crate::kafka::connection::{ClusterOptions, ConnectionError};
 pub use addresses::Addresses;
 pub use audience::{Audience, AudienceArgs};
 pub use malformed::Malformed;
 pub use orders::{OrderFormat, Orders};
-pub use presses::{Kind, Made, Presses, Recipe};
+pub use presses::{Made, PressKind, Presses, Recipe};
 pub use run::run;
 pub use send::Summary;
 
@@ -100,7 +100,7 @@ pub struct GenerateArgs {
     pub json: bool,
     /// How to reach Kafka.
     #[command(flatten)]
-    pub connection: Connection,
+    pub connection: ClusterOptions,
     /// Visitors who come and press by known laws.
     #[command(flatten)]
     pub audience: AudienceArgs,

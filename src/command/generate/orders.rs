@@ -5,7 +5,7 @@ use rand_pcg::Pcg64;
 use serde_json::{Value, json};
 
 use super::send::Events;
-use super::{GenerateError, Kind, Made};
+use super::{GenerateError, Made, PressKind};
 use crate::avro::format::datum;
 
 /// What is on the board.
@@ -113,7 +113,7 @@ impl Events for Orders {
                 value.push(0);
             }
         }
-        Some(Made { kind: Kind::Order, timestamp_us: order_time * 1_000, has_value: true })
+        Some(Made { kind: PressKind::Order, timestamp_us: order_time * 1_000, has_value: true })
     }
 }
 

@@ -98,10 +98,10 @@ impl Recipe {
     }
 
     /// JSON of the address of a visitor without a place, as often as asked for; none for all others.
-    pub(super) fn draw_nowhere(&self, addresses: &Addresses, rng: &mut Pcg64) -> Option<(Kind, String)> {
+    pub(super) fn draw_nowhere(&self, addresses: &Addresses, rng: &mut Pcg64) -> Option<(PressKind, String)> {
         let draw: f64 = rng.random();
         if draw < self.private {
-            return Some((Kind::Private, quoted(draw_private(rng))));
+            return Some((PressKind::Private, quoted(draw_private(rng))));
         }
         (draw < self.private + self.unknown).then(|| {
             let ip = match rng.random_range(0..10) {
@@ -109,14 +109,14 @@ impl Recipe {
                 1 => String::new(),
                 _ => quoted(addresses.draw_unknown(rng)),
             };
-            (Kind::Unknown, ip)
+            (PressKind::Unknown, ip)
         })
     }
 }
 
 /// What kind of event was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum PressKind {
     /// With an address that has a place.
     Good,
     /// With a private address.
@@ -133,7 +133,7 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Made {
     /// What it is.
-    pub kind: Kind,
+    pub kind: PressKind,
     /// When it happened, microseconds since the epoch (also where the value says something else by mistake).
     pub timestamp_us: i64,
     /// False: the record's value is null.
@@ -151,7 +151,7 @@ struct Session {
     id: [u8; 36],
     entered: bool,
     presses_left: u32,
-    kind: Kind,
+    kind: PressKind,
     cohort: String,
     ip: String,
     tail: usize,
@@ -231,7 +231,7 @@ impl Presses {
         let session = &self.sessions[at];
         mistake.write(&session.line("PressButton", timestamp_us, &self.tails), value);
         key.extend_from_slice(&session.id);
-        Made { kind: Kind::Malformed(mistake), timestamp_us, has_value: mistake != Malformed::NullValue }
+        Made { kind: PressKind::Malformed(mistake), timestamp_us, has_value: mistake != Malformed::NullValue }
     }
 
     /// One step on, at a random point of the step, so that times never go back and stay inside the spread.
@@ -252,7 +252,7 @@ impl Presses {
         let tail = rng.random_range(0..self.tails.len());
         let nowhere = self.recipe.draw_nowhere(&self.addresses, rng);
         let (kind, ip) =
-            nowhere.unwrap_or_else(|| (Kind::Good, quoted(self.addresses.draw_public(rng, self.recipe.v6))));
+            nowhere.unwrap_or_else(|| (PressKind::Good, quoted(self.addresses.draw_public(rng, self.recipe.v6))));
         Session { id, entered: false, presses_left, kind, cohort, ip, tail }
     }
 }

@@ -16,7 +16,7 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::{GenerateError, Kind, Made, Pace, Presses};
+use super::{GenerateError, Made, Pace, PressKind, Presses};
 use crate::kafka::client::Role;
 use crate::kafka::connection::Connected;
 use crate::runtime::stdio;
@@ -80,14 +80,14 @@ pub struct Summary {
 }
 
 impl Summary {
-    fn count(&mut self, kind: Kind) {
+    fn count(&mut self, kind: PressKind) {
         self.sent += 1;
         match kind {
-            Kind::Good => self.good += 1,
-            Kind::Private => self.private += 1,
-            Kind::Unknown => self.unknown += 1,
-            Kind::Order => self.orders += 1,
-            Kind::Malformed(mistake) => *self.malformed.entry(mistake.name()).or_default() += 1,
+            PressKind::Good => self.good += 1,
+            PressKind::Private => self.private += 1,
+            PressKind::Unknown => self.unknown += 1,
+            PressKind::Order => self.orders += 1,
+            PressKind::Malformed(mistake) => *self.malformed.entry(mistake.name()).or_default() += 1,
         }
     }
 

@@ -102,7 +102,7 @@ fn every_kind_of_mistake_is_one_and_everything_else_is_a_press() {
     for event in events(Recipe { malformed: 0.2, ..Recipe::default() }, 20_000) {
         let found = complaint(event.made.has_value.then_some(&event.value[..]));
         match event.made.kind {
-            Kind::Malformed(mistake) => {
+            PressKind::Malformed(mistake) => {
                 assert_eq!(found, Some(mistake.name()), "{}", String::from_utf8_lossy(&event.value));
                 *seen.entry(mistake.name()).or_default() += 1;
             }
@@ -123,12 +123,12 @@ fn shares_come_out_as_asked() {
     let near = |what, share: f64, expected: f64| {
         assert!((share - expected).abs() < expected * 0.25, "{what}: {share}, expected about {expected}");
     };
-    near("private", share(&|e| e.made.kind == Kind::Private), 0.098);
-    near("unknown", share(&|e| e.made.kind == Kind::Unknown), 0.049);
-    near("malformed", share(&|e| matches!(e.made.kind, Kind::Malformed(_))), 0.02);
+    near("private", share(&|e| e.made.kind == PressKind::Private), 0.098);
+    near("unknown", share(&|e| e.made.kind == PressKind::Unknown), 0.049);
+    near("malformed", share(&|e| matches!(e.made.kind, PressKind::Malformed(_))), 0.02);
     let v6 = |e: &Event| serde_json::from_slice::<Value>(&e.value).unwrap()["ip"].as_str().unwrap().contains(':');
-    let good = share(&|e| e.made.kind == Kind::Good);
-    near("v6", share(&|e| e.made.kind == Kind::Good && v6(e)) / good, 0.25);
+    let good = share(&|e| e.made.kind == PressKind::Good);
+    near("v6", share(&|e| e.made.kind == PressKind::Good && v6(e)) / good, 0.25);
 }
 
 #[test]

@@ -10,7 +10,7 @@ mod topic;
 
 use std::path::PathBuf;
 
-use crate::kafka::connection::{Connection, ConnectionError};
+use crate::kafka::connection::{ClusterOptions, ConnectionError};
 pub use run::run;
 use target::{Postgres, parse_postgres};
 
@@ -47,7 +47,7 @@ pub struct InitArgs {
     pub output: Option<PathBuf>,
     /// How to reach Kafka and the registry.
     #[command(flatten)]
-    pub connection: Connection,
+    pub connection: ClusterOptions,
 }
 
 /// Why there is no pipeline file.

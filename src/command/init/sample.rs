@@ -11,11 +11,11 @@ use super::draft::{key, quoted};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Seen {
     null: bool,
-    kinds: Vec<Kind>,
+    kinds: Vec<SampleType>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Kind {
+enum SampleType {
     Boolean,
     Whole,
     Fraction,
@@ -37,17 +37,17 @@ impl Seen {
                 self.null = true;
                 return;
             }
-            Value::Bool(_) => Kind::Boolean,
-            Value::Number(number) if number.is_i64() => Kind::Whole,
-            Value::Number(_) => Kind::Fraction,
-            Value::String(text) if text.len() == 36 && uuid::Uuid::try_parse(text).is_ok() => Kind::Uuid,
-            Value::String(text) if text.parse::<IpAddr>().is_ok() => Kind::Address,
-            Value::String(text) if crate::avro::timestamp::parse(text).is_ok() => Kind::Time,
-            Value::String(_) => Kind::Text,
+            Value::Bool(_) => SampleType::Boolean,
+            Value::Number(number) if number.is_i64() => SampleType::Whole,
+            Value::Number(_) => SampleType::Fraction,
+            Value::String(text) if text.len() == 36 && uuid::Uuid::try_parse(text).is_ok() => SampleType::Uuid,
+            Value::String(text) if text.parse::<IpAddr>().is_ok() => SampleType::Address,
+            Value::String(text) if crate::avro::timestamp::parse(text).is_ok() => SampleType::Time,
+            Value::String(_) => SampleType::Text,
             Value::Array(items) => {
                 let mut seen = Seen::default();
                 items.iter().for_each(|item| seen.add(item));
-                Kind::Array(Box::new(seen))
+                SampleType::Array(Box::new(seen))
             }
             Value::Object(fields) => {
                 let of = |(name, value): (&String, &Value)| {
@@ -55,20 +55,20 @@ impl Seen {
                     seen.add(value);
                     (name.clone(), seen)
                 };
-                Kind::Object(fields.iter().map(of).collect())
+                SampleType::Object(fields.iter().map(of).collect())
             }
         };
         self.merge(kind);
     }
 
-    fn merge(&mut self, kind: Kind) {
+    fn merge(&mut self, kind: SampleType) {
         for known in &mut self.kinds {
             if *known == kind {
                 return;
             }
             match (&mut *known, &kind) {
-                (Kind::Array(items), Kind::Array(more)) => return items.unite(more),
-                (Kind::Object(fields), Kind::Object(more)) => {
+                (SampleType::Array(items), SampleType::Array(more)) => return items.unite(more),
+                (SampleType::Object(fields), SampleType::Object(more)) => {
                     for (name, seen) in fields.iter_mut() {
                         match more.get(name) {
                             Some(more) => seen.unite(more),
@@ -81,12 +81,15 @@ impl Seen {
                     }
                     return;
                 }
-                (Kind::Whole | Kind::Fraction, Kind::Whole | Kind::Fraction) => {
-                    *known = Kind::Fraction;
+                (SampleType::Whole | SampleType::Fraction, SampleType::Whole | SampleType::Fraction) => {
+                    *known = SampleType::Fraction;
                     return;
                 }
-                (Kind::Text | Kind::Uuid | Kind::Time, Kind::Text | Kind::Uuid | Kind::Time) => {
-                    *known = Kind::Text;
+                (
+                    SampleType::Text | SampleType::Uuid | SampleType::Time,
+                    SampleType::Text | SampleType::Uuid | SampleType::Time,
+                ) => {
+                    *known = SampleType::Text;
                     return;
                 }
                 _ => {}
@@ -103,7 +106,7 @@ impl Seen {
     /// The fields of objects, each with its declared type in TOML; `None` where something else was seen, or nothing.
     pub fn fields(&self) -> Option<Vec<(String, String)>> {
         match &self.kinds[..] {
-            [Kind::Object(fields)] if !fields.is_empty() => {
+            [SampleType::Object(fields)] if !fields.is_empty() => {
                 let named = fields.iter().filter(|(_, seen)| !seen.has_address());
                 Some(named.map(|(name, seen)| (key(name), seen.declared())).collect())
             }
@@ -114,7 +117,7 @@ impl Seen {
     /// Fields that hold addresses, of the record itself.
     pub fn addresses(&self) -> Vec<String> {
         match &self.kinds[..] {
-            [Kind::Object(fields)] => {
+            [SampleType::Object(fields)] => {
                 fields.iter().filter(|(_, seen)| seen.has_address()).map(|(name, _)| name.clone()).collect()
             }
             _ => Vec::new(),
@@ -123,9 +126,9 @@ impl Seen {
 
     fn has_address(&self) -> bool {
         self.kinds.iter().any(|kind| match kind {
-            Kind::Address => true,
-            Kind::Array(items) => items.has_address(),
-            Kind::Object(fields) => fields.values().any(Seen::has_address),
+            SampleType::Address => true,
+            SampleType::Array(items) => items.has_address(),
+            SampleType::Object(fields) => fields.values().any(Seen::has_address),
             _ => false,
         })
     }
@@ -141,13 +144,13 @@ impl Seen {
 
     fn text(&self) -> String {
         let name = match &self.kinds[..] {
-            [Kind::Boolean] => "boolean".into(),
-            [Kind::Whole] => "long".into(),
-            [Kind::Fraction] => "double".into(),
-            [Kind::Text] => "string".into(),
-            [Kind::Uuid] => "uuid".into(),
-            [Kind::Time] => "timestamp-micros".into(),
-            [Kind::Array(items)] => format!("array<{}>", items.text()),
+            [SampleType::Boolean] => "boolean".into(),
+            [SampleType::Whole] => "long".into(),
+            [SampleType::Fraction] => "double".into(),
+            [SampleType::Text] => "string".into(),
+            [SampleType::Uuid] => "uuid".into(),
+            [SampleType::Time] => "timestamp-micros".into(),
+            [SampleType::Array(items)] => format!("array<{}>", items.text()),
             // Of several kinds, or none.
             _ => "json".to_string(),
         };

@@ -13,7 +13,7 @@ use crate::avro::schema::SchemaText;
 use crate::command::consume::read::{Next, Records};
 use crate::command::consume::{ConsumeArgs, Start};
 use crate::config::format::Format;
-use crate::kafka::connection::{Connected, Connection};
+use crate::kafka::connection::{ClusterOptions, Connected};
 
 /// Records of each partition that are looked at, from the end.
 const LAST: i64 = 100;
@@ -192,7 +192,7 @@ fn sample(topic: &str, connected: &Connected) -> Result<Vec<Vec<u8>>, InitError>
         json: false,
         uncommitted: false,
         show_addresses: false,
-        connection: Connection::default(),
+        connection: ClusterOptions::default(),
     };
     let refused = |error: crate::command::consume::ConsumeError| InitError::Refused(error.to_string());
     let mut records = Records::open(&args, connected).map_err(refused)?;

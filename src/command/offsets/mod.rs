@@ -17,7 +17,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use crate::config::finding::Finding;
-pub use crate::kafka::advice::{Advice, Part};
+pub use crate::kafka::advice::{Advice, PipelinePart};
 use crate::kafka::consumer::SourceError;
 use crate::kafka::offset_note::Partition;
 pub(crate) use crate::runtime::stdio::say;
@@ -55,7 +55,7 @@ struct ShowArgs {
     which: Which,
     /// Only this part of the pipeline
     #[arg(short, long)]
-    sink: Option<Part>,
+    sink: Option<PipelinePart>,
 }
 
 /// A part of a pipeline, and a yes.
@@ -65,7 +65,7 @@ struct Chosen {
     which: Which,
     /// Whose positions
     #[arg(short, long)]
-    sink: Part,
+    sink: PipelinePart,
     /// Do it without asking
     #[arg(short, long)]
     yes: bool,

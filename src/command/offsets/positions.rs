@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::runtime::Runtime;
 
-use super::{Advice, Group, OffsetsError, Part, Pipeline};
+use super::{Advice, Group, OffsetsError, Pipeline, PipelinePart};
 use crate::config::KafkaConfig;
 use crate::config::sink::{ClickHouseConfig, LoadConfig, PostgresConfig};
 use crate::kafka::offset_note::{CommittedOffset, NextOffset, OffsetNote, Partition, Pending};
@@ -51,25 +51,25 @@ pub struct Stand {
 
 impl Positions {
     /// Connects to Kafka. Errors: the pipeline has no such part; no broker or topic.
-    pub fn open(pipeline: &Pipeline, part: Part) -> Result<Self, OffsetsError> {
+    pub fn open(pipeline: &Pipeline, part: PipelinePart) -> Result<Self, OffsetsError> {
         let advice = Advice::new(&pipeline.name, part);
         let runtime = crate::daemon::runtime().map_err(OffsetsError::Refused)?;
         let lacks = || pipeline.lacks(part);
         match part {
-            Part::Relay => {
+            PipelinePart::Relay => {
                 let config = pipeline.relay.as_ref().ok_or_else(lacks)?;
                 let (kafka, topic_ids) = (config.kafka.clone(), config.source.topic_ids);
                 let group = Group::open(&kafka, &config.source.topic, &config.group(), topic_ids)?;
                 Ok(Self { advice, group, kafka, topic_ids, kept: Kept::Group, runtime })
             }
-            Part::Clickhouse => {
+            PipelinePart::Clickhouse => {
                 let load = pipeline.load.as_ref().ok_or_else(lacks)?;
                 let sink = load.sink.clickhouse.clone().ok_or_else(lacks)?;
                 let group = open_group(load, &load.group(part.name(), &sink.consumer))?;
                 let kept = Kept::ClickHouse(Box::new(sink));
                 Ok(Self { advice, group, kafka: load.kafka.clone(), topic_ids: true, kept, runtime })
             }
-            Part::Postgres => {
+            PipelinePart::Postgres => {
                 let load = pipeline.load.as_ref().ok_or_else(lacks)?;
                 let sink = load.sink.postgres.clone().ok_or_else(lacks)?;
                 let group = open_group(load, &load.group(part.name(), &sink.consumer))?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{OffsetsError, Part};
+use super::{OffsetsError, PipelinePart};
 use crate::config::finding::Finding;
 use crate::config::load::{self, Sources};
 use crate::config::sink::LoadConfig;
@@ -88,18 +88,18 @@ impl Which {
 
 impl Pipeline {
     /// The parts that it has.
-    pub fn parts(&self) -> Vec<Part> {
-        let has = |part: &Part| match part {
-            Part::Relay => self.relay.is_some(),
-            Part::Postgres => self.load.as_ref().is_some_and(|load| load.sink.postgres.is_some()),
-            Part::Clickhouse => self.load.as_ref().is_some_and(|load| load.sink.clickhouse.is_some()),
+    pub fn parts(&self) -> Vec<PipelinePart> {
+        let has = |part: &PipelinePart| match part {
+            PipelinePart::Relay => self.relay.is_some(),
+            PipelinePart::Postgres => self.load.as_ref().is_some_and(|load| load.sink.postgres.is_some()),
+            PipelinePart::Clickhouse => self.load.as_ref().is_some_and(|load| load.sink.clickhouse.is_some()),
         };
-        Part::ALL.into_iter().filter(has).collect()
+        PipelinePart::ALL.into_iter().filter(has).collect()
     }
 
     /// Why a part cannot be looked at.
-    pub fn lacks(&self, part: Part) -> OffsetsError {
-        let names: Vec<&str> = self.parts().into_iter().map(Part::name).collect();
+    pub fn lacks(&self, part: PipelinePart) -> OffsetsError {
+        let names: Vec<&str> = self.parts().into_iter().map(PipelinePart::name).collect();
         OffsetsError::Refused(format!("pipeline {} has no {}; it has {}", self.name, part.name(), names.join(", ")))
     }
 }

@@ -60,7 +60,7 @@ impl Offsets {
 
 /// What is wrong with offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum OffsetFault {
     /// Records without a row.
     Missing,
     /// Records with so many rows.
@@ -79,7 +79,7 @@ pub struct Difference {
     /// Last offset.
     pub last: i64,
     /// What is wrong.
-    pub kind: Kind,
+    pub kind: OffsetFault,
     /// Records; rows where there are no records.
     pub count: u64,
 }
@@ -89,9 +89,9 @@ impl std::fmt::Display for Difference {
         let Self { partition, first, last, kind, count } = self;
         write!(f, "partition {partition}, offsets {first} to {last}: ")?;
         match kind {
-            Kind::Missing => write!(f, "{} without a row", counted(*count, "record")),
-            Kind::Double(rows) => write!(f, "{} with {rows} rows each", counted(*count, "record")),
-            Kind::Stray => write!(f, "{}, without a record", counted(*count, "orphan row")),
+            OffsetFault::Missing => write!(f, "{} without a row", counted(*count, "record")),
+            OffsetFault::Double(rows) => write!(f, "{} with {rows} rows each", counted(*count, "record")),
+            OffsetFault::Stray => write!(f, "{}, without a record", counted(*count, "orphan row")),
         }
     }
 }
@@ -147,24 +147,31 @@ impl Comparison {
                     self.sums.dead += 1;
                     continue;
                 }
-                (true, 0) => Kind::Missing,
+                (true, 0) => OffsetFault::Missing,
                 (true, 1) => {
                     self.close(tell);
                     continue;
                 }
-                (true, rows) => Kind::Double(rows),
-                (false, _) => Kind::Stray,
+                (true, rows) => OffsetFault::Double(rows),
+                (false, _) => OffsetFault::Stray,
             };
             self.found(partition, offset, kind, rows, tell);
         }
     }
 
-    fn found(&mut self, partition: Partition, offset: i64, kind: Kind, rows: u64, tell: &mut dyn FnMut(Difference)) {
-        let count = if kind == Kind::Stray { rows } else { 1 };
+    fn found(
+        &mut self,
+        partition: Partition,
+        offset: i64,
+        kind: OffsetFault,
+        rows: u64,
+        tell: &mut dyn FnMut(Difference),
+    ) {
+        let count = if kind == OffsetFault::Stray { rows } else { 1 };
         match kind {
-            Kind::Missing => self.sums.missing += 1,
-            Kind::Double(rows) => self.sums.surplus += rows - 1,
-            Kind::Stray => self.sums.stray += rows,
+            OffsetFault::Missing => self.sums.missing += 1,
+            OffsetFault::Double(rows) => self.sums.surplus += rows - 1,
+            OffsetFault::Stray => self.sums.stray += rows,
         }
         match &mut self.open {
             Some(open) if open.kind == kind && open.partition == partition => {
@@ -209,7 +216,7 @@ mod tests {
         Run { start, end, rows }
     }
 
-    fn difference(first: i64, last: i64, kind: Kind, count: u64) -> Difference {
+    fn difference(first: i64, last: i64, kind: OffsetFault, count: u64) -> Difference {
         Difference { partition: 3, first, last, kind, count }
     }
 
@@ -221,7 +228,7 @@ mod tests {
         assert_eq!(told, []);
         assert_eq!(sums, Sums { records: 8, rows: 7, dead: 1, ..Sums::default() });
         let (sums, told) = compare(&[(0, 10)], &records, &[], &[run(0, 4, 1), run(5, 7, 1), run(8, 9, 1)]);
-        assert_eq!(told, [difference(7, 7, Kind::Missing, 1)]);
+        assert_eq!(told, [difference(7, 7, OffsetFault::Missing, 1)]);
         assert_eq!(sums.missing, 1);
     }
 
@@ -233,10 +240,10 @@ mod tests {
             assert_eq!(
                 told,
                 [
-                    difference(10, 38, Kind::Missing, 27),
-                    difference(40, 48, Kind::Double(2), 9),
-                    difference(50, 55, Kind::Double(3), 6),
-                    difference(56, 98, Kind::Missing, 39),
+                    difference(10, 38, OffsetFault::Missing, 27),
+                    difference(40, 48, OffsetFault::Double(2), 9),
+                    difference(50, 55, OffsetFault::Double(3), 6),
+                    difference(56, 98, OffsetFault::Missing, 39),
                 ]
             );
             assert_eq!(sums, Sums { records: 90, rows: 45, missing: 66, surplus: 21, ..Sums::default() });
@@ -246,7 +253,7 @@ mod tests {
     #[test]
     fn rows_without_a_record() {
         let (sums, told) = compare(&[(5, 10)], &[5, 6, 9], &[], &[run(5, 10, 1)]);
-        assert_eq!(told, [difference(7, 8, Kind::Stray, 2)]);
+        assert_eq!(told, [difference(7, 8, OffsetFault::Stray, 2)]);
         assert_eq!(told.first().unwrap().to_string(), "partition 3, offsets 7 to 8: 2 orphan rows, without a record");
         assert_eq!(sums.stray, 2);
     }

@@ -14,7 +14,7 @@ use super::{Outcome, Progress, Task, verdict};
 use crate::avro::format::registered_shape;
 use crate::avro::registry::{Registry, SchemaId};
 use crate::avro::{Cursor, DatumError, Shape};
-use crate::command::offsets::{OffsetsError, Part, say};
+use crate::command::offsets::{OffsetsError, PipelinePart, say};
 use crate::config::format::{Format, FormatConfig};
 use crate::config::sink::LoadConfig;
 use crate::runtime::terminal::counted;
@@ -142,8 +142,8 @@ fn time_field(task: &Task<'_>, table: &Table) -> Result<Option<TimeField>, Offse
         return Ok(None);
     }
     let columns = match task.positions.advice.part {
-        Part::Clickhouse => sink.clickhouse.as_ref().map(|sink| &sink.columns),
-        Part::Postgres | Part::Relay => sink.postgres.as_ref().map(|sink| &sink.columns),
+        PipelinePart::Clickhouse => sink.clickhouse.as_ref().map(|sink| &sink.columns),
+        PipelinePart::Postgres | PipelinePart::Relay => sink.postgres.as_ref().map(|sink| &sink.columns),
     };
     let refused = |error: crate::avro::registry::RegistryError| OffsetsError::Refused(error.to_string());
     let registry = Registry::new(registry).map_err(refused)?;

@@ -22,10 +22,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::command::offsets::{OffsetsError, Part, Positions, To, Which, say};
+use crate::command::offsets::{OffsetsError, PipelinePart, Positions, To, Which, say};
 use crate::config::sink::LoadConfig;
 use crate::kafka::offset_note::Partition;
-pub use compare::{Comparison, Difference, Kind, Offsets, Run, Sums};
+pub use compare::{Comparison, Difference, OffsetFault, Offsets, Run, Sums};
 use progress::Progress;
 pub use run::run;
 pub use textfile::METRICS;
@@ -40,7 +40,7 @@ pub struct ReconcileArgs {
     which: Which,
     /// Only this sink's table [default: the tables of all sinks of the pipeline]
     #[arg(short, long)]
-    sink: Option<Part>,
+    sink: Option<PipelinePart>,
     /// From here on, in every partition [default: the topic's beginning]
     #[arg(long, value_name = "OFFSET|TIME", allow_hyphen_values = true)]
     from: Option<To>,
@@ -117,7 +117,7 @@ struct Tell<'a> {
 
 impl Tell<'_> {
     fn difference(&self, difference: Difference) {
-        if difference.kind != Kind::Stray || !self.compacted {
+        if difference.kind != OffsetFault::Stray || !self.compacted {
             self.progress.print(&difference.to_string());
         }
     }

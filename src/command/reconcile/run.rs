@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rdkafka::message::Message;
 
-use crate::command::offsets::{OffsetsError, Part, Pipeline, Positions, Stand, To, caught_up, say};
+use crate::command::offsets::{OffsetsError, Pipeline, PipelinePart, Positions, Stand, To, caught_up, say};
 use crate::command::reconcile::compare::{Comparison, Offsets, Sums};
 use crate::command::reconcile::left_out::LeftOut;
 use crate::command::reconcile::progress::Progress;
@@ -22,7 +22,7 @@ use crate::runtime::terminal::counted;
 pub fn run(args: &ReconcileArgs) -> Result<Verdict, OffsetsError> {
     let pipeline = args.which.load()?;
     let sinks = args.sink.map_or_else(|| pipeline.parts(), |part| vec![part]);
-    let sinks: Vec<Part> = sinks.into_iter().filter(|part| *part != Part::Relay).collect();
+    let sinks: Vec<PipelinePart> = sinks.into_iter().filter(|part| *part != PipelinePart::Relay).collect();
     if sinks.is_empty() {
         return Err(OffsetsError::Refused(format!(
             "pipeline {}: a relay has no table to compare. Name a pipeline with [sink.postgres] or [sink.clickhouse], and one of its \
@@ -54,11 +54,11 @@ pub fn run(args: &ReconcileArgs) -> Result<Verdict, OffsetsError> {
     })
 }
 
-fn reconcile(args: &ReconcileArgs, pipeline: &Pipeline, sink: Part) -> Result<Outcome, OffsetsError> {
+fn reconcile(args: &ReconcileArgs, pipeline: &Pipeline, sink: PipelinePart) -> Result<Outcome, OffsetsError> {
     let load = pipeline.load.as_ref().ok_or_else(|| pipeline.lacks(sink))?;
     let mode = match sink {
-        Part::Clickhouse => load.sink.clickhouse.as_ref().map(|sink| sink.mode),
-        Part::Postgres | Part::Relay => load.sink.postgres.as_ref().map(|sink| sink.mode),
+        PipelinePart::Clickhouse => load.sink.clickhouse.as_ref().map(|sink| sink.mode),
+        PipelinePart::Postgres | PipelinePart::Relay => load.sink.postgres.as_ref().map(|sink| sink.mode),
     };
     if mode == Some(WriteMode::Upsert) {
         return Err(OffsetsError::Refused(format!(
@@ -71,8 +71,8 @@ fn reconcile(args: &ReconcileArgs, pipeline: &Pipeline, sink: Part) -> Result<Ou
     let runtime = crate::daemon::runtime().map_err(OffsetsError::Refused)?;
     let table = runtime.block_on(Table::open(load, sink))?;
     let consumer = match sink {
-        Part::Clickhouse => load.sink.clickhouse.as_ref().map(|sink| &sink.consumer),
-        Part::Postgres | Part::Relay => load.sink.postgres.as_ref().map(|sink| &sink.consumer),
+        PipelinePart::Clickhouse => load.sink.clickhouse.as_ref().map(|sink| &sink.consumer),
+        PipelinePart::Postgres | PipelinePart::Relay => load.sink.postgres.as_ref().map(|sink| &sink.consumer),
     };
     let dead_topic = consumer.map(|consumer| load.dead_topic(consumer)).unwrap_or_default();
     let wanted = LettersOf { topic: load.topic(), sink: sink.name(), spans: &spans };

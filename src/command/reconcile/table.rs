@@ -2,7 +2,7 @@
 
 use super::OffsetsError;
 use super::compare::Run;
-use crate::command::offsets::Part;
+use crate::command::offsets::PipelinePart;
 use crate::config::sink::{ColumnsConfig, LoadConfig};
 use crate::kafka::offset_note::Partition;
 use crate::sink::clickhouse::Client;
@@ -42,9 +42,9 @@ struct RawNumbers {
 
 impl Table {
     /// Connects, and describes the table. Errors: the database's; there is no such table.
-    pub async fn open(load: &LoadConfig, part: Part) -> Result<Self, OffsetsError> {
+    pub async fn open(load: &LoadConfig, part: PipelinePart) -> Result<Self, OffsetsError> {
         let none = |place: &str, name: &str| OffsetsError::Refused(format!("{place}: there is no table {name}"));
-        if let (Part::Postgres, Some(sink)) = (part, &load.sink.postgres) {
+        if let (PipelinePart::Postgres, Some(sink)) = (part, &load.sink.postgres) {
             let mut sink = sink.clone();
             sink.statement_timeout_ms = sink.statement_timeout_ms.max(PATIENCE_MS);
             let name = TableName::parse(&sink.table)
@@ -54,7 +54,7 @@ impl Table {
             let table = table.ok_or_else(|| none(&postgres::place(&sink), &sink.table))?;
             return Ok(Self::Postgres(Box::new(connection), table));
         }
-        let Some(sink) = load.sink.clickhouse.as_ref().filter(|_| part == Part::Clickhouse) else {
+        let Some(sink) = load.sink.clickhouse.as_ref().filter(|_| part == PipelinePart::Clickhouse) else {
             return Err(OffsetsError::Refused(format!("pipeline {} has no sink {}", load.name, part.name())));
         };
         let mut sink = sink.clone();

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use super::Outcome;
-use crate::metrics::{Kind, Metric};
+use crate::metrics::{Metric, MetricKind};
 
 /// The metrics of the file; those of a running pressline are [`crate::metrics::ALL`].
 pub const METRICS: [Metric; 4] = [
@@ -20,7 +20,7 @@ pub const METRICS: [Metric; 4] = [
 ];
 
 const fn gauge(name: &'static str, help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Gauge, labels: "pipeline,sink", help }
+    Metric { name, kind: MetricKind::Gauge, labels: "pipeline,sink", help }
 }
 
 /// The file's text; `now`: seconds since 1970.

@@ -1,11 +1,11 @@
 //! What a replay does: a pipeline's configuration with the target in place of the pipeline's own, and with ids of its own.
 
 use super::{ReplayArgs, ReplayError, fetch};
-use crate::command::offsets::{Part, Pipeline};
+use crate::command::offsets::{Pipeline, PipelinePart};
 use crate::config::sink::{LoadConfig, SinkConsumerConfig};
 use crate::config::{KafkaConfig, MemoryShare, PipelineConfig, REPLAYS, StartPolicy, validate as sense};
 use crate::kafka::replay_range::Overlap;
-use crate::sink::Kind;
+use crate::sink::DatabaseKind;
 use crate::sink::postgres::TableName;
 
 /// Longest name: a prefix and a sink's name are added in ids.
@@ -30,7 +30,7 @@ pub enum Work {
     /// Raw records into an Avro topic.
     Relay(Box<PipelineConfig>),
     /// An Avro topic into a table.
-    Load(Box<LoadConfig>, Kind),
+    Load(Box<LoadConfig>, DatabaseKind),
 }
 
 impl Job {
@@ -113,8 +113,8 @@ impl Job {
     pub fn target(&self) -> String {
         match &self.work {
             Work::Relay(config) => format!("topic {} (dead letters: {})", self.into, config.dead_topic()),
-            Work::Load(_, Kind::Postgres) => format!("PostgreSQL table {}", self.into),
-            Work::Load(_, Kind::ClickHouse) => format!("ClickHouse table {}", self.into),
+            Work::Load(_, DatabaseKind::Postgres) => format!("PostgreSQL table {}", self.into),
+            Work::Load(_, DatabaseKind::ClickHouse) => format!("ClickHouse table {}", self.into),
         }
     }
 }
@@ -133,20 +133,20 @@ fn refused(what: impl Into<String>) -> ReplayError {
 }
 
 /// Where the pipeline itself writes.
-fn own_target(pipeline: &Pipeline, part: Part) -> Result<String, ReplayError> {
+fn own_target(pipeline: &Pipeline, part: PipelinePart) -> Result<String, ReplayError> {
     let sinks = pipeline.load.as_ref().map(|load| &load.sink);
     let own = match part {
-        Part::Relay => pipeline.relay.as_ref().map(|relay| relay.output.topic.clone()),
-        Part::Postgres => sinks.and_then(|sink| sink.postgres.as_ref()).map(|sink| sink.table.clone()),
-        Part::Clickhouse => sinks.and_then(|sink| sink.clickhouse.as_ref()).map(|sink| sink.table.clone()),
+        PipelinePart::Relay => pipeline.relay.as_ref().map(|relay| relay.output.topic.clone()),
+        PipelinePart::Postgres => sinks.and_then(|sink| sink.postgres.as_ref()).map(|sink| sink.table.clone()),
+        PipelinePart::Clickhouse => sinks.and_then(|sink| sink.clickhouse.as_ref()).map(|sink| sink.table.clone()),
     };
     own.ok_or_else(|| pipeline.lacks(part).into())
 }
 
 /// Without a schema in both names of a table, the search path decides whether they are the same.
-fn may_be_same(part: Part, into: &str, own: &str) -> bool {
+fn may_be_same(part: PipelinePart, into: &str, own: &str) -> bool {
     match (part, TableName::parse(into), TableName::parse(own)) {
-        (Part::Postgres, Ok(into), Ok(own)) => {
+        (PipelinePart::Postgres, Ok(into), Ok(own)) => {
             into.table == own.table && (into.schema.is_none() || own.schema.is_none() || into.schema == own.schema)
         }
         _ => into == own,
@@ -154,7 +154,7 @@ fn may_be_same(part: Part, into: &str, own: &str) -> bool {
 }
 
 /// Pipeline, part and target, with what ids cannot hold replaced.
-fn default_name(pipeline: &str, part: Part, into: &str) -> String {
+fn default_name(pipeline: &str, part: PipelinePart, into: &str) -> String {
     let name = format!("{pipeline}.{}.{into}", part.name());
     name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect()
 }
@@ -162,11 +162,11 @@ fn default_name(pipeline: &str, part: Part, into: &str) -> String {
 fn work(args: &ReplayArgs, pipeline: &Pipeline, name: &str, into: &str) -> Result<Work, ReplayError> {
     let id = format!("{REPLAYS}{name}");
     match args.sink {
-        Part::Relay => {
+        PipelinePart::Relay => {
             let config = pipeline.relay.clone().ok_or_else(|| pipeline.lacks(args.sink))?;
             Ok(Work::Relay(Box::new(relay(config, id, into, args)?)))
         }
-        Part::Postgres | Part::Clickhouse => {
+        PipelinePart::Postgres | PipelinePart::Clickhouse => {
             let mut config = pipeline.load.clone().ok_or_else(|| pipeline.lacks(args.sink))?;
             if args.dead_letters.is_some() {
                 return Err(refused(
@@ -210,26 +210,26 @@ fn relay(mut config: PipelineConfig, id: String, into: &str, args: &ReplayArgs) 
 }
 
 /// One sink's configuration: its group, its positions and its deduplication tokens follow from the name.
-fn load(mut config: LoadConfig, part: Part, into: &str) -> Work {
+fn load(mut config: LoadConfig, part: PipelinePart, into: &str) -> Work {
     let alone = |consumer: &mut SinkConsumerConfig| {
         consumer.group = String::new();
         consumer.static_membership = false;
     };
     let sink = &mut config.sink;
-    if part == Part::Postgres {
+    if part == PipelinePart::Postgres {
         sink.clickhouse = None;
         if let Some(postgres) = &mut sink.postgres {
             alone(&mut postgres.consumer);
             postgres.table = into.to_string();
         }
-        return Work::Load(Box::new(config), Kind::Postgres);
+        return Work::Load(Box::new(config), DatabaseKind::Postgres);
     }
     sink.postgres = None;
     if let Some(clickhouse) = &mut sink.clickhouse {
         alone(&mut clickhouse.consumer);
         clickhouse.table = into.to_string();
     }
-    Work::Load(Box::new(config), Kind::ClickHouse)
+    Work::Load(Box::new(config), DatabaseKind::ClickHouse)
 }
 
 #[cfg(test)]
@@ -245,15 +245,15 @@ mod tests {
             ("public.presses", "archive.presses", false),
             ("presses_2", "presses", false),
         ] {
-            assert_eq!(may_be_same(Part::Postgres, into, own), same, "{into} {own}");
+            assert_eq!(may_be_same(PipelinePart::Postgres, into, own), same, "{into} {own}");
         }
-        assert!(may_be_same(Part::Clickhouse, "t", "t") && !may_be_same(Part::Relay, "a.t", "t"));
+        assert!(may_be_same(PipelinePart::Clickhouse, "t", "t") && !may_be_same(PipelinePart::Relay, "a.t", "t"));
     }
 
     #[test]
     fn a_default_name_can_be_an_id() {
         assert_eq!(
-            default_name("presses", Part::Postgres, "public.\"My table\""),
+            default_name("presses", PipelinePart::Postgres, "public.\"My table\""),
             "presses.postgres.public.-My-table-"
         );
     }

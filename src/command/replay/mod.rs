@@ -18,7 +18,7 @@ mod summary;
 
 use clap::Args;
 
-use crate::command::offsets::{OffsetsError, Part, To, Which};
+use crate::command::offsets::{OffsetsError, PipelinePart, To, Which};
 use crate::kafka::offset_note::Partition;
 use crate::sink::clickhouse::ChError;
 use crate::sink::postgres::PgError;
@@ -31,7 +31,7 @@ pub struct ReplayArgs {
     which: Which,
     /// Through which loop: `relay` reads the raw topic, a sink the Avro topic
     #[arg(short, long)]
-    sink: Part,
+    sink: PipelinePart,
     /// Table or topic that is written, other than the pipeline's own
     #[arg(long, value_name = "TABLE|TOPIC", required_unless_present = "into_same")]
     into: Option<String>,

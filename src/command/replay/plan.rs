@@ -16,7 +16,7 @@ use crate::kafka::replay_range::{Overlap, RangeProgress};
 const REST_WITHIN: Duration = SESSION_TIMEOUT.saturating_add(Duration::from_secs(15));
 
 /// What there is to do.
-pub struct Plan {
+pub struct ReplayPlan {
     /// Where each partition stands.
     pub progress: BTreeMap<Partition, RangeProgress>,
     /// What the replay was begun with.
@@ -42,7 +42,7 @@ pub enum State {
 
 /// Decides, and notes what was decided. Errors: a live process of the same name; a range that retention has removed in part;
 /// a replay of that name with another range; a target that has these records already.
-pub fn plan(args: &ReplayArgs, pipeline: &Pipeline, job: &Job, store: &Store) -> Result<Plan, ReplayError> {
+pub fn plan(args: &ReplayArgs, pipeline: &Pipeline, job: &Job, store: &Store) -> Result<ReplayPlan, ReplayError> {
     store.refuse_upserts()?;
     await_rest(store)?;
     let noted = if args.restart { None } else { store.noted()? };
@@ -80,7 +80,7 @@ fn asked(args: &ReplayArgs, job: &Job) -> String {
 }
 
 /// Goes on where it was.
-fn resume(args: &ReplayArgs, job: &Job, store: &Store, noted: Noted, asked: String) -> Result<Plan, ReplayError> {
+fn resume(args: &ReplayArgs, job: &Job, store: &Store, noted: Noted, asked: String) -> Result<ReplayPlan, ReplayError> {
     if noted.asked != asked {
         return Err(ReplayError::Refused(format!(
             "replay {} was begun with other arguments (from/to/partitions/target: {}; now {asked}). Give this one another --name, \
@@ -113,11 +113,17 @@ fn resume(args: &ReplayArgs, job: &Job, store: &Store, noted: Noted, asked: Stri
         progress.values().all(|partition_progress| partition_progress.position >= partition_progress.account.end);
     let not_reached = not_reached(args, store, &progress);
     let state = if finished { State::Finished } else { State::Open };
-    Ok(Plan { progress, asked, state, not_reached })
+    Ok(ReplayPlan { progress, asked, state, not_reached })
 }
 
 /// Fixes the range and notes it.
-fn begin(args: &ReplayArgs, pipeline: &Pipeline, job: &Job, store: &Store, asked: String) -> Result<Plan, ReplayError> {
+fn begin(
+    args: &ReplayArgs,
+    pipeline: &Pipeline,
+    job: &Job,
+    store: &Store,
+    asked: String,
+) -> Result<ReplayPlan, ReplayError> {
     let from = places(args.from, store)?;
     let to = places(args.to, store)?;
     refuse_reversed(args, &from, &to)?;
@@ -141,11 +147,11 @@ fn begin(args: &ReplayArgs, pipeline: &Pipeline, job: &Job, store: &Store, asked
     }
     if progress.values().all(|partition_progress| partition_progress.account.from == partition_progress.account.end) {
         let not_reached = not_reached(args, store, &progress);
-        return Ok(Plan { progress, asked, state: State::Nothing, not_reached });
+        return Ok(ReplayPlan { progress, asked, state: State::Nothing, not_reached });
     }
     store.refuse_overlap(args, job, &progress)?;
     if !may_repeat(args, job, store, &progress)? {
-        return Ok(Plan { progress, asked, state: State::Cancelled, not_reached: Vec::new() });
+        return Ok(ReplayPlan { progress, asked, state: State::Cancelled, not_reached: Vec::new() });
     }
     if args.restart {
         store.forget()?;
@@ -161,7 +167,7 @@ fn begin(args: &ReplayArgs, pipeline: &Pipeline, job: &Job, store: &Store, asked
     }
     store.claim(&progress)?;
     let not_reached = not_reached(args, store, &progress);
-    Ok(Plan { progress, asked, state: State::Open, not_reached })
+    Ok(ReplayPlan { progress, asked, state: State::Open, not_reached })
 }
 
 /// Refuses an end before its beginning: it is a slip, and the note of it would stand in the way of what was meant.

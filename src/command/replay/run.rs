@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::command::offsets::{Pipeline, say};
 use crate::command::replay::job::{Job, Work};
-use crate::command::replay::plan::{Plan, State};
+use crate::command::replay::plan::{ReplayPlan, State};
 use crate::command::replay::progress::{LOOK_EVERY, Progress};
 use crate::command::replay::store::Store;
 use crate::command::replay::{ReplayArgs, ReplayError};
@@ -66,7 +66,7 @@ pub fn run(args: &ReplayArgs) -> Result<bool, ReplayError> {
 }
 
 /// Runs the loop until it is through, or told to stop.
-fn execute(args: &ReplayArgs, job: &Job, plan: Plan, runtime: &Runtime) -> Result<Ending, ReplayError> {
+fn execute(args: &ReplayArgs, job: &Job, plan: ReplayPlan, runtime: &Runtime) -> Result<Ending, ReplayError> {
     let replay_range = Arc::new(ReplayRange::new(plan.asked, job.overlap, args.rate, plan.progress));
     let (done, total) = replay_range.progress();
     let mut progress = Progress::new(done, total);
@@ -153,7 +153,7 @@ fn create_topics(job: &Job, pipeline: &Pipeline) -> Result<(), ReplayError> {
 }
 
 /// Says that a replay was done before; gives whether all is accounted for.
-fn finished(plan: &Plan) -> bool {
+fn finished(plan: &ReplayPlan) -> bool {
     let found = crate::command::replay::summary::summary(&plan.progress);
     say(&found.text);
     say("it is finished already, and nothing was done. To do it again: empty its target, then add --restart");

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::fixture::ExpectConfig;
 use crate::command::trial::{Outcome, RowOutcome, Written};
-use crate::sink::Kind;
+use crate::sink::DatabaseKind;
 
 /// One thing that is not as expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,12 +66,12 @@ fn output(expect: &ExpectConfig, written: &Written) -> Vec<Difference> {
 }
 
 /// What is not as expected of the rows that sinks make.
-pub fn rows(expect: &ExpectConfig, found: &[(Kind, RowOutcome)]) -> Vec<Difference> {
+pub fn rows(expect: &ExpectConfig, found: &[(DatabaseKind, RowOutcome)]) -> Vec<Difference> {
     let mut differences = Vec::new();
     for (kind, found) in found {
         let own = match kind {
-            Kind::Postgres => ("expect.postgres", &expect.postgres),
-            Kind::ClickHouse => ("expect.clickhouse", &expect.clickhouse),
+            DatabaseKind::Postgres => ("expect.postgres", &expect.postgres),
+            DatabaseKind::ClickHouse => ("expect.clickhouse", &expect.clickhouse),
         };
         let (key, row) = if own.1.is_some() { own } else { ("expect.row", &expect.row) };
         let before = differences.len();

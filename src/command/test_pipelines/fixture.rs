@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::command::trial::{GivenPlace, Input, PlaceAnswer};
 use crate::config::finding::Finding;
 use crate::config::load::{self, FIXTURES};
-use crate::config::{Origin, sink};
+use crate::config::{ConfigOrigin, sink};
 
 /// Fixtures of one pipeline: records, and what becomes of each.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -87,7 +87,7 @@ pub struct Fixtures {
     /// The file.
     pub file: PathBuf,
     /// Lines of its keys.
-    pub origin: Origin,
+    pub origin: ConfigOrigin,
     /// What the tests take for now, microseconds since 1970.
     pub now_us: i64,
     /// Avro schema file of the records.
@@ -131,7 +131,7 @@ pub fn pipeline_of(fixtures: &Path) -> PathBuf {
 impl Fixtures {
     /// Reads a file. Errors: everything that is wrong with it, by line and key.
     pub fn read(file: &Path) -> Result<Self, Vec<Finding>> {
-        let (config, origin): (FixtureConfig, Origin) = load::alone(file)?;
+        let (config, origin): (FixtureConfig, ConfigOrigin) = load::alone(file)?;
         let mut findings = Vec::new();
         let mut complain = |key: &str, what: String, cure: &str| {
             findings.push(Finding::error(origin.place(key), key, what, cure));

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::config::finding::Finding;
 use crate::config::load::Loaded;
 use crate::config::sink::LoadConfig;
-use crate::config::{CreateConfig, KafkaConfig, Origin, PipelineConfig};
-use crate::sink::Kind;
+use crate::config::{ConfigOrigin, CreateConfig, KafkaConfig, PipelineConfig};
+use crate::sink::DatabaseKind;
 
 /// The topics of one Kafka.
 pub struct Cluster {
@@ -59,7 +59,7 @@ fn of_sinks(config: &LoadConfig) -> Vec<Description<'_>> {
     if let Some(output) = &config.output {
         topics.push(("output", output.topic.clone(), &output.create));
     }
-    for kind in Kind::of(config) {
+    for kind in DatabaseKind::of(config) {
         let topic = kind.consumer(config).map(|consumer| config.dead_topic(consumer));
         topics.extend(topic.map(|topic| ("sink.dead_letter", topic, &config.sink.dead_letter.create)));
     }
@@ -69,7 +69,7 @@ fn of_sinks(config: &LoadConfig) -> Vec<Description<'_>> {
 fn add(
     clusters: &mut BTreeMap<String, Cluster>,
     findings: &mut Vec<Finding>,
-    origin: &Origin,
+    origin: &ConfigOrigin,
     kafka: &KafkaConfig,
     described: Vec<Description<'_>>,
 ) {

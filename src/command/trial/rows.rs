@@ -11,7 +11,7 @@ use crate::config::changes::{ChangesConfig, KeyFormat};
 use crate::config::format::Envelope;
 use crate::config::sink::{ColumnsConfig, LoadConfig};
 use crate::sink::changes::{ChangeShape, Changes};
-use crate::sink::{Columns, Conversion, Kind, Refusal};
+use crate::sink::{Columns, Conversion, DatabaseKind, Refusal};
 
 /// What a sink makes of one record.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ pub struct Rows {
 }
 
 struct SinkRows {
-    kind: Kind,
+    kind: DatabaseKind,
     columns: ColumnsConfig,
     changes: ChangesConfig,
 }
@@ -53,16 +53,16 @@ impl Rows {
             decoder.learn(SCHEMA_ID, schema)?;
         }
         let postgres = config.sink.postgres.as_ref();
-        let postgres = postgres.map(|sink| (Kind::Postgres, sink.columns.clone(), sink.changes()));
+        let postgres = postgres.map(|sink| (DatabaseKind::Postgres, sink.columns.clone(), sink.changes()));
         let clickhouse = config.sink.clickhouse.as_ref();
-        let clickhouse = clickhouse.map(|sink| (Kind::ClickHouse, sink.columns.clone(), sink.changes()));
+        let clickhouse = clickhouse.map(|sink| (DatabaseKind::ClickHouse, sink.columns.clone(), sink.changes()));
         let sinks = postgres.into_iter().chain(clickhouse);
         let sinks = sinks.map(|(kind, columns, changes)| SinkRows { kind, columns, changes }).collect();
         Ok(Self { decoder, sinks, key: key_schema.map(Shape::registered).transpose()? })
     }
 
     /// What each sink makes of a record. Errors, in words: the pipeline does not fit the schema.
-    pub fn of(&mut self, value: Option<&[u8]>, key: Option<&[u8]>) -> Result<Vec<(Kind, RowOutcome)>, String> {
+    pub fn of(&mut self, value: Option<&[u8]>, key: Option<&[u8]>) -> Result<Vec<(DatabaseKind, RowOutcome)>, String> {
         let Self { decoder, sinks, key: key_shape } = self;
         let each = sinks.iter().map(|sink| {
             let outcome = match sink.changes.is_upsert() {

@@ -78,7 +78,7 @@ impl BatchLimits {
 
 /// Records of one batch, in the order they were polled: within a partition by offset.
 #[derive(Default)]
-pub struct Batch<'s> {
+pub struct PolledBatch<'s> {
     /// The records, still in librdkafka's memory.
     pub records: Vec<BorrowedMessage<'s>>,
     /// Bytes of their values.
@@ -87,7 +87,7 @@ pub struct Batch<'s> {
     held: usize,
 }
 
-impl<'s> BatchBuilder<'s> for Batch<'s> {
+impl<'s> BatchBuilder<'s> for PolledBatch<'s> {
     fn take(&mut self, record: BorrowedMessage<'s>) {
         self.bytes += record.payload_len();
         self.key_bytes += record.key_len();

@@ -42,7 +42,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::config::KafkaConfig;
-use crate::kafka::advice::Part;
+use crate::kafka::advice::PipelinePart;
 use crate::kafka::client;
 use crate::kafka::client::METADATA_TIMEOUT;
 use crate::kafka::coordinator::{Coordinator, Take};
@@ -50,7 +50,7 @@ use crate::kafka::offset_note::{NextOffset, Partition, Tally};
 use crate::kafka::replay_range::ReplayRange;
 use crate::kafka::topic_id::TopicId;
 use asker::Asker;
-pub use batch::{Batch, BatchBuilder, BatchLimits, Trigger};
+pub use batch::{BatchBuilder, BatchLimits, PolledBatch, Trigger};
 use committed::{commit, known_committed, offsets_with_notes};
 pub use committed_watermark::CommittedWatermark;
 use context::GroupEvent;
@@ -286,9 +286,9 @@ impl Source {
     /// Why the group does not take us.
     fn refused_by_group(&self) -> String {
         let key = match self.consumer.context().advice.part {
-            Part::Relay => "source.group",
-            Part::Postgres => "sink.postgres.consumer.group",
-            Part::Clickhouse => "sink.clickhouse.consumer.group",
+            PipelinePart::Relay => "source.group",
+            PipelinePart::Postgres => "sink.postgres.consumer.group",
+            PipelinePart::Clickhouse => "sink.clickhouse.consumer.group",
         };
         let found = other_members::other_members(&self.consumer, &self.strategy, &self.group, key);
         let (what, cure) = found.unwrap_or_else(|| {

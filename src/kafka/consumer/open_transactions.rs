@@ -128,7 +128,7 @@ fn behind(reader: &Reader, position: NextOffset) -> Option<Behind> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::advice::Part;
+    use crate::kafka::advice::PipelinePart;
 
     fn figures(stable: i64, high: i64, polled: i64) -> Topic {
         let reader = Reader { ls_offset: stable, hi_offset: high, app_offset: polled, ..Reader::default() };
@@ -136,7 +136,7 @@ mod tests {
     }
 
     fn open_transactions() -> OpenTransactions {
-        OpenTransactions::new(Advice::new("presses", Part::Relay), "raw", Duration::from_secs(20))
+        OpenTransactions::new(Advice::new("presses", PipelinePart::Relay), "raw", Duration::from_secs(20))
     }
 
     #[test]

@@ -7,7 +7,7 @@ use rdkafka::consumer::Consumer;
 
 use super::error::transient;
 use super::topic::assignment;
-use super::{Batch, BatchBuilder, Source, SourceError};
+use super::{BatchBuilder, PolledBatch, Source, SourceError};
 use crate::kafka::coordinator::Coordinator;
 use crate::kafka::offset_note::{NextOffset, Partition};
 use crate::kafka::replay_range::ReplayRange;
@@ -22,7 +22,7 @@ impl Source {
             self.pause_all();
             let left = deadline.saturating_duration_since(Instant::now());
             let polled = self.consumer.poll(left.min(Duration::from_millis(100)));
-            self.apply_events(coordinator, &mut Batch::default())?;
+            self.apply_events(coordinator, &mut PolledBatch::default())?;
             if let Some(Err(error)) = polled {
                 self.judge(&error, coordinator)?;
             }

@@ -7,7 +7,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::context::SourceContext;
 use super::error::{SourceError, transient};
-use crate::kafka::advice::{Advice, Part};
+use crate::kafka::advice::{Advice, PipelinePart};
 use crate::kafka::client;
 use crate::kafka::client::{METADATA_TIMEOUT, TopicLayout};
 use crate::kafka::offset_note::{NextOffset, Partition};
@@ -40,8 +40,8 @@ pub(super) fn another_topic_of(
 ) -> SourceError {
     // In ClickHouse the old topic's rows have the same coordinates as the new one's will have.
     let table = match advice.part {
-        Part::Clickhouse => ", into another or an emptied table,",
-        Part::Relay | Part::Postgres => "",
+        PipelinePart::Clickhouse => ", into another or an emptied table,",
+        PipelinePart::Relay | PipelinePart::Postgres => "",
     };
     SourceError::Refused(format!(
         "topic {topic} was deleted and made again: the position of partition {partition} belongs to topic id {noted}, the \

@@ -8,7 +8,7 @@ use super::fault::Fault;
 use super::fields::{Fields, From, Plain, Unusable, is_recursive};
 use super::output::{At, Convert, Key, KeyField, Put, Source};
 use super::predicate::Predicate;
-use super::program::{AddressSlot, Op, Plan};
+use super::program::{AddressSlot, Op, TransformPlan};
 use super::value::{Cast, Form, TYPE_NAMES, type_of_name};
 use super::walk::Walk;
 use crate::avro::schema::{SchemaFile, is_name};
@@ -51,7 +51,7 @@ impl OutputSchema {
     }
 
     /// Those that a plan writes.
-    pub fn of_plan(plan: &Plan) -> Self {
+    pub fn of_plan(plan: &TransformPlan) -> Self {
         let field =
             |put: &Put| OutputField { name: put.name.clone(), shape: put.shape.clone(), default: null_of(&put.shape) };
         Self { fields: plan.puts.iter().map(field).collect() }
@@ -71,7 +71,11 @@ fn null_of(shape: &Shape) -> Option<Box<[u8]>> {
 ///
 /// # Errors
 /// Everything that is wrong, each with the key that it is about.
-pub fn compile(config: &PipelineConfig, input: &Shape, output: Option<&OutputSchema>) -> Result<Plan, Vec<Fault>> {
+pub fn compile(
+    config: &PipelineConfig,
+    input: &Shape,
+    output: Option<&OutputSchema>,
+) -> Result<TransformPlan, Vec<Fault>> {
     let fields = Fields::of(input).map_err(|unusable| vec![unusable.at("source.topic")])?;
     let mut compiler = Compiler {
         config,
@@ -405,7 +409,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn finish(mut self, input: &Shape, puts: Vec<Put>, key: Key) -> Result<Plan, Vec<Fault>> {
+    fn finish(mut self, input: &Shape, puts: Vec<Put>, key: Key) -> Result<TransformPlan, Vec<Fault>> {
         if self.slots.len() > MAX_PARTS || self.lookups > MAX_PARTS || self.topics.len() > MAX_PARTS {
             self.faults.push(Fault {
                 key: "transforms".into(),
@@ -427,7 +431,18 @@ impl Compiler<'_> {
         let output = Shape::Record(puts.iter().map(field).collect());
         let is_json = self.config.output.format == OutputFormat::Json;
         let addresses = self.fields.addresses().to_vec();
-        Ok(Plan { walk, slots, ops: self.ops, puts, key, topics: self.topics, output, is_json, addresses, unused })
+        Ok(TransformPlan {
+            walk,
+            slots,
+            ops: self.ops,
+            puts,
+            key,
+            topics: self.topics,
+            output,
+            is_json,
+            addresses,
+            unused,
+        })
     }
 }
 

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::program::Plan;
+use super::program::TransformPlan;
 use crate::avro::schema::original;
 use crate::avro::{Shape, UuidForm};
 
 /// The Avro schema of what a plan writes, as JSON without blanks. Of a type that has a name in the input's schema, the name is
 /// made from its field's: the names of an input may stand for something else in the output's subject.
 /// `record` is the full name of the record, that of the topic where it is empty.
-pub fn derived_schema(plan: &Plan, topic: &str, record: &str) -> String {
+pub fn derived_schema(plan: &TransformPlan, topic: &str, record: &str) -> String {
     let mut names = BTreeSet::new();
     let name = match record.rsplit('.').next() {
         Some(last) if !last.is_empty() => {

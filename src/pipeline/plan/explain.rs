@@ -3,10 +3,10 @@
 use std::fmt::{self, Write};
 
 use super::output::{At, Key, Put, Source};
-use super::program::{Op, Plan};
+use super::program::{Op, TransformPlan};
 use crate::config::transforms::PLACE_FIELDS;
 
-impl Plan {
+impl TransformPlan {
     /// Where the value of an output field comes from: the path in the input, or the lookup's field.
     pub fn origin(&self, put: &Put) -> String {
         let at = match &put.source {
@@ -110,7 +110,7 @@ impl Plan {
     }
 }
 
-impl fmt::Display for Plan {
+impl fmt::Display for TransformPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = String::new();
         self.write(&mut out)?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::compile::{OutputSchema, compile};
 use super::output::Key;
 use super::predicate::Input;
-use super::program::{AddressSlot, Op, Plan};
+use super::program::{AddressSlot, Op, TransformPlan};
 use super::walk::Span;
 use crate::avro::format::{Decoded, Decoder};
 use crate::avro::schema::SchemaText;
@@ -45,9 +45,9 @@ pub enum Verdict {
 pub struct Kernel {
     frame: Arc<Frame>,
     decoder: Decoder,
-    plans: BTreeMap<u32, Result<Arc<Plan>, Reject>>,
+    plans: BTreeMap<u32, Result<Arc<TransformPlan>, Reject>>,
     /// The plan of the last record: the next one's, mostly.
-    last: Option<(u32, Arc<Plan>)>,
+    last: Option<(u32, Arc<TransformPlan>)>,
     enricher: Option<Enricher>,
     arena: Vec<u8>,
     slots: Vec<Span>,
@@ -137,14 +137,14 @@ impl Kernel {
         self.plans.remove(&id);
     }
 
-    fn keep(&mut self, id: u32, plan: Result<Arc<Plan>, Reject>) {
+    fn keep(&mut self, id: u32, plan: Result<Arc<TransformPlan>, Reject>) {
         if self.plans.len() >= MOST_SCHEMAS {
             self.plans.clear();
         }
         self.plans.insert(id, plan);
     }
 
-    fn plan_of(&self, shape: &Shape) -> Result<Arc<Plan>, Reject> {
+    fn plan_of(&self, shape: &Shape) -> Result<Arc<TransformPlan>, Reject> {
         compile(&self.frame.config, shape, Some(&self.frame.output)).map(Arc::new).map_err(|faults| {
             let fault = faults.first();
             let what = fault.map_or("", |fault| &fault.what);
@@ -293,7 +293,7 @@ impl AddressSlot {
     }
 }
 
-impl Plan {
+impl TransformPlan {
     /// Appends what is written for a record.
     fn put(
         &self,

@@ -28,4 +28,4 @@ pub use compile::{OutputSchema, compile};
 pub use derive::derived_schema;
 pub use fault::Fault;
 pub use output::{Key, Put};
-pub use program::{AddressSlot, Op, Plan};
+pub use program::{AddressSlot, Op, TransformPlan};

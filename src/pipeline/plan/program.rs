@@ -29,7 +29,7 @@ pub struct AddressSlot {
 }
 
 /// What is done to each record of one schema. Immutable: a kernel has the buffers.
-pub struct Plan {
+pub struct TransformPlan {
     pub(super) walk: Walk,
     /// What each slot holds: its path, and its type.
     pub(super) slots: Vec<(Vec<String>, Shape)>,
@@ -47,7 +47,7 @@ pub struct Plan {
     pub(super) unused: Vec<String>,
 }
 
-impl Plan {
+impl TransformPlan {
     /// How many lookups a record takes.
     pub fn lookups(&self) -> usize {
         self.ops.iter().filter(|op| matches!(op, Op::LookUp(_))).count()

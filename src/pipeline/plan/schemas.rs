@@ -3,7 +3,7 @@
 use super::compile::{OutputSchema, compile};
 use super::derive::derived_schema;
 use super::fault::Fault;
-use super::program::Plan;
+use super::program::TransformPlan;
 use crate::avro::Shape;
 use crate::avro::format::{Decoder, registered_shape};
 use crate::avro::schema::{self, SchemaFile, SchemaText};
@@ -13,7 +13,7 @@ use crate::config::{OutputFormat, PipelineConfig};
 /// A pipeline's plan, with what its output is.
 pub struct Design {
     /// The plan for the schema that it was made of.
-    pub plan: Plan,
+    pub plan: TransformPlan,
     /// The output's fields, which are the same for every schema of the input.
     pub output: OutputSchema,
     /// The text to register; none where JSON is written.

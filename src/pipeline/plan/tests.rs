@@ -23,7 +23,7 @@ use crate::avro::Shape;
 use crate::avro::schema::SchemaText;
 use crate::config::PipelineConfig;
 use crate::kafka::dead_letter::{Reason, Reject};
-use random::{Case, Step};
+use random::{Case, RandomTransform};
 
 const BASE: &str = r#"
 name = "p"
@@ -98,11 +98,11 @@ fn expected(case: &Case) -> Expected {
     let mut topic = None;
     for step in &case.steps {
         match step {
-            Step::Rename(old, new) => {
+            RandomTransform::Rename(old, new) => {
                 let index = at(&fields, old);
                 fields[index].0.clone_from(new);
             }
-            Step::TakeOut(record, part, new) => {
+            RandomTransform::TakeOut(record, part, new) => {
                 let value = match &fields[at(&fields, record)].1 {
                     Value::Record(parts) => parts.iter().find(|(name, _)| name == part).unwrap().1.clone(),
                     Value::Null => Value::Null,
@@ -110,8 +110,8 @@ fn expected(case: &Case) -> Expected {
                 };
                 fields.push((new.clone(), value));
             }
-            Step::Drop(name) => fields.retain(|(known, _)| known != name),
-            Step::Cast(name, to) => {
+            RandomTransform::Drop(name) => fields.retain(|(known, _)| known != name),
+            RandomTransform::Cast(name, to) => {
                 let index = at(&fields, name);
                 match cast(&fields[index].1, to) {
                     Ok(value) => fields[index].1 = value,
@@ -119,17 +119,17 @@ fn expected(case: &Case) -> Expected {
                     Err(reason) => fields[index].1 = Value::Fixed(0, reason.code().into()),
                 }
             }
-            Step::Filter(_, text) => match holds(text, &fields) {
+            RandomTransform::Filter(_, text) => match holds(text, &fields) {
                 Some(true) => {}
                 Some(false) => return Expected::Filtered,
                 None => return Expected::Dead(Reason::StepFailed),
             },
-            Step::Route(_, text, to) if topic.is_none() => match holds(text, &fields) {
+            RandomTransform::Route(_, text, to) if topic.is_none() => match holds(text, &fields) {
                 Some(true) => topic = Some(*to),
                 Some(false) => {}
                 None => return Expected::Dead(Reason::StepFailed),
             },
-            Step::Route(..) => {}
+            RandomTransform::Route(..) => {}
         }
     }
     for (_, value) in &fields {

@@ -22,28 +22,28 @@ impl Span {
 
 /// What to do with the next value of the datum.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Step {
+pub enum WalkStep {
     /// Nothing of it is used.
     Skip(Shape),
     /// It is used whole.
     Slot(usize, Shape),
     /// It is used whole, and so are parts of it.
-    Both(usize, Box<Step>),
+    Both(usize, Box<WalkStep>),
     /// A record of which parts are used.
-    Record(Vec<Step>),
+    Record(Vec<WalkStep>),
     /// A record that may be null; its slots are absent then.
     Optional {
         /// Null is branch 0.
         null_first: bool,
         /// The record.
-        some: Box<Step>,
+        some: Box<WalkStep>,
     },
 }
 
 /// The steps over one schema's data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Walk {
-    step: Step,
+    step: WalkStep,
     slots: usize,
 }
 
@@ -87,32 +87,32 @@ impl Walk {
     }
 }
 
-fn step(shape: &Shape, used: &Used) -> Step {
+fn step(shape: &Shape, used: &Used) -> WalkStep {
     let parts = (!used.parts.is_empty()).then(|| match shape {
-        Shape::Record(fields) => Step::Record(
+        Shape::Record(fields) => WalkStep::Record(
             fields
                 .iter()
                 .map(|field| match used.parts.iter().find(|(name, _)| *name == field.name) {
                     Some((_, part)) => step(&field.shape, part),
-                    None => Step::Skip(field.shape.clone()),
+                    None => WalkStep::Skip(field.shape.clone()),
                 })
                 .collect(),
         ),
         Shape::Optional { null_first, some } => {
             let inner = Used { slot: None, parts: used.parts.clone() };
-            Step::Optional { null_first: *null_first, some: Box::new(step(some, &inner)) }
+            WalkStep::Optional { null_first: *null_first, some: Box::new(step(some, &inner)) }
         }
-        other => Step::Skip(other.clone()),
+        other => WalkStep::Skip(other.clone()),
     });
     match (used.slot, parts) {
-        (Some(slot), Some(parts)) => Step::Both(slot, Box::new(parts)),
-        (Some(slot), None) => Step::Slot(slot, shape.clone()),
+        (Some(slot), Some(parts)) => WalkStep::Both(slot, Box::new(parts)),
+        (Some(slot), None) => WalkStep::Slot(slot, shape.clone()),
         (None, Some(parts)) => parts,
-        (None, None) => Step::Skip(shape.clone()),
+        (None, None) => WalkStep::Skip(shape.clone()),
     }
 }
 
-fn go(step: &Step, length: usize, cursor: &mut Cursor<'_>, slots: &mut [Span]) -> Result<(), DatumError> {
+fn go(step: &WalkStep, length: usize, cursor: &mut Cursor<'_>, slots: &mut [Span]) -> Result<(), DatumError> {
     let at = |cursor: &Cursor<'_>| (length - cursor.rest().len()) as u32;
     let note = |slot: usize, start: u32, end: u32, slots: &mut [Span]| {
         if let Some(place) = slots.get_mut(slot) {
@@ -120,21 +120,21 @@ fn go(step: &Step, length: usize, cursor: &mut Cursor<'_>, slots: &mut [Span]) -
         }
     };
     match step {
-        Step::Skip(shape) => cursor.skip(shape),
-        Step::Slot(slot, shape) => {
+        WalkStep::Skip(shape) => cursor.skip(shape),
+        WalkStep::Slot(slot, shape) => {
             let start = at(cursor);
             cursor.skip(shape)?;
             note(*slot, start, at(cursor), slots);
             Ok(())
         }
-        Step::Both(slot, parts) => {
+        WalkStep::Both(slot, parts) => {
             let start = at(cursor);
             go(parts, length, cursor, slots)?;
             note(*slot, start, at(cursor), slots);
             Ok(())
         }
-        Step::Record(steps) => steps.iter().try_for_each(|step| go(step, length, cursor, slots)),
-        Step::Optional { null_first, some } => {
+        WalkStep::Record(steps) => steps.iter().try_for_each(|step| go(step, length, cursor, slots)),
+        WalkStep::Optional { null_first, some } => {
             if cursor.is_some(*null_first)? {
                 go(some, length, cursor, slots)?;
             }

@@ -196,10 +196,12 @@ impl WorkerMetrics {
         gauge!(KAFKA_RX, labels()).set(statistics.rx_bytes as f64);
         let rtt = statistics.brokers.values().filter_map(|b| b.rtt.as_ref()).map(|w| w.p99).max().unwrap_or(0);
         gauge!(KAFKA_RTT, labels()).set(rtt as f64 / 1e6);
-        let Some(topic) = statistics.topics.get(topic) else { return BTreeMap::new() };
-        let queued = |of: fn(&rdkafka::statistics::Partition) -> f64| topic.partitions.values().map(of).sum::<f64>();
-        gauge!(KAFKA_QUEUE, labels()).set(queued(|p| p.fetchq_cnt as f64));
-        gauge!(KAFKA_QUEUE_BYTES, labels()).set(queued(|p| p.fetchq_size as f64));
-        self.lag.show(topic, progress)
+        if let Some(topic) = statistics.topics.get(topic) {
+            let queued =
+                |of: fn(&rdkafka::statistics::Partition) -> f64| topic.partitions.values().map(of).sum::<f64>();
+            gauge!(KAFKA_QUEUE, labels()).set(queued(|p| p.fetchq_cnt as f64));
+            gauge!(KAFKA_QUEUE_BYTES, labels()).set(queued(|p| p.fetchq_size as f64));
+        }
+        self.lag.show(statistics, topic, progress)
     }
 }

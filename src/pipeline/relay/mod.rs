@@ -1,5 +1,5 @@
 //! The relay's loop: a batch of presses is read, decoded, enriched, encoded and committed as one transaction with its
-//! offsets and dead letters; whatever goes wrong inside one has the same cure, in `Worker::recover`.
+//! offsets and dead letters; whatever goes wrong inside one has the same cure, in `RelayWorker::recover`.
 
 #[cfg(feature = "mutants")]
 mod leak;
@@ -15,13 +15,15 @@ use std::time::{Duration, Instant};
 
 use rdkafka::message::Message;
 
-pub use self::shared::{PlaceLookup, Shared, Work};
+pub use self::shared::{PlaceLookup, RelayShared, Work};
 use self::stages::{Kernel, PressKernel, Stages};
 use self::transaction::{Outcome, Relay, refused};
 use crate::avro::registry::SchemaId;
 use crate::config::Delivery;
-use crate::kafka::advice::{Advice, Part};
-use crate::kafka::consumer::{Batch, BatchLimits, OpenTransactions, PositionStore, Source, SourceError, SourceOptions};
+use crate::kafka::advice::{Advice, PipelinePart};
+use crate::kafka::consumer::{
+    BatchLimits, OpenTransactions, PolledBatch, PositionStore, Source, SourceError, SourceOptions,
+};
 use crate::kafka::coordinator::Phase;
 use crate::kafka::dead_letter::Reason;
 use crate::kafka::lag::Progress;
@@ -48,9 +50,8 @@ const MOST_UNKNOWN_SCHEMAS: usize = 10_000;
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One worker: a consumer, a producer and what happens in between.
-pub struct Worker {
+pub struct RelayWorker {
     slot: usize,
-    shared: Arc<Shared>,
     source: Source,
     relay: Relay,
     epoch_shown: u64,
@@ -59,11 +60,11 @@ pub struct Worker {
     failing: Option<Backoff>,
 }
 
-impl Worker {
+impl RelayWorker {
     /// Connects a worker. `metrics` outlives restarts.
-    pub fn open(shared: Arc<Shared>, slot: usize) -> Result<Self, WorkerError> {
+    pub fn open(shared: Arc<RelayShared>, slot: usize) -> Result<Self, WorkerError> {
         let config = &shared.config;
-        let advice = Advice::new(&config.name, Part::Relay);
+        let advice = Advice::new(&config.name, PipelinePart::Relay);
         let source = Source::open(SourceOptions {
             kafka: &config.kafka,
             topic: &config.source.topic,
@@ -86,18 +87,13 @@ impl Worker {
         let stages = Stages::new(kernel(&shared)?);
         let open_transactions =
             OpenTransactions::new(advice, &config.source.topic, config.kafka.open_transaction_warn());
+        let coordinator = ReplayRange::coordinator(shared.replay_range.as_deref());
+        let metrics = WorkerMetrics::new(&config.name, slot);
+        let last_timestamp_ms = BTreeMap::new();
         Ok(Self {
             slot,
             source,
-            relay: Relay {
-                shared: Arc::clone(&shared),
-                writer,
-                coordinator: ReplayRange::coordinator(shared.replay_range.as_deref()),
-                stages,
-                metrics: WorkerMetrics::new(&config.name, slot),
-                last_timestamp_ms: BTreeMap::new(),
-            },
-            shared,
+            relay: Relay { shared, writer, coordinator, stages, metrics, last_timestamp_ms },
             epoch_shown: 0,
             open_transactions,
             failing: None,
@@ -109,7 +105,7 @@ impl Worker {
         // Before the first poll, so that what a predecessor left open is ended before its offsets are asked for.
         self.reopen()?;
         while !self.stopping() {
-            self.shared.status.worker_turned(self.slot);
+            self.relay.shared.status.worker_turned(self.slot);
             if self.relay.coordinator.phase() != Phase::Ready || !self.relay.writer.is_open() {
                 self.recover()?;
                 continue;
@@ -121,17 +117,17 @@ impl Worker {
             self.relay.stages.refresh();
             self.relay.stages.refreshed += turned.elapsed();
             self.relay.stages.tagged =
-                self.shared.config.place.build_header || self.shared.tag_stale.load(Ordering::Relaxed);
-            let limits = BatchLimits::from(&self.shared.config.batch).within(self.shared.memory);
-            let mut batch = Batch::default();
+                self.relay.shared.config.place.build_header || self.relay.shared.tag_stale.load(Ordering::Relaxed);
+            let limits = BatchLimits::from(&self.relay.shared.config.batch).within(self.relay.shared.memory);
+            let mut batch = PolledBatch::default();
             let polled = self.source.poll_batch(&mut self.relay.coordinator, limits, PATIENCE, &mut batch)?;
             if let Some(trigger) = polled {
                 self.source.same_topic_after_silence()?;
-                learn(&self.shared, &mut self.relay.stages, &batch)?;
+                learn(&self.relay.shared, &mut self.relay.stages, &batch)?;
                 let outcome = self.relay.relay(&self.source, &batch, trigger)?;
                 self.after(outcome);
             } else if self.source.in_touch() && self.source.has_joined(&self.relay.coordinator) {
-                self.shared.status.worker_idle(self.slot);
+                self.relay.shared.status.worker_idle(self.slot);
             }
             self.observe()?;
         }
@@ -149,7 +145,7 @@ impl Worker {
     }
 
     fn stopping(&self) -> bool {
-        self.shared.stop.load(Ordering::Acquire)
+        self.relay.shared.stop.load(Ordering::Acquire)
     }
 
     /// What a batch says of the worker's state: only one that went through shows that it can write.
@@ -160,16 +156,16 @@ impl Worker {
                 let counts = &self.relay.stages.ledger.counts;
                 let dead = Reason::ALL.iter().zip(counts.dead).filter(|(_, count)| *count > 0);
                 let dead: Vec<_> = dead.map(|(reason, count)| (reason.code(), count)).collect();
-                self.shared.status.settled(counts.written, counts.filtered, &dead);
-                self.shared.status.worker_positions(self.slot, self.relay.coordinator.positions());
-                self.shared.status.worker_wrote(self.slot);
+                self.relay.shared.status.settled(counts.written, counts.filtered, &dead);
+                self.relay.shared.status.worker_positions(self.slot, self.relay.coordinator.positions());
+                self.relay.shared.status.worker_wrote(self.slot);
             }
             Outcome::Failed(message) => {
-                self.shared.status.worker_failed(self.slot, &message, "PresslineTransactionsAborted");
+                self.relay.shared.status.worker_failed(self.slot, &message, "PresslineTransactionsAborted");
                 match &mut self.failing {
                     // The first failure is met at once: most of them are over when the new producer is made.
                     None => self.failing = Some(Backoff::default()),
-                    Some(pause) => sleep_unless(pause.next_wait(), &self.shared.stop),
+                    Some(pause) => sleep_unless(pause.next_wait(), &self.relay.shared.stop),
                 }
             }
             Outcome::Unharmed => {}
@@ -195,7 +191,7 @@ impl Worker {
                         self.ready_if_joined();
                         return Ok(());
                     }
-                    sleep_unless(pause.next_wait(), &self.shared.stop);
+                    sleep_unless(pause.next_wait(), &self.relay.shared.stop);
                 }
                 Err(error @ (SourceError::Refused(_) | SourceError::Stale(_))) => return Err(error.into()),
                 Err(SourceError::Transient(message)) => self.wait(&mut pause, &message),
@@ -208,7 +204,8 @@ impl Worker {
     fn recovering(&self) {
         // Of a batch that failed again the reason stays.
         if self.failing.is_none() {
-            self.shared
+            self.relay
+                .shared
                 .status
                 .worker_waits(self.slot, "recovering: a new producer and the committed offsets are waited for");
         }
@@ -216,7 +213,7 @@ impl Worker {
 
     /// Ready, once the group has taken us: before that no record can come.
     fn ready_if_joined(&self) {
-        let status = &self.shared.status;
+        let status = &self.relay.shared.status;
         if self.source.has_joined(&self.relay.coordinator) {
             status.worker_ready(self.slot);
         } else {
@@ -243,14 +240,14 @@ impl Worker {
 
     fn wait(&self, pause: &mut Backoff, message: &str) {
         self.relay.writer.serve();
-        let config = &self.shared.config;
+        let config = &self.relay.shared.config;
         let length = pause.next_wait();
-        self.shared.status.worker_failed(self.slot, message, "PresslineNotReady");
+        self.relay.shared.status.worker_failed(self.slot, message, "PresslineNotReady");
         tracing::warn!(
             pipeline = %config.name, worker = self.slot, retry_in_ms = length.as_millis(),
             "{message}; brokers: {}", config.kafka.bootstrap_servers
         );
-        sleep_unless(length, &self.shared.stop);
+        sleep_unless(length, &self.relay.shared.stop);
     }
 
     /// Metrics and the slow checks, between batches.
@@ -261,25 +258,25 @@ impl Worker {
             self.ready_if_joined();
             let positions = self.relay.coordinator.positions();
             self.relay.metrics.rebalanced(positions);
-            self.shared.status.worker_positions(self.slot, positions);
+            self.relay.shared.status.worker_positions(self.slot, positions);
             self.relay.last_timestamp_ms.retain(|partition, _| positions.contains_key(partition));
         }
         if !self.relay.coordinator.positions().is_empty() && self.relay.writer.is_open() {
-            announce(&self.shared);
+            announce(&self.relay.shared);
         }
         if let Some(statistics) = self.source.take_statistics() {
             let positions = self.relay.coordinator.positions();
             let settled = self.relay.coordinator.phase() == Phase::Ready;
             let topic = statistics.topics.get(self.source.topic());
             let behind = self.open_transactions.observe(topic, positions, Instant::now());
-            self.shared.status.worker_notes(self.slot, self.open_transactions.note());
+            self.relay.shared.status.worker_notes(self.slot, self.open_transactions.note());
             let progress =
                 Progress { positions, last_timestamp_ms: &self.relay.last_timestamp_ms, settled, behind: &behind };
-            self.shared.status.lag(&self.relay.metrics.statistics(&statistics, self.source.topic(), &progress));
+            self.relay.shared.status.lag(&self.relay.metrics.statistics(&statistics, self.source.topic(), &progress));
             if let Some(stats) = self.relay.stages.cache_stats() {
                 self.relay.metrics.cache(&stats);
             }
-            self.shared.status.worker_reaches_brokers(self.slot, self.source.in_touch());
+            self.relay.shared.status.worker_reaches_brokers(self.slot, self.source.in_touch());
             if self.source.in_touch() {
                 self.ready_if_joined();
             }
@@ -289,7 +286,7 @@ impl Worker {
 }
 
 /// Says, once, what is relayed: producer and partitions are there, so the guarantee holds from now on.
-fn announce(shared: &Shared) {
+fn announce(shared: &RelayShared) {
     if shared.is_announced.swap(true, Ordering::Relaxed) {
         return;
     }
@@ -308,7 +305,7 @@ fn announce(shared: &Shared) {
 }
 
 /// Gets the schemas that the batch's records bring for the first time: before a transaction is open, because nothing may wait inside one.
-fn learn(shared: &Shared, stages: &mut Stages, batch: &Batch<'_>) -> Result<(), WorkerError> {
+fn learn(shared: &RelayShared, stages: &mut Stages, batch: &PolledBatch<'_>) -> Result<(), WorkerError> {
     let Some(kernel) = stages.planned() else { return Ok(()) };
     for record in &batch.records {
         let Some(id) = kernel.unknown_schema(record.payload()) else { continue };
@@ -342,7 +339,7 @@ fn learn(shared: &Shared, stages: &mut Stages, batch: &Batch<'_>) -> Result<(), 
 }
 
 /// A worker's kernel.
-fn kernel(shared: &Shared) -> Result<Kernel, WorkerError> {
+fn kernel(shared: &RelayShared) -> Result<Kernel, WorkerError> {
     let config = &shared.config;
     let enricher = |fragments: Arc<dyn Fragments>| {
         shared.lookup.as_ref().map(|lookup| {

@@ -21,7 +21,7 @@ use crate::place::{Chain, DatabaseSet};
 use crate::runtime::status::Status;
 
 /// What all workers of a pipeline share: made once, before the first worker starts.
-pub struct Shared {
+pub struct RelayShared {
     /// Configuration.
     pub config: PipelineConfig,
     /// What makes outputs of records.

@@ -9,11 +9,11 @@ use rdkafka::message::Message;
 #[cfg(feature = "mutants")]
 use super::leak;
 use super::metrics::WorkerMetrics;
-use super::shared::Shared;
+use super::shared::RelayShared;
 use super::stages::{Stages, timestamp_ms};
 use crate::config::Delivery;
 use crate::kafka::circuit_breaker::Tripped;
-use crate::kafka::consumer::{Batch, Source, SourceError, Trigger};
+use crate::kafka::consumer::{PolledBatch, Source, SourceError, Trigger};
 use crate::kafka::coordinator::{Coordinator, OpenTransaction};
 use crate::kafka::dead_letter::Reject;
 use crate::kafka::offset_note::Partition;
@@ -22,7 +22,7 @@ use crate::runtime::supervise::WorkerError;
 
 /// What a worker relays batches with: all but its consumer, which lends the batch its records.
 pub(super) struct Relay {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<RelayShared>,
     pub(super) writer: Writer,
     pub(super) coordinator: Coordinator,
     pub(super) stages: Stages,
@@ -45,7 +45,7 @@ impl Relay {
     pub(super) fn relay(
         &mut self,
         source: &Source,
-        batch: &Batch<'_>,
+        batch: &PolledBatch<'_>,
         trigger: Trigger,
     ) -> Result<Outcome, WorkerError> {
         let Some(open) = self.coordinator.begin() else { return Ok(Outcome::Unharmed) };
@@ -66,7 +66,7 @@ impl Relay {
     fn write_and_commit(
         &mut self,
         source: &Source,
-        batch: &Batch<'_>,
+        batch: &PolledBatch<'_>,
         open: &OpenTransaction,
     ) -> Result<Committed, Failure> {
         let (config, breaker, stages) = (&self.shared.config, &self.shared.breaker, &mut self.stages);
@@ -104,7 +104,7 @@ impl Relay {
     }
 
     /// The batch's outcomes are final: positions move, and metrics, status and circuit breaker are updated.
-    fn committed(&mut self, source: &Source, batch: &Batch<'_>, open: OpenTransaction) {
+    fn committed(&mut self, source: &Source, batch: &PolledBatch<'_>, open: OpenTransaction) {
         let ledger = &self.stages.ledger;
         source.acknowledged(open.offsets());
         source.settled(open.offsets(), &ledger.tallies);

@@ -102,7 +102,7 @@ mod tests {
     assert_not_impl_any!(&ClientIp: Into<IpAddr>, Into<String>, Into<u32>, Into<u128>, Into<Vec<u8>>);
     // What holds one, or the bytes it came in.
     assert_not_impl_any!(Press: Debug, Display, serde::Serialize, Clone, Hash, PartialEq);
-    assert_not_impl_any!(crate::kafka::consumer::Batch<'static>: Debug, Display, serde::Serialize, Clone);
+    assert_not_impl_any!(crate::kafka::consumer::PolledBatch<'static>: Debug, Display, serde::Serialize, Clone);
     // What is written, and what is remembered, cannot be made of one.
     assert_impl_all!(PressBody: Debug, Clone, PartialEq);
     assert_not_impl_any!(PressBody: From<ClientIp>, From<IpAddr>);

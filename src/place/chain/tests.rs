@@ -5,7 +5,7 @@
 use super::super::gazetteer::tests::{gazetteer, place};
 use super::*;
 
-fn complete(chain: &Chain, place: &Place) -> (Place, Steps) {
+fn complete(chain: &Chain, place: &Place) -> (Place, LookupSteps) {
     let mut place = place.clone();
     let record = place.clone();
     let steps = chain.complete(&mut place, &record, None);
@@ -28,7 +28,7 @@ fn what_the_record_has_stays() {
     };
     let (completed, steps) = complete(&with_gazetteer(), &whole);
     assert_eq!(completed, whole);
-    assert_eq!((steps.coordinates, steps.time_zone), (Some(Step::Mmdb), Some(Step::Mmdb)));
+    assert_eq!((steps.coordinates, steps.time_zone), (Some(LookupStep::Mmdb), Some(LookupStep::Mmdb)));
     assert_eq!(steps.subdivision_code, None);
 }
 
@@ -43,9 +43,9 @@ fn the_gazetteer_fills_in_coordinates_time_zone_and_country() {
         (Some(42.67272), Some(21.16688), None)
     );
     assert_eq!(completed.time_zone.as_deref(), Some("Europe/Belgrade"));
-    let all_three = (Some(Step::Gazetteer), Some(Step::Gazetteer), Some(Step::Gazetteer));
+    let all_three = (Some(LookupStep::Gazetteer), Some(LookupStep::Gazetteer), Some(LookupStep::Gazetteer));
     assert_eq!((steps.country_name, steps.coordinates, steps.time_zone), all_three);
-    assert_eq!((steps.country_code, steps.city_name), (Some(Step::Mmdb), Some(Step::Mmdb)));
+    assert_eq!((steps.country_code, steps.city_name), (Some(LookupStep::Mmdb), Some(LookupStep::Mmdb)));
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn coordinates_of_the_record_tell_the_time_zone() {
     let (completed, steps) = complete(&with_gazetteer(), &near_el_paso);
     assert_eq!((completed.latitude, completed.longitude), (Some(31.8), Some(-106.0)));
     assert_eq!(completed.time_zone.as_deref(), Some("America/Denver"));
-    assert_eq!((steps.coordinates, steps.time_zone), (Some(Step::Mmdb), Some(Step::Gazetteer)));
+    assert_eq!((steps.coordinates, steps.time_zone), (Some(LookupStep::Mmdb), Some(LookupStep::Gazetteer)));
 }
 
 #[test]
@@ -91,14 +91,14 @@ fn a_country_of_several_time_zones_has_none_and_no_middle() {
     // The gazetteer's seat of the country takes the place of the middle, with its radius, and tells no time.
     let (america, steps) = complete(&with_gazetteer(), &record("US"));
     assert_eq!((america.time_zone, steps.time_zone), (None, None));
-    assert_eq!((america.latitude, steps.coordinates), (Some(38.89511), Some(Step::Gazetteer)));
+    assert_eq!((america.latitude, steps.coordinates), (Some(38.89511), Some(LookupStep::Gazetteer)));
     assert!(america.accuracy_km.is_some());
 }
 
 #[test]
 fn a_place_without_country_and_a_chain_without_steps_change_nothing() {
     let unknown = place("--", "Texas", "Austin");
-    assert_eq!(complete(&with_gazetteer(), &unknown), (unknown.clone(), Steps::of_record(&unknown, &unknown)));
+    assert_eq!(complete(&with_gazetteer(), &unknown), (unknown.clone(), LookupSteps::of_record(&unknown, &unknown)));
     let paris = place("FR", "", "Paris");
     assert_eq!(complete(&Chain::default(), &paris).0, paris);
 }
@@ -107,9 +107,9 @@ fn a_place_without_country_and_a_chain_without_steps_change_nothing() {
 fn the_record_and_the_tables_of_names_are_told_apart() {
     let record = place("FI", "Uusimaa", "Helsinki");
     let named = super::super::iso3166::complete(record.clone());
-    let steps = Steps::of_record(&record, &named);
-    assert_eq!((steps.country_name, steps.country_code), (Some(Step::Names), Some(Step::Mmdb)));
-    assert_eq!((steps.subdivision_name, steps.subdivision_code), (Some(Step::Mmdb), Some(Step::Names)));
+    let steps = LookupSteps::of_record(&record, &named);
+    assert_eq!((steps.country_name, steps.country_code), (Some(LookupStep::Names), Some(LookupStep::Mmdb)));
+    assert_eq!((steps.subdivision_name, steps.subdivision_code), (Some(LookupStep::Mmdb), Some(LookupStep::Names)));
     assert_eq!(
         serde_json::to_string(&steps).unwrap(),
         r#"{"country_name":"names","country_code":"mmdb","subdivision_name":"mmdb","subdivision_code":"names","city_name":"mmdb","coordinates":null,"time_zone":null}"#

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use super::prefixes::Prefixes;
 use super::ranges::{ATTEMPTS, Key, Ranges, RangesBuilder};
 use super::record::Damage;
-use super::tree::{End, Found, Part, Tree};
+use super::tree::{End, Found, Subtree, Tree};
 
 /// Values of ranges from here on do not stand for records; no data section is that long, see [`values_of`].
 const FIRST_SPECIAL: u32 = u32::MAX - 255;
@@ -163,7 +163,7 @@ fn is_record(value: &u32) -> bool {
 
 impl<K: Key> Family<K> {
     /// Of a part of the tree; none if no record is in it.
-    fn of(tree: &Tree<'_>, part: &Part) -> Result<Option<Family<K>>, Damage> {
+    fn of(tree: &Tree<'_>, part: &Subtree) -> Result<Option<Family<K>>, Damage> {
         let (mut ranges, mut details, mut prefixes) = (RangesBuilder::new(), Details::default(), Prefixes::default());
         let mut count = 0;
         tree.each_end(part, |end| {

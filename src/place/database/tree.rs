@@ -15,7 +15,7 @@ pub(crate) struct Tree<'a> {
 }
 
 /// A part of the tree to walk over.
-pub(crate) struct Part {
+pub(crate) struct Subtree {
     /// The node that it is below.
     start: u32,
     /// Bits of its addresses.
@@ -76,14 +76,14 @@ impl<'a> Tree<'a> {
 
     /// The IPv4 addresses: the whole tree of a file of IPv4 alone, else what is below ::/96. None where the file has no
     /// node for them.
-    pub(crate) fn part_v4(&self) -> Option<Part> {
+    pub(crate) fn part_v4(&self) -> Option<Subtree> {
         let start = if self.ip_version == 4 { 0 } else { self.start_v4()? };
-        Some(Part { start, longest: 32, start_v4: None })
+        Some(Subtree { start, longest: 32, start_v4: None })
     }
 
     /// The IPv6 addresses; none in a file of IPv4 alone.
-    pub(crate) fn part_v6(&self) -> Option<Part> {
-        (self.ip_version != 4).then(|| Part { start: 0, longest: 128, start_v4: self.start_v4() })
+    pub(crate) fn part_v6(&self) -> Option<Subtree> {
+        (self.ip_version != 4).then(|| Subtree { start: 0, longest: 128, start_v4: self.start_v4() })
     }
 
     /// Where the IPv4 addresses begin in a file of both.
@@ -94,8 +94,12 @@ impl<'a> Tree<'a> {
 
     /// Visits every end of a part of the tree, in order of address. A tree has as many ways as nodes; one with a cycle, or
     /// with ways that meet again and again, is left as damaged before it takes long.
-    pub(crate) fn each_end(&self, part: &Part, mut visit: impl FnMut(End) -> Result<(), Damage>) -> Result<(), Damage> {
-        let Part { start, longest, start_v4 } = *part;
+    pub(crate) fn each_end(
+        &self,
+        part: &Subtree,
+        mut visit: impl FnMut(End) -> Result<(), Damage>,
+    ) -> Result<(), Damage> {
+        let Subtree { start, longest, start_v4 } = *part;
         // In a sound tree each node is there once, and a few are there twice.
         let mut budget = u64::from(self.nodes) * 4 + 512;
         let mut open = vec![(start, 0u8, 0u128)];

@@ -11,7 +11,7 @@ use super::question::Question;
 use crate::config::finding::with_causes;
 use crate::config::{GeocoderConfig, GeocoderQuery};
 use crate::runtime::http_client;
-use crate::runtime::http_client::{ClientOptions, Part};
+use crate::runtime::http_client::{ClientOptions, ClientPart};
 
 /// A client of one server.
 pub(super) struct GeocoderClient {
@@ -32,8 +32,8 @@ impl GeocoderClient {
             user_agent: format!("pressline/{} ({})", env!("CARGO_PKG_VERSION"), config.contact.trim()),
         };
         let client = http_client::client(&base, options).map_err(|(part, what)| match part {
-            Part::Ca => ("place.geocoder.ca", what),
-            Part::Client => ("place.geocoder", what),
+            ClientPart::Ca => ("place.geocoder.ca", what),
+            ClientPart::Client => ("place.geocoder", what),
         })?;
         Ok(Self { client, base, style: config.query })
     }

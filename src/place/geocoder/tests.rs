@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
-use super::super::chain::{Chain, Step};
+use super::super::chain::{Chain, LookupStep};
 use super::answer::Point;
 use super::client::seconds_now;
 use super::question::Question;
@@ -472,10 +472,10 @@ async fn in_the_chain_it_comes_last_and_is_told_no_more_than_the_place_has() {
         (place, steps)
     };
     let (place, steps) = complete("Dallas", "Texas", 1);
-    assert_eq!((place.latitude, steps.coordinates), (Some(32.78306), Some(Step::Gazetteer)));
+    assert_eq!((place.latitude, steps.coordinates), (Some(32.78306), Some(LookupStep::Gazetteer)));
     let (place, steps) = complete("Round Rock", "Texas", 2);
     assert_eq!((place.latitude, place.accuracy_km), (Some(30.26715), Some(294)), "Austin stands for Texas");
-    assert_eq!((steps.coordinates, place.time_zone), (Some(Step::Gazetteer), None));
+    assert_eq!((steps.coordinates, place.time_zone), (Some(LookupStep::Gazetteer), None));
     // A place whose city was left out, because it is small, say.
     complete("", "Alaska", 3);
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -488,7 +488,7 @@ async fn in_the_chain_it_comes_last_and_is_told_no_more_than_the_place_has() {
     assert_eq!(asked, ["city=Round+Rock&state=Texas&country=United+States", "state=Alaska&country=United+States"]);
     let (place, steps) = complete("Round Rock", "Texas", 2);
     assert_eq!((place.latitude, place.longitude, place.accuracy_km), (Some(30.50826), Some(-97.6789), None));
-    assert_eq!((steps.coordinates, steps.time_zone), (Some(Step::Geocoder), Some(Step::Gazetteer)));
+    assert_eq!((steps.coordinates, steps.time_zone), (Some(LookupStep::Geocoder), Some(LookupStep::Gazetteer)));
     assert_eq!(place.time_zone.as_deref(), Some("America/Chicago"), "that of Austin, the nearest city");
 }
 
@@ -517,13 +517,13 @@ async fn where_it_comes_before_the_gazetteer_that_stands_in_until_it_has_answere
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let of_the_gazetteer = (Some(32.78306), Some(Step::Gazetteer));
+    let of_the_gazetteer = (Some(32.78306), Some(LookupStep::Gazetteer));
     assert_eq!(complete("Dallas", 1), of_the_gazetteer);
     await_answers("found").await;
-    assert_eq!(complete("Dallas", 1), (Some(32.5), Some(Step::Geocoder)));
+    assert_eq!(complete("Dallas", 1), (Some(32.5), Some(LookupStep::Geocoder)));
     // What it does not know the gazetteer goes on answering.
     let austin = complete("Austin", 2);
-    assert_eq!(austin.1, Some(Step::Gazetteer));
+    assert_eq!(austin.1, Some(LookupStep::Gazetteer));
     await_answers("not_found").await;
     assert_eq!(complete("Austin", 2), austin);
 }

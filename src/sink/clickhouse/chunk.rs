@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Batch, Origin, Refusal, Row, Span, Why};
+use super::super::{RecordOrigin, Refusal, Row, RowBatch, Span, Why};
 use super::recovery::Recovery;
 use crate::kafka::offset_note::Partition;
-use crate::sink::clickhouse::{ChError, Plan};
+use crate::sink::clickhouse::{BlockPlan, ChError};
 
 /// Rows of one partition that go into one insert.
 #[derive(Clone, Debug)]
@@ -24,12 +24,12 @@ pub(crate) struct InsertChunk {
 /// A row that was refused alone.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
-    pub(crate) origin: Origin,
+    pub(crate) origin: RecordOrigin,
     pub(crate) error: ChError,
 }
 
 impl Held {
-    pub(crate) fn letter(&self) -> (Origin, Refusal) {
+    pub(crate) fn letter(&self) -> (RecordOrigin, Refusal) {
         let code = self.error.code.map_or_else(String::new, |code| code.to_string());
         (self.origin, Refusal::row(Why::Database(code)))
     }
@@ -43,17 +43,17 @@ impl InsertChunk {
     }
 
     /// The rows.
-    pub(crate) fn rows<'b>(&self, batch: &'b Batch) -> impl Iterator<Item = &'b Row> {
+    pub(crate) fn rows<'b>(&self, batch: &'b RowBatch) -> impl Iterator<Item = &'b Row> {
         self.rows.iter().filter_map(|index| batch.rows().get(*index))
     }
 
     /// The record lies in the chunk's range.
-    pub(crate) fn covers(&self, origin: &Origin) -> bool {
+    pub(crate) fn covers(&self, origin: &RecordOrigin) -> bool {
         origin.partition == self.partition && (self.span.start..self.span.end).contains(&origin.offset)
     }
 
     /// How many records of its range are not to be loaded.
-    pub(crate) fn left_out(&self, batch: &Batch) -> usize {
+    pub(crate) fn left_out(&self, batch: &RowBatch) -> usize {
         batch.left_out().iter().filter(|origin| self.covers(origin)).count()
     }
 
@@ -61,9 +61,9 @@ impl InsertChunk {
     /// block.
     pub(crate) fn place_of(
         &self,
-        batch: &Batch,
+        batch: &RowBatch,
         present: &BTreeSet<i64>,
-        dead_letters: &[(Origin, Refusal)],
+        dead_letters: &[(RecordOrigin, Refusal)],
         row: usize,
     ) -> Option<usize> {
         let dead: BTreeSet<i64> = dead_letters.iter().map(|(origin, _)| origin.offset).collect();
@@ -73,7 +73,7 @@ impl InsertChunk {
     }
 
     /// Its parts in their order: what is before the bad row, it alone, and what is behind it; else two halves.
-    pub(crate) fn cut(self, batch: &Batch, bad: Option<usize>) -> Vec<Self> {
+    pub(crate) fn cut(self, batch: &RowBatch, bad: Option<usize>) -> Vec<Self> {
         let Self { partition, span, rows, mut held, .. } = self;
         let cuts = match bad {
             Some(place) => vec![place, place + 1],
@@ -106,10 +106,10 @@ impl InsertChunk {
 /// unless the table tells which rows it has (`is_told`), where records of another schema fill other columns. Where it tells,
 /// a chunk takes as many inserts as there are sets of columns. Behind that range, no more than `at_most` rows together.
 pub(crate) fn chunks(
-    batch: &Batch,
+    batch: &RowBatch,
     (partition, span): (Partition, Span),
     recovery: Option<&Recovery>,
-    plans: &BTreeMap<u32, Plan>,
+    plans: &BTreeMap<u32, BlockPlan>,
     at_most: Option<usize>,
     is_told: bool,
 ) -> Vec<InsertChunk> {
@@ -122,7 +122,7 @@ pub(crate) fn chunks(
     let cut = recovery.map(|recovery| recovery.end).filter(|end| (span.start + 1..span.end).contains(end));
     let mut cut_due = cut;
     for (index, row) in batch.rows().iter().enumerate().filter(|(_, row)| row.partition == partition) {
-        let of_row = plans.get(&row.schema_id).map(Plan::layout);
+        let of_row = plans.get(&row.schema_id).map(BlockPlan::layout);
         let at_cut = cut_due.filter(|end| row.offset >= *end);
         let other_columns = !is_told && layout.is_some() && of_row.is_some() && layout != of_row;
         let is_full = rows.len() >= at_most && row.offset >= begun;
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_begun_range_is_a_piece_of_its_own_also_without_a_row_behind_it() {
-        let mut batch = Batch::default();
+        let mut batch = RowBatch::default();
         (0..5).for_each(|n| batch.push(0, n, None, 1, b""));
         let begun = Recovery { end: 5, ..Recovery::default() };
         let spans = |end| {
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn parts_cover_the_span_and_hold_each_row_once() {
-        let mut batch = Batch::default();
+        let mut batch = RowBatch::default();
         // Offsets with gaps, as transactions leave them.
         (0..5).for_each(|n| batch.push(0, 10 + 3 * n, None, 1, b""));
         let span = Span { start: 8, end: 30 };
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn no_more_rows_together_than_the_server_takes() {
-        let mut batch = Batch::default();
+        let mut batch = RowBatch::default();
         (0..5).for_each(|n| batch.push(0, n, None, 1, b""));
         let chunks = chunks(&batch, (0, Span { start: 0, end: 7 }), None, &BTreeMap::new(), Some(2), true);
         let parts: Vec<_> = chunks.iter().map(|part| (part.span.start, part.span.end, part.rows.len())).collect();
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn held_rows_go_with_what_is_behind_them() {
-        let mut batch = Batch::default();
+        let mut batch = RowBatch::default();
         (0..5).for_each(|n| batch.push(0, n, None, 1, b""));
         let mut cut = chunks(&batch, (0, Span { start: 0, end: 5 }), None, &BTreeMap::new(), None, true)
             .into_iter()

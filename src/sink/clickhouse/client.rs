@@ -18,7 +18,7 @@ use rustls_platform_verifier::Verifier;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::error::{ChError, Class};
+use super::error::{ChError, ErrorClass};
 use super::type_map::Days;
 use super::types::literal;
 use crate::config::secret::{self, CLICKHOUSE_PASSWORD};
@@ -126,8 +126,8 @@ struct RawNumber {
 }
 
 impl Client {
-    /// Connects, and asks which settings the server knows. Errors: any [`ChError`]; [`Class::Configuration`] for an address
-    /// that is none, [`Class::Authentication`] for files that cannot be read.
+    /// Connects, and asks which settings the server knows. Errors: any [`ChError`]; [`ErrorClass::Configuration`] for an address
+    /// that is none, [`ErrorClass::Authentication`] for files that cannot be read.
     pub async fn open(config: &ClickHouseConfig) -> Result<Self, ChError> {
         let address = checked(&config.url)?;
         let file = sink::path(&config.password_file);
@@ -180,12 +180,12 @@ impl Client {
         let query = self.http.query_raw(ddl).with_setting("wait_end_of_query", "1").execute();
         let answer = tokio::time::timeout(self.timeout, query).await;
         let Ok(answer) = answer else {
-            return Err(Undefined::Failed(ChError::timed_out(&self.address, Class::Transient)));
+            return Err(Undefined::Failed(ChError::timed_out(&self.address, ErrorClass::Transient)));
         };
         let Err(error) = answer else { return Ok(()) };
-        let known = ChError::from_client(&self.address, &error, Class::Transient);
+        let known = ChError::from_client(&self.address, &error, ErrorClass::Transient);
         match (&error, known.code, known.class) {
-            (clickhouse::error::Error::BadResponse(_), Some(_), Class::Authentication | Class::Resource) => {
+            (clickhouse::error::Error::BadResponse(_), Some(_), ErrorClass::Authentication | ErrorClass::Resource) => {
                 Err(Undefined::Failed(known))
             }
             (clickhouse::error::Error::BadResponse(text), Some(code), _) if STATEMENT_CODES.contains(&code) => {
@@ -281,14 +281,14 @@ impl Client {
 
     async fn within<T>(&self, work: impl Future<Output = clickhouse::error::Result<T>>) -> Result<T, ChError> {
         match tokio::time::timeout(self.timeout, work).await {
-            Ok(done) => done.map_err(|error| ChError::from_client(&self.address, &error, Class::Transient)),
-            Err(_) => Err(ChError::timed_out(&self.address, Class::Transient)),
+            Ok(done) => done.map_err(|error| ChError::from_client(&self.address, &error, ErrorClass::Transient)),
+            Err(_) => Err(ChError::timed_out(&self.address, ErrorClass::Transient)),
         }
     }
 
     fn strange(&self) -> ChError {
         let error = clickhouse::error::Error::NotEnoughData;
-        ChError::from_client(&self.address, &error, Class::Transient)
+        ChError::from_client(&self.address, &error, ErrorClass::Transient)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::config::finding::with_causes;
-pub use crate::sink::error_policy::Class;
+pub use crate::sink::error_policy::ErrorClass;
 use crate::sink::error_policy::{BODY_TOO_LARGE, MANY_PARTITIONS, of_clickhouse};
 use crate::sink::{self, LoadError};
 
@@ -15,7 +15,7 @@ use crate::sink::{self, LoadError};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChError {
     /// What it asks for.
-    pub class: Class,
+    pub class: ErrorClass,
     /// ClickHouse's number, where it gave one.
     pub code: Option<u32>,
     /// The row of the insert that a constraint refused, from 0, where the answer tells. A hint: the constraint may be that of
@@ -50,27 +50,27 @@ impl fmt::Display for ChError {
 impl ChError {
     /// Our own configuration is at fault.
     pub fn configuration(key: &str, what: impl fmt::Display) -> Self {
-        Self::new(Class::Configuration, key, what.to_string(), "fix it")
+        Self::new(ErrorClass::Configuration, key, what.to_string(), "fix it")
     }
 
     /// A password or certificate that cannot be read: it may be about to be renewed, so that it is waited for.
     pub fn unreadable(key: &str, what: impl fmt::Display) -> Self {
-        Self::new(Class::Authentication, key, what.to_string(), "fix the file; pressline reads it again")
+        Self::new(ErrorClass::Authentication, key, what.to_string(), "fix the file; pressline reads it again")
     }
 
     /// One without a number of ClickHouse's.
-    fn new(class: Class, place: &str, what: impl Into<String>, cure: &'static str) -> Self {
+    fn new(class: ErrorClass, place: &str, what: impl Into<String>, cure: &'static str) -> Self {
         let (what, place) = (what.into(), place.into());
         Self { class, code: None, row: None, too_large: false, view: None, is_answer: false, place, what, cure }
     }
 
     /// No answer came within the time that `timeout_ms` sets.
-    pub fn timed_out(place: &str, class: Class) -> Self {
+    pub fn timed_out(place: &str, class: ErrorClass) -> Self {
         Self::new(class, place, "no answer within sink.clickhouse.timeout_ms", "look at the server's load")
     }
 
     /// What ClickHouse's client reports. `lost`: the class of a lost connection, which differs between reading and writing.
-    pub fn from_client(place: &str, error: &clickhouse::error::Error, lost: Class) -> Self {
+    pub fn from_client(place: &str, error: &clickhouse::error::Error, lost: ErrorClass) -> Self {
         use clickhouse::error::Error;
         match error {
             Error::BadResponse(text) => Self::from_answer(place, text),
@@ -117,9 +117,9 @@ impl ChError {
             return Self { too_large: true, is_answer: true, ..error };
         }
         let (class, what) = match status {
-            Some(status @ (401 | 403)) => (Class::Authentication, format!("access denied (HTTP {status})")),
-            Some(status) => (Class::Transient, format!("an error without ClickHouse's code (HTTP {status})")),
-            None => (Class::Transient, "an error without ClickHouse's code".to_string()),
+            Some(status @ (401 | 403)) => (ErrorClass::Authentication, format!("access denied (HTTP {status})")),
+            Some(status) => (ErrorClass::Transient, format!("an error without ClickHouse's code (HTTP {status})")),
+            None => (ErrorClass::Transient, "an error without ClickHouse's code".to_string()),
         };
         Self::new(class, place, what, "look at the proxy before the server, if there is one")
     }
@@ -157,13 +157,13 @@ const TOO_MANY_PARTS: u32 = 252;
 pub(super) fn load_error(error: &ChError) -> LoadError {
     let message = error.to_string();
     let class = match error.class {
-        Class::Schema => return LoadError::SchemaMismatch(message),
-        Class::Data | Class::Configuration => return LoadError::Refused(message),
+        ErrorClass::Schema => return LoadError::SchemaMismatch(message),
+        ErrorClass::Data | ErrorClass::Configuration => return LoadError::Refused(message),
         class if error.is_answer => return LoadError::Answered { class, message },
-        Class::Transient | Class::Unknown => sink::Class::Transient,
-        Class::Authentication => sink::Class::Authentication,
-        Class::Resource => sink::Class::Resource,
-        Class::InDoubt => sink::Class::Unknown,
+        ErrorClass::Transient | ErrorClass::Unknown => sink::RetryClass::Transient,
+        ErrorClass::Authentication => sink::RetryClass::Authentication,
+        ErrorClass::Resource => sink::RetryClass::Resource,
+        ErrorClass::InDoubt => sink::RetryClass::Unknown,
     };
     LoadError::Again { class, message }
 }
@@ -177,20 +177,20 @@ mod tests {
         let answer = |text: &str| ChError::from_answer("ClickHouse http://h:1", text);
         let found =
             answer("Code: 469. DB::Exception: Constraint `c` is violated at row 1. Column values: ip = '192.0.2.1'");
-        assert_eq!((found.class, found.code, found.row), (Class::Data, Some(469), Some(0)));
+        assert_eq!((found.class, found.code, found.row), (ErrorClass::Data, Some(469), Some(0)));
         assert!(!found.to_string().contains("192.0.2.1"), "{found}");
-        assert_eq!(answer("Code: 516. DB::Exception: default").class, Class::Authentication);
-        assert_eq!(answer("Code: 252. DB::Exception: Too many parts (300)").class, Class::Resource);
+        assert_eq!(answer("Code: 516. DB::Exception: default").class, ErrorClass::Authentication);
+        assert_eq!(answer("Code: 252. DB::Exception: Too many parts (300)").class, ErrorClass::Resource);
         assert_eq!(
             answer("Code: 252. DB::Exception: Too many partitions (more than 100). max_partitions_per_insert_block")
                 .class,
-            Class::Schema
+            ErrorClass::Schema
         );
-        assert_eq!(answer("Code: 77777. DB::Exception: 192.0.2.1").class, Class::Unknown);
+        assert_eq!(answer("Code: 77777. DB::Exception: 192.0.2.1").class, ErrorClass::Unknown);
         let found = answer("<html>192.0.2.1</html>");
-        assert_eq!((found.class, found.code), (Class::Transient, None));
+        assert_eq!((found.class, found.code), (ErrorClass::Transient, None));
         assert!(!found.to_string().contains("192.0.2.1"), "{found}");
-        assert_eq!(answer("403 Forbidden").class, Class::Authentication);
+        assert_eq!(answer("403 Forbidden").class, ErrorClass::Authentication);
     }
 
     #[test]

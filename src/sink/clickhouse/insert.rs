@@ -4,7 +4,7 @@ use clickhouse::insert_formatted::{BufInsertFormatted, InsertFormatted};
 
 use super::block::Layout;
 use super::client::Client;
-use super::error::{ChError, Class};
+use super::error::{ChError, ErrorClass};
 use super::table::{COORDINATES, Table};
 use super::types::quoted;
 use crate::testing::fail_point;
@@ -32,7 +32,7 @@ impl Insert {
         // No buffer: each write is one compressed piece.
         let mut request = request.buffered_with_capacity(0);
         // A write of nothing starts the request: its task sends the head.
-        request.write(&[]).await.map_err(|error| ChError::from_client(&place, &error, Class::Transient))?;
+        request.write(&[]).await.map_err(|error| ChError::from_client(&place, &error, ErrorClass::Transient))?;
         Ok(Self { request, place })
     }
 
@@ -53,13 +53,13 @@ impl Insert {
             Ok(()) => self.request.flush().await,
             error => error,
         };
-        sent.map_err(|error| ChError::from_client(&self.place, &error, Class::InDoubt))
+        sent.map_err(|error| ChError::from_client(&self.place, &error, ErrorClass::InDoubt))
     }
 
-    /// Ends the body and waits for the answer. Errors: any [`ChError`]; a lost answer is [`Class::InDoubt`].
+    /// Ends the body and waits for the answer. Errors: any [`ChError`]; a lost answer is [`ErrorClass::InDoubt`].
     pub async fn finish(mut self) -> Result<(), ChError> {
         let done = self.request.end().await;
-        done.map_err(|error| ChError::from_client(&self.place, &error, Class::InDoubt))?;
+        done.map_err(|error| ChError::from_client(&self.place, &error, ErrorClass::InDoubt))?;
         fail_point::hit("ch_after_insert");
         Ok(())
     }

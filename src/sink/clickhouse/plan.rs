@@ -12,7 +12,7 @@ use crate::sink::{Columns, Conversion, Missing, PlanLine};
 
 /// What is done with the next field of a datum.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Step {
+pub enum BlockStep {
     /// Passed over.
     Skip(Shape),
     /// Written.
@@ -28,8 +28,8 @@ pub enum Step {
 
 /// The way of one schema's records into one table.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    steps: Vec<Step>,
+pub struct BlockPlan {
+    steps: Vec<BlockStep>,
     /// Columns of the block that only other schemas fill, and what stands in them.
     absent: Vec<(usize, Null)>,
     layout: Arc<Layout>,
@@ -41,14 +41,14 @@ pub struct Plan {
     warnings: Vec<Finding>,
 }
 
-impl Plan {
+impl BlockPlan {
     /// Works out the plan. Where the table has `_topic`, `_partition` and `_offset`, they name the record, `topic` being its
     /// topic. Errors: everything that does not fit, each naming column, type, the field's type and the cure.
     pub fn compile(shape: &Shape, table: &Table, columns: &Columns<'_>, topic: &str) -> Result<Self, Vec<Finding>> {
         Draft::of(shape, table, columns).finish(topic)
     }
 
-    /// Each field and each column for people, with everything that does not fit: what [`Plan::compile`] would find.
+    /// Each field and each column for people, with everything that does not fit: what [`BlockPlan::compile`] would find.
     pub fn examine(shape: &Shape, table: &Table, columns: &Columns<'_>) -> (Vec<PlanLine>, Vec<Finding>) {
         let mut draft = Draft::of(shape, table, columns);
         draft.left_out();
@@ -58,7 +58,7 @@ impl Plan {
 
     /// The steps in the order of the datum's fields.
     #[inline]
-    pub fn steps(&self) -> &[Step] {
+    pub fn steps(&self) -> &[BlockStep] {
         &self.steps
     }
 
@@ -110,14 +110,18 @@ impl Plan {
                 true => codec.clone().present(),
                 false => codec.clone(),
             };
-            Step::Write { column, name: wanted.map_or_else(|| Arc::from(""), |column| Arc::clone(&column.name)), codec }
+            BlockStep::Write {
+                column,
+                name: wanted.map_or_else(|| Arc::from(""), |column| Arc::clone(&column.name)),
+                codec,
+            }
         };
         self.steps = self
             .fields
             .iter()
             .map(|field| match field {
                 Ok((at, codec)) => write(*at, codec),
-                Err(shape) => Step::Skip(shape.clone()),
+                Err(shape) => BlockStep::Skip(shape.clone()),
             })
             .collect();
         let absent = all.iter().enumerate().filter(|(_, (at, _))| !own.contains_key(at));
@@ -268,7 +272,7 @@ impl<'a> Draft<'a> {
         ));
     }
 
-    fn finish(mut self, topic: &str) -> Result<Plan, Vec<Finding>> {
+    fn finish(mut self, topic: &str) -> Result<BlockPlan, Vec<Finding>> {
         if !self.problems.is_empty() {
             return Err(self.problems);
         }
@@ -285,7 +289,7 @@ impl<'a> Draft<'a> {
         let fields = self.found.into_iter().map(|found| found.map(|(at, pair)| (at, pair.codec))).collect();
         let layout = Arc::new(Layout { columns: Vec::new(), coordinates });
         let (lines, warnings) = (self.lines, self.warnings);
-        let mut plan = Plan { steps: Vec::new(), absent: Vec::new(), layout, fields, own, lines, warnings };
+        let mut plan = BlockPlan { steps: Vec::new(), absent: Vec::new(), layout, fields, own, lines, warnings };
         plan.lay_out(&BTreeMap::new());
         Ok(plan)
     }

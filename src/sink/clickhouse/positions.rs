@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 
 use crate::config::sink::{ClickHouseConfig, LoadConfig};
-use crate::kafka::advice::{Advice, Part};
+use crate::kafka::advice::{Advice, PipelinePart};
 use crate::kafka::consumer::{Assigned, Assignment, SinkPositions, SourceError};
 use crate::kafka::offset_note::{NextOffset, OffsetNote, Partition, Pending};
 use crate::kafka::replay_range::Overlap;
@@ -119,7 +119,7 @@ impl Target {
             self.settled(partition, end);
             return Ok(end);
         }
-        let advice = Advice::new(&self.pipeline, Part::Clickhouse);
+        let advice = Advice::new(&self.pipeline, PipelinePart::Clickhouse);
         Err(SourceError::Refused(format!(
             "topic {}, partition {partition}: the insert of offsets {start} to {} was begun, {} has {found} of these {count} \
              offsets, and those before {first} were deleted by retention, so that nobody can tell whether the others were \
@@ -166,7 +166,7 @@ impl Target {
              was made again under its old name, load it into another table, because its offsets are those of the old rows",
             table.place(),
             self.topic,
-            Advice::new(&self.pipeline, Part::Clickhouse).set(partition, last + 1)
+            Advice::new(&self.pipeline, PipelinePart::Clickhouse).set(partition, last + 1)
         )))
     }
 
@@ -229,7 +229,7 @@ impl SinkPositions for Target {
 
 fn source_error(error: &ChError) -> SourceError {
     match error.class {
-        clickhouse::Class::Schema | clickhouse::Class::Data | clickhouse::Class::Configuration => {
+        clickhouse::ErrorClass::Schema | clickhouse::ErrorClass::Data | clickhouse::ErrorClass::Configuration => {
             SourceError::Refused(error.to_string())
         }
         _ => SourceError::Transient(error.to_string()),

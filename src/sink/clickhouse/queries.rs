@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::client::Client;
-use super::error::{ChError, Class};
+use super::error::{ChError, ErrorClass};
 use super::table::{DefaultKind, Table, TableColumn};
 use super::types::{literal, quoted};
 
@@ -84,7 +84,7 @@ impl Client {
         let begun = std::time::Instant::now();
         while !self.rows::<serde::de::IgnoredAny>(&sql).await?.is_empty() {
             if begun.elapsed() > self.timeout {
-                return Err(ChError::timed_out(&self.address, Class::Transient));
+                return Err(ChError::timed_out(&self.address, ErrorClass::Transient));
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

@@ -6,11 +6,11 @@ use super::chunk::{Held, InsertChunk, Outcome};
 use super::error::load_error;
 use super::recovery::Recovery;
 use super::session::ClickHouseSink;
-use super::{ChError, Class};
+use super::{ChError, ErrorClass};
 use crate::config::sink::ClickHouseDelivery;
 use crate::kafka::consumer::{SinkStep, Source};
 use crate::kafka::offset_note::{Partition, Pending, Tally};
-use crate::sink::{self, Batch, LoadError, Origin, Refusal, Row, Span, Why, WriteContext, Written};
+use crate::sink::{self, LoadError, RecordOrigin, Refusal, Row, RowBatch, Span, Why, WriteContext, Written};
 
 /// So many rows, refused one after another with none written, tell that it is not the rows.
 const PROBES: usize = 16;
@@ -56,7 +56,7 @@ impl Progress {
     pub(super) fn hold(
         &mut self,
         mut chunk: InsertChunk,
-        origin: Origin,
+        origin: RecordOrigin,
         error: ChError,
     ) -> Result<Outcome, LoadError> {
         chunk.held.push(Held { origin, error });
@@ -71,12 +71,12 @@ impl Progress {
 impl InsertChunk {
     /// Its only row, which was refused so, waits for rows behind it to be written.
     pub(super) fn is_held_with(&self, error: &ChError) -> bool {
-        error.class != Class::Data || !self.held.is_empty()
+        error.class != ErrorClass::Data || !self.held.is_empty()
     }
 }
 
 fn not_told_apart(chunk: &InsertChunk) -> LoadError {
-    let doubtful = chunk.held.iter().rev().find(|held| held.error.class != Class::Data);
+    let doubtful = chunk.held.iter().rev().find(|held| held.error.class != ErrorClass::Data);
     let Some(Held { error, .. }) = doubtful.or(chunk.held.last()) else {
         return LoadError::Refused("a held row without an error, which is a defect of pressline: report it".into());
     };
@@ -102,7 +102,7 @@ impl ClickHouseSink {
         if !is_searched && !self.has_views(error) {
             return Ok(BTreeSet::new());
         }
-        if error.class == Class::InDoubt {
+        if error.class == ErrorClass::InDoubt {
             self.client.await_end(token).await.map_err(|error| load_error(&error))?;
         }
         self.present(chunk.partition, chunk.span).await
@@ -119,7 +119,7 @@ impl ClickHouseSink {
         recovery: &Recovery,
         present: &BTreeSet<i64>,
         error: &ChError,
-    ) -> Vec<Origin> {
+    ) -> Vec<RecordOrigin> {
         if !self.has_views(error) {
             return Vec::new();
         }
@@ -138,7 +138,7 @@ impl ClickHouseSink {
         }
         self.judge().map_err(LoadError::Refused)?;
         let message = format!("the table was altered; new plans are made: {error}");
-        Err(LoadError::Again { class: sink::Class::Moved, message })
+        Err(LoadError::Again { class: sink::RetryClass::Moved, message })
     }
 
     /// Before parts of a refused chunk are written: what of it is in the table.
@@ -158,7 +158,7 @@ impl ClickHouseSink {
         &self,
         context: &mut WriteContext<'_>,
         partition: Partition,
-        rows: &[Origin],
+        rows: &[RecordOrigin],
         error: &ChError,
     ) -> Result<(), LoadError> {
         let ([first, ..], Some(last)) = (rows, rows.last()) else { return Ok(()) };
@@ -179,12 +179,12 @@ impl ClickHouseSink {
     /// code is unknown and the table has taken rows before. Errors: else.
     pub(super) fn settle_held(
         &self,
-        batch: &Batch,
+        batch: &RowBatch,
         context: &mut WriteContext<'_>,
         progress: &mut Progress,
     ) -> Result<(), LoadError> {
         for chunk in std::mem::take(&mut progress.unsettled) {
-            let is_unknown = |held: &Held| matches!(held.error.class, Class::Unknown | Class::Data);
+            let is_unknown = |held: &Held| matches!(held.error.class, ErrorClass::Unknown | ErrorClass::Data);
             let alone_is_enough = self.is_proven && chunk.held.iter().all(is_unknown);
             if !progress.has_written && !alone_is_enough {
                 return Err(not_told_apart(&chunk));

@@ -8,7 +8,7 @@ use crate::kafka::offset_note::Partition;
 use crate::runtime::supervise::WorkerError;
 use crate::sink::clickhouse::error::load_error;
 pub use crate::sink::clickhouse::positions::Target;
-use crate::sink::clickhouse::{Block, ChError, Client, Plan, Table, Undefined};
+use crate::sink::clickhouse::{Block, BlockPlan, ChError, Client, Table, Undefined};
 use crate::sink::error_policy::Fitting;
 use crate::sink::worker::worker_error;
 use crate::sink::{Columns, LoadError, clickhouse, make_table};
@@ -22,7 +22,7 @@ pub(crate) struct ClickHouseSink {
     pub(super) client: Client,
     pub(super) table: Option<Table>,
     pub(super) shapes: BTreeMap<u32, Shape>,
-    pub(super) plans: BTreeMap<u32, Plan>,
+    pub(super) plans: BTreeMap<u32, BlockPlan>,
     /// Schemas whose plans share their columns.
     pub(super) united: Vec<u32>,
     /// Whether all rows of this batch fill the same columns.
@@ -109,10 +109,10 @@ impl ClickHouseSink {
         // A batch mostly has the schemas of the one before.
         if ids.len() > 1 && !ids.iter().all(|id| self.united.contains(id)) {
             let plans = self.plans.iter_mut().filter(|(id, _)| ids.contains(id));
-            Plan::unite(&mut plans.map(|(_, plan)| plan).collect::<Vec<_>>());
+            BlockPlan::unite(&mut plans.map(|(_, plan)| plan).collect::<Vec<_>>());
             self.united = ids.to_vec();
         }
-        let mut layouts = ids.iter().filter_map(|id| self.plans.get(id)).map(Plan::layout);
+        let mut layouts = ids.iter().filter_map(|id| self.plans.get(id)).map(BlockPlan::layout);
         self.is_one_layout = layouts.next().is_none_or(|first| layouts.all(|layout| layout == first));
     }
 
@@ -126,14 +126,14 @@ impl ClickHouseSink {
     }
 
     /// The plan of records, which messages name so.
-    pub(super) async fn plan(&mut self, shape: &Shape, records: &str) -> Result<Plan, LoadError> {
+    pub(super) async fn plan(&mut self, shape: &Shape, records: &str) -> Result<BlockPlan, LoadError> {
         if self.table.is_none() {
             self.table = Some(self.create(shape).await?);
             self.judge().map_err(LoadError::Refused)?;
         }
         let Some(table) = &self.table else { return Err(LoadError::Refused("there is no table".into())) };
         let columns = self.columns();
-        Plan::compile(shape, table, &columns, &self.target.topic).map_err(|mut findings| {
+        BlockPlan::compile(shape, table, &columns, &self.target.topic).map_err(|mut findings| {
             let place = table.place();
             findings.extend(columns.unknown_fields(shape, &place));
             LoadError::Refused(format!("{records} do not fit {place}:\n{}", sentences(&findings)))

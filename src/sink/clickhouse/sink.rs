@@ -27,7 +27,9 @@ use crate::sink::clickhouse::search::Progress;
 use crate::sink::clickhouse::session::ClickHouseSink;
 use crate::sink::clickhouse::{ChError, Insert, Layout};
 use crate::sink::worker::MakeSink;
-use crate::sink::{Batch, Class, InDoubt, LoadError, Origin, Refusal, Row, Sink, Span, Why, WriteContext, Written};
+use crate::sink::{
+    InDoubt, LoadError, RecordOrigin, Refusal, RetryClass, Row, RowBatch, Sink, Span, Why, WriteContext, Written,
+};
 
 /// A chunk whose rows are encoded.
 struct EncodedChunk {
@@ -38,7 +40,7 @@ struct EncodedChunk {
     /// Records in its range.
     total: usize,
     /// Those of them that are no rows, and why.
-    dead_letters: Vec<(Origin, Refusal)>,
+    dead_letters: Vec<(RecordOrigin, Refusal)>,
     /// Rows that are in the table already, and not by this batch.
     found: u64,
     /// Rows that fill the body's columns, where others of the chunk fill other ones and go in the next insert.
@@ -65,7 +67,7 @@ struct Prefetched {
 }
 
 impl ClickHouseSink {
-    async fn write_batch(&mut self, batch: &Batch, context: &mut WriteContext<'_>) -> Result<Written, LoadError> {
+    async fn write_batch(&mut self, batch: &RowBatch, context: &mut WriteContext<'_>) -> Result<Written, LoadError> {
         let ids = batch.schema_ids();
         self.compile(&ids).await?;
         self.unite(&ids);
@@ -113,7 +115,7 @@ impl ClickHouseSink {
     /// The next chunk to be written.
     fn next(
         &mut self,
-        batch: &Batch,
+        batch: &RowBatch,
         first: &mut Option<EncodedChunk>,
         open: &mut Vec<InsertChunk>,
     ) -> Result<Option<EncodedChunk>, LoadError> {
@@ -124,7 +126,7 @@ impl ClickHouseSink {
     }
 
     /// Makes the next partition's first chunk ready, unless that is done. Its error waits: what is on its way goes first.
-    async fn prefetch(&mut self, batch: &Batch, prefetched: &mut Prefetched) {
+    async fn prefetch(&mut self, batch: &RowBatch, prefetched: &mut Prefetched) {
         if prefetched.queue.is_none()
             && let Some((partition, span)) = prefetched.spans.pop_front()
         {
@@ -132,7 +134,7 @@ impl ClickHouseSink {
         }
     }
 
-    async fn queue(&mut self, batch: &Batch, partition: Partition, span: Span) -> Result<PartitionQueue, LoadError> {
+    async fn queue(&mut self, batch: &RowBatch, partition: Partition, span: Span) -> Result<PartitionQueue, LoadError> {
         self.ask_first(partition, span).await?;
         let recovery = self.target.recovery_of(partition);
         let at_most = self.fitting.rows();
@@ -162,7 +164,7 @@ impl ClickHouseSink {
     /// says, else in halves, until the bad rows stand alone.
     async fn write_chunk(
         &mut self,
-        batch: &Batch,
+        batch: &RowBatch,
         filled: EncodedChunk,
         context: &mut WriteContext<'_>,
         progress: &mut Progress,
@@ -172,7 +174,8 @@ impl ClickHouseSink {
         let mut without_view = 0;
         let (partition, span) = (chunk.partition, chunk.span);
         let left_out = chunk.left_out(batch);
-        let outcome = |dead_letters: &[(Origin, Refusal)]| Tally::of(total, dead_letters.len()).with_filtered(left_out);
+        let outcome =
+            |dead_letters: &[(RecordOrigin, Refusal)]| Tally::of(total, dead_letters.len()).with_filtered(left_out);
         let mut bytes = 0;
         if let Some(body) = body {
             bytes = body.native.len() as u64;
@@ -261,10 +264,10 @@ impl ClickHouseSink {
 
     /// Encodes the chunk's rows that are not in the table; of those that fill different columns, the first's. Errors: it has such
     /// rows, and nobody could tell which of them are in the table, which is a defect.
-    fn fill(&mut self, batch: &Batch, chunk: InsertChunk) -> Result<EncodedChunk, LoadError> {
+    fn fill(&mut self, batch: &RowBatch, chunk: InsertChunk) -> Result<EncodedChunk, LoadError> {
         let recovery = self.target.recovery_of(chunk.partition).unwrap_or_default();
         let refused = batch.refused().iter().filter(|(origin, _)| chunk.covers(origin));
-        let mut dead_letters: Vec<(Origin, Refusal)> =
+        let mut dead_letters: Vec<(RecordOrigin, Refusal)> =
             refused.cloned().chain(chunk.held.iter().map(Held::letter)).collect();
         let total = chunk.rows.len() + dead_letters.len();
         let (mut rows, mut has_others) = (BTreeSet::new(), false);
@@ -348,7 +351,7 @@ impl ClickHouseSink {
         &mut self,
         mut insert: Insert,
         body: Body,
-        batch: &Batch,
+        batch: &RowBatch,
         prefetched: &mut Prefetched,
     ) -> Result<Result<(), ChError>, LoadError> {
         let sending = self.target.runtime.spawn(async move {
@@ -361,7 +364,7 @@ impl ClickHouseSink {
         self.prefetch(batch, prefetched).await;
         let (sent, mut native) = sending.await.map_err(|error| {
             let message = format!("an insert ended without an answer: {error}");
-            LoadError::Again { class: Class::Unknown, message }
+            LoadError::Again { class: RetryClass::Unknown, message }
         })?;
         native.clear();
         self.spare.push(native);
@@ -376,9 +379,9 @@ impl ClickHouseSink {
     /// insert has won, with fewer rows than ours; the others go with another token.
     async fn lacks_rows(
         &self,
-        batch: &Batch,
+        batch: &RowBatch,
         chunk: &InsertChunk,
-        dead_letters: &[(Origin, Refusal)],
+        dead_letters: &[(RecordOrigin, Refusal)],
         recovery: &Recovery,
     ) -> Result<bool, LoadError> {
         let present = self.present(chunk.partition, chunk.span).await?;
@@ -428,7 +431,7 @@ impl ClickHouseSink {
         committed.map_err(|error| match error {
             SourceError::Refused(message) => LoadError::Refused(message),
             SourceError::Transient(message) | SourceError::Stale(message) => {
-                LoadError::Again { class: Class::Moved, message }
+                LoadError::Again { class: RetryClass::Moved, message }
             }
         })
     }
@@ -498,20 +501,20 @@ impl Sink for ClickHouseSink {
         self.table.is_none() && self.target.config.auto_create
     }
 
-    fn write(&mut self, batch: &Batch, context: &mut WriteContext<'_>) -> Result<Written, LoadError> {
+    fn write(&mut self, batch: &RowBatch, context: &mut WriteContext<'_>) -> Result<Written, LoadError> {
         let runtime = self.target.runtime.clone();
         let written = runtime.block_on(async {
             self.reopen().await?;
             self.write_batch(batch, context).await
         });
-        self.reopens |= matches!(&written, Err(LoadError::Again { class, .. }) if *class != Class::Moved);
+        self.reopens |= matches!(&written, Err(LoadError::Again { class, .. }) if *class != RetryClass::Moved);
         let Err(error @ (LoadError::Refused(_) | LoadError::SchemaMismatch(_))) = written else { return written };
         // An error of the schema may only say that the table was altered: then the batch is tried again with new plans.
         match runtime.block_on(self.is_altered()) {
             Ok(true) => {
                 self.judge().map_err(LoadError::Refused)?;
                 let message = format!("the table was altered; new plans are made: {error}");
-                Err(LoadError::Again { class: Class::Moved, message })
+                Err(LoadError::Again { class: RetryClass::Moved, message })
             }
             _ => Err(error),
         }
@@ -520,7 +523,7 @@ impl Sink for ClickHouseSink {
 
 /// Whether a row that fills other columns than the block's goes in the next insert, as the block holds so many rows already. Errors:
 /// the table does not tell which rows it has (`is_told`), and the rows before it would be lost.
-fn waits_for_the_next(before: usize, is_told: bool, origin: Origin) -> Result<bool, LoadError> {
+fn waits_for_the_next(before: usize, is_told: bool, origin: RecordOrigin) -> Result<bool, LoadError> {
     if before > 0 && !is_told {
         return Err(LoadError::Refused(format!(
             "the row at partition {} offset {} fills other columns than the rows before it in the same insert, which is a defect of \
@@ -542,7 +545,7 @@ mod tests {
 
     #[test]
     fn a_block_that_holds_rows_is_never_replaced() {
-        let origin = Origin { partition: 3, offset: 17, timestamp_ms: None };
+        let origin = RecordOrigin { partition: 3, offset: 17, timestamp_ms: None };
         assert!(matches!(waits_for_the_next(0, false, origin), Ok(false)));
         assert!(matches!(waits_for_the_next(0, true, origin), Ok(false)));
         assert!(matches!(waits_for_the_next(1, true, origin), Ok(true)));

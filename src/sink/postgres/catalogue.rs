@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio_postgres::SimpleQueryRow;
 
 use super::connection::Connection;
-use super::error::{Class, PgError};
+use super::error::{ErrorClass, PgError};
 use super::name::{TableName, quote_text};
 
 /// Column to its default with the length before it, or why there is none.
@@ -15,7 +15,7 @@ pub type Defaults = BTreeMap<Arc<str>, Result<Arc<[u8]>, &'static str>>;
 
 /// What a relation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum RelationKind {
     /// A table.
     Table,
     /// A partitioned table.
@@ -132,7 +132,7 @@ pub struct Table {
     /// Schema and name.
     pub name: TableName,
     /// What it is.
-    pub kind: Kind,
+    pub kind: RelationKind,
     /// Its row-level security applies to us: COPY is not allowed.
     pub row_security: bool,
     /// UNLOGGED: a crash of the server empties it.
@@ -163,12 +163,12 @@ impl Table {
             oid,
             name: TableName { schema: Some(reader.text(row, 1)?), table: reader.text(row, 2)? },
             kind: match row.get(3) {
-                Some("r") => Kind::Table,
-                Some("p") => Kind::Partitioned,
-                Some("v") => Kind::Other("a view"),
-                Some("m") => Kind::Other("a materialized view"),
-                Some("f") => Kind::Other("a foreign table"),
-                _ => Kind::Other("no table"),
+                Some("r") => RelationKind::Table,
+                Some("p") => RelationKind::Partitioned,
+                Some("v") => RelationKind::Other("a view"),
+                Some("m") => RelationKind::Other("a materialized view"),
+                Some("f") => RelationKind::Other("a foreign table"),
+                _ => RelationKind::Other("no table"),
             },
             row_security: row.get(4) == Some("t"),
             unlogged: row.get(5) == Some("u"),
@@ -235,13 +235,14 @@ struct Reader<'c> {
 
 impl Reader<'_> {
     fn text(&self, row: &SimpleQueryRow, index: usize) -> Result<String, PgError> {
-        let missing = || self.connection.error(Class::Transient, "the catalogue's answer lacks a value");
+        let missing = || self.connection.error(ErrorClass::Transient, "the catalogue's answer lacks a value");
         row.get(index).map(ToString::to_string).ok_or_else(missing)
     }
 
     fn number<T: FromStr>(&self, row: &SimpleQueryRow, index: usize) -> Result<T, PgError> {
-        let odd =
-            |_| self.connection.error(Class::Transient, "the catalogue's answer holds no number where one belongs");
+        let odd = |_| {
+            self.connection.error(ErrorClass::Transient, "the catalogue's answer holds no number where one belongs")
+        };
         self.text(row, index)?.parse().map_err(odd)
     }
 

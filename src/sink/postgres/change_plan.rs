@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::catalogue::{Filled, Table};
-use super::plan::{Plan, Step};
+use super::plan::{CopyPlan, CopyStep};
 use super::row_key::RowKey;
 use crate::avro::Cursor;
 use crate::config::finding::Finding;
@@ -33,7 +33,7 @@ pub(super) enum Op {
 /// How changes of one shape reach the table.
 #[derive(Debug)]
 pub struct ChangePlan {
-    plan: Plan,
+    plan: CopyPlan,
     /// It has no values beside the key.
     pub(super) is_delete: bool,
     /// Steps up to the last column of the key.
@@ -75,9 +75,9 @@ impl ChangePlan {
             // The other columns get no value, and need none.
             let mut of_key = (**table).clone();
             of_key.columns.retain(|column| change.key.iter().any(|name| **name == *column.name));
-            Plan::compile(&change.shape, &Arc::new(of_key), columns)?
+            CopyPlan::compile(&change.shape, &Arc::new(of_key), columns)?
         } else {
-            Plan::compile(&change.shape, table, columns)?
+            CopyPlan::compile(&change.shape, table, columns)?
         };
         let filled: Vec<Arc<str>> = plan.columns().cloned().collect();
         let refuse = |what: String| vec![Finding::error(table.title(), "", what, "see docs/upserts.md")];
@@ -86,14 +86,14 @@ impl ChangePlan {
         }
         facts.refuse_fixed(table, &filled).map_err(refuse)?;
         let key: Vec<Arc<str>> = filled.iter().filter(|name| facts.columns.contains(name)).cloned().collect();
-        let is_of_key = |step: &Step| matches!(step, Step::Write(name, _) if facts.columns.contains(name));
+        let is_of_key = |step: &CopyStep| matches!(step, CopyStep::Write(name, _) if facts.columns.contains(name));
         let key_steps = plan.steps().iter().rposition(is_of_key).map_or(0, |last| last + 1);
         let sql = Sql { table, facts, filled: &filled, key: &key }.statements();
         Ok(Self { plan, is_delete: change.is_delete, key_steps, key, filled, sql, facts: Arc::clone(facts) })
     }
 
     /// The plan of its datums.
-    pub fn plan(&self) -> &Plan {
+    pub fn plan(&self) -> &CopyPlan {
         &self.plan
     }
 
@@ -114,8 +114,8 @@ impl ChangePlan {
         for step in self.plan.steps().iter().take(self.key_steps) {
             let at = out.len();
             let written = match step {
-                Step::Skip(shape) => cursor.skip(shape).map_err(Refusal::row),
-                Step::Write(name, slot) => slot
+                CopyStep::Skip(shape) => cursor.skip(shape).map_err(Refusal::row),
+                CopyStep::Write(name, slot) => slot
                     .write(&mut cursor, out)
                     .map_err(|why| Refusal::column(name, why))
                     .and_then(|()| match self.facts.columns.contains(name) {

@@ -13,7 +13,7 @@ use tokio_postgres::{
     Client, Config, CopyInSink, CopyOutStream, NoTls, SimpleQueryMessage, SimpleQueryRow, Socket, Statement,
 };
 
-use super::error::{Class, PgError, source};
+use super::error::{ErrorClass, PgError, source};
 use super::password;
 use super::tls::{self, Tls};
 use crate::config::sink::{PostgresConfig, SslMode};
@@ -49,14 +49,14 @@ pub fn place(config: &PostgresConfig) -> String {
 }
 
 impl Connection {
-    /// Connects; the server knows us as `pressline/<pipeline>`. Errors: not reachable ([`Class::Transient`]), refused
-    /// password, user or certificate ([`Class::Authentication`]), no such database ([`Class::Schema`]).
+    /// Connects; the server knows us as `pressline/<pipeline>`. Errors: not reachable ([`ErrorClass::Transient`]), refused
+    /// password, user or certificate ([`ErrorClass::Authentication`]), no such database ([`ErrorClass::Schema`]).
     pub async fn open(config: &PostgresConfig, pipeline: &str) -> Result<Self, PgError> {
         let place = place(config);
         let limit = Duration::from_millis(config.connect_timeout_ms);
         let connecting = negotiate(config, pipeline, &place);
         let (client, task) = tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| {
-            Err(PgError::new(Class::Transient, &place, format!("no connection within {} ms", limit.as_millis())))
+            Err(PgError::new(ErrorClass::Transient, &place, format!("no connection within {} ms", limit.as_millis())))
         })?;
         let statement = Duration::from_millis(config.statement_timeout_ms);
         let connection = Self {
@@ -140,7 +140,7 @@ impl Connection {
             // tokio-postgres counts its names up, so the next try has another one.
             let what = "another client left a prepared statement of the same name on the server connection; a pooler in \
                         transaction mode must not share connections with clients that keep prepared statements";
-            PgError { class: Class::Transient, what: what.into(), ..error }
+            PgError { class: ErrorClass::Transient, what: what.into(), ..error }
         })
     }
 
@@ -170,7 +170,7 @@ impl Connection {
     }
 
     /// An error of our own about this database.
-    pub(super) fn error(&self, class: Class, what: impl Into<String>) -> PgError {
+    pub(super) fn error(&self, class: ErrorClass, what: impl Into<String>) -> PgError {
         PgError::new(class, &self.place, what)
     }
 }
@@ -202,7 +202,7 @@ async fn negotiate(config: &PostgresConfig, pipeline: &str, place: &str) -> Resu
         return connect(&settings, NoTls).await.map_err(|error| refused(place, &error));
     }
     let tls: Tls = tls::settings(config)
-        .map_err(|what| PgError::new(Class::Authentication, place, format!("TLS of sink.postgres: {what}")))?;
+        .map_err(|what| PgError::new(ErrorClass::Authentication, place, format!("TLS of sink.postgres: {what}")))?;
     let prefer = config.sslmode == SslMode::Prefer;
     settings.ssl_mode(if prefer { Negotiation::Prefer } else { Negotiation::Require });
     match connect(&settings, tls).await {
@@ -265,13 +265,13 @@ fn refused(place: &str, error: &tokio_postgres::Error) -> PgError {
     let of_tls = cause.and_then(|io| io.get_ref()).and_then(|inner| inner.downcast_ref::<rustls::Error>());
     if let Some(tls) = of_tls {
         // By TLS 1.3 the server judges our certificate after the handshake.
-        return PgError::new(Class::Authentication, place, format!("TLS: {tls}{}", cure_of(tls)));
+        return PgError::new(ErrorClass::Authentication, place, format!("TLS: {tls}{}", cure_of(tls)));
     }
     if is_tls(error) {
         return match cause {
-            Some(_) => PgError::new(Class::Transient, place, "the TLS handshake broke off"),
+            Some(_) => PgError::new(ErrorClass::Transient, place, "the TLS handshake broke off"),
             None => PgError::new(
-                Class::Authentication,
+                ErrorClass::Authentication,
                 place,
                 "the server does not offer TLS, or the host's name cannot stand in a certificate; sslmode demands it",
             ),
@@ -280,11 +280,11 @@ fn refused(place: &str, error: &tokio_postgres::Error) -> PgError {
     if error.to_string().starts_with("authentication error") {
         let what = "authentication failed: no password (sink.postgres.password_file), the server did not prove that it \
                     knows it, or it asks for a method that is not supported (password, md5 and SCRAM are)";
-        return PgError::new(Class::Authentication, place, what);
+        return PgError::new(ErrorClass::Authentication, place, what);
     }
     match cause {
-        Some(io) => PgError::new(Class::Transient, place, format!("cannot connect: {io}")),
-        None => PgError::new(Class::Transient, place, "the server closed the connection while it was made"),
+        Some(io) => PgError::new(ErrorClass::Transient, place, format!("cannot connect: {io}")),
+        None => PgError::new(ErrorClass::Transient, place, "the server closed the connection while it was made"),
     }
 }
 

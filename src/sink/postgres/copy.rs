@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use super::catalogue::Table;
 use super::connection::Connection;
-use super::error::{Class, PgError};
-use super::plan::Plan;
+use super::error::{ErrorClass, PgError};
+use super::plan::CopyPlan;
+use super::stream::CopyStream;
 pub use super::stream::Refused;
-use super::stream::Stream;
-use crate::sink::{Batch, Refusal, Why};
+use crate::sink::{Refusal, RowBatch, Why};
 use crate::testing::fail_point;
 
 /// A connection that writes.
@@ -17,7 +17,7 @@ pub struct Writer {
     /// A transaction was dropped without an end.
     in_doubt: bool,
     /// What of the next transaction is under way, see [`Writer::start`].
-    started: Option<Result<Stream, PgError>>,
+    started: Option<Result<CopyStream, PgError>>,
 }
 
 /// A database transaction for one batch. Rolled back when dropped: at the latest when the next one begins.
@@ -102,7 +102,7 @@ impl Writer {
     /// Begins the transaction of a batch that still grows, and copies the rows that it has: the server works on them while more
     /// are read. Can be called again when there are more. Ends with the rows of the first one's schema. What goes wrong is told
     /// by [`Transaction::copy`].
-    pub async fn start(&mut self, batch: &Batch, plan: &Plan) {
+    pub async fn start(&mut self, batch: &RowBatch, plan: &CopyPlan) {
         if matches!(self.started, Some(Err(_))) {
             return;
         }
@@ -116,19 +116,19 @@ impl Writer {
         });
     }
 
-    async fn open(&mut self, plan: &Plan) -> Result<Stream, PgError> {
+    async fn open(&mut self, plan: &CopyPlan) -> Result<CopyStream, PgError> {
         self.begin_statement().await?;
-        Stream::open(&self.connection, plan, 0).await
+        CopyStream::open(&self.connection, plan, 0).await
     }
 
-    async fn push(&self, mut stream: Stream, batch: &Batch, plan: &Plan) -> Result<Stream, PgError> {
+    async fn push(&self, mut stream: CopyStream, batch: &RowBatch, plan: &CopyPlan) -> Result<CopyStream, PgError> {
         let schema_id = batch.rows().first().map(|row| row.schema_id);
         let end = batch.rows().iter().take_while(|row| Some(row.schema_id) == schema_id).count();
         stream.push(&self.connection, plan, batch, end).await.map(|()| stream)
     }
 
     /// Whether nothing was started, or what was started are this batch's first rows. Otherwise the connection cannot go on.
-    pub fn suits(&self, batch: &Batch) -> bool {
+    pub fn suits(&self, batch: &RowBatch) -> bool {
         match &self.started {
             None => true,
             Some(Ok(stream)) => stream.is_start_of(batch),
@@ -147,7 +147,7 @@ impl Writer {
 pub(super) const RELEASE: &str = "RELEASE pressline; SAVEPOINT pressline";
 
 /// Rows of a batch with one schema after another, no more than `at_most` together.
-fn runs(batch: &Batch, at_most: Option<usize>) -> Vec<Range<usize>> {
+fn runs(batch: &RowBatch, at_most: Option<usize>) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
     for same in batch.rows().chunk_by(|a, b| a.schema_id == b.schema_id) {
         for chunk in same.chunks(at_most.unwrap_or(usize::MAX).max(1)) {
@@ -164,13 +164,13 @@ impl<'w> Transaction<'w> {
     /// under savepoints until they stand alone, at most 2 log2(n) + 2 statements for each of n rows' bad ones; `turn` is called
     /// before each. Which errors start a search is decided by [`crate::sink::error_policy`].
     ///
-    /// Errors: the server's. [`Class::Schema`] where the table is not what the plans were compiled for (read it again and
+    /// Errors: the server's. [`ErrorClass::Schema`] where the table is not what the plans were compiled for (read it again and
     /// compile again), or more than `most_refused` rows are refused. The transaction cannot go on after an error; after one
     /// with `connection_lost`, neither can the connection.
     pub async fn copy<'p>(
         &mut self,
-        batch: &Batch,
-        plan_of: impl Fn(u32) -> Option<&'p Plan>,
+        batch: &RowBatch,
+        plan_of: impl Fn(u32) -> Option<&'p CopyPlan>,
         most_refused: usize,
         turn: &mut dyn FnMut(),
     ) -> Result<Refused, PgError> {
@@ -266,8 +266,8 @@ impl<'w> Transaction<'w> {
     /// sound row for a bad one.
     pub(super) async fn lock_and_check_tables<'p>(
         &mut self,
-        batch: &Batch,
-        plan_of: &impl Fn(u32) -> Option<&'p Plan>,
+        batch: &RowBatch,
+        plan_of: &impl Fn(u32) -> Option<&'p CopyPlan>,
     ) -> Result<(), PgError> {
         let mut seen: Option<Option<Table>> = None;
         for run in runs(batch, None) {
@@ -285,7 +285,7 @@ impl<'w> Transaction<'w> {
             }
             if seen.as_ref().and_then(Option::as_ref) != Some(&**plan.table()) {
                 let what = format!("table {} was altered", plan.table().title());
-                return Err(self.writer.connection.error(Class::Schema, what));
+                return Err(self.writer.connection.error(ErrorClass::Schema, what));
             }
         }
         Ok(())
@@ -294,9 +294,9 @@ impl<'w> Transaction<'w> {
     #[allow(clippy::too_many_arguments)]
     async fn halve<'p>(
         &mut self,
-        batch: &Batch,
+        batch: &RowBatch,
         run: Range<usize>,
-        plan_of: &impl Fn(u32) -> Option<&'p Plan>,
+        plan_of: &impl Fn(u32) -> Option<&'p CopyPlan>,
         most_refused: usize,
         refused: &mut Refused,
         found: &mut Found,
@@ -318,7 +318,7 @@ impl<'w> Transaction<'w> {
                     if range.len() == 1 {
                         refused.insert(range.start, error.refusal());
                         self.within_limit(refused, most_refused, Some(&error))?;
-                        if error.class != Class::Data {
+                        if error.class != ErrorClass::Data {
                             found.doubtful.push((range.start, error));
                             self.tells_apart(found, PROBES)?;
                         }
@@ -341,7 +341,8 @@ impl<'w> Transaction<'w> {
     /// where none is and more than `most` are refused.
     pub(super) fn tells_apart(&self, found: &Found, most: usize) -> Result<(), PgError> {
         let Some((_, error)) = found.doubtful.last().filter(|_| !found.accepted) else { return Ok(()) };
-        let alone_is_enough = self.search.is_proven && found.doubtful.iter().all(|(_, e)| e.class == Class::Unknown);
+        let alone_is_enough =
+            self.search.is_proven && found.doubtful.iter().all(|(_, e)| e.class == ErrorClass::Unknown);
         let most = if alone_is_enough { PROBES } else { most };
         if found.doubtful.len() <= most {
             return Ok(());
@@ -353,8 +354,8 @@ impl<'w> Transaction<'w> {
     /// The cause may have passed while the others were written.
     async fn try_doubtful_again<'p>(
         &mut self,
-        batch: &Batch,
-        plan_of: &impl Fn(u32) -> Option<&'p Plan>,
+        batch: &RowBatch,
+        plan_of: &impl Fn(u32) -> Option<&'p CopyPlan>,
         refused: &mut Refused,
         found: Found,
     ) -> Result<(), PgError> {
@@ -388,15 +389,15 @@ impl<'w> Transaction<'w> {
              sink.postgres.consumer.max_dead_share; the last because: {reason}. Fix the table or the pipeline's settings, or raise \
              sink.postgres.consumer.max_dead_share"
         );
-        Err(self.writer.connection.error(Class::Schema, what))
+        Err(self.writer.connection.error(ErrorClass::Schema, what))
     }
 
     /// One COPY of rows that share a schema.
     async fn attempt<'p>(
         &mut self,
-        batch: &Batch,
+        batch: &RowBatch,
         range: Range<usize>,
-        plan_of: &impl Fn(u32) -> Option<&'p Plan>,
+        plan_of: &impl Fn(u32) -> Option<&'p CopyPlan>,
         refused: &mut Refused,
     ) -> Result<(), PgError> {
         let Some(plan) = batch.rows().get(range.start).and_then(|row| plan_of(row.schema_id)) else {
@@ -408,8 +409,8 @@ impl<'w> Transaction<'w> {
 
     async fn copy_range(
         &mut self,
-        plan: &Plan,
-        batch: &Batch,
+        plan: &CopyPlan,
+        batch: &RowBatch,
         range: Range<usize>,
         refused: &mut Refused,
     ) -> Result<(), PgError> {
@@ -421,10 +422,10 @@ impl<'w> Transaction<'w> {
             Some(stream) if stream.is_start_of(batch) && stream.takes(plan) => stream,
             Some(_) => {
                 self.writer.connection.give_up();
-                let error = self.writer.connection.error(Class::Transient, "a COPY of other rows was under way");
+                let error = self.writer.connection.error(ErrorClass::Transient, "a COPY of other rows was under way");
                 return Err(PgError { connection_lost: true, ..error });
             }
-            None => Stream::open(&self.writer.connection, plan, range.start).await?,
+            None => CopyStream::open(&self.writer.connection, plan, range.start).await?,
         };
         let connection = &self.writer.connection;
         let written = match stream.push(connection, plan, batch, range.end).await {

@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 
 use super::catalogue::{Defaults, Table};
 use super::connection::Connection;
-use super::error::{Class, PgError};
+use super::error::{ErrorClass, PgError};
 
 /// Signature, flags and length of the extension, which is empty.
 const HEADER: usize = 19;
@@ -34,8 +34,9 @@ impl Table {
         if !constant.is_empty() {
             let (names, values): (Vec<_>, Vec<_>) = constant.into_iter().unzip();
             let read = read(connection, &values.join(", ")).await?;
-            let fields = fields(&read, names.len())
-                .ok_or_else(|| connection.error(Class::Transient, "the server's answer about defaults is cut short"))?;
+            let fields = fields(&read, names.len()).ok_or_else(|| {
+                connection.error(ErrorClass::Transient, "the server's answer about defaults is cut short")
+            })?;
             found.extend(names.into_iter().zip(fields).map(|(name, field)| (name, Ok(field.into()))));
         }
         self.defaults = found;

@@ -9,7 +9,7 @@ use std::fmt;
 use tokio_postgres::error::{DbError, Severity};
 
 use super::pooler;
-pub use crate::sink::error_policy::Class;
+pub use crate::sink::error_policy::ErrorClass;
 use crate::sink::error_policy::{Policy, of_sqlstate};
 use crate::sink::{Refusal, Why};
 
@@ -17,7 +17,7 @@ use crate::sink::{Refusal, Why};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PgError {
     /// What to do about it.
-    pub class: Class,
+    pub class: ErrorClass,
     /// `PostgreSQL db.example:5432/presses`.
     pub place: String,
     /// What happened, one sentence.
@@ -48,7 +48,7 @@ impl std::error::Error for PgError {}
 
 impl PgError {
     /// An error of our own.
-    pub fn new(class: Class, place: impl Into<String>, what: impl Into<String>) -> Self {
+    pub fn new(class: ErrorClass, place: impl Into<String>, what: impl Into<String>) -> Self {
         Self {
             class,
             place: place.into(),
@@ -63,7 +63,7 @@ impl PgError {
 
     /// The connection gave out.
     pub(super) fn lost(place: &str, what: impl Into<String>) -> Self {
-        Self { connection_lost: true, ..Self::new(Class::Transient, place, what) }
+        Self { connection_lost: true, ..Self::new(ErrorClass::Transient, place, what) }
     }
 
     /// What tokio-postgres says, once connected.
@@ -89,10 +89,10 @@ impl PgError {
             (Some(meant), _) => meant,
             // Not the 08P01 of a COPY: it is the connection's end.
             (None, _) if dying && code.starts_with("08") => {
-                (Class::Transient, "the server, or a pooler in front of it, ended the connection; see its log")
+                (ErrorClass::Transient, "the server, or a pooler in front of it, ended the connection; see its log")
             }
             // The connection's end is no row's matter.
-            (None, Class::Data | Class::Unknown) if dying => (Class::Transient, policy.says),
+            (None, ErrorClass::Data | ErrorClass::Unknown) if dying => (ErrorClass::Transient, policy.says),
             (None, class) => (class, policy.says),
         };
         let mut what = words.to_string();

@@ -1,6 +1,6 @@
 //! PostgreSQL: rows by binary COPY, positions beside them, both in one transaction.
 //!
-//! In the order of their use: [`Connection`] reads the [`Table`] from the catalogue; a [`Plan`] is compiled from a schema
+//! In the order of their use: [`Connection`] reads the [`Table`] from the catalogue; a [`CopyPlan`] is compiled from a schema
 //! and the table; [`Offsets`] tells where to begin; then, batch after batch, [`Writer::begin`], [`Transaction::copy`],
 //! [`Transaction::commit`], which compares the positions, sets them and commits in one message. [`Writer::start`] begins
 //! before that, while the batch is still being read.
@@ -30,13 +30,13 @@ mod tests;
 mod tls;
 mod upsert;
 
-pub use catalogue::{Beside, Column, ColumnType, Defaults, Filled, Kind, Table};
+pub use catalogue::{Beside, Column, ColumnType, Defaults, Filled, RelationKind, Table};
 pub use change_plan::ChangePlan;
 pub use connection::{Connection, place};
 pub use copy::{Refused, Search, Transaction, Writer};
 pub use ddl::{create_table, create_table_sql, with_primary_key};
-pub use error::{Class, PgError};
+pub use error::{ErrorClass, PgError};
 pub use name::{TableName, quote_name, quote_text};
 pub use offsets::{Advance, ClaimError, CommitError, Offsets, Position, Settled, Stored};
-pub use plan::Plan;
+pub use plan::CopyPlan;
 pub use row_key::RowKey;

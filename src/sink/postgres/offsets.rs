@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use super::catalogue::{ColumnType, Table};
 use super::connection::Connection;
 use super::copy::Transaction;
-use super::error::{Class, PgError};
+use super::error::{ErrorClass, PgError};
 use super::name::{TableName, quote_name, quote_text};
-use crate::kafka::advice::{Advice, Part};
+use crate::kafka::advice::{Advice, PipelinePart};
 use crate::kafka::offset_note::Partition;
 use crate::testing::fail_point;
 
@@ -89,7 +89,7 @@ pub enum ClaimError {
         "{table}: the positions of pipeline {pipeline} in topic {topic} (partition {partition}) belong to the topic with id \
          {stored}, but the topic's id is now {actual}: it was deleted and made again, so the old positions mean nothing. To load \
          the new topic from its beginning: {}",
-        Advice::new(pipeline, Part::Postgres).set_all("beginning")
+        Advice::new(pipeline, PipelinePart::Postgres).set_all("beginning")
     )]
     AnotherTopic {
         /// Table of positions.
@@ -172,7 +172,7 @@ impl Offsets {
 
     fn wrong(&self, connection: &Connection, what: &str) -> PgError {
         let what = format!("table {} {what}; expected:\n{}", self.table, self.ddl());
-        connection.error(Class::Schema, what)
+        connection.error(ErrorClass::Schema, what)
     }
 
     /// The table as the catalogue has it; `None` while there is none. Errors: it is another one; the server's.
@@ -271,7 +271,7 @@ impl Offsets {
             // Whoever read on without it would be a member of the group that reads nothing of the partition.
             None => {
                 let what = format!("the row of partition {partition} in {} went away while it was claimed", self.table);
-                Err(connection.error(Class::Transient, what).into())
+                Err(connection.error(ErrorClass::Transient, what).into())
             }
         });
         claimed.collect()

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::error::{Class, PgError};
+use super::error::{ErrorClass, PgError};
 use crate::config::secret::{self, POSTGRES_PASSWORD};
 use crate::config::sink::{PostgresConfig, path};
 
@@ -18,8 +18,9 @@ impl Password {
 
 /// The password, if there is one. Errors: a file that the configuration names cannot be read.
 pub(super) fn find(config: &PostgresConfig, place: &str) -> Result<Option<Password>, PgError> {
-    let named = secret::read(POSTGRES_PASSWORD, path(&config.password_file).as_deref())
-        .map_err(|error| PgError::new(Class::Authentication, place, format!("sink.postgres.password_file: {error}")))?;
+    let named = secret::read(POSTGRES_PASSWORD, path(&config.password_file).as_deref()).map_err(|error| {
+        PgError::new(ErrorClass::Authentication, place, format!("sink.postgres.password_file: {error}"))
+    })?;
     if let Some(secret) = named {
         return Ok(Some(Password(secret.expose().to_string())));
     }

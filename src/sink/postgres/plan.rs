@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::catalogue::{Beside, Column, ColumnType, Filled, Kind, Table};
+use super::catalogue::{Beside, Column, ColumnType, Filled, RelationKind, Table};
 use super::convert::{self, Cure, Unsupported};
 use super::ddl::{add_column_sql, no_field};
 use super::encode::{Null, Slot};
@@ -13,7 +13,7 @@ use crate::sink::{Columns, Conversion, Missing, PlanLine, Refusal};
 
 /// One step along the record.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum CopyStep {
     /// The field goes into a column.
     Write(Arc<str>, Slot),
     /// The field is dropped.
@@ -22,9 +22,9 @@ pub(super) enum Step {
 
 /// How datums of one schema become rows of one table.
 #[derive(Debug)]
-pub struct Plan {
+pub struct CopyPlan {
     table: Arc<Table>,
-    steps: Vec<Step>,
+    steps: Vec<CopyStep>,
     /// Number of columns, as it begins each row.
     header: [u8; 2],
     copy: String,
@@ -34,7 +34,7 @@ pub struct Plan {
 
 /// What a schema and a table make together, whether or not they fit.
 struct Draft {
-    steps: Vec<Step>,
+    steps: Vec<CopyStep>,
     filled: Vec<Arc<str>>,
     lines: Vec<PlanLine>,
     findings: Vec<Finding>,
@@ -64,7 +64,7 @@ impl Draft {
                     }
                 }
                 Conversion::Ignored => {
-                    draft.steps.push(Step::Skip(field.shape.clone()));
+                    draft.steps.push(CopyStep::Skip(field.shape.clone()));
                     draft.lines.push(PlanLine::new(Some(field), None, "dropped, as columns.ignore says"));
                 }
                 Conversion::Nowhere => draft.lines.push(PlanLine::new(Some(field), None, "no column")),
@@ -84,7 +84,7 @@ impl Draft {
         self.filled.push(Arc::clone(&column.name));
         let note = match step(field, column, table, columns, title) {
             Ok((slot, note)) => {
-                self.steps.push(Step::Write(Arc::clone(&column.name), slot));
+                self.steps.push(CopyStep::Write(Arc::clone(&column.name), slot));
                 note
             }
             Err(finding) => {
@@ -96,7 +96,7 @@ impl Draft {
     }
 }
 
-impl Plan {
+impl CopyPlan {
     /// Compiles a plan. Errors: everything that does not fit, all at once, each with its cure.
     pub fn compile(shape: &Shape, table: &Arc<Table>, columns: &Columns<'_>) -> Result<Self, Vec<Finding>> {
         let draft = Draft::of(shape, table, columns);
@@ -115,7 +115,7 @@ impl Plan {
         })
     }
 
-    /// Each field and each column for people, with everything that does not fit: what [`Plan::compile`] would find.
+    /// Each field and each column for people, with everything that does not fit: what [`CopyPlan::compile`] would find.
     pub fn examine(shape: &Shape, table: &Table, columns: &Columns<'_>) -> (Vec<PlanLine>, Vec<Finding>) {
         let draft = Draft::of(shape, table, columns);
         (draft.lines, draft.findings)
@@ -133,15 +133,15 @@ impl Plan {
     }
 
     /// The steps in the order of the datum's fields.
-    pub(super) fn steps(&self) -> &[Step] {
+    pub(super) fn steps(&self) -> &[CopyStep] {
         &self.steps
     }
 
     /// The columns that it fills, in the order in which it writes them.
     pub(super) fn columns(&self) -> impl Iterator<Item = &Arc<str>> {
         self.steps.iter().filter_map(|step| match step {
-            Step::Write(column, _) => Some(column),
-            Step::Skip(_) => None,
+            CopyStep::Write(column, _) => Some(column),
+            CopyStep::Skip(_) => None,
         })
     }
 
@@ -155,10 +155,10 @@ impl Plan {
         let mut cursor = Cursor::new(datum);
         for step in &self.steps {
             match step {
-                Step::Write(column, slot) => {
+                CopyStep::Write(column, slot) => {
                     slot.write(&mut cursor, out).map_err(|why| Refusal::column(column, why))?;
                 }
-                Step::Skip(shape) => cursor.skip(shape).map_err(Refusal::row)?,
+                CopyStep::Skip(shape) => cursor.skip(shape).map_err(Refusal::row)?,
             }
         }
         cursor.finish().map_err(Refusal::row)
@@ -187,7 +187,7 @@ impl Plan {
 
 fn about_table(table: &Table, title: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Kind::Other(kind) = table.kind {
+    if let RelationKind::Other(kind) = table.kind {
         findings.push(Finding::error(
             title,
             "",

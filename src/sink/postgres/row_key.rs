@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::catalogue::{ColumnType, Filled, Kind, Table};
+use super::catalogue::{ColumnType, Filled, RelationKind, Table};
 use super::connection::Connection;
-use super::error::{Class, PgError};
+use super::error::{ErrorClass, PgError};
 use super::name::quote_name;
 use crate::config::finding::Finding;
 
@@ -118,7 +118,7 @@ impl RowKey {
             None => ("it has no primary key".into(), format!("PRIMARY KEY ({own})")),
         };
         let more = match table.kind {
-            Kind::Partitioned => {
+            RelationKind::Partitioned => {
                 " (on a partitioned table it must include the partition's columns: name these in pk_fields, too)"
             }
             _ => "",
@@ -216,7 +216,7 @@ async fn types(connection: &Connection, table: u32) -> Result<Vec<Typed>, PgErro
          LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace \
          WHERE a.attrelid = {table} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
     );
-    let missing = || connection.error(Class::Transient, "the catalogue's answer lacks a value");
+    let missing = || connection.error(ErrorClass::Transient, "the catalogue's answer lacks a value");
     let mut types = Vec::new();
     for row in connection.rows(&sql).await? {
         let name = Arc::from(row.get(0).ok_or_else(missing)?);

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use crate::avro::Shape;
 use crate::config::finding::{Finding, Severity, sentences};
 use crate::config::sink::{LoadConfig, PostgresConfig, WriteMode};
-use crate::kafka::advice::{Advice, Part};
+use crate::kafka::advice::{Advice, PipelinePart};
 use crate::kafka::consumer::{Assignment, SinkPositions, SinkStep, Source, SourceError};
 use crate::kafka::offset_note::{NextOffset, Partition, Pending, Tally};
 use crate::runtime::supervise::WorkerError;
@@ -17,12 +17,13 @@ use crate::sink::changes::ChangeShape;
 use crate::sink::dead_letters::WINDOW;
 use crate::sink::error_policy::Fitting;
 use crate::sink::postgres::{
-    Advance, ChangePlan, ClaimError, CommitError, Connection, Offsets, PgError, Plan, RowKey, Table, TableName, Writer,
+    Advance, ChangePlan, ClaimError, CommitError, Connection, CopyPlan, Offsets, PgError, RowKey, Table, TableName,
+    Writer,
 };
 use crate::sink::worker::{MakeSink, worker_error};
 use crate::sink::{
-    Batch, Class, Columns, EarlyStart, LoadError, Origin, Refusal, Sink, Span, WriteContext, Written, make_table,
-    postgres, wait_for,
+    Columns, EarlyStart, LoadError, RecordOrigin, Refusal, RetryClass, RowBatch, Sink, Span, WriteContext, Written,
+    make_table, postgres, wait_for,
 };
 
 /// Where findings say that a setting stands.
@@ -87,7 +88,7 @@ impl Target {
             postgres::place(config),
             config.offsets_table,
             config.table,
-            Advice::new(pipeline, Part::Postgres).set(partition, committed)
+            Advice::new(pipeline, PipelinePart::Postgres).set(partition, committed)
         ))
     }
 }
@@ -104,7 +105,7 @@ impl SinkPositions for Target {
 
 fn source_error(error: &PgError) -> SourceError {
     match error.class {
-        postgres::Class::Schema | postgres::Class::Data => SourceError::Refused(error.to_string()),
+        postgres::ErrorClass::Schema | postgres::ErrorClass::Data => SourceError::Refused(error.to_string()),
         _ => SourceError::Transient(error.to_string()),
     }
 }
@@ -124,7 +125,7 @@ struct PostgresSink {
     /// As it was read last; `None` while it is not there.
     table: Option<Arc<Table>>,
     shapes: BTreeMap<u32, Shape>,
-    plans: BTreeMap<u32, Plan>,
+    plans: BTreeMap<u32, CopyPlan>,
     /// In mode `upsert`, by the number of the changes.
     changes: BTreeMap<u32, ChangeShape>,
     change_plans: BTreeMap<u32, ChangePlan>,
@@ -248,14 +249,14 @@ impl PostgresSink {
     }
 
     /// The plan of records, which messages name so.
-    async fn plan(&mut self, shape: &Shape, records: &str) -> Result<Plan, LoadError> {
+    async fn plan(&mut self, shape: &Shape, records: &str) -> Result<CopyPlan, LoadError> {
         let table = match &self.table {
             Some(table) => Arc::clone(table),
             None => self.create(shape, &[]).await?,
         };
         self.table = Some(Arc::clone(&table));
         let columns = self.columns();
-        Plan::compile(shape, &table, &columns).map_err(|mut findings| {
+        CopyPlan::compile(shape, &table, &columns).map_err(|mut findings| {
             findings.extend(columns.unknown_fields(shape, &table.title()));
             LoadError::Refused(format!("{records} do not fit table {}:\n{}", table.title(), sentences(&findings)))
         })
@@ -312,7 +313,7 @@ impl PostgresSink {
         made.ok_or_else(|| LoadError::Refused(format!("{place}: the table is not there after it was made")))
     }
 
-    async fn write_batch(&mut self, batch: &Batch, context: &mut WriteContext<'_>) -> Result<Written, LoadError> {
+    async fn write_batch(&mut self, batch: &RowBatch, context: &mut WriteContext<'_>) -> Result<Written, LoadError> {
         // Partitions may have gone, and their rows with them.
         if self.writer.as_ref().is_some_and(|writer| !writer.suits(batch)) {
             tracing::debug!(pipeline = %self.target.pipeline, "rows went away whose COPY was under way: reconnecting");
@@ -354,7 +355,7 @@ impl PostgresSink {
             tracing::warn!(%pipeline, sink = "postgres", rows, "batches are written in parts of this many rows: {}", error.told());
         }
         let rows = batch.rows();
-        let mut dead_letters: Vec<(Origin, Refusal)> = batch.refused().to_vec();
+        let mut dead_letters: Vec<(RecordOrigin, Refusal)> = batch.refused().to_vec();
         dead_letters
             .extend(refused.into_iter().filter_map(|(index, refusal)| Some((rows.get(index)?.origin(), refusal))));
         context.dead_letters.settle(rows.len() + batch.refused().len(), &dead_letters)?;
@@ -453,7 +454,7 @@ impl Sink for PostgresSink {
         (is_possible || self.has_started()).then_some(self)
     }
 
-    fn write(&mut self, batch: &Batch, context: &mut WriteContext<'_>) -> Result<Written, LoadError> {
+    fn write(&mut self, batch: &RowBatch, context: &mut WriteContext<'_>) -> Result<Written, LoadError> {
         let runtime = self.target.runtime.clone();
         let result = runtime.block_on(self.write_batch(batch, context));
         match result {
@@ -471,7 +472,7 @@ impl Sink for PostgresSink {
             Err(error @ (LoadError::Refused(_) | LoadError::SchemaMismatch(_))) => {
                 if runtime.block_on(self.is_altered())? {
                     let message = format!("table {} was altered; new plans are made: {error}", self.table_name);
-                    return Err(LoadError::Again { class: Class::Moved, message });
+                    return Err(LoadError::Again { class: RetryClass::Moved, message });
                 }
                 Err(error)
             }
@@ -479,7 +480,10 @@ impl Sink for PostgresSink {
                 if matches!(
                     error,
                     LoadError::Answered { .. }
-                        | LoadError::Again { class: Class::Transient | Class::Unknown | Class::Authentication, .. }
+                        | LoadError::Again {
+                            class: RetryClass::Transient | RetryClass::Unknown | RetryClass::Authentication,
+                            ..
+                        }
                 ) {
                     self.writer = None;
                 }
@@ -490,7 +494,7 @@ impl Sink for PostgresSink {
 }
 
 impl EarlyStart for PostgresSink {
-    fn start(&mut self, batch: &Batch) {
+    fn start(&mut self, batch: &RowBatch) {
         let plan = batch.rows().first().and_then(|row| self.plans.get(&row.schema_id));
         let (Some(writer), Some(plan)) = (&mut self.writer, plan) else { return };
         self.target.runtime.block_on(writer.start(batch, plan));
@@ -504,7 +508,7 @@ impl EarlyStart for PostgresSink {
 }
 
 /// What becomes of the batch's records, by partition.
-fn outcomes(batch: &Batch, dead_letters: &[(Origin, Refusal)]) -> BTreeMap<Partition, Tally> {
+fn outcomes(batch: &RowBatch, dead_letters: &[(RecordOrigin, Refusal)]) -> BTreeMap<Partition, Tally> {
     let mut outcomes: BTreeMap<Partition, Tally> = BTreeMap::new();
     let dead = dead_letters.iter().map(|(origin, _)| origin.partition);
     let all = batch.rows().iter().map(|row| row.partition).chain(batch.refused().iter().map(|(o, _)| o.partition));
@@ -525,7 +529,12 @@ fn outcomes(batch: &Batch, dead_letters: &[(Origin, Refusal)]) -> BTreeMap<Parti
 
 /// Commits each partition's offset to the group with the account of a bounded run: before the transaction as what it is about
 /// to do (`begun`), after it as done.
-fn show(source: &Source, batch: &Batch, outcomes: &BTreeMap<Partition, Tally>, begun: bool) -> Result<(), LoadError> {
+fn show(
+    source: &Source,
+    batch: &RowBatch,
+    outcomes: &BTreeMap<Partition, Tally>,
+    begun: bool,
+) -> Result<(), LoadError> {
     for (&partition, &Span { start, end }) in batch.spans() {
         let outcome = outcomes.get(&partition).copied().unwrap_or_default();
         let (next, step) = match begun {
@@ -535,7 +544,7 @@ fn show(source: &Source, batch: &Batch, outcomes: &BTreeMap<Partition, Tally>, b
         source.commit_for_sink(partition, next, step).map_err(|error| match error {
             SourceError::Refused(message) => LoadError::Refused(message),
             SourceError::Transient(message) | SourceError::Stale(message) => {
-                LoadError::Again { class: Class::Moved, message }
+                LoadError::Again { class: RetryClass::Moved, message }
             }
         })?;
     }
@@ -543,29 +552,29 @@ fn show(source: &Source, batch: &Batch, outcomes: &BTreeMap<Partition, Tally>, b
 }
 
 fn no_connection() -> LoadError {
-    LoadError::Again { class: Class::Transient, message: "PostgreSQL: no connection".into() }
+    LoadError::Again { class: RetryClass::Transient, message: "PostgreSQL: no connection".into() }
 }
 
 fn load_error(error: &PgError) -> LoadError {
     let message = error.told();
     let class = match error.class {
-        postgres::Class::Data | postgres::Class::Configuration => return LoadError::Refused(message),
-        postgres::Class::Schema => return LoadError::SchemaMismatch(message),
+        postgres::ErrorClass::Data | postgres::ErrorClass::Configuration => return LoadError::Refused(message),
+        postgres::ErrorClass::Schema => return LoadError::SchemaMismatch(message),
         class if error.policy().is_some() => return LoadError::Answered { class, message },
-        postgres::Class::Authentication => Class::Authentication,
-        postgres::Class::Resource => Class::Resource,
-        postgres::Class::InDoubt => Class::Unknown,
-        postgres::Class::Transient | postgres::Class::Unknown => Class::Transient,
+        postgres::ErrorClass::Authentication => RetryClass::Authentication,
+        postgres::ErrorClass::Resource => RetryClass::Resource,
+        postgres::ErrorClass::InDoubt => RetryClass::Unknown,
+        postgres::ErrorClass::Transient | postgres::ErrorClass::Unknown => RetryClass::Transient,
     };
     LoadError::Again { class, message }
 }
 
 fn commit_error(error: &CommitError) -> LoadError {
     match error {
-        CommitError::Missed => LoadError::Again { class: Class::Moved, message: error.to_string() },
+        CommitError::Missed => LoadError::Again { class: RetryClass::Moved, message: error.to_string() },
         // The position that the recovery reads is the answer; it may be the old one while the old connection still
         // commits, and then the next batch waits for its lock and misses.
-        CommitError::Unknown(_) => LoadError::Again { class: Class::Unknown, message: error.to_string() },
+        CommitError::Unknown(_) => LoadError::Again { class: RetryClass::Unknown, message: error.to_string() },
         CommitError::Failed(error) => load_error(error),
     }
 }

@@ -8,9 +8,9 @@ use futures_util::SinkExt;
 use tokio_postgres::{CopyInSink, Statement};
 
 use super::connection::Connection;
-use super::error::{Class, PgError};
-use super::plan::Plan;
-use crate::sink::{Batch, Refusal, Row};
+use super::error::{ErrorClass, PgError};
+use super::plan::CopyPlan;
+use crate::sink::{Refusal, Row, RowBatch};
 
 /// Bytes that are encoded before they are handed to the connection, which sends them while the next are encoded: large
 /// enough that a hand-over costs nothing beside the encoding, small enough to stay in the processor's cache.
@@ -34,7 +34,7 @@ pub(super) async fn open(
         // connection must not be used again.
         Err(error) => {
             connection.give_up();
-            let class = if error.class == Class::Data { Class::Schema } else { error.class };
+            let class = if error.class == ErrorClass::Data { ErrorClass::Schema } else { error.class };
             Err(PgError { connection_lost: true, class, ..error })
         }
     }
@@ -43,9 +43,9 @@ pub(super) async fn open(
 /// The rows of a batch that cannot be written, by their index in it.
 pub type Refused = BTreeMap<usize, Refusal>;
 
-/// One COPY statement. Dropped before [`Stream::finish`], the connection is of no use any more: what the server still answers
+/// One COPY statement. Dropped before [`CopyStream::finish`], the connection is of no use any more: what the server still answers
 /// could be taken for the next statement's.
-pub(super) struct Stream {
+pub(super) struct CopyStream {
     sink: Pin<Box<CopyInSink<Bytes>>>,
     /// Closed when the stream ends, in the transaction in which it was prepared.
     _statement: Statement,
@@ -60,9 +60,9 @@ pub(super) struct Stream {
     refused: Refused,
 }
 
-impl Stream {
+impl CopyStream {
     /// Begins the COPY of rows from this index on. Errors: the server's; the connection is closed.
-    pub(super) async fn open(connection: &Connection, plan: &Plan, next: usize) -> Result<Self, PgError> {
+    pub(super) async fn open(connection: &Connection, plan: &CopyPlan, next: usize) -> Result<Self, PgError> {
         let (statement, sink) = open(connection, plan.copy_statement()).await?;
         let mut chunk = Vec::with_capacity(CHUNK + SLACK);
         chunk.extend_from_slice(HEADER);
@@ -81,7 +81,7 @@ impl Stream {
 
     /// Whether what went in are this batch's rows before the next one. Their last is where it was: so none of them was taken
     /// out of the batch, and none came before them.
-    pub(super) fn is_start_of(&self, batch: &Batch) -> bool {
+    pub(super) fn is_start_of(&self, batch: &RowBatch) -> bool {
         if crate::testing::mutant::is("started_rows_kept") {
             return true;
         }
@@ -90,7 +90,7 @@ impl Stream {
     }
 
     /// Whether rows of the plan go in.
-    pub(super) fn takes(&self, plan: &Plan) -> bool {
+    pub(super) fn takes(&self, plan: &CopyPlan) -> bool {
         self.copies_into == plan.copy_statement()
     }
 
@@ -98,8 +98,8 @@ impl Stream {
     pub(super) async fn push(
         &mut self,
         connection: &Connection,
-        plan: &Plan,
-        batch: &Batch,
+        plan: &CopyPlan,
+        batch: &RowBatch,
         end: usize,
     ) -> Result<(), PgError> {
         let rows = batch.rows().get(self.next..end).unwrap_or_default();

@@ -12,9 +12,9 @@ use futures_util::SinkExt;
 
 use super::change_plan::{ChangePlan, Op};
 use super::copy::{Found, PROBES, RELEASE, Transaction};
-use super::error::{Class, PgError};
+use super::error::{ErrorClass, PgError};
 use super::stream::{self, CHUNK, HEADER, Refused, SLACK, TRAILER};
-use crate::sink::{Batch, Refusal, Why};
+use crate::sink::{Refusal, RowBatch, Why};
 use crate::testing::{fail_point, mutant};
 
 /// No row.
@@ -61,7 +61,7 @@ enum How {
 type PlanOf<'p> = dyn Fn(u32) -> Option<&'p ChangePlan> + 'p;
 
 /// Runs of a batch: deletes go with upserts before or behind them, whose key has the same columns.
-fn runs<'p>(batch: &Batch, plan_of: &PlanOf<'p>, at_most: Option<usize>, refused: &mut Refused) -> Vec<Run<'p>> {
+fn runs<'p>(batch: &RowBatch, plan_of: &PlanOf<'p>, at_most: Option<usize>, refused: &mut Refused) -> Vec<Run<'p>> {
     let at_most = at_most.unwrap_or(usize::MAX).max(1);
     let mut runs: Vec<Run<'p>> = Vec::new();
     for (index, row) in batch.rows().iter().enumerate() {
@@ -85,7 +85,7 @@ fn runs<'p>(batch: &Batch, plan_of: &PlanOf<'p>, at_most: Option<usize>, refused
 
 impl Items {
     /// Of a run, by what the key's bytes are. Rows without a key are refused.
-    fn of<'p>(batch: &Batch, run: &Run<'p>, plan_of: &PlanOf<'p>, refused: &mut Refused) -> Self {
+    fn of<'p>(batch: &RowBatch, run: &Run<'p>, plan_of: &PlanOf<'p>, refused: &mut Refused) -> Self {
         let (start, rows) = (run.rows.start, batch.rows().get(run.rows.clone()).unwrap_or_default());
         let mut keys = Vec::with_capacity(rows.len() * 16);
         let mut spans = Vec::with_capacity(rows.len());
@@ -147,7 +147,7 @@ impl<'w> Transaction<'w> {
     /// are returned. Errors: as those of [`Transaction::copy`].
     pub async fn apply<'p>(
         &mut self,
-        batch: &Batch,
+        batch: &RowBatch,
         plan_of: impl Fn(u32) -> Option<&'p ChangePlan> + 'p,
         most_refused: usize,
         turn: &mut dyn FnMut(),
@@ -252,7 +252,7 @@ impl<'w> Transaction<'w> {
         let Some(row) = items.last(at) else { return Ok(false) };
         search.refused.insert(row, error.refusal());
         self.within_limit(search.refused, search.most_refused, Some(error))?;
-        if error.class != Class::Data {
+        if error.class != ErrorClass::Data {
             search.found.doubtful.push((row, error.clone()));
             self.tells_apart(search.found, PROBES)?;
         }
@@ -378,7 +378,7 @@ impl<'w> Transaction<'w> {
     #[allow(clippy::too_many_arguments)]
     async fn write_items<'p>(
         &mut self,
-        batch: &Batch,
+        batch: &RowBatch,
         run: &Run<'p>,
         plan_of: &PlanOf<'p>,
         items: &mut Items,
@@ -446,7 +446,7 @@ impl Items {
     /// Appends the item's last change that can be encoded. What it does; `None`: there is no such change.
     fn encode<'p>(
         &mut self,
-        batch: &Batch,
+        batch: &RowBatch,
         run: &Run<'p>,
         plan_of: &PlanOf<'p>,
         at: usize,
@@ -472,7 +472,7 @@ impl Items {
     }
 
     /// Whether the batch deletes the row before its last change.
-    fn was_deleted(&self, batch: &Batch, plan_of: &PlanOf<'_>, at: usize) -> bool {
+    fn was_deleted(&self, batch: &RowBatch, plan_of: &PlanOf<'_>, at: usize) -> bool {
         let is_delete = |place: u32| {
             let row = batch.rows().get(self.start + place as usize);
             row.and_then(|row| plan_of(row.schema_id)).is_some_and(|plan| plan.is_delete)
@@ -503,7 +503,7 @@ impl Counted {
 
 /// What a search needs and finds.
 struct Search<'s, 'p> {
-    batch: &'s Batch,
+    batch: &'s RowBatch,
     plan_of: &'s PlanOf<'p>,
     most_refused: usize,
     refused: &'s mut Refused,

@@ -59,10 +59,10 @@ fn world(wait: Option<Duration>) -> World {
 
 impl World {
     fn get(&mut self, id: u32) -> Result<Schema, String> {
-        let first = Origin { partition: 3, offset: 77, timestamp_ms: None };
+        let first = RecordOrigin { partition: 3, offset: 77, timestamp_ms: None };
         self.schemas.meet(&[id]);
         self.schemas.get(id, Some(first), None).map_err(|error| match error {
-            LoadError::Again { class: Class::Transient, message } => message,
+            LoadError::Again { class: RetryClass::Transient, message } => message,
             other => panic!("{other}"),
         })
     }

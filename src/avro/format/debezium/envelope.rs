@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::super::reject::{Reason, Reject};
-use super::super::types::{Kind, Record, Type};
+use super::super::types::{Record, Type, TypeKind};
 use super::row::Row;
 use super::schema::Schemas;
 use crate::avro::{Cursor, DatumError, Shape};
@@ -23,7 +23,7 @@ pub enum Op {
 
 /// How datums of one schema are opened.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Plan {
+pub(super) enum EnvelopePlan {
     /// A change of a row.
     Change(Envelope),
     /// Always [`Op::Nothing`].
@@ -35,13 +35,13 @@ pub(super) enum Plan {
 /// The fields of an envelope, and the row in it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Envelope {
-    fields: Vec<(Part, Shape)>,
+    fields: Vec<(EnvelopeField, Shape)>,
     row: Row,
 }
 
 /// What is read of an envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+enum EnvelopeField {
     After,
     Op,
     Other,
@@ -54,7 +54,7 @@ struct Opened<'d> {
     op: &'d str,
 }
 
-impl Plan {
+impl EnvelopePlan {
     /// Of a change's schema. Errors, in words: it is no envelope.
     pub fn of_change(shape: &Shape, schema: Option<&Json>) -> Result<Self, String> {
         let Shape::Record(fields) = shape else { return Err(format!("it is {shape}, not Debezium's envelope")) };
@@ -67,11 +67,11 @@ impl Plan {
         let (mut parts, mut row) = (Vec::new(), None);
         for field in fields {
             let part = match field.name.as_str() {
-                "after" => Part::After,
-                "op" => Part::Op,
-                _ => Part::Other,
+                "after" => EnvelopeField::After,
+                "op" => EnvelopeField::Op,
+                _ => EnvelopeField::Other,
             };
-            if part == Part::After {
+            if part == EnvelopeField::After {
                 let schema = schema.and_then(|schema| schemas.field(schema, "after"));
                 let schema = schema.and_then(|schema| schemas.not_null(schema).or(Some(schema)));
                 row = Some(Row::of(field.shape.unwrap_optional().0, schema, &schemas)?);
@@ -139,7 +139,7 @@ impl Envelope {
         let (mut cursor, mut opened) = (Cursor::new(datum), Opened { after: None, op: "" });
         for (part, shape) in &self.fields {
             let (within, is_some) = match (part, shape) {
-                (Part::Other, _) => {
+                (EnvelopeField::Other, _) => {
                     cursor.skip(shape)?;
                     continue;
                 }
@@ -148,7 +148,7 @@ impl Envelope {
             };
             match part {
                 _ if !is_some => {}
-                Part::Op => opened.op = cursor.text()?,
+                EnvelopeField::Op => opened.op = cursor.text()?,
                 _ => {
                     let before = cursor.rest();
                     cursor.skip(within)?;
@@ -181,16 +181,18 @@ fn is_change(names: &[&str]) -> Result<bool, String> {
 
 /// Of an envelope in JSON the part that is read. Errors, in words: it is none.
 pub(super) fn read_part(of: Type) -> Result<Type, String> {
-    let Kind::Record(record) = of.kind else { return Err("it is not Debezium's envelope, but no object".into()) };
+    let TypeKind::Record(record) = of.kind else { return Err("it is not Debezium's envelope, but no object".into()) };
     let names: Vec<&str> = record.fields.iter().map(|(name, _)| name.as_str()).collect();
     let is_read = if is_change(&names)? { ["after", "op"].as_slice() } else { &["ts_ms"] };
     let fields = record.fields.into_iter().filter(|(name, _)| is_read.contains(&name.as_str())).collect();
-    Ok(Type { kind: Kind::Record(Record::new(fields)?), ..of })
+    Ok(Type { kind: TypeKind::Record(Record::new(fields)?), ..of })
 }
 
 /// An envelope of rows of this type in JSON.
 pub(super) fn around(row: Type) -> Result<Type, String> {
-    let fields =
-        vec![("after".to_string(), Type { nullable: true, ..row }), ("op".to_string(), Type::new("op", Kind::String))];
-    Ok(Type::new("", Kind::Record(Record::new(fields)?)))
+    let fields = vec![
+        ("after".to_string(), Type { nullable: true, ..row }),
+        ("op".to_string(), Type::new("op", TypeKind::String)),
+    ];
+    Ok(Type::new("", TypeKind::Record(Record::new(fields)?)))
 }

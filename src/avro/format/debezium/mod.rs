@@ -28,7 +28,7 @@ use super::types::Type;
 use crate::avro::Shape;
 use crate::avro::schema::SchemaText;
 use crate::config::format::{Format, FormatConfig};
-use envelope::Plan;
+use envelope::EnvelopePlan;
 
 /// The number of the only schema that there is.
 const DECLARED: u32 = 0;
@@ -53,7 +53,7 @@ pub struct Events {
     source: Source,
     is_key: bool,
     casts: Casts,
-    plans: BTreeMap<u32, Arc<Plan>>,
+    plans: BTreeMap<u32, Arc<EnvelopePlan>>,
     /// What records in JSON are as datums.
     shapes: BTreeMap<u32, Arc<Shape>>,
     scratch: Scratch,
@@ -141,8 +141,8 @@ impl Events {
 
     fn plan(&mut self, number: u32, shape: &Shape, schema: Option<&serde_json::Value>) -> Result<(), String> {
         let mut plan = match self.is_key {
-            true => Plan::of_key(shape, schema)?,
-            false => Plan::of_change(shape, schema)?,
+            true => EnvelopePlan::of_key(shape, schema)?,
+            false => EnvelopePlan::of_change(shape, schema)?,
         };
         if let Some(row) = plan.row_mut() {
             row.cast(&self.casts)?;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 /// A transform. Predicates come twice: as the pipeline file has them, and as the reference asks them.
 #[derive(Clone, Debug)]
-pub enum Step {
+pub enum RandomTransform {
     Rename(String, String),
     /// A field out of a record, under a new name.
     TakeOut(String, String, String),
@@ -19,7 +19,7 @@ pub enum Step {
 
 /// A type of a field.
 #[derive(Clone, Debug, PartialEq)]
-enum Kind {
+enum FieldType {
     Boolean,
     Int,
     Long,
@@ -38,38 +38,38 @@ enum Kind {
     LocalMicros,
     Decimal,
     Any,
-    List(Box<Kind>),
-    Map(Box<Kind>),
-    Record(Vec<(String, Kind)>),
-    Optional(bool, Box<Kind>),
+    List(Box<FieldType>),
+    Map(Box<FieldType>),
+    Record(Vec<(String, FieldType)>),
+    Optional(bool, Box<FieldType>),
 }
 
 pub struct Case {
     pub schema: String,
     pub value: Value,
-    pub steps: Vec<Step>,
-    fields: Vec<(String, Kind)>,
+    pub steps: Vec<RandomTransform>,
+    fields: Vec<(String, FieldType)>,
     seed: u64,
 }
 
-const SCALARS: [Kind; 17] = [
-    Kind::Boolean,
-    Kind::Int,
-    Kind::Long,
-    Kind::Float,
-    Kind::Double,
-    Kind::Text,
-    Kind::Bytes,
-    Kind::Fixed,
-    Kind::Symbol,
-    Kind::Uuid,
-    Kind::Date,
-    Kind::Millis,
-    Kind::Micros,
-    Kind::TimeMillis,
-    Kind::TimeMicros,
-    Kind::LocalMicros,
-    Kind::Decimal,
+const SCALARS: [FieldType; 17] = [
+    FieldType::Boolean,
+    FieldType::Int,
+    FieldType::Long,
+    FieldType::Float,
+    FieldType::Double,
+    FieldType::Text,
+    FieldType::Bytes,
+    FieldType::Fixed,
+    FieldType::Symbol,
+    FieldType::Uuid,
+    FieldType::Date,
+    FieldType::Millis,
+    FieldType::Micros,
+    FieldType::TimeMillis,
+    FieldType::TimeMicros,
+    FieldType::LocalMicros,
+    FieldType::Decimal,
 ];
 const SYMBOLS: [&str; 3] = ["A", "B", "C"];
 const TEXTS: [&str; 5] = ["", "a", "ab", "größe", "plaice & chips"];
@@ -78,7 +78,7 @@ impl Case {
     pub fn new(seed: u64) -> Self {
         let mut rng = Pcg64Mcg::seed_from_u64(seed);
         let count = rng.random_range(1..7);
-        let mut fields: Vec<(String, Kind)> =
+        let mut fields: Vec<(String, FieldType)> =
             (0..count).map(|index| (format!("f{index}"), kind(&mut rng, 0))).collect();
         let mut of: Vec<serde_json::Value> = fields
             .iter()
@@ -102,15 +102,15 @@ impl Case {
     /// As the pipeline file has them.
     pub fn transforms(&self) -> String {
         let text = |text: &str| serde_json::Value::from(text).to_string();
-        let one = |step: &Step| match step {
-            Step::Rename(old, new) => format!("rename = {{ {} = {} }}", text(old), text(new)),
-            Step::TakeOut(record, part, new) => {
+        let one = |step: &RandomTransform| match step {
+            RandomTransform::Rename(old, new) => format!("rename = {{ {} = {} }}", text(old), text(new)),
+            RandomTransform::TakeOut(record, part, new) => {
                 format!("rename = {{ {} = {} }}", text(&format!("{record}.{part}")), text(new))
             }
-            Step::Drop(name) => format!("drop = [{}]", text(name)),
-            Step::Cast(name, to) => format!("cast = {{ {} = {} }}", text(name), text(to)),
-            Step::Filter(predicate, _) => format!("filter = {}", text(predicate)),
-            Step::Route(predicate, _, topic) => format!("route = {}\ntopic = \"t{topic}\"", text(predicate)),
+            RandomTransform::Drop(name) => format!("drop = [{}]", text(name)),
+            RandomTransform::Cast(name, to) => format!("cast = {{ {} = {} }}", text(name), text(to)),
+            RandomTransform::Filter(predicate, _) => format!("filter = {}", text(predicate)),
+            RandomTransform::Route(predicate, _, topic) => format!("route = {}\ntopic = \"t{topic}\"", text(predicate)),
         };
         self.steps.iter().map(|step| format!("[[transforms]]\n{}\n", one(step))).collect()
     }
@@ -122,69 +122,69 @@ impl Case {
     }
 }
 
-fn kind(rng: &mut Pcg64Mcg, depth: usize) -> Kind {
+fn kind(rng: &mut Pcg64Mcg, depth: usize) -> FieldType {
     let scalar = |rng: &mut Pcg64Mcg| SCALARS[rng.random_range(0..SCALARS.len())].clone();
     match rng.random_range(0..10) {
-        0 if depth < 2 => Kind::List(Box::new(scalar(rng))),
-        1 if depth < 2 => Kind::Map(Box::new(kind(rng, depth + 1))),
+        0 if depth < 2 => FieldType::List(Box::new(scalar(rng))),
+        1 if depth < 2 => FieldType::Map(Box::new(kind(rng, depth + 1))),
         2 if depth < 2 => {
             let parts = rng.random_range(1..4);
-            Kind::Record((0..parts).map(|index| (format!("p{index}"), kind(rng, depth + 1))).collect())
+            FieldType::Record((0..parts).map(|index| (format!("p{index}"), kind(rng, depth + 1))).collect())
         }
         3 | 4 => match kind(rng, depth) {
-            of @ (Kind::Optional(..) | Kind::Any) => of,
-            of => Kind::Optional(rng.random(), Box::new(of)),
+            of @ (FieldType::Optional(..) | FieldType::Any) => of,
+            of => FieldType::Optional(rng.random(), Box::new(of)),
         },
-        5 => Kind::Any,
+        5 => FieldType::Any,
         _ => scalar(rng),
     }
 }
 
-fn schema(kind: &Kind, path: &str) -> serde_json::Value {
+fn schema(kind: &FieldType, path: &str) -> serde_json::Value {
     match kind {
-        Kind::Boolean => json!("boolean"),
-        Kind::Int => json!("int"),
-        Kind::Long => json!("long"),
-        Kind::Float => json!("float"),
-        Kind::Double => json!("double"),
-        Kind::Text => json!("string"),
-        Kind::Bytes => json!("bytes"),
-        Kind::Fixed => json!({"type": "fixed", "name": format!("{path}_fixed"), "size": 3}),
-        Kind::Symbol => json!({"type": "enum", "name": format!("{path}_enum"), "symbols": SYMBOLS}),
-        Kind::Uuid => json!({"type": "string", "logicalType": "uuid"}),
-        Kind::Date => json!({"type": "int", "logicalType": "date"}),
-        Kind::Millis => json!({"type": "long", "logicalType": "timestamp-millis"}),
-        Kind::Micros => json!({"type": "long", "logicalType": "timestamp-micros"}),
-        Kind::TimeMillis => json!({"type": "int", "logicalType": "time-millis"}),
-        Kind::TimeMicros => json!({"type": "long", "logicalType": "time-micros"}),
-        Kind::LocalMicros => json!({"type": "long", "logicalType": "local-timestamp-micros"}),
-        Kind::Decimal => json!({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}),
-        Kind::Any => json!(["null", "int", "string"]),
-        Kind::List(of) => json!({"type": "array", "items": schema(of, path)}),
-        Kind::Map(of) => json!({"type": "map", "values": schema(of, path)}),
-        Kind::Record(parts) => {
+        FieldType::Boolean => json!("boolean"),
+        FieldType::Int => json!("int"),
+        FieldType::Long => json!("long"),
+        FieldType::Float => json!("float"),
+        FieldType::Double => json!("double"),
+        FieldType::Text => json!("string"),
+        FieldType::Bytes => json!("bytes"),
+        FieldType::Fixed => json!({"type": "fixed", "name": format!("{path}_fixed"), "size": 3}),
+        FieldType::Symbol => json!({"type": "enum", "name": format!("{path}_enum"), "symbols": SYMBOLS}),
+        FieldType::Uuid => json!({"type": "string", "logicalType": "uuid"}),
+        FieldType::Date => json!({"type": "int", "logicalType": "date"}),
+        FieldType::Millis => json!({"type": "long", "logicalType": "timestamp-millis"}),
+        FieldType::Micros => json!({"type": "long", "logicalType": "timestamp-micros"}),
+        FieldType::TimeMillis => json!({"type": "int", "logicalType": "time-millis"}),
+        FieldType::TimeMicros => json!({"type": "long", "logicalType": "time-micros"}),
+        FieldType::LocalMicros => json!({"type": "long", "logicalType": "local-timestamp-micros"}),
+        FieldType::Decimal => json!({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}),
+        FieldType::Any => json!(["null", "int", "string"]),
+        FieldType::List(of) => json!({"type": "array", "items": schema(of, path)}),
+        FieldType::Map(of) => json!({"type": "map", "values": schema(of, path)}),
+        FieldType::Record(parts) => {
             let of: Vec<serde_json::Value> = parts
                 .iter()
                 .map(|(name, kind)| json!({"name": name, "type": schema(kind, &format!("{path}_{name}"))}))
                 .collect();
             json!({"type": "record", "name": format!("{path}_record"), "fields": of})
         }
-        Kind::Optional(true, of) => json!(["null", schema(of, path)]),
-        Kind::Optional(false, of) => json!([schema(of, path), "null"]),
+        FieldType::Optional(true, of) => json!(["null", schema(of, path)]),
+        FieldType::Optional(false, of) => json!([schema(of, path), "null"]),
     }
 }
 
 /// A type that was defined already, by its name; none: it has none.
-fn reference(kind: &Kind, path: &str, full: bool) -> Option<serde_json::Value> {
+fn reference(kind: &FieldType, path: &str, full: bool) -> Option<serde_json::Value> {
     let name = |kind: &str| json!(format!("{}{path}_{kind}", if full { "shop." } else { "" }));
     Some(match kind {
-        Kind::Fixed => name("fixed"),
-        Kind::Symbol => name("enum"),
-        Kind::Record(_) => name("record"),
-        Kind::List(of) => json!({"type": "array", "items": reference(of, path, full)?}),
-        Kind::Map(of) => json!({"type": "map", "values": reference(of, path, full)?}),
-        Kind::Optional(true, of) => json!(["null", reference(of, path, full)?]),
-        Kind::Optional(false, of) => json!([reference(of, path, full)?, "null"]),
+        FieldType::Fixed => name("fixed"),
+        FieldType::Symbol => name("enum"),
+        FieldType::Record(_) => name("record"),
+        FieldType::List(of) => json!({"type": "array", "items": reference(of, path, full)?}),
+        FieldType::Map(of) => json!({"type": "map", "values": reference(of, path, full)?}),
+        FieldType::Optional(true, of) => json!(["null", reference(of, path, full)?]),
+        FieldType::Optional(false, of) => json!([reference(of, path, full)?, "null"]),
         _ => return None,
     })
 }
@@ -196,42 +196,42 @@ fn number(rng: &mut Pcg64Mcg) -> i64 {
     }
 }
 
-fn value(kind: &Kind, rng: &mut Pcg64Mcg) -> Value {
+fn value(kind: &FieldType, rng: &mut Pcg64Mcg) -> Value {
     let long = |number: i64| number.clamp(-9_000_000_000_000_000, 9_000_000_000_000_000);
     match kind {
-        Kind::Boolean => Value::Boolean(rng.random()),
-        Kind::Int => Value::Int(number(rng) as i32),
-        Kind::Long => Value::Long(number(rng)),
-        Kind::Float => Value::Float(number(rng) as f32 / 2.0),
-        Kind::Double => Value::Double(number(rng) as f64 / 2.0),
-        Kind::Text => Value::String(TEXTS[rng.random_range(0..TEXTS.len())].into()),
-        Kind::Bytes => Value::Bytes(vec![rng.random(); rng.random_range(0..3)]),
-        Kind::Fixed => Value::Fixed(3, vec![rng.random(), 0, 255]),
-        Kind::Symbol => {
+        FieldType::Boolean => Value::Boolean(rng.random()),
+        FieldType::Int => Value::Int(number(rng) as i32),
+        FieldType::Long => Value::Long(number(rng)),
+        FieldType::Float => Value::Float(number(rng) as f32 / 2.0),
+        FieldType::Double => Value::Double(number(rng) as f64 / 2.0),
+        FieldType::Text => Value::String(TEXTS[rng.random_range(0..TEXTS.len())].into()),
+        FieldType::Bytes => Value::Bytes(vec![rng.random(); rng.random_range(0..3)]),
+        FieldType::Fixed => Value::Fixed(3, vec![rng.random(), 0, 255]),
+        FieldType::Symbol => {
             let index = rng.random_range(0..SYMBOLS.len());
             Value::Enum(index as u32, SYMBOLS[index].into())
         }
-        Kind::Uuid => Value::Uuid(uuid::Uuid::from_u128(rng.random())),
-        Kind::Date => Value::Date(number(rng) as i32),
-        Kind::Millis => Value::TimestampMillis(number(rng)),
-        Kind::Micros => Value::TimestampMicros(long(number(rng))),
-        Kind::TimeMillis => Value::TimeMillis(number(rng) as i32),
-        Kind::TimeMicros => Value::TimeMicros(number(rng)),
-        Kind::LocalMicros => Value::LocalTimestampMicros(number(rng)),
-        Kind::Decimal => Value::Decimal(apache_avro::Decimal::from(vec![rng.random(), rng.random()])),
-        Kind::Any => match rng.random_range(0..3) {
+        FieldType::Uuid => Value::Uuid(uuid::Uuid::from_u128(rng.random())),
+        FieldType::Date => Value::Date(number(rng) as i32),
+        FieldType::Millis => Value::TimestampMillis(number(rng)),
+        FieldType::Micros => Value::TimestampMicros(long(number(rng))),
+        FieldType::TimeMillis => Value::TimeMillis(number(rng) as i32),
+        FieldType::TimeMicros => Value::TimeMicros(number(rng)),
+        FieldType::LocalMicros => Value::LocalTimestampMicros(number(rng)),
+        FieldType::Decimal => Value::Decimal(apache_avro::Decimal::from(vec![rng.random(), rng.random()])),
+        FieldType::Any => match rng.random_range(0..3) {
             0 => Value::Union(0, Box::new(Value::Null)),
             1 => Value::Union(1, Box::new(Value::Int(number(rng) as i32))),
             _ => Value::Union(2, Box::new(Value::String("a".into()))),
         },
-        Kind::List(of) => Value::Array((0..rng.random_range(0..4)).map(|_| value(of, rng)).collect()),
-        Kind::Map(of) => {
+        FieldType::List(of) => Value::Array((0..rng.random_range(0..4)).map(|_| value(of, rng)).collect()),
+        FieldType::Map(of) => {
             Value::Map((0..rng.random_range(0..3)).map(|key| (format!("k{key}"), value(of, rng))).collect())
         }
-        Kind::Record(parts) => {
+        FieldType::Record(parts) => {
             Value::Record(parts.iter().map(|(name, kind)| (name.clone(), value(kind, rng))).collect())
         }
-        Kind::Optional(null_first, of) => match rng.random_range(0..3) {
+        FieldType::Optional(null_first, of) => match rng.random_range(0..3) {
             0 => Value::Union(u32::from(!null_first), Box::new(Value::Null)),
             _ => Value::Union(u32::from(*null_first), Box::new(value(of, rng))),
         },
@@ -239,7 +239,7 @@ fn value(kind: &Kind, rng: &mut Pcg64Mcg) -> Value {
 }
 
 /// Transforms that fit; `fields` are those that are left after them.
-fn steps(fields: &mut Vec<(String, Kind)>, rng: &mut Pcg64Mcg) -> Vec<Step> {
+fn steps(fields: &mut Vec<(String, FieldType)>, rng: &mut Pcg64Mcg) -> Vec<RandomTransform> {
     let mut steps = Vec::new();
     let mut cast = Vec::new();
     for number in 0..rng.random_range(0..5) {
@@ -250,17 +250,17 @@ fn steps(fields: &mut Vec<(String, Kind)>, rng: &mut Pcg64Mcg) -> Vec<Step> {
                 let new = format!("n{number}");
                 fields[index].0.clone_from(&new);
                 cast.iter_mut().filter(|known| **known == name).for_each(|known: &mut String| known.clone_from(&new));
-                steps.push(Step::Rename(name, new));
+                steps.push(RandomTransform::Rename(name, new));
             }
             1 if fields.len() > 1 => {
                 fields.remove(index);
-                steps.push(Step::Drop(name));
+                steps.push(RandomTransform::Drop(name));
             }
             2 => {
                 let (parts, optional) = match &of {
-                    Kind::Record(parts) => (parts, false),
-                    Kind::Optional(_, of) => match &**of {
-                        Kind::Record(parts) => (parts, true),
+                    FieldType::Record(parts) => (parts, false),
+                    FieldType::Optional(_, of) => match &**of {
+                        FieldType::Record(parts) => (parts, true),
                         _ => continue,
                     },
                     _ => continue,
@@ -268,42 +268,42 @@ fn steps(fields: &mut Vec<(String, Kind)>, rng: &mut Pcg64Mcg) -> Vec<Step> {
                 let (part, kind) = parts[rng.random_range(0..parts.len())].clone();
                 let kind = match kind {
                     // A union with null takes the null of the record around it, and cannot be nullable once more.
-                    Kind::Any if optional => continue,
-                    kind @ (Kind::Optional(..) | Kind::Any) => kind,
-                    kind if optional => Kind::Optional(true, Box::new(kind)),
+                    FieldType::Any if optional => continue,
+                    kind @ (FieldType::Optional(..) | FieldType::Any) => kind,
+                    kind if optional => FieldType::Optional(true, Box::new(kind)),
                     kind => kind,
                 };
                 let new = format!("o{number}");
                 fields.push((new.clone(), kind));
-                steps.push(Step::TakeOut(name, part, new));
+                steps.push(RandomTransform::TakeOut(name, part, new));
             }
             3 if !cast.contains(&name) => {
                 let (inner, optional) = match &of {
-                    Kind::Optional(null_first, of) => ((**of).clone(), Some(*null_first)),
+                    FieldType::Optional(null_first, of) => ((**of).clone(), Some(*null_first)),
                     of => (of.clone(), None),
                 };
                 let (to, kind) = match (inner, rng.random_range(0..3)) {
-                    (Kind::Int, 0) => ("long", Kind::Long),
-                    (Kind::Int, 1) => ("double", Kind::Double),
-                    (Kind::Long, 0) => ("int", Kind::Int),
-                    (Kind::Long, 1) => ("timestamp-micros", Kind::Micros),
-                    (Kind::Int | Kind::Long, _) => ("string", Kind::Text),
-                    (Kind::Millis, _) => ("timestamp-micros", Kind::Micros),
-                    (Kind::Micros, _) => ("timestamp-millis", Kind::Millis),
-                    (Kind::Symbol | Kind::Boolean, _) => ("string", Kind::Text),
+                    (FieldType::Int, 0) => ("long", FieldType::Long),
+                    (FieldType::Int, 1) => ("double", FieldType::Double),
+                    (FieldType::Long, 0) => ("int", FieldType::Int),
+                    (FieldType::Long, 1) => ("timestamp-micros", FieldType::Micros),
+                    (FieldType::Int | FieldType::Long, _) => ("string", FieldType::Text),
+                    (FieldType::Millis, _) => ("timestamp-micros", FieldType::Micros),
+                    (FieldType::Micros, _) => ("timestamp-millis", FieldType::Millis),
+                    (FieldType::Symbol | FieldType::Boolean, _) => ("string", FieldType::Text),
                     _ => continue,
                 };
                 fields[index].1 = match optional {
-                    Some(null_first) => Kind::Optional(null_first, Box::new(kind)),
+                    Some(null_first) => FieldType::Optional(null_first, Box::new(kind)),
                     None => kind,
                 };
                 cast.push(name.clone());
-                steps.push(Step::Cast(name, to));
+                steps.push(RandomTransform::Cast(name, to));
             }
-            4 => steps.extend(predicate(fields, rng, 0).map(|(text, asked)| Step::Filter(text, asked))),
+            4 => steps.extend(predicate(fields, rng, 0).map(|(text, asked)| RandomTransform::Filter(text, asked))),
             5 => {
-                let topic = 1 + steps.iter().filter(|step| matches!(step, Step::Route(..))).count();
-                steps.extend(predicate(fields, rng, 0).map(|(text, asked)| Step::Route(text, asked, topic)));
+                let topic = 1 + steps.iter().filter(|step| matches!(step, RandomTransform::Route(..))).count();
+                steps.extend(predicate(fields, rng, 0).map(|(text, asked)| RandomTransform::Route(text, asked, topic)));
             }
             _ => {}
         }
@@ -312,7 +312,7 @@ fn steps(fields: &mut Vec<(String, Kind)>, rng: &mut Pcg64Mcg) -> Vec<Step> {
 }
 
 /// A predicate as the pipeline file has it, and as the reference asks it.
-fn predicate(fields: &[(String, Kind)], rng: &mut Pcg64Mcg, depth: usize) -> Option<(String, String)> {
+fn predicate(fields: &[(String, FieldType)], rng: &mut Pcg64Mcg, depth: usize) -> Option<(String, String)> {
     if depth < 2 {
         match rng.random_range(0..6) {
             0 => {
@@ -333,14 +333,14 @@ fn predicate(fields: &[(String, Kind)], rng: &mut Pcg64Mcg, depth: usize) -> Opt
     }
     let (name, of) = &fields[rng.random_range(0..fields.len())];
     let (inner, optional) = match of {
-        Kind::Optional(_, of) => (&**of, true),
+        FieldType::Optional(_, of) => (&**of, true),
         of => (of, false),
     };
     let same = |text: String| Some((text.clone(), text));
     if optional && !has_decimal(inner) && rng.random_range(0..3) == 0 {
         return same(format!("{name} {} null", ["==", "!="][rng.random_range(0..2)]));
     }
-    if let Kind::Record(parts) = inner {
+    if let FieldType::Record(parts) = inner {
         let (part, kind) = &parts[rng.random_range(0..parts.len())];
         if rng.random() {
             let guard = if optional { format!("{name} != null && ") } else { String::new() };
@@ -352,35 +352,35 @@ fn predicate(fields: &[(String, Kind)], rng: &mut Pcg64Mcg, depth: usize) -> Opt
 }
 
 /// Whether CEL has nothing that it could be.
-fn has_decimal(kind: &Kind) -> bool {
+fn has_decimal(kind: &FieldType) -> bool {
     match kind {
-        Kind::Decimal => true,
-        Kind::List(of) | Kind::Map(of) | Kind::Optional(_, of) => has_decimal(of),
-        Kind::Record(parts) => parts.iter().any(|(_, kind)| has_decimal(kind)),
+        FieldType::Decimal => true,
+        FieldType::List(of) | FieldType::Map(of) | FieldType::Optional(_, of) => has_decimal(of),
+        FieldType::Record(parts) => parts.iter().any(|(_, kind)| has_decimal(kind)),
         _ => false,
     }
 }
 
-fn scalar(name: &str, kind: &Kind, rng: &mut Pcg64Mcg) -> Option<String> {
+fn scalar(name: &str, kind: &FieldType, rng: &mut Pcg64Mcg) -> Option<String> {
     let compare = ["==", "!=", "<", "<=", ">", ">="][rng.random_range(0..6)];
     Some(match kind {
-        Kind::Optional(_, of) => return scalar(name, of, rng),
-        Kind::Boolean => name.to_string(),
-        Kind::Int
-        | Kind::Long
-        | Kind::Date
-        | Kind::Millis
-        | Kind::Micros
-        | Kind::TimeMillis
-        | Kind::TimeMicros
-        | Kind::LocalMicros
-        | Kind::Float
-        | Kind::Double => match rng.random_range(0..3) {
+        FieldType::Optional(_, of) => return scalar(name, of, rng),
+        FieldType::Boolean => name.to_string(),
+        FieldType::Int
+        | FieldType::Long
+        | FieldType::Date
+        | FieldType::Millis
+        | FieldType::Micros
+        | FieldType::TimeMillis
+        | FieldType::TimeMicros
+        | FieldType::LocalMicros
+        | FieldType::Float
+        | FieldType::Double => match rng.random_range(0..3) {
             0 => format!("{name} {compare} {}.5", rng.random_range(-3..4)),
             1 => format!("{name} in [1, {}, -2]", rng.random_range(-3..4)),
             _ => format!("{name} {compare} {}", rng.random_range(-3..4)),
         },
-        Kind::Text | Kind::Symbol | Kind::Uuid => {
+        FieldType::Text | FieldType::Symbol | FieldType::Uuid => {
             let text = TEXTS[rng.random_range(0..TEXTS.len())];
             match rng.random_range(0..5) {
                 0 => format!("{name}.startsWith(\"{text}\")"),
@@ -390,9 +390,9 @@ fn scalar(name: &str, kind: &Kind, rng: &mut Pcg64Mcg) -> Option<String> {
                 _ => format!("{name} {compare} \"{text}\""),
             }
         }
-        Kind::List(of) => match **of {
-            Kind::Text | Kind::Symbol => format!("\"{}\" in {name}", TEXTS[rng.random_range(0..TEXTS.len())]),
-            Kind::Int | Kind::Long | Kind::Double => format!("{} in {name}", rng.random_range(-3..4)),
+        FieldType::List(of) => match **of {
+            FieldType::Text | FieldType::Symbol => format!("\"{}\" in {name}", TEXTS[rng.random_range(0..TEXTS.len())]),
+            FieldType::Int | FieldType::Long | FieldType::Double => format!("{} in {name}", rng.random_range(-3..4)),
             _ => return None,
         },
         _ => return None,

@@ -6,7 +6,7 @@ use apache_avro::{
 };
 use serde_json::Value;
 
-use super::{Branches, Encoder, FragmentStep, HEADER_BYTES, Origin, Step, put_long, put_text};
+use super::{Branches, EncodeStep, Encoder, FieldOrigin, FragmentStep, HEADER_BYTES, put_long, put_text};
 use crate::config::finding::Finding;
 use crate::pipeline::press::event::Actions;
 use crate::place::Place;
@@ -66,12 +66,12 @@ fn compile(schema: &Schema, schema_id: u32, actions: &Actions, place_of_schema: 
 struct Compiler<'a> {
     place_of_schema: &'a str,
     allowed: &'a Actions,
-    steps: Vec<Step>,
+    steps: Vec<EncodeStep>,
     fragment: Vec<FragmentStep>,
     /// An event field stands behind the place fields: no more of them may follow.
     fragment_closed: bool,
     actions: Vec<Box<[u8]>>,
-    origins: Vec<(String, Origin)>,
+    origins: Vec<(String, FieldOrigin)>,
     findings: Vec<Finding>,
 }
 
@@ -105,7 +105,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn add_step(&mut self, field: &RecordField, step: Step) {
+    fn add_step(&mut self, field: &RecordField, step: EncodeStep) {
         self.origins.push((field.name.clone(), step.origin()));
         self.fragment_closed = !self.fragment.is_empty();
         self.steps.push(step);
@@ -113,15 +113,15 @@ impl Compiler<'_> {
 
     fn add_session_id(&mut self, field: &RecordField) {
         match field.schema {
-            Schema::String | Schema::Uuid(UuidSchema::String) => self.add_step(field, Step::SessionId),
+            Schema::String | Schema::Uuid(UuidSchema::String) => self.add_step(field, EncodeStep::SessionId),
             _ => self.refuse_type(field, r#"{"type":"string","logicalType":"uuid"} or "string""#),
         }
     }
 
     fn add_timestamp(&mut self, field: &RecordField) {
         match field.schema {
-            Schema::TimestampMicros | Schema::Long => self.add_step(field, Step::TimestampMicros),
-            Schema::TimestampMillis => self.add_step(field, Step::TimestampMillis),
+            Schema::TimestampMicros | Schema::Long => self.add_step(field, EncodeStep::TimestampMicros),
+            Schema::TimestampMillis => self.add_step(field, EncodeStep::TimestampMillis),
             _ => self.refuse_type(
                 field,
                 r#"{"type":"long","logicalType":"timestamp-micros"}, the same with timestamp-millis, or "long" (microseconds)"#,
@@ -131,7 +131,7 @@ impl Compiler<'_> {
 
     fn add_cohort(&mut self, field: &RecordField) {
         match nullable(&field.schema) {
-            Some((branches, Schema::Int | Schema::Long)) => self.add_step(field, Step::Cohort(branches)),
+            Some((branches, Schema::Int | Schema::Long)) => self.add_step(field, EncodeStep::Cohort(branches)),
             _ => self.refuse_type(field, r#"["null","int"] or ["null","long"] (it is null for generated data)"#),
         }
     }
@@ -155,7 +155,7 @@ impl Compiler<'_> {
             }
             _ => return self.refuse_type(field, r#""string" or an enum with every action of the pipeline"#),
         }
-        self.add_step(field, Step::Action);
+        self.add_step(field, EncodeStep::Action);
     }
 
     fn add_place(&mut self, field: &RecordField, step: FragmentStep) {
@@ -167,7 +167,7 @@ impl Compiler<'_> {
             );
         }
         if self.fragment.is_empty() {
-            self.steps.push(Step::Fragment);
+            self.steps.push(EncodeStep::Fragment);
         }
         self.origins.push((field.name.clone(), step.origin()));
         self.fragment.push(step);
@@ -221,9 +221,9 @@ impl Compiler<'_> {
         };
         match constant(&field.schema, default) {
             Some(bytes) => {
-                self.origins.push((field.name.clone(), Origin::Constant));
+                self.origins.push((field.name.clone(), FieldOrigin::Constant));
                 if self.fragment.is_empty() || self.fragment_closed {
-                    self.steps.push(Step::Constant(bytes));
+                    self.steps.push(EncodeStep::Constant(bytes));
                 } else {
                     self.fragment.push(FragmentStep::Constant(bytes));
                 }

@@ -21,18 +21,18 @@ pub const HEADER_BYTES: usize = 5;
 /// Writes records of one writer schema; shared by workers.
 pub struct Encoder {
     header: [u8; HEADER_BYTES],
-    steps: Vec<Step>,
+    steps: Vec<EncodeStep>,
     fragment: Vec<FragmentStep>,
     /// What is written for each action of the allow list.
     actions: Vec<Box<[u8]>>,
     /// Each field of the schema, and where what is written for it comes from.
-    origins: Vec<(String, Origin)>,
+    origins: Vec<(String, FieldOrigin)>,
 }
 
 /// Where the value of an output field comes from. That of an address is not among them: the address itself has no way into
 /// the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum FieldOrigin {
     /// This field of the event.
     Event(&'static str),
     /// The place that was looked up by the address.
@@ -42,7 +42,7 @@ pub enum Origin {
 }
 
 /// What is written for one field of the schema.
-enum Step {
+enum EncodeStep {
     SessionId,
     TimestampMicros,
     TimestampMillis,
@@ -62,15 +62,15 @@ enum FragmentStep {
     Constant(Box<[u8]>),
 }
 
-impl Step {
-    fn origin(&self) -> Origin {
+impl EncodeStep {
+    fn origin(&self) -> FieldOrigin {
         match self {
-            Step::SessionId => Origin::Event("session_id"),
-            Step::TimestampMicros | Step::TimestampMillis => Origin::Event("timestamp"),
-            Step::Cohort(_) => Origin::Event("cohort"),
-            Step::Action => Origin::Event("action"),
-            Step::Fragment => Origin::Lookup,
-            Step::Constant(_) => Origin::Constant,
+            EncodeStep::SessionId => FieldOrigin::Event("session_id"),
+            EncodeStep::TimestampMicros | EncodeStep::TimestampMillis => FieldOrigin::Event("timestamp"),
+            EncodeStep::Cohort(_) => FieldOrigin::Event("cohort"),
+            EncodeStep::Action => FieldOrigin::Event("action"),
+            EncodeStep::Fragment => FieldOrigin::Lookup,
+            EncodeStep::Constant(_) => FieldOrigin::Constant,
         }
     }
 }
@@ -85,7 +85,7 @@ struct Branches {
 impl Encoder {
     /// Each field of the schema in its order, with where its value comes from: read off the plan by which records are
     /// written.
-    pub fn origins(&self) -> &[(String, Origin)] {
+    pub fn origins(&self) -> &[(String, FieldOrigin)] {
         &self.origins
     }
 
@@ -107,29 +107,29 @@ impl Encoder {
         out.extend_from_slice(&self.header);
         for step in &self.steps {
             match step {
-                Step::SessionId => put_text(press.session_id.as_bytes(), out),
-                Step::TimestampMicros => put_long(press.timestamp_us, out),
-                Step::TimestampMillis => put_long(press.timestamp_us.div_euclid(1000), out),
-                Step::Cohort(branches) => match press.cohort {
+                EncodeStep::SessionId => put_text(press.session_id.as_bytes(), out),
+                EncodeStep::TimestampMicros => put_long(press.timestamp_us, out),
+                EncodeStep::TimestampMillis => put_long(press.timestamp_us.div_euclid(1000), out),
+                EncodeStep::Cohort(branches) => match press.cohort {
                     None => out.push(branches.null),
                     Some(cohort) => {
                         out.push(branches.value);
                         put_long(i64::from(cohort), out);
                     }
                 },
-                Step::Action => out.extend_from_slice(&self.actions[usize::from(press.action.0)]),
-                Step::Fragment => out.extend_from_slice(fragment),
-                Step::Constant(bytes) => out.extend_from_slice(bytes),
+                EncodeStep::Action => out.extend_from_slice(&self.actions[usize::from(press.action.0)]),
+                EncodeStep::Fragment => out.extend_from_slice(fragment),
+                EncodeStep::Constant(bytes) => out.extend_from_slice(bytes),
             }
         }
     }
 }
 
 impl FragmentStep {
-    fn origin(&self) -> Origin {
+    fn origin(&self) -> FieldOrigin {
         match self {
-            FragmentStep::Text(..) | FragmentStep::Degrees(..) | FragmentStep::Kilometres(..) => Origin::Lookup,
-            FragmentStep::Constant(_) => Origin::Constant,
+            FragmentStep::Text(..) | FragmentStep::Degrees(..) | FragmentStep::Kilometres(..) => FieldOrigin::Lookup,
+            FragmentStep::Constant(_) => FieldOrigin::Constant,
         }
     }
 

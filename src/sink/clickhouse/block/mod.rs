@@ -9,7 +9,7 @@ mod native;
 
 use std::sync::Arc;
 
-use super::plan::{Plan, Step};
+use super::plan::{BlockPlan, BlockStep};
 use super::types::with_null;
 use crate::avro::Cursor;
 use crate::sink::{Refusal, Why};
@@ -39,14 +39,14 @@ impl Block {
     }
 
     /// Whether rows of the plan can go into it: two schemas of one topic fill the same columns, or need two inserts.
-    pub fn takes(&self, plan: &Plan) -> bool {
+    pub fn takes(&self, plan: &BlockPlan) -> bool {
         Arc::ptr_eq(&self.layout, plan.layout()) || self.layout == *plan.layout()
     }
 
     /// Adds a record: its datum, read by the plan of its schema, which [`Block::takes`] must have said yes to. Errors:
     /// why it cannot be written; then nothing of it is in the block.
     #[inline]
-    pub fn push(&mut self, plan: &Plan, datum: &[u8], partition: i32, offset: i64) -> Result<(), Refusal> {
+    pub fn push(&mut self, plan: &BlockPlan, datum: &[u8], partition: i32, offset: i64) -> Result<(), Refusal> {
         self.columns.iter_mut().for_each(Buffer::begin);
         if let Err(refusal) = self.write(plan, datum) {
             self.columns.iter_mut().for_each(Buffer::undo);
@@ -61,12 +61,12 @@ impl Block {
     }
 
     #[inline]
-    fn write(&mut self, plan: &Plan, datum: &[u8]) -> Result<(), Refusal> {
+    fn write(&mut self, plan: &BlockPlan, datum: &[u8]) -> Result<(), Refusal> {
         let mut cursor = Cursor::new(datum);
         for step in plan.steps() {
             match step {
-                Step::Skip(shape) => cursor.skip(shape).map_err(Refusal::row)?,
-                Step::Write { column, name, codec } => {
+                BlockStep::Skip(shape) => cursor.skip(shape).map_err(Refusal::row)?,
+                BlockStep::Write { column, name, codec } => {
                     if let Some(buffer) = self.columns.get_mut(*column) {
                         codec.write(&mut cursor, buffer, &mut self.scratch).map_err(|why| refusal(name, why))?;
                     }
@@ -165,7 +165,7 @@ fn buffer(framing: &Framing) -> Buffer {
     }
 }
 
-impl Plan {
+impl BlockPlan {
     /// An empty block for its rows.
     pub fn block(&self) -> Block {
         Block::new(Arc::clone(self.layout()))
