@@ -68,6 +68,17 @@ impl App {
         public || self.proxies.came_by_tls(peer.0, headers)
     }
 
+    /// The answer, with the visitor's cookie for as long again if the request has one. Not for answers that take long: a press
+    /// meanwhile raises the count, which they would put back.
+    pub fn renewed(&self, answer: Response, peer: Peer, headers: &HeaderMap) -> Response {
+        match self.session(headers) {
+            Some(session) => {
+                with_cookie(answer, &session.cookie(self.config.cookie_days, self.is_secure(peer, headers)))
+            }
+            None => answer,
+        }
+    }
+
     /// What a visitor in this cohort sees.
     pub fn cohort(&self, number: i16) -> Option<&CohortConfig> {
         self.cohorts.iter().find(|cohort| cohort.number == number)

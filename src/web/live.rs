@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ::metrics::{counter, gauge};
 use askama::Template;
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
@@ -18,14 +19,15 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::app::{App, page};
-use super::hub::Frame;
+use super::history::{self, Positions};
 use super::map::WORLD;
 use super::metrics::{FRAMES, SNAPSHOTS, WATCHERS};
 use super::privacy::Credit;
-use crate::runtime::http_server::told;
+use crate::runtime::http_server::{Peer, told};
 
 /// A comment now and then, so that a connection without presses is not taken for a dead one.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const ALIVE: &[u8] = b": still here\n\n";
 /// How soon browsers come back.
 const RETRY: &[u8] = b"retry: 2000\n\n";
 /// Countries in the table.
@@ -45,7 +47,7 @@ struct LivePage<'a> {
 }
 
 /// The page; whole without its script, but it stands still then.
-pub async fn live(State(app): State<Arc<App>>) -> Response {
+pub async fn live(State(app): State<Arc<App>>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
     let now = now_ms();
     let (presses, generated, countries) = app.hub.with_tally(|tally| {
         let hour = tally.last_hour(now);
@@ -65,7 +67,7 @@ pub async fn live(State(app): State<Arc<App>>) -> Response {
         records: app.hub.newest(),
         credits: &app.facts.credits,
     };
-    page(StatusCode::OK, template.render())
+    app.renewed(page(StatusCode::OK, template.render()), peer, &headers)
 }
 
 /// The stream of server-sent events. `Last-Event-ID`, or `?last=` after a hidden tab is shown again, resumes it.
@@ -79,12 +81,11 @@ pub async fn events(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -
         .and_then(|query| query.strip_prefix("last="))
         .map(|id| id.replace("%3A", ":").replace(['+'], " ").replace("%20", " "));
     let by_header = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let watching = app.hub.watch(by_header.or(by_query.as_deref()), now_ms());
+    let last = by_header.or(by_query.as_deref()).and_then(history::positions);
     gauge!(WATCHERS).increment(1.0);
-    let mut first: VecDeque<Bytes> = watching.first.into_iter().map(|frame| frame.bytes).collect();
-    first.push_front(Bytes::from_static(RETRY));
-    let stop = app.stop.clone();
-    let watcher = Watcher { app, first, next: watching.next, stop, _place: place };
+    let (ready, stop) = (app.hub.ready(), app.stop.clone());
+    let first = [Bytes::from_static(RETRY)].into();
+    let watcher = Watcher { app, last, first, next: None, ready, stop, _place: place };
     let body = Body::from_stream(stream::unfold(watcher, |mut watcher| async move {
         let bytes = watcher.next().await?;
         Some((Ok::<Bytes, Infallible>(bytes), watcher))
@@ -96,8 +97,12 @@ pub async fn events(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -
 /// One page that watches.
 struct Watcher {
     app: Arc<App>,
+    /// Where it left off, if it comes back.
+    last: Option<Positions>,
     first: VecDeque<Bytes>,
-    next: Receiver<Frame>,
+    /// `None` until it has begun.
+    next: Option<Receiver<Bytes>>,
+    ready: watch::Receiver<bool>,
     stop: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
 }
@@ -111,28 +116,46 @@ impl Drop for Watcher {
 impl Watcher {
     /// `None` at the end of the process: the browser comes back by itself.
     async fn next(&mut self) -> Option<Bytes> {
-        if let Some(first) = self.first.pop_front() {
-            return Some(first);
-        }
-        let came = tokio::select! {
-            came = self.next.recv() => came,
-            () = tokio::time::sleep(KEEP_ALIVE) => return Some(Bytes::from_static(b": still here\n\n")),
-            () = told(&mut self.stop) => return None,
-        };
-        match came {
-            Ok(frame) => {
-                counter!(FRAMES).increment(1);
-                Some(frame.bytes)
+        loop {
+            if let Some(first) = self.first.pop_front() {
+                return Some(first);
             }
-            // Too slow: the frames that it missed are in the counts of the snapshot.
-            Err(RecvError::Lagged(_)) => {
-                counter!(SNAPSHOTS).increment(1);
-                let again = self.app.hub.watch(None, now_ms());
-                self.next = again.next;
-                again.first.into_iter().next().map(|frame| frame.bytes)
+            let Some(next) = &mut self.next else {
+                // What it missed is known once the reader has read the past.
+                if self.last.is_some() {
+                    tokio::select! {
+                        _ = self.ready.wait_for(|is_ready| *is_ready) => {}
+                        () = tokio::time::sleep(KEEP_ALIVE) => return Some(Bytes::from_static(ALIVE)),
+                        () = told(&mut self.stop) => return None,
+                    }
+                }
+                self.begin();
+                continue;
+            };
+            let came = tokio::select! {
+                came = next.recv() => came,
+                () = tokio::time::sleep(KEEP_ALIVE) => return Some(Bytes::from_static(ALIVE)),
+                () = told(&mut self.stop) => return None,
+            };
+            match came {
+                Ok(event) => {
+                    counter!(FRAMES).increment(1);
+                    return Some(event);
+                }
+                // Too slow: the frames that it missed are in the counts of the snapshot.
+                Err(RecvError::Lagged(_)) => {
+                    counter!(SNAPSHOTS).increment(1);
+                    self.begin();
+                }
+                Err(RecvError::Closed) => return None,
             }
-            Err(RecvError::Closed) => None,
         }
+    }
+
+    fn begin(&mut self) {
+        let watching = self.app.hub.watch(self.last.take().as_ref(), now_ms());
+        self.first = watching.first;
+        self.next = Some(watching.next);
     }
 }
 

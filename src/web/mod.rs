@@ -13,6 +13,7 @@ mod assets;
 mod button;
 mod client_address;
 pub mod cohorts;
+mod history;
 mod hub;
 #[cfg(feature = "mutants")]
 mod leak;

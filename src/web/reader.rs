@@ -1,6 +1,6 @@
 //! The one reader of the output topic: a thread of its own, in no consumer group, committing nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,7 +13,8 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 
-use super::hub::{Arrived, Hub};
+use super::history::Arrived;
+use super::hub::Hub;
 use super::metrics::RECORDS;
 use super::press::{Decoder, Press, Undecoded};
 use crate::avro::Shape;
@@ -27,9 +28,13 @@ use crate::runtime::supervise::sleep_unless;
 const FRAME: Duration = Duration::from_millis(250);
 /// Longest wait for a record.
 const POLL: Duration = Duration::from_millis(50);
-/// What is read of the past, at most, of each partition: an hour, for the counts.
+/// What is read of the past of each partition: an hour, for the counts; so many records at least, for watchers who come back to
+/// a topic where little happens, and at most.
 const PAST: Duration = Duration::from_secs(3_600);
+const LEAST_PAST_RECORDS: i64 = 1_000;
 const MOST_PAST_RECORDS: i64 = 100_000;
+/// Watchers who come back wait so long for a partition whose past cannot be read.
+const MOST_CATCHING_UP: Duration = Duration::from_secs(30);
 /// Before the topic is looked for again, and before it is asked for new partitions.
 const RETRY: Duration = Duration::from_secs(3);
 const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(60);
@@ -53,8 +58,7 @@ pub struct Reader {
 /// Where the reader stands.
 struct Open {
     consumer: BaseConsumer<Probe>,
-    /// Partition → end when it was opened: what lies before is the past.
-    ends: BTreeMap<i32, i64>,
+    partitions: BTreeSet<i32>,
 }
 
 impl Reader {
@@ -91,6 +95,8 @@ impl Reader {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", "read_committed")
+            // So that it is known when the past is read.
+            .set("enable.partition.eof", "true")
             // Watchers are shown a sample: there is no use in much that waits.
             .set("queued.max.messages.kbytes", "4096");
         let consumer: BaseConsumer<Probe> =
@@ -99,21 +105,25 @@ impl Reader {
             topic_layout(consumer.client(), &self.topic, METADATA_TIMEOUT).map_err(|error| error.to_string())?;
         let Some(layout) = layout else { return Ok(None) };
         let mut list = TopicPartitionList::new();
-        let mut ends = BTreeMap::new();
+        let mut partitions = BTreeSet::new();
         let since = now_ms() - i64::try_from(PAST.as_millis()).unwrap_or(0);
         let times = self.offsets_since(&consumer, &layout.partitions, since);
         for partition in layout.partitions {
             let (low, high) = consumer
                 .fetch_watermarks(&self.topic, partition, METADATA_TIMEOUT)
                 .map_err(|error| format!("partition {partition}: {error}"))?;
-            let past = times.get(&partition).copied().unwrap_or(high).max(high - MOST_PAST_RECORDS);
+            let past = times.get(&partition).copied().unwrap_or(high);
+            let past = past.clamp(high - MOST_PAST_RECORDS, high - LEAST_PAST_RECORDS);
             let from = next.get(&partition).copied().unwrap_or(past).clamp(low, high);
+            if next.get(&partition) != Some(&from) {
+                self.hub.begin(partition, from);
+            }
             list.add_partition_offset(&self.topic, partition, Offset::Offset(from))
                 .map_err(|error| error.to_string())?;
-            ends.insert(partition, high);
+            partitions.insert(partition);
         }
         consumer.assign(&list).map_err(|error| error.to_string())?;
-        Ok(Some(Open { consumer, ends }))
+        Ok(Some(Open { consumer, partitions }))
     }
 
     /// Partition → first offset of a time. A broker that cannot say so has no past that is shown.
@@ -138,15 +148,20 @@ impl Reader {
         let mut look = Instant::now() + LOOK_FOR_PARTITIONS;
         let mut frame_ends = Instant::now() + FRAME;
         let (mut past, mut fresh) = (Vec::new(), Vec::new());
-        let mut is_catching_up = false;
+        // Partitions whose end was not reached yet: what they bring is the past.
+        let mut behind = open.partitions.clone();
+        let (began, mut has_past) = (Instant::now(), false);
         while !self.stop.load(Ordering::Relaxed) {
             match open.consumer.poll(POLL) {
                 Some(Ok(message)) => {
                     let (partition, offset) = (message.partition(), message.offset());
-                    let is_past = open.ends.get(&partition).is_some_and(|end| offset < *end);
+                    let is_past = behind.contains(&partition);
                     let arrived = self.arrived(&message, decoder, is_past);
                     next.insert(partition, offset + 1);
                     if is_past { past.extend(arrived) } else { fresh.extend(arrived) }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    behind.remove(&partition);
                 }
                 Some(Err(error)) => {
                     tracing::debug!(topic = %self.topic, %error, "the map's reader");
@@ -163,10 +178,14 @@ impl Reader {
             if Instant::now() >= frame_ends || past.len() + fresh.len() >= 10_000 {
                 self.hub.remember(&past);
                 self.hub.show(&fresh, now_ms());
-                if past.is_empty() && is_catching_up {
+                has_past |= !past.is_empty();
+                if behind.is_empty() && has_past {
                     self.hub.refresh(now_ms());
+                    has_past = false;
                 }
-                is_catching_up = !past.is_empty();
+                if behind.is_empty() || began.elapsed() > MOST_CATCHING_UP {
+                    self.hub.set_ready();
+                }
                 past.clear();
                 fresh.clear();
                 frame_ends = Instant::now() + FRAME;
@@ -180,6 +199,9 @@ impl Reader {
         }
         self.hub.remember(&past);
         self.hub.show(&fresh, now_ms());
+        if has_past || !past.is_empty() {
+            self.hub.refresh(now_ms());
+        }
     }
 
     fn has_new_partitions(&self, open: &Open) -> bool {
@@ -187,7 +209,7 @@ impl Reader {
         if known.is_ok() {
             self.hub.set_problem(None);
         }
-        known.is_ok_and(|known| known.topics().iter().any(|topic| topic.partitions().len() > open.ends.len()))
+        known.is_ok_and(|known| known.topics().iter().any(|topic| topic.partitions().len() > open.partitions.len()))
     }
 
     fn arrived(&self, message: &BorrowedMessage<'_>, decoder: &mut Decoder, is_past: bool) -> Option<Arrived> {

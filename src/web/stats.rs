@@ -1,14 +1,20 @@
 //! `/stats`: the visitor's own numbers beside everybody's.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use askama::Template;
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
 use super::app::{App, page};
 use super::statistics::Statistics;
+use crate::runtime::http_server::Peer;
+
+/// An answer that took longer does not renew the session: see [`App::renewed`].
+const RENEWS_WITHIN: Duration = Duration::from_millis(500);
 
 #[derive(Template)]
 #[template(path = "stats.html", config = "src/web/askama.toml")]
@@ -32,12 +38,14 @@ struct Numbers<'a> {
 }
 
 /// The whole page.
-pub async fn stats(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+pub async fn stats(State(app): State<Arc<App>>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
+    let began = Instant::now();
     let (status, numbers) = numbers(&app, &headers).await;
-    page(status, StatsPage { path: "/stats", numbers }.render())
+    let answer = page(status, StatsPage { path: "/stats", numbers }.render());
+    if began.elapsed() > RENEWS_WITHIN { answer } else { app.renewed(answer, peer, &headers) }
 }
 
-/// Its numbers alone.
+/// Its numbers alone. The page asks for them by itself, which is no use of the session.
 pub async fn refreshed(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let (status, numbers) = numbers(&app, &headers).await;
     page(status, numbers.render())

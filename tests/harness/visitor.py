@@ -5,6 +5,7 @@ import json
 import re
 import threading
 import urllib.parse
+from collections import Counter
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -85,9 +86,18 @@ class Event(NamedTuple):
 
     def presses(self):
         """How many it counts."""
+        return sum(self.countries().values())
+
+    def countries(self):
+        """How many of each country."""
         if self.name == "frame":
-            return sum(self.data["c"].values())
-        return sum(sum(countries.values()) for _, countries, _ in self.data["minutes"])
+            return Counter(self.data["c"])
+        minutes = [] if self.name == "skipped" else self.data["minutes"]
+        return sum((Counter(countries) for _, countries, _ in minutes), Counter())
+
+    def positions(self):
+        """Offset of the last record of each partition."""
+        return {int(partition): int(offset) for partition, offset in (pair.split(":") for pair in self.id.split())}
 
 
 class Watcher:
@@ -122,14 +132,14 @@ class Watcher:
         for block in whole:
             lines = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line and not line.startswith(":"))
             if "event" in lines:
-                found.append(Event(lines["event"], lines["id"], json.loads(lines["data"])))
+                found.append(Event(lines["event"], lines.get("id", ""), json.loads(lines["data"])))
         return found
 
     def total(self):
-        """Presses that the page would show: of the last snapshot, and of the frames since."""
+        """Presses that the page would show: of the last snapshot, and of what came since."""
         total = 0
         for event in self.events():
-            total = event.presses() + (total if event.name == "frame" else 0)
+            total = event.presses() + (0 if event.name == "snapshot" else total)
         return total
 
     def close(self):

@@ -125,6 +125,11 @@ class Real:
             raise Failure("the relay has ended")
         return [(message.partition(), message.offset(), self._decoded(message.value())) for message in self._read(self.out)]
 
+    def forget(self, partition, before):
+        """Deletes the enriched records of a partition before an offset."""
+        for future in self._admin.delete_records([TopicPartition(self.out, partition, before)]).values():
+            future.result(30)
+
     def await_tables(self, number):
         """Until both hold so many rows."""
         for table in self.tables:

@@ -217,49 +217,142 @@ def _rename(table, name, new):
 
 
 def watchers_resume(real):
-    """With the last event's id: of the same process exactly what was missed, of another one a snapshot with it."""
+    """With the last event's id a watcher gets the records that it missed and no others, also of another process."""
     app = real.web("memory")
     app.start()
     try:
         visitor = Visitor(app.port, real.addresses[5])
         visitor.visit()
+        await_that("the relay has all", lambda: len(real.out_records()) >= len(real.raw_records()), 180)
         first = Watcher(app.port)
         there = len(real.out_records())
         await_that("the past is read", lambda: app.metric("pressline_web_records_read_total") >= there)
-        time.sleep(1.5)  # Then all who watch get a snapshot.
 
         def press(times):
             for _ in range(times):
                 equal(visitor.press().status, 200, "a press")
 
         def counted(watcher):
-            return sum(event.presses() for event in watcher.events() if event.name == "frame")
+            return sum(event.presses() for event in watcher.events() if event.name != "snapshot")
 
+        visitor.close()  # One that is idle is closed by the server, too.
+        before = sum(value["action"] == "PressButton" for _, _, value in real.out_records())
         press(5)
-        await_that("five presses", lambda: counted(first) == 5)
+        await_that("five presses", lambda: first.total() == before + 5)
         first.close()
-        last = first.events()[-1].id
+        last = first.events()[-1]
+        visitor.close()
         press(7)
+        await_that("the relay has them", lambda: len(real.out_records()) >= len(real.raw_records()), 180)
         for query in (False, True):
-            again = Watcher(app.port, **({"query": last} if query else {"last": last}))
+            again = Watcher(app.port, **({"query": last.id} if query else {"last": last.id}))
             await_that("the seven that were missed", lambda: counted(again) == 7)
-            expect(all(event.name == "frame" for event in again.events()), "who resumes gets a snapshot")
+            _expect_missed(real, last, again.events())
             again.close()
-        last = again.events()[-1].id
-        standing = Watcher(app.port, last=last)
+        last = again.events()[-1]
+        standing = Watcher(app.port, last=last.id)
         app.stop()
-        expect(standing.ended.wait(10), "the stream does not end with the process")
+        expect(standing.ended.wait(30), "the stream does not end with the process")
+        equal(standing.events(), [], "nothing was missed")
         real.send(history(real.addresses[:5], 77))
-        await_that("presses while it was down", lambda: len(real.out_records()) >= len(real.raw_records()))
+        await_that("presses while it was down", lambda: len(real.out_records()) >= len(real.raw_records()), 180)
         app.start()
         visitor.close()
-        back = Watcher(app.port, last=last)
-        records = [value for _, _, value in real.out_records()]
-        total = Expected(records).totals()[0]
-        await_that("all of the hour, in a snapshot", lambda: back.total() == total)
-        equal(back.events()[0].name, "snapshot", "the first event of another process")
+        # At once: it waits until the process has read the past.
+        back = Watcher(app.port, last=last.id)
+        await_that("what was missed", back.events)
+        equal(sum(count for *_, count in back.events()[0].data["p"]), 600, "records that were missed")
+        _expect_missed(real, last, back.events())
         press(2)
-        await_that("and what comes after", lambda: back.total() == total + 2)
+        await_that("and what comes after", lambda: sum(event.presses() for event in back.events()[1:]) == 2)
+        expect(all(event.name == "frame" for event in back.events()[1:]), "a snapshot after what was missed")
+        whole = Watcher(app.port)
+        await_that("the counts of the hour", lambda: whole.total() == Expected([r[2] for r in real.out_records()]).totals()[0])
+        for watcher in (back, whole):
+            watcher.close()
+    finally:
+        app.kill()
+
+
+def _expect_missed(real, last, events):
+    """The first event has the records behind `last`, each once; frames that come behind it are left aside."""
+    event, had = events[0], last.positions()
+    equal(event.name, "missed", "the first event of who resumes")
+    new = event.positions()
+    missed = [record for record in real.out_records() if had[record[0]] < record[1] <= new[record[0]]]
+    offsets = {}
+    for partition, offset, _ in missed:
+        offsets.setdefault(partition, []).append(offset)
+    ranges = [[partition, min(of), max(of), len(of)] for partition, of in sorted(offsets.items())]
+    equal(event.data["p"], ranges, "offsets that were missed")
+    presses = [value for _, _, value in missed if value["action"] == "PressButton"]
+    equal(event.countries(), Counter(value["country_code"] for value in presses), "countries of what was missed")
+    equal(sum(generated for *_, generated in event.data["minutes"]), sum(p["cohort"] is None for p in presses), "generated ones")
+    newest = [(record["partition"], record["offset"]) for record in event.data["r"]]
+    equal(len(newest), min(8, len(missed)), "newest records")
+    expect(set(newest) <= {(partition, offset) for partition, offset, _ in missed}, f"a record that was not missed: {newest}")
+    if presses:
+        expect(0 < len(event.data["e"]) <= min(100, len(presses)), f"{len(event.data['e'])} presses light up")
+
+
+def the_session_is_renewed_on_use(real):
+    """By each page, for a visitor who has one; not by what a page asks for by itself, nor by an answer that a press may overtake."""
+    app = real.web("postgres", **{"web.cookie_days": 7})
+    app.start()
+    try:
+        visitor = Visitor(app.port, real.addresses[27])
+        for path in ("/live", "/stats"):
+            equal(visitor.ask("GET", path).header("set-cookie"), None, f"a stranger's cookie of {path}")
+        visitor.visit()
+        visitor.press()
+        own = visitor.cookie
+        for path in ("/", "/live", "/stats"):
+            cookie = await_that(f"{path} renews", lambda: visitor.ask("GET", path).header("set-cookie"))
+            equal(cookie, f"{own}; Path=/; Max-Age={7 * 86_400}; HttpOnly; SameSite=Lax", f"the cookie of {path}")
+        equal(visitor.ask("GET", "/stats/numbers").header("set-cookie"), None, "the cookie of /stats/numbers")
+        visitor.cookie = "pressline=no-session.1.7"
+        for path in ("/live", "/stats"):
+            equal(visitor.ask("GET", path).header("set-cookie"), None, f"{path} renews a session that is none")
+        visitor.cookie = own
+        watcher = Watcher(app.port)
+        await_that("a stream", watcher.events)
+        expect(b"set-cookie" not in watcher.content().lower(), "a stream sets a cookie")
+        watcher.close()
+        link = real.links["postgres"]
+        link.fall_silent()
+        try:
+
+            def slow():
+                began = time.monotonic()
+                answer = visitor.ask("GET", "/stats")
+                return answer if time.monotonic() - began > 2 else None
+
+            equal(await_that("a slow answer", slow).header("set-cookie"), None, "the cookie of a slow answer")
+        finally:
+            link.restore()
+    finally:
+        app.kill()
+
+
+def who_was_away_too_long_is_told(real):
+    """Records that are gone from the topic cannot be told one by one: how many offsets, and a snapshot."""
+    await_that("the relay has all", lambda: len(real.out_records()) >= len(real.raw_records()), 180)
+    ends = {}
+    for partition, offset, _ in real.out_records():
+        ends[partition] = max(offset, ends.get(partition, 0))
+    real.forget(0, ends[0] - 2)
+
+    def text(positions):
+        return " ".join(f"{partition}:{offset}" for partition, offset in sorted(positions.items()))
+
+    app = real.web("memory")
+    app.start()
+    try:
+        back = Watcher(app.port, last=text(ends | {0: ends[0] - 10}))
+        await_that("both events", lambda: len(back.events()) >= 2)
+        skipped, snapshot = back.events()[:2]
+        equal((skipped.name, skipped.data), ("skipped", {"offsets": 7}), "what is said")
+        equal((snapshot.name, snapshot.id), ("snapshot", text(ends)), "and then")
         back.close()
     finally:
         app.kill()
@@ -308,7 +401,10 @@ TESTS = [
     statistics_are_right,
     statistics_with_a_broken_store,
     watchers_resume,
+    the_session_is_renewed_on_use,
     a_broken_connection_loses_and_doubles_nothing,
+    # The last one: it takes records out of the topic.
+    who_was_away_too_long_is_told,
 ]
 
 

@@ -54,14 +54,38 @@
     const data = JSON.parse(event.data);
     last = event.lastEventId;
     drift = data.at - Date.now();
-    const kept = minute(Math.floor(data.at / 60000));
-    kept.generated += data.g;
+    const count = add(Math.floor(data.at / 60000), data.c, data.g);
+    recent.push([data.at, count]);
+    show(data);
+  }
+
+  // What came while we were away, to be added to what we have.
+  function onMissed(event) {
+    const data = JSON.parse(event.data);
+    last = event.lastEventId;
+    drift = data.at - Date.now();
+    for (const counts of data.minutes) add(...counts);
+    show(data);
+  }
+
+  // Before a snapshot: too much was missed to be told one by one.
+  function onSkipped(event) {
+    const most = JSON.parse(event.data).offsets.toLocaleString("en");
+    say(`Up to ${most} records came meanwhile that do not light up here; the counts have those of the last hour.`, false);
+  }
+
+  function add(number, countries, generated) {
+    const kept = minute(number);
+    kept.generated += generated;
     let count = 0;
-    for (const [code, presses] of Object.entries(data.c)) {
+    for (const [code, presses] of Object.entries(countries)) {
       kept.countries.set(code, (kept.countries.get(code) || 0) + presses);
       count += presses;
     }
-    recent.push([data.at, count]);
+    return count;
+  }
+
+  function show(data) {
     records = data.r.concat(records).slice(0, SHOWN_RECORDS);
     if (!paused) {
       data.e.forEach((press, at) => setTimeout(light, still.matches ? 0 : at * 9, press));
@@ -155,6 +179,8 @@
     source = new EventSource("/live/events" + (last ? "?last=" + encodeURIComponent(last) : ""));
     source.addEventListener("snapshot", onSnapshot);
     source.addEventListener("frame", onFrame);
+    source.addEventListener("missed", onMissed);
+    source.addEventListener("skipped", onSkipped);
     source.addEventListener("open", () => say(""));
     source.addEventListener("error", () => {
       say("The connection is broken; trying again.");
@@ -171,9 +197,9 @@
     source = null;
   }
 
-  function say(text) {
+  function say(text, isStale = text !== "") {
     byId("state").textContent = text;
-    byId("map").classList.toggle("stale", text !== "");
+    byId("map").classList.toggle("stale", isStale);
   }
 
   byId("controls").hidden = false;
