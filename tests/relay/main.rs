@@ -21,6 +21,7 @@ mod security;
 mod service_manager;
 mod shop;
 mod shutdown;
+mod subjects;
 mod support;
 mod tally;
 mod transforms;

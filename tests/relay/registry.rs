@@ -69,7 +69,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream) {
 }
 
 /// Asks the registry, in the few words of HTTP that it takes.
-fn ask(world: &World, method: &str, path: &str, body: &str) -> String {
+pub fn ask(world: &World, method: &str, path: &str, body: &str) -> String {
     let (host, base) = world.registry.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut stream = TcpStream::connect(host).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
