@@ -112,3 +112,19 @@ fn the_lag_grows_with_too_few_preparers_and_shrinks_with_one_more() {
     tills.kill().unwrap();
     tills.wait().unwrap();
 }
+
+#[test]
+fn a_preparer_works_at_its_pace_where_no_more_orders_come() {
+    let Some(world) = world("pace") else { return };
+    take_orders(&world, 40);
+    let begun = Instant::now();
+    let mut preparer = world.pressline();
+    preparer.args(["consume", &world.raw, "--group", &world.name, "--pace", "4", "--max", "40"]);
+    let done = preparer.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    // Ten seconds, and some to join the group. Questions about the lag that hold up the member make two minutes of it.
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}\n{said}", begun.elapsed());
+    let last = said.lines().rev().find(|line| line.contains("lag")).unwrap_or_default();
+    assert!(last.ends_with("lag 0, of the group 0"), "{said}");
+}

@@ -1,16 +1,16 @@
 //! `pressline consume --group NAME`: shares a topic with the other members of a consumer group, and shows which partitions this
 //! one has, at what pace it works and how far behind the group is.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::decode::Decoder;
+use super::lag::Lag;
+use super::read::transport;
 use super::text::Style;
 use super::{ConsumeArgs, ConsumeError, show};
 use crate::kafka::client::{METADATA_TIMEOUT, Role, topic_layout};
@@ -28,7 +28,7 @@ const POLL: Duration = Duration::from_millis(100);
 struct Member<'a> {
     consumer: BaseConsumer<Probe>,
     topic: &'a str,
-    partitions: Vec<i32>,
+    lag: Lag,
     /// Records since the state was shown last.
     since: (u64, Instant),
     shown: u64,
@@ -68,6 +68,10 @@ pub fn share(
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) | None => {}
+                // librdkafka goes on trying to reach brokers by itself.
+                Some(Err(source)) if source.rdkafka_error_code().is_some_and(transport) => {
+                    stdio::tell(format_args!("topic {}: {source}; still trying", member.topic));
+                }
                 Some(Err(source)) => return Err(member.kafka("reading", source)),
             }
         }
@@ -98,8 +102,9 @@ impl<'a> Member<'a> {
             .map_err(|unreachable| ConsumeError::Unreachable(unreachable.at(&connected.kafka.bootstrap_servers)))?;
         let layout = topic_layout(consumer.client(), topic, METADATA_TIMEOUT).map_err(kafka)?;
         let layout = layout.ok_or_else(|| ConsumeError::NoTopic(topic.into()))?;
+        let lag = Lag::watch(&config, topic, layout.partitions).map_err(kafka)?;
         consumer.subscribe(&[topic]).map_err(kafka)?;
-        Ok(Self { consumer, topic, partitions: layout.partitions, since: (0, Instant::now()), shown: 0 })
+        Ok(Self { consumer, topic, lag, since: (0, Instant::now()), shown: 0 })
     }
 
     /// Commits, and says once in a while what this member has and how far behind the group is.
@@ -119,32 +124,12 @@ impl<'a> Member<'a> {
         let list = mine.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
         let list = if list.is_empty() { "none".to_string() } else { list };
         let pace = self.since.0 as f64 / passed.as_secs_f64();
-        let (own, all) = self.lag(&mine);
+        let (own, all) = if now { self.lag.ask(&mine) } else { self.lag.latest(&mine) };
         let shown = |lag: Option<i64>| lag.map_or("?".to_string(), |lag| lag.to_string());
         let (own, all) = (shown(own), shown(all));
         stdio::tell(format_args!("{group}: partitions {list}; {pace:.1} records/s; lag {own}, of the group {all}"));
         self.since = (0, asked);
         Ok(())
-    }
-
-    /// Records behind: of this member's partitions, and of all. `None` where a broker does not answer.
-    fn lag(&self, mine: &[i32]) -> (Option<i64>, Option<i64>) {
-        let mut list = TopicPartitionList::new();
-        for partition in &self.partitions {
-            list.add_partition(self.topic, *partition);
-        }
-        let Ok(committed) = self.consumer.committed_offsets(list, METADATA_TIMEOUT) else { return (None, None) };
-        let committed: BTreeMap<i32, Offset> =
-            committed.elements_for_topic(self.topic).iter().map(|part| (part.partition(), part.offset())).collect();
-        let behind = |partition: &i32| {
-            let (low, high) = self.consumer.fetch_watermarks(self.topic, *partition, METADATA_TIMEOUT).ok()?;
-            Some(match committed.get(partition) {
-                Some(Offset::Offset(offset)) => (high - offset).max(0),
-                _ => high - low,
-            })
-        };
-        let of = |partitions: &[i32]| partitions.iter().map(behind).sum::<Option<i64>>();
-        (of(mine), of(&self.partitions))
     }
 
     /// Leaves the group at once, so that the others take over.
@@ -155,7 +140,7 @@ impl<'a> Member<'a> {
         }
         self.tell(group, true)?;
         self.consumer.unsubscribe();
-        drop_in_background(self.consumer);
+        drop_in_background((self.consumer, self.lag));
         Ok(())
     }
 

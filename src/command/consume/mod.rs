@@ -6,6 +6,7 @@
 pub mod avro;
 pub mod decode;
 pub mod group;
+mod lag;
 pub mod read;
 mod run;
 pub mod show;

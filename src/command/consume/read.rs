@@ -136,7 +136,8 @@ impl Records {
     }
 }
 
-fn transport(code: rdkafka::types::RDKafkaErrorCode) -> bool {
+/// Whether brokers cannot be reached for a while.
+pub fn transport(code: rdkafka::types::RDKafkaErrorCode) -> bool {
     use rdkafka::types::RDKafkaErrorCode as Code;
     matches!(code, Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve)
 }
