@@ -2,6 +2,8 @@
 //! `PRESSLINE_TEST_BOOTSTRAP` and `PRESSLINE_TEST_REGISTRY`, and are skipped without them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "check/planned.rs"]
+mod planned;
 #[path = "check/sinks.rs"]
 mod sinks;
 
@@ -122,6 +124,34 @@ async fn findings_of_the_configuration_are_taken_over() {
     assert_eq!((&json["errors"], &json["warnings"]), (&1.into(), &0.into()));
     assert_eq!(json["findings"][0]["place"], house.path("p.toml").display().to_string() + ":8");
     assert_eq!(json["findings"][0]["severity"], "error");
+}
+
+#[tokio::test]
+async fn settings_of_keys_and_values_that_nobody_reads() {
+    let house = House::new().with("[output]", "key.format = \"json\"\nfields = { id = \"long\" }\n[output]");
+    let text = house.read().await;
+    has(
+        &text,
+        "p.toml:9: source.key: has no effect: a relay does not read keys\n    remove it; output.key names the field",
+    );
+    has(&text, "source.fields: has no effect without source.format\n");
+    has(&text, "2 errors, 0 warnings");
+    let rows = "[kafka]\nbootstrap_servers = \"BOOTSTRAP\"\n[registry]\nurl = \"REGISTRY\"\n[source]\ntopic = \"orders\"\nSOURCE\n\
+                [sink.postgres]\nuser = \"u\"\ndatabase = \"d\"\ntable = \"t\"\n";
+    let changes = "mode = \"upsert\"\npk_mode = \"record_key\"\ndeletes = true\n";
+    for (source, more, expected) in [
+        ("key.format = \"json\"", "", "source.key: has no effect: only keys of changes in an envelope are read by it"),
+        (
+            "envelope = \"debezium\"\nkey.fields = { id = \"long\" }",
+            changes,
+            "source.key.format: not set, so that source.key.fields and source.key.cast have no effect",
+        ),
+    ] {
+        house.pipeline("p", &format!("{}{more}", rows.replace("SOURCE", source)));
+        let text = house.read().await;
+        has(&text, expected);
+        has(&text, "1 error, 0 warnings");
+    }
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ use figment::value::magic::RelativePathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use changes::Fault;
 use format::{FieldConfig, Format, FormatConfig, KeyConfig};
 pub use layers::ConfigOrigin;
 pub use place::{GazetteerConfig, GeocoderConfig, GeocoderQuery, OnStale, PlaceConfig};
@@ -433,6 +434,22 @@ impl SourceConfig {
     /// What it says about its subject.
     pub fn subject_keys(&self) -> SubjectKeys<'_> {
         SubjectKeys { subject: &self.subject, strategy: self.subject_name_strategy, record: &self.record }
+    }
+
+    /// Keys of a relay's `[source]` that nobody would read.
+    pub fn without_effect(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if self.key != KeyConfig::default() {
+            let cure = "remove it; output.key names the field that the output is keyed by";
+            faults.push(("key", "has no effect: a relay does not read keys", cure));
+        }
+        for (key, is_set) in [("fields", !self.fields.is_empty()), ("cast", !self.cast.is_empty())] {
+            if is_set && self.format.is_none() {
+                let cure = "set source.format to the format of the topic's values, or remove it";
+                faults.push((key, "has no effect without source.format", cure));
+            }
+        }
+        faults
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the sinks' tables of the configuration say about changes.
 
 use super::changes::{ChangesConfig, Fault, KeyFormat, PkMode, WriteMode};
-use super::format::{Envelope, Format, Truncate};
+use super::format::{Envelope, Format, KeyConfig, Truncate};
 use super::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig, PostgresConfig};
 
 impl PostgresConfig {
@@ -62,12 +62,22 @@ impl LoadConfig {
 
     fn faults_of_source(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
+        let keys = self.source.as_ref().map(|source| &source.key);
         if self.envelope() == Envelope::None {
             if self.truncate() != Truncate::default() {
                 let cure = "set source.envelope = \"debezium\", or remove it";
                 faults.push(("truncate", "has no effect: records have no envelope", cure));
             }
+            if keys.is_some_and(|keys| *keys != KeyConfig::default()) {
+                let cure = "set source.envelope = \"debezium\"; or remove it: in mode = \"upsert\" the sink's key_format says how keys are \
+                            written";
+                faults.push(("key", "has no effect: only keys of changes in an envelope are read by it", cure));
+            }
             return faults;
+        }
+        if keys.is_some_and(|keys| keys.format.is_none() && *keys != KeyConfig::default()) {
+            let cure = "set it, such as source.key.format = \"json\"; unset, keys are read as the values are";
+            faults.push(("key.format", "not set, so that source.key.fields and source.key.cast have no effect", cure));
         }
         if self.format().format == Format::JsonSchema {
             let cure = "set it to avro, connect_json or json, as the connector's value.converter has it";

@@ -74,6 +74,9 @@ pub fn relay(config: &PipelineConfig, secrets: Secrets) -> Vec<Finding> {
         complain("place.files", "empty", "name at least one mmdb file");
     }
     plan_keys(config, &mut complain);
+    for (key, what, cure) in config.source.without_effect() {
+        complain(&format!("source.{key}"), what, cure);
+    }
     config.source.subject_keys().complain("source", false, &mut complain);
     config.output.subject_keys().complain("output", config.output.schema.is_none(), &mut complain);
     if let Some(geocoder) = &config.place.geocoder {

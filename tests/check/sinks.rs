@@ -10,7 +10,7 @@ fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run the tests by tests/stack/stack.py run"))
 }
 
-fn skip(name: &str) -> bool {
+pub fn skip(name: &str) -> bool {
     let skip = std::env::var(name).is_err();
     if skip {
         println!("skipped: {name} is not set");
@@ -129,13 +129,13 @@ async fn databases_that_are_not_there() {
 }
 
 /// A PostgreSQL schema of its own, and a client that looks into it.
-struct Database {
+pub struct Database {
     client: tokio_postgres::Client,
     schema: String,
 }
 
 impl Database {
-    async fn new(test: &str) -> Self {
+    pub async fn new(test: &str) -> Self {
         let (host, port) =
             variable("PRESSLINE_TEST_POSTGRES").split_once(':').map(|(h, p)| (h.to_string(), p.to_string())).unwrap();
         let (client, connection) = tokio_postgres::Config::new()
@@ -153,7 +153,7 @@ impl Database {
         database
     }
 
-    async fn run(&self, sql: &str) {
+    pub async fn run(&self, sql: &str) {
         self.client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{error:?}: {sql}"));
     }
 
@@ -169,7 +169,7 @@ impl Database {
         )
     }
 
-    fn own_sink(&self, house: &House, more: &str) -> String {
+    pub fn own_sink(&self, house: &House, more: &str) -> String {
         let [user, password] = ["USER", "PASSWORD"].map(|name| variable(&format!("PRESSLINE_TEST_POSTGRES_{name}")));
         self.sink(house, &user, &password, more)
     }

@@ -13,6 +13,7 @@ use crate::avro::schema::{self, SchemaText};
 use crate::config::finding::Finding;
 use crate::config::load::Loaded;
 use crate::config::sink::LoadConfig;
+use crate::pipeline::plan::schemas;
 use crate::sink::clickhouse;
 use crate::sink::postgres::sink::SECTION;
 use crate::sink::postgres::{TableName, create_table_sql, with_primary_key};
@@ -92,6 +93,10 @@ async fn schema(loaded: &Loaded, subject: &Subject<'_, LoadConfig>) -> Result<(S
         let file = schema::load(&path)?;
         let says = format!("schema file {}", file.path.display());
         return parsed(subject, says, &file.compact.as_str().into());
+    }
+    if let Some(text) = relay.map(schemas::derived_output).transpose()?.flatten() {
+        let says = format!("the schema that the plan of pipeline {} makes", subject.name);
+        return parsed(subject, says, &text.as_str().into());
     }
     if !subject.config.format().format.has_registered_schemas() {
         return match unregistered(subject).await?.into_iter().next() {

@@ -24,6 +24,7 @@ mod retention;
 mod rights;
 mod run;
 mod siblings;
+mod sink_fields;
 mod sink_topics;
 mod sinks;
 mod table_plan;

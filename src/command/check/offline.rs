@@ -2,21 +2,20 @@
 
 use std::path::Path;
 
-use super::output::Output;
 use super::{Report, Subject, data_flow, place_chain, time_outs};
 use crate::avro::registry::{Registry, RegistryError};
-use crate::avro::schema;
+use crate::avro::schema::{self, SchemaFile};
 use crate::config::KafkaConfig;
 use crate::config::finding::Finding;
 use crate::kafka::client;
 use crate::kafka::client::Role;
 use crate::pipeline::plan::schemas;
-use crate::pipeline::press::encode::Encoder;
+use crate::pipeline::press::encode::{Encoder, FieldOrigin};
 use crate::pipeline::press::event::Actions;
 use crate::place::{Places, reload};
 
-/// Checks one pipeline; gives its output if the schema is sound.
-pub fn check(subject: &Subject<'_>, report: &mut Report) -> Option<Output> {
+/// Checks one pipeline; of the press kernel it gives the schema file, if that is sound, and where its fields come from.
+pub fn check(subject: &Subject<'_>, report: &mut Report) -> Option<(SchemaFile, Vec<(String, FieldOrigin)>)> {
     report.ok(subject.line(format_args!("configuration {}", subject.file.display())));
     properties(subject, &subject.config.kafka, report);
     time_outs::check(subject, report);
@@ -106,7 +105,7 @@ fn places(subject: &Subject<'_>, report: &mut Report) {
     }
 }
 
-fn schema(subject: &Subject<'_>, report: &mut Report) -> Option<Output> {
+fn schema(subject: &Subject<'_>, report: &mut Report) -> Option<(SchemaFile, Vec<(String, FieldOrigin)>)> {
     let path = subject.config.schema_file()?;
     let shown = shown(&path);
     let file = match schema::load(Path::new(&shown)) {
@@ -124,7 +123,7 @@ fn schema(subject: &Subject<'_>, report: &mut Report) -> Option<Output> {
             let text = error.to_string();
             let (what, cure) = text.rsplit_once(": ").unwrap_or((&text, "fix the list"));
             report.findings.push(subject.error("source.actions", what, cure));
-            return Some(Output { schema: file, origins: Vec::new() });
+            return Some((file, Vec::new()));
         }
     };
     // The id only goes into the first bytes of each record.
@@ -132,7 +131,7 @@ fn schema(subject: &Subject<'_>, report: &mut Report) -> Option<Output> {
         Ok(encoder) => {
             report.ok(subject.line(format_args!("schema {shown}")));
             data_flow::relay(subject, encoder.origins(), report);
-            Some(Output { schema: file, origins: encoder.origins().to_vec() })
+            Some((file, encoder.origins().to_vec()))
         }
         Err(findings) => {
             report.findings.extend(findings);

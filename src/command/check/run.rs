@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::output::Output;
 use super::{Report, Subject, data_flow, ddl, offline, online, plan, siblings, sinks, time_outs};
 use crate::config::PipelineConfig;
 use crate::config::finding::{Finding, Severity};
@@ -97,20 +98,26 @@ pub async fn check(loaded: &Loaded, online: bool) -> Report {
             }
         };
         let subject = Subject { file, name: &config.name, origin: &config.origin, config };
-        let output = offline::check(&subject, &mut report);
+        let of_press = offline::check(&subject, &mut report);
+        let mut planned = None;
         if config.is_press() {
             let text = "  the press kernel: session_id, timestamp, cohort and action go out as they are; ip goes into the place \
                         lookup and nowhere else\n";
             report.explained.push((file.display().to_string(), text.into()));
         } else {
-            plan::check(&subject, &mut report);
+            planned = plan::check(&subject, &mut report);
         }
         if online {
-            online::check(&subject, output.as_ref().map(|output| &output.schema), &mut report).await;
+            online::check(&subject, of_press.as_ref().map(|(schema, _)| schema), &mut report).await;
             if !config.is_press() {
-                plan::check_online(&subject, &mut report).await;
+                planned = plan::check_online(&subject, &mut report).await.or(planned);
             }
         }
+        let output = of_press.map(|(schema, origins)| {
+            let says = format!("schema file {}", schema.path.display());
+            Output { says, schema: schema.compact.as_str().into(), origins }
+        });
+        let output = output.or(planned);
         outputs.extend(output.map(|output| (file, output)));
     }
     for (file, load) in &loaded.loads {

@@ -6,12 +6,12 @@ use super::changes::Asked;
 use super::offline::{self, registry_finding};
 use super::output::Output;
 use super::table_plan::{TablePlan, TopicSchema};
-use super::{Report, Subject, clickhouse, data_flow, newest, postgres, sink_topics};
+use super::{Report, Subject, clickhouse, data_flow, newest, postgres, sink_fields, sink_topics};
 use crate::avro::Shape;
 use crate::avro::format::debezium::Events;
 use crate::avro::format::{Decoder, registered_shape};
 use crate::avro::registry::{Registry, RegistryError, SchemaId, SubjectState, SubjectVersion};
-use crate::avro::schema::{SchemaFile, SchemaText, record_name};
+use crate::avro::schema::record_name;
 use crate::config::finding::{Finding, Severity};
 use crate::config::format::Envelope;
 use crate::config::sink::LoadConfig;
@@ -73,11 +73,14 @@ pub async fn check(
     let local = local.filter(|_| config.output.as_ref().is_some_and(|output| output.topic == config.topic()));
     data_flow::sinks(subject, local.map_or(&[], |output| output.origins.as_slice()), report);
     if !online {
+        if let Some(output) = local {
+            sink_fields::check(subject, output, report);
+        }
         return;
     }
     let relay_fills_it = config.output.as_ref().is_some_and(|output| output.topic == config.topic());
     sink_topics::check(subject, !alone && relay_fills_it, report).await;
-    let schemas = schemas(subject, local.map(|output| &output.schema), report).await;
+    let schemas = schemas(subject, local, report).await;
     if let Some(sink) = &config.sink.postgres {
         let asked = Asked { sink: "postgres", config: sink.changes(), is_stamped: false, columns: &sink.columns };
         let (changes, key) = asked.of_values(subject, &schemas, &mut report.findings).await.unzip();
@@ -94,11 +97,7 @@ pub async fn check(
 
 /// The schema of the relay in the same file, those that the topic's newest records have, and the newest of the subject; the one
 /// that a missing table would be made for comes first.
-async fn schemas(
-    subject: &Subject<'_, LoadConfig>,
-    local: Option<&SchemaFile>,
-    report: &mut Report,
-) -> Vec<TopicSchema> {
+async fn schemas(subject: &Subject<'_, LoadConfig>, local: Option<&Output>, report: &mut Report) -> Vec<TopicSchema> {
     if !subject.config.format().format.has_registered_schemas() {
         return of_records(subject, report).await;
     }
@@ -106,7 +105,7 @@ async fn schemas(
     let Ok(registry) = Registry::new(&subject.config.registry) else { return Vec::new() };
     let name = subject.config.subject();
     let record_types = RecordTypes::of(subject.config);
-    let local = local.filter(|file| record_types.hold(&SchemaText::from(file.compact.as_str())));
+    let local = local.filter(|output| record_types.hold(&output.schema));
     let mut found: Vec<TopicSchema> = own(&registry, &name, local).await.into_iter().collect();
     let newest_records = newest::look(subject).await.unwrap_or_default();
     report.findings.extend(newest_records.finding(subject));
@@ -182,15 +181,14 @@ pub async fn unregistered(subject: &Subject<'_, LoadConfig>) -> Result<Vec<Topic
 }
 
 /// The schema that the relay in the same file writes.
-async fn own(registry: &Registry, name: &str, local: Option<&SchemaFile>) -> Option<TopicSchema> {
-    let file = local?;
-    let shape = Shape::parse(&file.compact).ok()?;
-    let shown = file.path.display();
+async fn own(registry: &Registry, name: &str, local: Option<&Output>) -> Option<TopicSchema> {
+    let Output { says, schema, .. } = local?;
+    let shape = Shape::registered(schema).ok()?;
     // Nothing is registered by this question.
-    let says = match registry.examine(name, &file.compact, true).await {
-        Ok(SubjectState::Registered(id)) => format!("schema file {shown} (id {})", id.0),
-        Ok(SubjectState::Compatible) => format!("schema file {shown}, not registered yet"),
-        Err(_) => format!("schema file {shown}"),
+    let says = match registry.examine(name, &schema.text, true).await {
+        Ok(SubjectState::Registered(id)) => format!("{says} (id {})", id.0),
+        Ok(SubjectState::Compatible) => format!("{says}, not registered yet"),
+        Err(_) => says.clone(),
     };
     Some(TopicSchema { says, shape, comes: true })
 }

@@ -80,3 +80,13 @@ pub fn design(config: &PipelineConfig, input: &Shape) -> Result<Design, Vec<Find
     };
     Ok(Design { plan, output, text })
 }
+
+/// The schema of what a pipeline without a schema file writes, where files say what its input is; `None`: they do not, it writes JSON,
+/// or it is the press kernel's. Errors: everything that is wrong.
+pub fn derived_output(config: &PipelineConfig) -> Result<Option<String>, Vec<Finding>> {
+    if config.is_press() {
+        return Ok(None);
+    }
+    let Some(input) = declared_input(config)? else { return Ok(None) };
+    Ok(design(config, &input)?.text)
+}
