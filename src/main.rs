@@ -150,8 +150,9 @@ struct CheckArgs {
     /// standard error
     #[arg(long)]
     data_flow: bool,
-    /// Print only the statements that make the sinks' tables, as auto_create would run them
-    #[arg(long, conflicts_with_all = ["data_flow", "json", "online"])]
+    /// Print only the statements that make the sinks' tables, as auto_create would run them; with --online also those that add what tables
+    /// lack, as auto_evolve would
+    #[arg(long, conflicts_with_all = ["data_flow", "json"])]
     ddl: bool,
     /// Print the compiled plans: input field, slot, output field, and for each address where it may go; findings go to standard
     /// error

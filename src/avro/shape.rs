@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use apache_avro::Schema;
 use apache_avro::schema::{InnerDecimalSchema, NamespaceRef, UuidSchema};
 
-use crate::avro::schema::{MAX_DEPTH, SchemaText, misplaced_logical_type, original, parse_registered};
+use crate::avro::schema::{MAX_DEPTH, SchemaText, former_names, misplaced_logical_type, original, parse_registered};
 
 /// Most types of a schema with all references replaced by what they name: a short text can unfold into billions.
 const MAX_TYPES: usize = 10_000;
@@ -106,6 +106,15 @@ pub struct Field {
     pub shape: Shape,
     /// The logical type that the schema has beside the field's type, where readers ignore it.
     pub misplaced: Option<String>,
+    /// Names that it had in older schemas.
+    pub aliases: Vec<String>,
+}
+
+impl Field {
+    /// A field that a schema says no more of than this.
+    pub fn new(name: impl Into<String>, shape: Shape) -> Self {
+        Self { name: name.into(), shape, misplaced: None, aliases: Vec::new() }
+    }
 }
 
 impl Shape {
@@ -225,7 +234,8 @@ fn resolve_type(
             for field in &record.fields {
                 let shape = resolve(&field.schema, namespace, names, unfolded)?;
                 let misplaced = misplaced_logical_type(&field.custom_attributes).map(str::to_string);
-                fields.push(Field { name: original(&field.name).into_owned(), shape, misplaced });
+                let (name, aliases) = (original(&field.name).into_owned(), former_names(&field.custom_attributes));
+                fields.push(Field { name, shape, misplaced, aliases });
             }
             unfolded.open.pop();
             Shape::Record(fields)

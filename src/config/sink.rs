@@ -225,6 +225,9 @@ pub struct PostgresConfig {
     /// Make the table from the Avro schema where it is missing.
     #[serde(default)]
     pub auto_create: bool,
+    /// Add a column for a field that a newer schema brings and the table does not have.
+    #[serde(default)]
+    pub auto_evolve: bool,
     /// Table in which the positions are kept, in the same database.
     #[serde(default = "offsets_table")]
     pub offsets_table: String,
@@ -370,6 +373,9 @@ pub struct ClickHouseConfig {
     /// Make the table from the Avro schema where it is missing.
     #[serde(default)]
     pub auto_create: bool,
+    /// Add a column for a field that a newer schema brings and the table does not have.
+    #[serde(default)]
+    pub auto_evolve: bool,
     /// `ORDER BY` of a table made by `auto_create`, as SQL.
     #[serde(default)]
     pub order_by: String,

@@ -238,7 +238,7 @@ impl ChangeShape {
 }
 
 fn field(name: &str, shape: Shape) -> Field {
-    Field { name: name.into(), shape, misplaced: None }
+    Field::new(name, shape)
 }
 
 fn hidden(field: Field, mark: &str, is_hidden: impl Fn(&String) -> bool) -> Field {

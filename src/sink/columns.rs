@@ -1,6 +1,6 @@
 //! Which field goes into which column, the part that all kinds of tables share.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -81,17 +81,59 @@ impl Missing {
     }
 }
 
+/// Former names of fields → the names that newer schemas have for them.
+pub type Renamed = BTreeMap<String, String>;
+
+/// Notes which fields of a record had another name before.
+pub fn note_renamed(renamed: &mut Renamed, shape: &Shape) {
+    let Shape::Record(fields) = shape else { return };
+    for field in fields {
+        let is_other = |name: &&String| !fields.iter().any(|other| other.name == **name);
+        renamed.extend(field.aliases.iter().filter(is_other).map(|former| (former.clone(), field.name.clone())));
+    }
+}
+
 /// The rules by which fields find columns.
 pub struct Columns<'a> {
     config: &'a ColumnsConfig,
     /// What findings name: `sink.postgres`.
     section: &'a str,
+    renamed: Option<&'a Renamed>,
 }
 
 impl<'a> Columns<'a> {
     /// Rules of the sink whose configuration stands in `section`.
     pub fn new(config: &'a ColumnsConfig, section: &'a str) -> Self {
-        Self { config, section }
+        Self { config, section, renamed: None }
+    }
+
+    /// The same with what schemas have said that were met so far.
+    pub fn with_renamed(self, renamed: &'a Renamed) -> Self {
+        Self { renamed: Some(renamed), ..self }
+    }
+
+    /// The column that the field's name leads to.
+    fn column_of<'f>(&self, field: &'f str) -> &'f str
+    where
+        'a: 'f,
+    {
+        self.config.rename.get(field).map_or(field, String::as_str)
+    }
+
+    /// The column that the table has for the field under its name in another schema.
+    fn column_of_another_name<'f>(
+        &self,
+        field: &'f Field,
+        fields: &'f [Field],
+        is_there: impl Fn(&str) -> bool,
+    ) -> Option<&'f str>
+    where
+        'a: 'f,
+    {
+        let newer = self.renamed.and_then(|renamed| renamed.get(&field.name));
+        let is_free = |column: &str| !fields.iter().any(|other| self.column_of(&other.name) == column);
+        let mut columns = field.aliases.iter().chain(newer).map(|name| self.column_of(name));
+        columns.find(|column| is_there(column) && is_free(column))
     }
 
     /// Whether the field's conversion may lose something.
@@ -129,11 +171,18 @@ impl<'a> Columns<'a> {
         let mut assigned = Vec::new();
         let mut taken = BTreeSet::new();
         for field in fields {
-            let column = self.config.rename.get(&field.name).unwrap_or(&field.name).as_str();
+            let mut column = self.column_of(&field.name);
+            let mut lacks = missing(field, column);
+            if lacks.is_some()
+                && let Some(known) =
+                    self.column_of_another_name(field, fields, |column| missing(field, column).is_none())
+            {
+                (column, lacks) = (known, None);
+            }
             if self.config.ignore.contains(&field.name) || ChangeShape::hides(&field.name) {
                 assigned.push((field, Conversion::Ignored));
-            } else if let Some(missing) = missing(field, column) {
-                findings.push(self.without_column(field, column, table, &missing));
+            } else if let Some(lacks) = lacks {
+                findings.push(self.without_column(field, column, table, &lacks));
                 assigned.push((field, Conversion::Nowhere));
             } else if !taken.insert(column) {
                 let what = format!("two fields go into column {column}");
@@ -144,6 +193,21 @@ impl<'a> Columns<'a> {
             }
         }
         (assigned, findings)
+    }
+
+    /// The fields that the table has no column for, although it could have one: with that column's name.
+    pub fn lacking<'f>(
+        &self,
+        shape: &'f Shape,
+        missing: impl Fn(&Field, &str) -> Option<Missing>,
+    ) -> Vec<(&'f Field, &'f str)>
+    where
+        'a: 'f,
+    {
+        let (assigned, _) = self.assign(shape, "", &missing);
+        let nowhere = assigned.into_iter().filter(|(_, conversion)| *conversion == Conversion::Nowhere);
+        let with_names = nowhere.map(|(field, _)| (field, self.column_of(&field.name)));
+        with_names.filter(|(field, column)| matches!(missing(field, column), Some(Missing::Column(_)))).collect()
     }
 
     /// What looks mistaken: names in the configuration that no field of the record has, and logical types of the schema that
@@ -166,7 +230,10 @@ impl<'a> Columns<'a> {
         let ignore = format!("drop the field on purpose with {section}.columns.ignore = [\"{name}\"]");
         let rename = |to: &str| format!("{section}.columns.rename = {{ {name} = \"{to}\" }}");
         let (what, cure) = match missing {
-            Missing::Column(statement) => (none, format!("{statement}; or {}; or {ignore}", rename("another_column"))),
+            Missing::Column(statement) => {
+                let evolve = format!("let the sink add it with {section}.auto_evolve = true");
+                (none, format!("{statement}; or {evolve}; or {}; or {ignore}", rename("another_column")))
+            }
             Missing::OtherCase(other) => (
                 format!("{none}; there is {other}, and names keep their case"),
                 format!("{}; or {ignore}", rename(other)),

@@ -1,6 +1,7 @@
 //! What the load's loop asks of a database.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -141,6 +142,24 @@ pub trait InDoubt {
 
     /// The ranges in doubt: when each was begun.
     fn since(&self) -> BTreeMap<Partition, Instant>;
+}
+
+/// Which records a plan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comes {
+    /// Those of the schema with this id, which are there.
+    Now(u32),
+    /// Those that may come: the table is not altered for them yet.
+    Perhaps,
+}
+
+impl fmt::Display for Comes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Now(id) => write!(f, "records of schema {id}"),
+            Self::Perhaps => f.write_str("the records that are to come"),
+        }
+    }
 }
 
 /// Waits for what a partition's start needs. Partitions may be assigned while the same thread waits for a long write, which stays in

@@ -28,11 +28,11 @@ mod start;
 pub mod worker;
 
 pub use batch::{RecordOrigin, Row, RowBatch, Span};
-pub use columns::{Columns, Conversion, Missing, PlanLine, make_table};
+pub use columns::{Columns, Conversion, Missing, PlanLine, Renamed, make_table, note_renamed};
 pub use dead_letters::DeadLetters;
 pub use error::{LoadError, RetryClass, Tries};
 use interface::wait_for;
-pub use interface::{EarlyStart, InDoubt, Sink, WriteContext, Written};
+pub use interface::{Comes, EarlyStart, InDoubt, Sink, WriteContext, Written};
 pub use record_types::RecordTypes;
 pub use refusal::{Refusal, VIEW, Why};
 pub use start::{DatabaseKind, run};

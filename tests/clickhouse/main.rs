@@ -24,6 +24,7 @@ mod begun;
 mod deduplicated;
 mod defaults;
 mod error_policy;
+mod evolve;
 mod inserts;
 mod matrix;
 mod offsets;

@@ -1,6 +1,7 @@
 //! A pipeline with one sink, run as a user runs it: its topic, its files, records in Confluent's wire format.
 
 pub mod codes;
+pub mod evolve;
 pub mod orders;
 pub mod record_types;
 pub mod rights;

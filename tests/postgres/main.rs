@@ -19,6 +19,7 @@ mod relay;
 
 mod auto_create;
 mod error_policy;
+mod evolve;
 mod independent;
 mod offsets;
 mod orders;

@@ -126,8 +126,7 @@ impl TypeKind {
             Self::Array(items) => Shape::Array(Box::new(items.shape())),
             Self::Map(values) => Shape::Map(Box::new(values.shape())),
             Self::Record(record) => {
-                let field =
-                    |(name, of): &(String, Type)| Field { name: name.clone(), shape: of.shape(), misplaced: None };
+                let field = |(name, of): &(String, Type)| Field::new(name.clone(), of.shape());
                 Shape::Record(record.fields.iter().map(field).collect())
             }
         }

@@ -21,7 +21,9 @@ use crate::config::finding::{Finding, Severity, check_readable};
 pub use diff::diff;
 pub use kept::kept_otherwise;
 pub use names::{collect_names, depth, is_name};
-pub use registered::{Reference, SchemaText, misplaced_logical_type, original, parse_registered, record_name};
+pub use registered::{
+    Reference, SchemaText, former_names, misplaced_logical_type, original, parse_registered, record_name,
+};
 
 /// Deepest nesting of brackets in a schema: apache-avro has no limit of its own, and a deeper one would overflow the
 /// stack and abort the process.

@@ -2,9 +2,9 @@
 //!
 //! What stands in the registry was let through by the writers' library, and Java reads what apache-avro refuses: a default of
 //! the wrong type, a hyphen in a namespace, a field named größe, a type that is used before its definition, a type of another
-//! schema that this one refers to. None of it matters to a reader of the writer's own schema, so defaults, aliases and
-//! documentation are left out, each type is defined where it is used first, and names that apache-avro does not take are
-//! replaced by others; [`original`] gives them back.
+//! schema that this one refers to. None of it matters to a reader of the writer's own schema, so defaults and documentation
+//! are left out, each type is defined where it is used first, and names that apache-avro does not take are replaced by others;
+//! [`original`] gives them back. Aliases stay as [`former_names`], which sinks look for columns by.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +18,8 @@ use super::{MAX_DEPTH, depth, logical};
 const REPLACED: &str = "_pressline_";
 /// Key of a field whose `logicalType` stands beside its type, where readers ignore it.
 const MISPLACED: &str = "pressline.misplaced";
+/// Key of a field's aliases, which apache-avro would judge.
+const FORMER: &str = "pressline.aliases";
 const PRIMITIVES: [&str; 8] = ["null", "boolean", "int", "long", "float", "double", "bytes", "string"];
 
 /// A registered schema, and the schemas that it refers to.
@@ -86,6 +88,12 @@ pub fn original(name: &str) -> Cow<'_, str> {
 /// The logical type that stands beside a field's type.
 pub fn misplaced_logical_type(attributes: &BTreeMap<String, Value>) -> Option<&str> {
     attributes.get(MISPLACED)?.as_str()
+}
+
+/// The aliases of a field: names that it had in older schemas.
+pub fn former_names(attributes: &BTreeMap<String, Value>) -> Vec<String> {
+    let names = attributes.get(FORMER).and_then(Value::as_array).into_iter().flatten();
+    names.filter_map(Value::as_str).map(str::to_string).collect()
 }
 
 fn json_of(text: &str) -> Result<Value, String> {
@@ -210,6 +218,9 @@ impl<'a> Ready<'a> {
         if let (Some(logical), Some(object)) = (field.get("logicalType").and_then(Value::as_str), ready.as_object_mut())
         {
             object.insert(MISPLACED.into(), json!(logical));
+        }
+        if let (Some(aliases), Some(object)) = (field.get("aliases"), ready.as_object_mut()) {
+            object.insert(FORMER.into(), aliases.clone());
         }
         Ok(ready)
     }

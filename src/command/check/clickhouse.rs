@@ -2,7 +2,8 @@
 
 use super::table_plan::{TablePlan, TopicSchema};
 use super::{Report, Subject};
-use crate::config::finding::Finding;
+use crate::avro::Shape;
+use crate::config::finding::{Finding, Severity};
 use crate::config::sink::{ClickHouseConfig, LoadConfig, WriteMode};
 use crate::runtime::terminal::counted;
 use crate::sink::clickhouse::session::SECTION;
@@ -58,6 +59,12 @@ async fn look(
     });
     for schema in schemas {
         let (lines, mut findings) = BlockPlan::examine(&schema.shape, table, &columns);
+        if let Some(ddl) = clickhouse::add_lacking(table, &schema.shape, &columns, key, &findings)
+            && config.auto_evolve
+        {
+            report.ok(subject.line(format_args!("auto_evolve will add columns to {title}:\n{ddl};")));
+            findings.retain(|finding| finding.severity != Severity::Error);
+        }
         findings.extend(columns.unknown_fields(&schema.shape, &table.place()));
         report.compared(
             subject,
@@ -110,6 +117,24 @@ async fn missing(
         Ok(()) => report.findings.push(subject.error(key, no_table, make_table(SECTION, &definition.sql))),
     }
     Ok(())
+}
+
+/// The statement that adds what the live table lacks for a record; empty where it lacks nothing, `None` where there is no table. Errors:
+/// anything else does not fit; the server cannot be asked.
+pub(super) async fn lacks(
+    subject: &Subject<'_, LoadConfig>,
+    config: &ClickHouseConfig,
+    (shape, key): (&Shape, &[String]),
+) -> Result<Option<String>, Vec<Finding>> {
+    let read = async { Table::describe(&Client::open(config).await?, &config.database, &config.table).await };
+    let Some(table) = read.await.map_err(|error| vec![trouble(subject, &error)])? else { return Ok(None) };
+    let columns = Columns::new(&config.columns, SECTION);
+    let (_, findings) = BlockPlan::examine(shape, &table, &columns);
+    match clickhouse::add_lacking(&table, shape, &columns, key, &findings) {
+        Some(ddl) => Ok(Some(ddl)),
+        None if findings.iter().any(|finding| finding.severity == Severity::Error) => Err(findings),
+        None => Ok(Some(String::new())),
+    }
 }
 
 /// An error of the server or the way to it, at the key that it is about.

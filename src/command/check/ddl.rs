@@ -1,4 +1,5 @@
-//! `pressline check --ddl`: the statements that make the tables of the sinks, as `auto_create` would.
+//! `pressline check --ddl`: the statements that make the tables of the sinks, as `auto_create` would; with `--online` those that add what
+//! tables lack that are there, as `auto_evolve` would.
 
 use std::path::Path;
 
@@ -21,7 +22,7 @@ use crate::sink::{Columns, RecordTypes};
 
 /// The statements, and what kept others from being written. The schema is that of the relay that fills the topic, where one of
 /// the pipelines does, else the registry's newest.
-pub async fn statements(loaded: &Loaded) -> (String, Vec<Finding>) {
+pub async fn statements(loaded: &Loaded, is_online: bool) -> (String, Vec<Finding>) {
     let (mut text, mut findings) = (String::new(), Vec::new());
     if loaded.loads.is_empty() {
         let what = "none of the pipelines has a sink, so that no table is needed";
@@ -34,7 +35,7 @@ pub async fn statements(loaded: &Loaded) -> (String, Vec<Finding>) {
     }
     for (file, load) in &loaded.loads {
         let made = match load {
-            Ok(config) => of_pipeline(loaded, file, config).await,
+            Ok(config) => of_pipeline(loaded, file, config, is_online).await,
             Err(findings) => Err(findings.clone()),
         };
         match made {
@@ -45,30 +46,55 @@ pub async fn statements(loaded: &Loaded) -> (String, Vec<Finding>) {
     (text, findings)
 }
 
-async fn of_pipeline(loaded: &Loaded, file: &Path, config: &LoadConfig) -> Result<String, Vec<Finding>> {
+async fn of_pipeline(
+    loaded: &Loaded,
+    file: &Path,
+    config: &LoadConfig,
+    is_online: bool,
+) -> Result<String, Vec<Finding>> {
     let subject = Subject { file, name: &config.name, origin: &config.origin, config };
     let (says, shape) = schema(loaded, &subject).await?;
     let mut text = String::new();
     let mut add = |sink: &str, ddl: String| {
-        text.push_str(&format!("-- pipeline {}, {sink}: for {says}\n{ddl};\n\n", config.name));
+        let statement = if ddl.is_empty() { "-- the table lacks no column".into() } else { format!("{ddl};") };
+        text.push_str(&format!("-- pipeline {}, {sink}: for {says}\n{statement}\n\n", config.name));
     };
     if let Some(sink) = &config.sink.postgres {
         let name = TableName::parse(&sink.table)
             .map_err(|what| vec![subject.error("sink.postgres.table", what, "name a table")])?;
         let asked = Asked { sink: "postgres", config: sink.changes(), is_stamped: false, columns: &sink.columns };
         let (shape, key) = changed(&asked, &subject, &shape).await?;
-        let ddl = create_table_sql(&shape, &name, &Columns::new(&sink.columns, SECTION))?;
-        add("PostgreSQL", if key.is_empty() { ddl } else { with_primary_key(&ddl, &key) });
+        let columns = Columns::new(&sink.columns, SECTION);
+        match of_table(is_online, super::postgres::lacks(&subject, sink, &name, (&shape, &key))).await? {
+            Some(ddl) => add("PostgreSQL", ddl),
+            None => {
+                let ddl = create_table_sql(&shape, &name, &columns)?;
+                add("PostgreSQL", if key.is_empty() { ddl } else { with_primary_key(&ddl, &key) });
+            }
+        }
     }
     if let Some(sink) = &config.sink.clickhouse {
         let asked = Asked { sink: "clickhouse", config: sink.changes(), is_stamped: true, columns: &sink.columns };
         let (shape, key) = changed(&asked, &subject, &shape).await?;
-        add("ClickHouse", clickhouse::create_table(&shape, sink, &key)?.sql);
-        if !key.is_empty() {
-            add("ClickHouse", clickhouse::create_view(sink));
+        match of_table(is_online, super::clickhouse::lacks(&subject, sink, (&shape, &key))).await? {
+            Some(ddl) => add("ClickHouse", ddl),
+            None => {
+                add("ClickHouse", clickhouse::create_table(&shape, sink, &key)?.sql);
+                if !key.is_empty() {
+                    add("ClickHouse", clickhouse::create_view(sink));
+                }
+            }
         }
     }
     Ok(text)
+}
+
+/// What the live table asks for, where it is looked at; `None`: there is none.
+async fn of_table(
+    is_online: bool,
+    lacks: impl Future<Output = Result<Option<String>, Vec<Finding>>>,
+) -> Result<Option<String>, Vec<Finding>> {
+    if is_online { lacks.await } else { Ok(None) }
 }
 
 /// The shape of what the table holds, and the columns of its key.

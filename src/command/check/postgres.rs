@@ -2,7 +2,8 @@
 
 use super::table_plan::{TablePlan, TopicSchema};
 use super::{Report, Subject};
-use crate::config::finding::Finding;
+use crate::avro::Shape;
+use crate::config::finding::{Finding, Severity};
 use crate::config::secret::POSTGRES_PASSWORD;
 use crate::config::sink::{LoadConfig, PostgresConfig};
 use crate::sink::postgres::sink::SECTION;
@@ -71,6 +72,13 @@ impl Inquiry<'_> {
         table.read_defaults(&self.connection, &columns.with_defaults()).await?;
         for schema in self.schemas {
             let (lines, mut findings) = CopyPlan::examine(&schema.shape, &table, &columns);
+            if let Some(ddl) = table.add_columns_sql(&schema.shape, &columns, self.key, &findings)
+                && self.config.auto_evolve
+            {
+                report
+                    .ok(self.subject.line(format_args!("auto_evolve will add columns to {}:\n{ddl};", table.title())));
+                findings.retain(|finding| finding.severity != Severity::Error);
+            }
             findings.extend(columns.unknown_fields(&schema.shape, &table.title()));
             report.compared(
                 self.subject,
@@ -148,6 +156,25 @@ impl Inquiry<'_> {
             report.findings.push(subject.error(key, what, format!("GRANT {lacking} ON {} TO the user", table.name)));
         }
         Ok(())
+    }
+}
+
+/// The statement that adds what the live table lacks for a record; empty where it lacks nothing, `None` where there is no table. Errors:
+/// anything else does not fit; the database cannot be asked.
+pub(super) async fn lacks(
+    subject: &Subject<'_, LoadConfig>,
+    config: &PostgresConfig,
+    name: &TableName,
+    (shape, key): (&Shape, &[String]),
+) -> Result<Option<String>, Vec<Finding>> {
+    let read = async { Table::read(&Connection::open(config, subject.name).await?, name).await };
+    let Some(table) = read.await.map_err(|error| vec![trouble(subject, &error)])? else { return Ok(None) };
+    let columns = Columns::new(&config.columns, SECTION);
+    let (_, findings) = CopyPlan::examine(shape, &table, &columns);
+    match table.add_columns_sql(shape, &columns, key, &findings) {
+        Some(ddl) => Ok(Some(ddl)),
+        None if findings.iter().any(|finding| finding.severity == Severity::Error) => Err(findings),
+        None => Ok(Some(String::new())),
     }
 }
 

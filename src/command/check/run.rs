@@ -29,7 +29,7 @@ pub struct Wanted {
 /// Loads, checks and prints to standard output. Gives [`Report::exit_code`].
 pub fn command(sources: &Sources, wanted: Wanted) -> ExitCode {
     if wanted.ddl {
-        return tables(sources);
+        return tables(sources, wanted.online);
     }
     let report = match load::load(sources) {
         Ok(loaded) => match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
@@ -60,9 +60,9 @@ pub fn command(sources: &Sources, wanted: Wanted) -> ExitCode {
 }
 
 /// Prints the statements that make the sinks' tables; findings go to standard error.
-fn tables(sources: &Sources) -> ExitCode {
+fn tables(sources: &Sources, is_online: bool) -> ExitCode {
     let (text, findings) = match (load::load_without_secrets(sources), crate::daemon::runtime()) {
-        (Ok(loaded), Ok(runtime)) => runtime.block_on(ddl::statements(&loaded)),
+        (Ok(loaded), Ok(runtime)) => runtime.block_on(ddl::statements(&loaded, is_online)),
         (Ok(_), Err(what)) => {
             (String::new(), vec![Finding::error("pressline", "", what, "give the process more threads")])
         }

@@ -254,17 +254,23 @@ fn jdbc(sink: Sink, draft: &mut Draft, lines: &mut Lines, secrets: &mut Vec<Secr
     for key in ["auto.create", "schema.evolution"] {
         match (lines.is(key, "true"), lines.is(key, "basic")) {
             (false, false) => lines.not_needed_if(key, &["false", "none"], "pressline makes no table so"),
-            _ => {
+            (_, evolves) => {
                 table.set("auto_create", "true", "");
-                lines.note(
-                    key,
-                    Fate::Taken,
-                    "sink.postgres.auto_create; columns are added by you, as check --online says",
-                );
+                if evolves {
+                    table.set("auto_evolve", "true", "");
+                }
+                let what =
+                    if evolves { "sink.postgres.auto_create and auto_evolve" } else { "sink.postgres.auto_create" };
+                lines.note(key, Fate::Taken, what);
             }
         }
     }
-    lines.not_needed_if("auto.evolve", &["false"], "columns are added by you, as check --online says");
+    if lines.is("auto.evolve", "true") {
+        table.set("auto_evolve", "true", "");
+        lines.note("auto.evolve", Fate::Taken, "sink.postgres.auto_evolve");
+    } else {
+        lines.not_needed_if("auto.evolve", &["false"], "columns are added by you, as check --online says");
+    }
     changes(table, lines);
     for key in ["dialect.name", "quote.sql.identifiers", "use.reduction.buffer", "max.retries", "retry.backoff.ms"] {
         lines.note(key, Fate::NotNeeded, "pressline sees to it by itself");

@@ -116,7 +116,7 @@ fn fit(sources: &Sources, path: &Path, draft: &mut Draft) -> Result<(), InitErro
 }
 
 fn statements(runtime: &tokio::runtime::Runtime, loaded: &Loaded) -> String {
-    runtime.block_on(check::statements(loaded)).0
+    runtime.block_on(check::statements(loaded, false)).0
 }
 
 fn rewrite(path: &Path, draft: &Draft) -> Result<(), InitError> {

@@ -427,7 +427,7 @@ impl Compiler<'_> {
             Shape::Record(fields) => fields.iter().map(|field| field.name.clone()).filter(|name| !used(name)).collect(),
             _ => Vec::new(),
         };
-        let field = |put: &Put| Field { name: put.name.clone(), shape: put.shape.clone(), misplaced: None };
+        let field = |put: &Put| Field::new(put.name.clone(), put.shape.clone());
         let output = Shape::Record(puts.iter().map(field).collect());
         let is_json = self.config.output.format == OutputFormat::Json;
         let addresses = self.fields.addresses().to_vec();

@@ -1,11 +1,11 @@
 //! Statements that make or fix the target table, exactly as they are run or printed.
 
 use super::client::{Client, Undefined};
-use super::table::{DefaultKind, Table, TableColumn, coordinate_type};
+use super::table::{COORDINATES, DefaultKind, Table, TableColumn, coordinate_type};
 use super::types::{Type, literal, quoted, with_null};
 use super::versions;
 use crate::avro::{Field, Shape};
-use crate::config::finding::Finding;
+use crate::config::finding::{Finding, Severity};
 use crate::config::sink::ClickHouseConfig;
 use crate::sink::{Columns, Conversion};
 
@@ -38,10 +38,45 @@ pub fn modify_column(table: &Table, column: &str) -> String {
 
 /// Adds the column of a field.
 pub fn add_column(table: &Table, field: &Field, column: &str, null_as_default: bool) -> String {
-    match column_type(field, null_as_default) {
+    match added_type(field, null_as_default) {
         Ok(kind) => format!("ALTER TABLE {} ADD COLUMN {} {kind}", table.quoted(), quoted(column)),
         Err(_) => "add the column".into(),
     }
+}
+
+/// The type of a column that is added: rows that are there have no value of it, so it takes null where ClickHouse has such a type, else
+/// they have an empty one.
+fn added_type(field: &Field, null_as_default: bool) -> Result<String, String> {
+    let some = match field.shape.unwrap_optional() {
+        (Shape::Array(_) | Shape::Map(_), _) => field.shape.clone(),
+        (some, _) => Shape::Optional { null_first: true, some: Box::new(some.clone()) },
+    };
+    column_type(&Field { shape: some, ..field.clone() }, null_as_default)
+}
+
+/// `auto_evolve`: the statement that adds what the table lacks for a record, where nothing else was found amiss; none of the key's
+/// columns, by which the table is ordered.
+pub fn add_lacking(
+    table: &Table,
+    shape: &Shape,
+    columns: &Columns<'_>,
+    key: &[String],
+    found: &[Finding],
+) -> Option<String> {
+    let lacking = columns.lacking(shape, |field, column| table.missing(field, column, columns));
+    let errors = found.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let is_own =
+        |name: &str| name.starts_with('_') && (versions::type_of(name).is_some() || COORDINATES.contains(&name));
+    if lacking.is_empty() || errors != lacking.len() {
+        return None;
+    }
+    let add = |(field, column): &(&Field, &str)| {
+        let is_refused = key.iter().any(|of| of == column) || is_own(column) || table.has_nested(column);
+        let kind = added_type(field, columns.null_is_default(&field.name)).ok().filter(|_| !is_refused)?;
+        Some(format!("ADD COLUMN IF NOT EXISTS {} {kind}", quoted(column)))
+    };
+    let added: Option<Vec<String>> = lacking.iter().map(add).collect();
+    Some(format!("ALTER TABLE {} {}", table.quoted(), added?.join(", ")))
 }
 
 /// Gives a column that does not take a field the field's own type, or the one named.

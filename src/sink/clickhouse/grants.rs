@@ -31,6 +31,9 @@ pub fn needed(config: &ClickHouseConfig) -> Vec<Grant> {
         grants.push(format!("SELECT(_topic, _partition, _offset) ON {table}"));
         grants.push("SELECT ON system.processes".into());
     }
+    if config.auto_evolve {
+        grants.push(format!("ALTER ADD COLUMN ON {table}"));
+    }
     grants.into_iter().map(Grant).collect()
 }
 

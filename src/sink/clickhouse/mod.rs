@@ -28,7 +28,7 @@ mod versions;
 
 pub use block::{Block, Coordinates, Layout};
 pub use client::{Client, Undefined, another_name};
-pub use ddl::{Definition, create_table};
+pub use ddl::{Definition, add_lacking, create_table};
 pub use error::{ChError, ErrorClass};
 pub use grants::{Grant, needed, statements};
 pub use insert::Insert;

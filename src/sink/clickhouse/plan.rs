@@ -163,14 +163,7 @@ struct Draft<'a> {
 impl<'a> Draft<'a> {
     fn of(shape: &Shape, table: &'a Table, columns: &Columns<'_>) -> Self {
         let place = table.place();
-        let (assigned, problems) = columns.assign(shape, &place, |field, column| match table.column(column) {
-            Some(_) => None,
-            None => {
-                let names = table.columns.iter().map(|column| column.name.as_str());
-                let null_as_default = columns.null_is_default(&field.name);
-                Some(Missing::among(names, column, || without_column(table, field, column, null_as_default)))
-            }
-        });
+        let (assigned, problems) = columns.assign(shape, &place, |field, column| table.missing(field, column, columns));
         let (found, taken) = (Vec::new(), BTreeSet::new());
         let mut draft = Self { table, place, found, taken, lines: Vec::new(), problems, warnings: Vec::new() };
         for (field, conversion) in assigned {
@@ -309,12 +302,33 @@ impl<'a> Draft<'a> {
     }
 }
 
+impl Table {
+    /// Why it has no column for a field; `None` where it has one of this name.
+    pub(super) fn missing(&self, field: &Field, column: &str, columns: &Columns<'_>) -> Option<Missing> {
+        if self.column(column).is_some() {
+            return None;
+        }
+        let names = self.columns.iter().map(|column| column.name.as_str());
+        let null_as_default = columns.null_is_default(&field.name);
+        Some(Missing::among(names, column, || without_column(self, field, column, null_as_default)))
+    }
+
+    /// The parts of the Nested column of this name.
+    fn nested(&self, column: &str) -> Vec<&str> {
+        let is_part = |name: &&str| name.strip_prefix(column).is_some_and(|rest| rest.starts_with('.'));
+        self.columns.iter().map(|column| column.name.as_str()).filter(is_part).collect()
+    }
+
+    /// Whether it has a Nested column of this name.
+    pub(super) fn has_nested(&self, column: &str) -> bool {
+        !self.nested(column).is_empty()
+    }
+}
+
 /// What to do about a column that is not there, before the ways around it.
 fn without_column(table: &Table, field: &Field, column: &str, null_as_default: bool) -> String {
     let rename = |to: &str| format!("sink.clickhouse.columns.rename = {{ {} = \"{to}\" }}", field.name);
-    let prefix = format!("{column}.");
-    let nested: Vec<&str> =
-        table.columns.iter().map(|c| c.name.as_str()).filter(|name| name.starts_with(&prefix)).collect();
+    let nested = table.nested(column);
     if !nested.is_empty() {
         let (place, text) = (table.quoted(), format!("{column}_json"));
         return format!(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::avro::Shape;
-use crate::config::finding::{Severity, sentences};
+use crate::config::finding::{Finding, Severity, sentences};
 use crate::kafka::offset_note::Partition;
 use crate::runtime::supervise::WorkerError;
 use crate::sink::clickhouse::error::load_error;
@@ -11,7 +11,7 @@ pub use crate::sink::clickhouse::positions::Target;
 use crate::sink::clickhouse::{Block, BlockPlan, ChError, Client, Table, Undefined};
 use crate::sink::error_policy::Fitting;
 use crate::sink::worker::worker_error;
-use crate::sink::{Columns, LoadError, clickhouse, make_table};
+use crate::sink::{Columns, Comes, LoadError, Renamed, clickhouse, make_table};
 
 /// Where findings say that a setting stands.
 pub const SECTION: &str = "sink.clickhouse";
@@ -23,6 +23,8 @@ pub(crate) struct ClickHouseSink {
     pub(super) table: Option<Table>,
     pub(super) shapes: BTreeMap<u32, Shape>,
     pub(super) plans: BTreeMap<u32, BlockPlan>,
+    /// Fields that had other names in older schemas.
+    pub(super) renamed: Renamed,
     /// Schemas whose plans share their columns.
     pub(super) united: Vec<u32>,
     /// Whether all rows of this batch fill the same columns.
@@ -58,6 +60,7 @@ impl ClickHouseSink {
             table,
             shapes,
             plans,
+            renamed: Renamed::new(),
             united: Vec::new(),
             is_one_layout: true,
             block: None,
@@ -93,7 +96,7 @@ impl ClickHouseSink {
         for id in ids {
             let Some(shape) = self.shapes.get(id).filter(|_| !self.plans.contains_key(id)) else { continue };
             let shape = shape.clone();
-            let plan = self.plan(&shape, &format!("records of schema {id}")).await?;
+            let Some(plan) = self.plan(&shape, Comes::Now(*id)).await? else { continue };
             let place = self.table.as_ref().map(Table::place).unwrap_or_default();
             for warning in self.columns().unknown_fields(&shape, &place).iter().chain(plan.warnings()) {
                 tracing::warn!(pipeline = %self.target.pipeline, sink = "clickhouse", schema_id = id, "{warning}");
@@ -125,23 +128,52 @@ impl ClickHouseSink {
         Ok(())
     }
 
-    /// The plan of records, which messages name so.
-    pub(super) async fn plan(&mut self, shape: &Shape, records: &str) -> Result<BlockPlan, LoadError> {
+    /// The plan of records; `None` where the table lacks columns that are added when the first of them comes.
+    pub(super) async fn plan(&mut self, shape: &Shape, comes: Comes) -> Result<Option<BlockPlan>, LoadError> {
         if self.table.is_none() {
             self.table = Some(self.create(shape).await?);
             self.judge().map_err(LoadError::Refused)?;
         }
-        let Some(table) = &self.table else { return Err(LoadError::Refused("there is no table".into())) };
-        let columns = self.columns();
-        BlockPlan::compile(shape, table, &columns, &self.target.topic).map_err(|mut findings| {
-            let place = table.place();
-            findings.extend(columns.unknown_fields(shape, &place));
-            LoadError::Refused(format!("{records} do not fit {place}:\n{}", sentences(&findings)))
+        let mut compiled = self.compiled(shape)?;
+        if let Err(findings) = &compiled
+            && let Some(ddl) = self.evolution(shape, findings)
+        {
+            if comes == Comes::Perhaps {
+                return Ok(None);
+            }
+            self.evolve(&ddl, comes).await?;
+            compiled = self.compiled(shape)?;
+        }
+        compiled.map(Some).map_err(|mut findings| {
+            let place = self.table.as_ref().map(Table::place).unwrap_or_default();
+            findings.extend(self.columns().unknown_fields(shape, &place));
+            LoadError::Refused(format!("{comes} do not fit {place}:\n{}", sentences(&findings)))
         })
     }
 
+    fn compiled(&self, shape: &Shape) -> Result<Result<BlockPlan, Vec<Finding>>, LoadError> {
+        let Some(table) = &self.table else { return Err(LoadError::Refused("there is no table".into())) };
+        Ok(BlockPlan::compile(shape, table, &self.columns(), &self.target.topic))
+    }
+
+    /// The statement that adds what the table lacks for a record, where that is allowed and nothing else is amiss.
+    fn evolution(&self, shape: &Shape, found: &[Finding]) -> Option<String> {
+        let table = self.table.as_ref().filter(|_| self.target.config.auto_evolve)?;
+        clickhouse::add_lacking(table, shape, &self.columns(), &self.target.key, found)
+    }
+
+    async fn evolve(&mut self, ddl: &str, comes: Comes) -> Result<(), LoadError> {
+        let place = self.table.as_ref().map(Table::place).unwrap_or_default();
+        self.client.define(ddl).await.map_err(|error| match error {
+            Undefined::Refused(words) => LoadError::Refused(format!("{place}: {words}\n{ddl};")),
+            Undefined::Failed(error) => load_error(&error).with(&format!("\n{ddl};")),
+        })?;
+        tracing::info!(pipeline = %self.target.pipeline, sink = "clickhouse", "columns added for {comes}:\n{ddl}");
+        self.is_altered().await.map(drop)
+    }
+
     fn columns(&self) -> Columns<'_> {
-        Columns::new(&self.target.config.columns, SECTION)
+        Columns::new(&self.target.config.columns, SECTION).with_renamed(&self.renamed)
     }
 
     /// Reads the table; whether it is another than before, for which new plans are made.
@@ -154,6 +186,10 @@ impl ClickHouseSink {
             self.united.clear();
             self.block = None;
             self.is_proven = false;
+        }
+        let makes_view = self.target.config.auto_create || self.target.config.auto_evolve;
+        if is_altered && self.target.is_upsert() && makes_view {
+            self.show_in_view().await?;
         }
         Ok(is_altered)
     }

@@ -28,7 +28,8 @@ use crate::sink::clickhouse::session::ClickHouseSink;
 use crate::sink::clickhouse::{ChError, Insert, Layout};
 use crate::sink::worker::MakeSink;
 use crate::sink::{
-    InDoubt, LoadError, RecordOrigin, Refusal, RetryClass, Row, RowBatch, Sink, Span, Why, WriteContext, Written,
+    Comes, InDoubt, LoadError, RecordOrigin, Refusal, RetryClass, Row, RowBatch, Sink, Span, Why, WriteContext,
+    Written, note_renamed,
 };
 
 /// A chunk whose rows are encoded.
@@ -459,18 +460,16 @@ impl Sink for ClickHouseSink {
     fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError> {
         let runtime = self.target.runtime.clone();
         runtime.block_on(self.reopen())?;
+        note_renamed(&mut self.renamed, shape);
         self.shapes.insert(schema_id, shape.clone());
-        let learnt = match runtime.block_on(self.compile(&[schema_id])) {
-            // The table may have been altered for this very schema since it was read.
-            Err(error @ LoadError::Refused(_)) => match runtime.block_on(self.is_altered()) {
-                Ok(true) => {
-                    self.judge().map_err(LoadError::Refused).and_then(|()| runtime.block_on(self.compile(&[schema_id])))
-                }
-                Ok(false) => Err(error),
-                unread => unread.map(drop),
-            },
-            learnt => learnt,
-        };
+        // The table may have been altered for this very schema since it was read, and a plan for the table of before would refuse
+        // values that fit by now.
+        let learnt = runtime.block_on(async {
+            if self.is_altered().await? {
+                self.judge().map_err(LoadError::Refused)?;
+            }
+            self.compile(&[schema_id]).await
+        });
         if learnt.is_err() {
             self.shapes.remove(&schema_id);
         }
@@ -480,7 +479,7 @@ impl Sink for ClickHouseSink {
 
     fn prepare(&mut self, shape: &Shape) -> Result<(), LoadError> {
         let runtime = self.target.runtime.clone();
-        runtime.block_on(self.plan(shape, "the records that are to come")).map(drop)
+        runtime.block_on(self.plan(shape, Comes::Perhaps)).map(drop)
     }
 
     fn learn_change(&mut self, number: u32, change: &ChangeShape) -> Result<(), LoadError> {

@@ -123,6 +123,26 @@ impl ClickHouseSink {
         Ok(())
     }
 
+    /// Makes the view again over a table that was altered: its columns and their types are those of before, and a wider number would
+    /// be cut there. One that somebody has changed stays as it is.
+    pub(super) async fn show_in_view(&self) -> Result<(), LoadError> {
+        let config = &self.target.config;
+        let ours = self.client.numbers(&versions::count_views(config)).await.map_err(|error| load_error(&error))?;
+        if ours != [1] {
+            return Ok(());
+        }
+        let view = versions::replace_view(config);
+        match self.client.define(&view).await {
+            Ok(()) => tracing::info!(pipeline = %self.target.pipeline, sink = "clickhouse", "view made again:\n{view}"),
+            // The table is what counts.
+            Err(_) => tracing::warn!(
+                pipeline = %self.target.pipeline, sink = "clickhouse",
+                "the view is one of the table of before, because the user may not replace it; let an administrator run:\n{view};"
+            ),
+        }
+        Ok(())
+    }
+
     /// Marks all rows as deleted that the record at this offset finds. As a change of each of them, so that to do it again
     /// changes nothing.
     pub(super) async fn delete_all(&self, offset: i64) -> Result<(), LoadError> {

@@ -1,6 +1,6 @@
 //! What a table of changes has: columns for the version of a row and for its end, the engine that reads them, and a view.
 
-use super::types::quoted;
+use super::types::{literal, quoted};
 use crate::config::sink::ClickHouseConfig;
 use crate::sink::changes::{DELETED, VERSION};
 
@@ -22,12 +22,32 @@ pub(super) fn engine(key: &[String], partition: &str) -> String {
 
 /// The view that shows of each key the row as it is now.
 pub fn create_view(config: &ClickHouseConfig) -> String {
-    let (database, view) = (quoted(&config.database), format!("{}_current", config.table));
+    format!("CREATE VIEW IF NOT EXISTS {}\nAS {}", view(config), current(config))
+}
+
+/// The same in the place of the one that is there: its columns are those that the table had when it was made.
+pub(super) fn replace_view(config: &ClickHouseConfig) -> String {
+    format!("CREATE OR REPLACE VIEW {}\nAS {}", view(config), current(config))
+}
+
+/// How many views there are that [`create_view`] has made.
+pub(super) fn count_views(config: &ClickHouseConfig) -> String {
     format!(
-        "CREATE VIEW IF NOT EXISTS {database}.{}\nAS SELECT * EXCEPT ({VERSION}, {DELETED}) FROM {database}.{} FINAL WHERE {DELETED} = 0",
-        quoted(&view),
-        quoted(&config.table)
+        "SELECT toString(count()) AS number FROM system.tables WHERE database = {} AND name = {} AND engine = 'View' AND \
+         formatQuerySingleLine(as_select) = formatQuerySingleLine({})",
+        literal(&config.database),
+        literal(&format!("{}_current", config.table)),
+        literal(&current(config))
     )
+}
+
+fn view(config: &ClickHouseConfig) -> String {
+    format!("{}.{}", quoted(&config.database), quoted(&format!("{}_current", config.table)))
+}
+
+fn current(config: &ClickHouseConfig) -> String {
+    let table = format!("{}.{}", quoted(&config.database), quoted(&config.table));
+    format!("SELECT * EXCEPT ({VERSION}, {DELETED}) FROM {table} FINAL WHERE {DELETED} = 0")
 }
 
 /// The statement by which a change of this version deletes all rows.

@@ -1,13 +1,17 @@
-//! `auto_create`: the table that a schema asks for.
+//! `auto_create` and `auto_evolve`: the table that a schema asks for, and the columns that a newer one adds.
 
+use super::catalogue::Table;
 use super::connection::Connection;
 use super::convert::{natural, unwrap_null};
 use super::encode::Null;
 use super::error::PgError;
 use super::name::{self, TableName, quote_name};
 use crate::avro::{Field, Shape};
-use crate::config::finding::Finding;
+use crate::config::finding::{Finding, Severity};
 use crate::sink::{Columns, Conversion, Missing};
+
+/// How long the statement that adds columns waits for the table, in milliseconds.
+const EVOLVE_LOCK_MS: u32 = 2_000;
 
 /// `CREATE TABLE` for the record, fields renamed and left out as the configuration says; columns take null where the
 /// field does. Types, besides the obvious: uuid; timestamptz from timestamps, timestamp from local ones, bigint (the raw
@@ -52,8 +56,58 @@ pub(super) fn no_field(table: &str) -> Finding {
 
 /// Adds the column of a field to a table. It takes null, whatever the field does: rows that are there have no value of it.
 pub fn add_column_sql(table: &TableName, field: &Field, column: &str) -> String {
-    let (inner, _) = unwrap_null(&field.shape);
-    format!("ALTER TABLE {table} ADD COLUMN {} {}", quote_name(column), column_type(inner))
+    format!("ALTER TABLE {table} ADD COLUMN {}", column_definition(field, column))
+}
+
+fn column_definition(field: &Field, column: &str) -> String {
+    format!("{} {}", quote_name(column), column_type(unwrap_null(&field.shape).0))
+}
+
+impl Table {
+    /// Why it has no column for a field; `None` where it has one of this name.
+    pub(super) fn missing(&self, field: &Field, column: &str) -> Option<Missing> {
+        if self.column(column).is_some() {
+            return None;
+        }
+        let names = self.columns.iter().map(|column| &*column.name);
+        let fault = name::column_fault(column).map(Missing::Name);
+        Some(fault.unwrap_or_else(|| Missing::among(names, column, || add_column_sql(&self.name, field, column))))
+    }
+
+    /// `auto_evolve`: the statement that adds what the table lacks for a record, where nothing else was found amiss; none of the key's
+    /// columns, for rows that are there would have no key.
+    pub fn add_columns_sql(
+        &self,
+        shape: &Shape,
+        columns: &Columns<'_>,
+        key: &[String],
+        found: &[Finding],
+    ) -> Option<String> {
+        let lacking = columns.lacking(shape, |field, column| self.missing(field, column));
+        let errors = found.iter().filter(|finding| finding.severity == Severity::Error).count();
+        if lacking.is_empty()
+            || errors != lacking.len()
+            || lacking.iter().any(|(_, name)| key.iter().any(|of| of == name))
+        {
+            return None;
+        }
+        let add =
+            |(field, column): &(&Field, &str)| format!("ADD COLUMN IF NOT EXISTS {}", column_definition(field, column));
+        let added: Vec<String> = lacking.iter().map(add).collect();
+        Some(format!("ALTER TABLE {} {}", self.name, added.join(", ")))
+    }
+}
+
+/// Adds columns. Errors: the server's; without the right to, the sentence holds the statement. It waits for the table's lock no longer
+/// than [`EVOLVE_LOCK_MS`], because all who want the table wait behind it; another worker may have added them meanwhile.
+pub async fn add_columns(connection: &Connection, sql: &str) -> Result<(), PgError> {
+    match connection.run(&format!("SET LOCAL lock_timeout = {EVOLVE_LOCK_MS}; {sql}")).await {
+        Err(error) if error.is("42501") => {
+            let what = format!("the user may not add columns (auto_evolve); let the table's owner run:\n{sql};");
+            Err(PgError { what, ..error })
+        }
+        other => other,
+    }
 }
 
 /// A union with null among several types is written as JSON's null.

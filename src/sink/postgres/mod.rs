@@ -14,6 +14,7 @@ mod convert;
 mod copy;
 mod ddl;
 mod defaults;
+mod dropped;
 mod encode;
 mod error;
 mod name;
@@ -34,7 +35,7 @@ pub use catalogue::{Beside, Column, ColumnType, Defaults, Filled, RelationKind, 
 pub use change_plan::ChangePlan;
 pub use connection::{Connection, place};
 pub use copy::{Refused, Search, Transaction, Writer};
-pub use ddl::{create_table, create_table_sql, with_primary_key};
+pub use ddl::{add_columns, create_table, create_table_sql, with_primary_key};
 pub use error::{ErrorClass, PgError};
 pub use name::{TableName, quote_name, quote_text};
 pub use offsets::{Advance, ClaimError, CommitError, Offsets, Position, Settled, Stored};

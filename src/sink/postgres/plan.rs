@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::catalogue::{Beside, Column, ColumnType, Filled, RelationKind, Table};
 use super::convert::{self, Cure, Unsupported};
-use super::ddl::{add_column_sql, no_field};
+use super::ddl::no_field;
 use super::encode::{Null, Slot};
-use super::name::{column_fault, quote_name};
+use super::name::quote_name;
 use crate::avro::{Cursor, Field, Shape};
 use crate::config::finding::{Finding, Severity};
-use crate::sink::{Columns, Conversion, Missing, PlanLine, Refusal};
+use crate::sink::{Columns, Conversion, PlanLine, Refusal};
 
 /// One step along the record.
 #[derive(Debug)]
@@ -45,13 +45,7 @@ impl Draft {
         let title = table.title();
         let mut draft =
             Self { steps: Vec::new(), filled: Vec::new(), lines: Vec::new(), findings: about_table(table, &title) };
-        let (assigned, more) = columns.assign(shape, &title, |field, column| match table.column(column) {
-            Some(_) => None,
-            None => Some(column_fault(column).map(Missing::Name).unwrap_or_else(|| {
-                let names = table.columns.iter().map(|column| &*column.name);
-                Missing::among(names, column, || add_column_sql(&table.name, field, column))
-            })),
-        });
+        let (assigned, more) = columns.assign(shape, &title, |field, column| table.missing(field, column));
         if more.is_empty() && !assigned.iter().any(|(_, conversion)| matches!(conversion, Conversion::Column(_))) {
             draft.findings.push(no_field(&title));
         }

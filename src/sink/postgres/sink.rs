@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
@@ -16,14 +15,15 @@ use crate::runtime::supervise::WorkerError;
 use crate::sink::changes::ChangeShape;
 use crate::sink::dead_letters::WINDOW;
 use crate::sink::error_policy::Fitting;
+use crate::sink::postgres::dropped::DroppedRows;
 use crate::sink::postgres::{
     Advance, ChangePlan, ClaimError, CommitError, Connection, CopyPlan, Offsets, PgError, RowKey, Table, TableName,
     Writer,
 };
 use crate::sink::worker::{MakeSink, worker_error};
 use crate::sink::{
-    Columns, EarlyStart, LoadError, RecordOrigin, Refusal, RetryClass, RowBatch, Sink, Span, WriteContext, Written,
-    make_table, postgres, wait_for,
+    Columns, Comes, EarlyStart, LoadError, RecordOrigin, Refusal, Renamed, RetryClass, RowBatch, Sink, Span,
+    WriteContext, Written, make_table, note_renamed, postgres, wait_for,
 };
 
 /// Where findings say that a setting stands.
@@ -129,6 +129,8 @@ struct PostgresSink {
     /// In mode `upsert`, by the number of the changes.
     changes: BTreeMap<u32, ChangeShape>,
     change_plans: BTreeMap<u32, ChangePlan>,
+    /// Fields that had other names in older schemas.
+    renamed: Renamed,
     /// How many rows the server takes at once.
     fitting: Fitting,
     /// Rows were written into the table as it is now.
@@ -136,33 +138,6 @@ struct PostgresSink {
     /// Of the last batch that was committed.
     outcomes: BTreeMap<Partition, Tally>,
     dropped: DroppedRows,
-}
-
-/// Rows that a trigger dropped: told at once, then at most once a minute, for it may be meant so.
-#[derive(Default)]
-struct DroppedRows {
-    told: Option<Instant>,
-    untold: u64,
-}
-
-impl DroppedRows {
-    const PAUSE: Duration = Duration::from_secs(60);
-
-    fn tell(&mut self, count: u64, pipeline: &str, table: &str) {
-        self.untold += count;
-        if self.untold == 0 || self.told.is_some_and(|told| told.elapsed() < Self::PAUSE) {
-            return;
-        }
-        tracing::warn!(
-            pipeline,
-            sink = "postgres",
-            table,
-            rows = self.untold,
-            "the server took rows and did not write them: a BEFORE trigger dropped them; if that is not meant, fix the trigger \
-             and replay the records"
-        );
-        *self = Self { told: Some(Instant::now()), untold: 0 };
-    }
 }
 
 impl PostgresSink {
@@ -181,6 +156,7 @@ impl PostgresSink {
             plans,
             changes: BTreeMap::new(),
             change_plans: BTreeMap::new(),
+            renamed: Renamed::new(),
             fitting,
             is_proven,
             outcomes,
@@ -217,6 +193,19 @@ impl PostgresSink {
         Ok(())
     }
 
+    /// A fresh look at the table on the connection that there is, which no COPY is under way on.
+    async fn read_table_again(&mut self) -> Result<(), LoadError> {
+        if self.has_started() {
+            self.writer = None;
+        }
+        let Some(writer) = self.writer.take().filter(|writer| !writer.connection().is_closed()) else {
+            return self.reconnect().await.map_err(|error| load_error(&error));
+        };
+        let read = self.read_table(writer.connection()).await;
+        self.writer = Some(writer);
+        read.map_err(|error| load_error(&error))
+    }
+
     /// The table, with the defaults that take the place of null.
     async fn described(&self, connection: &Connection) -> Result<Option<Arc<Table>>, PgError> {
         let Some(mut table) = Table::read(connection, &self.table_name).await? else { return Ok(None) };
@@ -230,7 +219,7 @@ impl PostgresSink {
         self.reconnect().await.map_err(|error| load_error(&error))?;
         for id in ids {
             if let Some(change) = self.changes.get(id).filter(|_| !self.change_plans.contains_key(id)) {
-                let plan = self.change_plan(&change.clone()).await?;
+                let Some(plan) = self.change_plan(&change.clone(), Comes::Now(*id)).await? else { continue };
                 for warning in plan.plan().warnings() {
                     tracing::warn!(pipeline = %self.target.pipeline, sink = "postgres", "{warning}");
                 }
@@ -238,7 +227,7 @@ impl PostgresSink {
             }
             let Some(shape) = self.shapes.get(id).filter(|_| !self.plans.contains_key(id)) else { continue };
             let shape = shape.clone();
-            let plan = self.plan(&shape, &format!("records of schema {id}")).await?;
+            let Some(plan) = self.plan(&shape, Comes::Now(*id)).await? else { continue };
             let title = self.table.as_ref().map(|table| table.title()).unwrap_or_default();
             for warning in self.columns().unknown_fields(&shape, &title).iter().chain(plan.warnings()) {
                 tracing::warn!(pipeline = %self.target.pipeline, sink = "postgres", schema_id = id, "{warning}");
@@ -248,44 +237,81 @@ impl PostgresSink {
         Ok(())
     }
 
-    /// The plan of records, which messages name so.
-    async fn plan(&mut self, shape: &Shape, records: &str) -> Result<CopyPlan, LoadError> {
+    /// The plan of records; `None` where the table lacks columns that are added when the first of them comes.
+    async fn plan(&mut self, shape: &Shape, comes: Comes) -> Result<Option<CopyPlan>, LoadError> {
         let table = match &self.table {
             Some(table) => Arc::clone(table),
             None => self.create(shape, &[]).await?,
         };
         self.table = Some(Arc::clone(&table));
-        let columns = self.columns();
-        CopyPlan::compile(shape, &table, &columns).map_err(|mut findings| {
-            findings.extend(columns.unknown_fields(shape, &table.title()));
-            LoadError::Refused(format!("{records} do not fit table {}:\n{}", table.title(), sentences(&findings)))
+        let mut compiled = CopyPlan::compile(shape, &table, &self.columns());
+        if let Err(findings) = &compiled
+            && let Some(ddl) = self.evolution(&table, shape, &[], findings)
+        {
+            let Some(table) = self.evolved(&ddl, comes).await? else { return Ok(None) };
+            compiled = CopyPlan::compile(shape, &table, &self.columns());
+        }
+        compiled.map(Some).map_err(|mut findings| {
+            findings.extend(self.columns().unknown_fields(shape, &table.title()));
+            LoadError::Refused(format!("{comes} do not fit table {}:\n{}", table.title(), sentences(&findings)))
         })
     }
 
-    /// The plan of changes.
-    async fn change_plan(&mut self, change: &ChangeShape) -> Result<ChangePlan, LoadError> {
+    /// The plan of changes; `None` as of [`PostgresSink::plan`].
+    async fn change_plan(&mut self, change: &ChangeShape, comes: Comes) -> Result<Option<ChangePlan>, LoadError> {
         let table = match &self.table {
             Some(table) => Arc::clone(table),
             None => self.create(&change.shape, &change.key).await?,
         };
         self.table = Some(Arc::clone(&table));
+        let key = self.row_key(&table, change).await?;
+        let mut compiled = ChangePlan::compile(change, &table, &self.columns(), &key);
+        if let Err(findings) = &compiled
+            && let Some(ddl) = self.evolution(&table, &change.shape, &change.key, findings)
+        {
+            let Some(table) = self.evolved(&ddl, comes).await? else { return Ok(None) };
+            // It knows the types of all columns.
+            let key = self.row_key(&table, change).await?;
+            compiled = ChangePlan::compile(change, &table, &self.columns(), &key);
+        }
+        compiled.map(Some).map_err(|findings| unfit(&table, &findings))
+    }
+
+    /// What the table's key asks of changes. Errors: it does not suit them.
+    async fn row_key(&self, table: &Table, change: &ChangeShape) -> Result<Arc<RowKey>, LoadError> {
         let Some(writer) = &self.writer else { return Err(no_connection()) };
-        let refused = |findings: &[Finding]| {
-            LoadError::Refused(format!("changes do not fit table {}:\n{}", table.title(), sentences(findings)))
-        };
-        let read = RowKey::read(writer.connection(), &table, &change.key).await;
+        let read = RowKey::read(writer.connection(), table, &change.key).await;
         let (key, findings) = read.map_err(|error| load_error(&error))?;
         if findings.iter().any(|finding| finding.severity == Severity::Error) {
-            return Err(refused(&findings));
+            return Err(unfit(table, &findings));
         }
         for finding in findings.iter().filter(|_| !change.is_delete) {
             tracing::warn!(pipeline = %self.target.pipeline, sink = "postgres", "{finding}");
         }
-        ChangePlan::compile(change, &table, &self.columns(), &Arc::new(key)).map_err(|findings| refused(&findings))
+        Ok(Arc::new(key))
+    }
+
+    /// The statement that adds what the table lacks for a record, where that is allowed and nothing else is amiss.
+    fn evolution(&self, table: &Table, shape: &Shape, key: &[String], found: &[Finding]) -> Option<String> {
+        let ddl = table.add_columns_sql(shape, &self.columns(), key, found);
+        ddl.filter(|_| self.target.config.auto_evolve)
+    }
+
+    /// The table with the columns that the statement adds; `None` while no record needs them.
+    async fn evolved(&mut self, ddl: &str, comes: Comes) -> Result<Option<Arc<Table>>, LoadError> {
+        if comes == Comes::Perhaps {
+            return Ok(None);
+        }
+        let Some(writer) = &self.writer else { return Err(no_connection()) };
+        postgres::add_columns(writer.connection(), ddl).await.map_err(|error| load_error(&error))?;
+        let pipeline = &self.target.pipeline;
+        tracing::info!(%pipeline, sink = "postgres", table = %self.table_name, "columns added for {comes}:\n{ddl}");
+        self.read_table_again().await?;
+        Ok(self.table.clone())
     }
 
     fn columns(&self) -> Columns<'_> {
-        Columns::new(&self.target.config.columns, SECTION)
+        Columns::new(&self.target.config.columns, SECTION).with_renamed(&self.renamed)
     }
 
     /// The table that is not there: made where that is allowed, else told how.
@@ -375,18 +401,14 @@ impl PostgresSink {
         Ok(Written { rows: written.saturating_sub(dropped), bytes, dropped, left_out, ..Written::default() })
     }
 
-    /// Compiles the plan of what is new.
+    /// Compiles the plan of what is new. The table may have been altered for this very schema since it was read, and a plan for the
+    /// table of before would refuse values that fit by now.
     fn learnt(&mut self, schema_id: u32) -> Result<(), LoadError> {
         let runtime = self.target.runtime.clone();
-        let learnt = match runtime.block_on(self.compile(&[schema_id])) {
-            // The table may have been altered for this very schema since it was read.
-            Err(error @ LoadError::Refused(_)) => match runtime.block_on(self.is_altered()) {
-                Ok(true) => runtime.block_on(self.compile(&[schema_id])),
-                Ok(false) => Err(error),
-                unread => unread.map(drop),
-            },
-            learnt => learnt,
-        };
+        let learnt = runtime.block_on(async {
+            self.read_table_again().await?;
+            self.compile(&[schema_id]).await
+        });
         if learnt.is_err() {
             self.shapes.remove(&schema_id);
             self.changes.remove(&schema_id);
@@ -407,11 +429,13 @@ impl PostgresSink {
 
 impl Sink for PostgresSink {
     fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError> {
+        note_renamed(&mut self.renamed, shape);
         self.shapes.insert(schema_id, shape.clone());
         self.learnt(schema_id)
     }
 
     fn learn_change(&mut self, number: u32, change: &ChangeShape) -> Result<(), LoadError> {
+        note_renamed(&mut self.renamed, &change.shape);
         self.changes.insert(number, change.clone());
         self.learnt(number)
     }
@@ -420,7 +444,7 @@ impl Sink for PostgresSink {
         let runtime = self.target.runtime.clone();
         runtime.block_on(async {
             self.reconnect().await.map_err(|error| load_error(&error))?;
-            self.change_plan(change).await.map(drop)
+            self.change_plan(change, Comes::Perhaps).await.map(drop)
         })
     }
 
@@ -428,7 +452,7 @@ impl Sink for PostgresSink {
         let runtime = self.target.runtime.clone();
         runtime.block_on(async {
             self.reconnect().await.map_err(|error| load_error(&error))?;
-            self.plan(shape, "the records that are to come").await.map(drop)
+            self.plan(shape, Comes::Perhaps).await.map(drop)
         })
     }
 
@@ -549,6 +573,10 @@ fn show(
         })?;
     }
     Ok(())
+}
+
+fn unfit(table: &Table, findings: &[Finding]) -> LoadError {
+    LoadError::Refused(format!("changes do not fit table {}:\n{}", table.title(), sentences(findings)))
 }
 
 fn no_connection() -> LoadError {

@@ -26,8 +26,7 @@ impl Row {
             (Arc::from(field.name.as_str()), Value::of(&field.shape, schema, schemas))
         };
         let fields: Vec<(Arc<str>, Value)> = fields.iter().map(value).collect();
-        let field =
-            |(name, value): &(Arc<str>, Value)| Field { name: name.to_string(), shape: value.shape(), misplaced: None };
+        let field = |(name, value): &(Arc<str>, Value)| Field::new(&**name, value.shape());
         let shape = Arc::new(Shape::Record(fields.iter().map(field).collect()));
         Ok(Self { fields, shape })
     }
