@@ -82,7 +82,7 @@ async fn types_that_a_table_to_be_made_cannot_have() {
 async fn the_statement_for_the_table_needs_no_registry() {
     let house = house(POSTGRES);
     let loaded = load(&Sources { pipelines: vec![house.path("p.toml")], ..Sources::default() }).unwrap();
-    let (text, findings) = statements(&loaded).await;
+    let (text, findings) = statements(&loaded, false).await;
     assert_eq!(findings, []);
     has(&text, "-- pipeline p, PostgreSQL: for the schema that the plan of pipeline p makes\n");
     has(&text, "(\n    \"dishes\" integer NOT NULL,\n    \"order\" text[],\n    \"order_time\" bigint NOT NULL\n)");
