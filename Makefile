@@ -47,13 +47,13 @@ test-packaging: man
 	$(call within,10,python3 -m tests.packaging.run)
 
 # Side by side, each with services of its own: while one waits for its broker the other works. Not while tests are compiled: that
-# would take three times as long.
+# would take three times as long. The faults stand back, since they have more patience than the programs' tests.
 test-programs:
 	$(STACK) run -- $(MAKE) --jobs 1 --keep-going test-cargo test-leaks test-grafana test-questions test-cdc test-web
 
 test-faults: SHELL = /bin/bash
 test-faults:
-	set -o pipefail; PRESSLINE_STACK_FOLDER=target/stack-faults $(STACK) run -- $(MAKE) --jobs 1 --keep-going \
+	set -o pipefail; PRESSLINE_STACK_FOLDER=target/stack-faults nice -n 5 $(STACK) run -- $(MAKE) --jobs 1 --keep-going \
 		test-relay-faults test-load-faults 2>&1 | sed --unbuffered 's/^/| /'
 
 # More threads than cores: most tests wait for brokers and time-outs.
@@ -83,7 +83,7 @@ test-relay-faults:
 	python3 -m tests.harness.test_imports
 	python3 -m tests.harness.test_checker
 	python3 -m tests.faults.test_results
-	$(call within,30,$(FAULTS) --suite test $(FAULTS_ARGS))
+	$(call within,30,$(FAULTS) --suite test --jobs 3 $(FAULTS_ARGS))
 
 test-load-faults:
 	$(STACK) run -- python3 -m tests.harness.test_tables
