@@ -262,7 +262,7 @@ fn general_with(bencher: Bencher, transforms: &str) {
     "count > 0 && action != \"ExitPage\"",
     "action in [\"EnterPage\", \"PressButton\"]",
     "session_id.startsWith(\"00\") || action.contains(\"Press\")",
-    "has(cohort) && cohort < 3 && !(count == 7)",
+    "cohort != null && cohort < 3 && !(count == 7)",
 ])]
 fn predicate(bencher: Bencher, text: &str) {
     let fields = [("session_id", "uuid"), ("count", "int"), ("cohort", "int?"), ("action", "string")];
