@@ -36,23 +36,30 @@ pub(super) fn count_views(config: &ClickHouseConfig) -> String {
         "SELECT toString(count()) AS number FROM system.tables WHERE database = {} AND name = {} AND engine = 'View' AND \
          formatQuerySingleLine(as_select) = formatQuerySingleLine({})",
         literal(&config.database),
-        literal(&format!("{}_current", config.table)),
+        literal(&view_name(config)),
         literal(&current(config))
     )
 }
 
+fn view_name(config: &ClickHouseConfig) -> String {
+    format!("{}_current", config.table)
+}
+
 fn view(config: &ClickHouseConfig) -> String {
-    format!("{}.{}", quoted(&config.database), quoted(&format!("{}_current", config.table)))
+    format!("{}.{}", quoted(&config.database), quoted(&view_name(config)))
+}
+
+fn table(config: &ClickHouseConfig) -> String {
+    format!("{}.{}", quoted(&config.database), quoted(&config.table))
 }
 
 fn current(config: &ClickHouseConfig) -> String {
-    let table = format!("{}.{}", quoted(&config.database), quoted(&config.table));
-    format!("SELECT * EXCEPT ({VERSION}, {DELETED}) FROM {table} FINAL WHERE {DELETED} = 0")
+    format!("SELECT * EXCEPT ({VERSION}, {DELETED}) FROM {} FINAL WHERE {DELETED} = 0", table(config))
 }
 
 /// The statement by which a change of this version deletes all rows.
 pub(super) fn delete_all(config: &ClickHouseConfig, version: i64) -> String {
-    let table = format!("{}.{}", quoted(&config.database), quoted(&config.table));
+    let table = table(config);
     // Within one SELECT, WHERE would take _deleted for what REPLACE makes of it.
     format!(
         "INSERT INTO {table} SELECT * REPLACE (toUInt64({version}) AS {VERSION}, toUInt8(1) AS {DELETED}) FROM (SELECT * FROM {table} FINAL \
