@@ -7,11 +7,10 @@ use pressline::sink::clickhouse::{BlockPlan, add_lacking};
 
 use crate::loads::evolve::{COLUMNS, Ways, follows, settings};
 use crate::loads::load;
-use crate::support::{DATABASE, World, service, world};
+use crate::support::{DATABASE, service, world};
 
-fn tables(world: &World, name: &str, more: &str) -> String {
+fn tables(name: &str, more: &str) -> String {
     let url = std::env::var("PRESSLINE_TEST_CLICKHOUSE").unwrap_or_default();
-    let _ = world;
     format!(
         "[sink.clickhouse]\nurl = \"{url}\"\nuser = \"{}\"\npassword_file = \"../password\"\ndatabase = \"{DATABASE}\"\ntable = \
          \"{name}\"\n{more}\n[sink.clickhouse.batch]\nmax_wait_ms = 200\n[sink.clickhouse.consumer]\nmax_dead_share = 0.5\n",
@@ -21,7 +20,7 @@ fn tables(world: &World, name: &str, more: &str) -> String {
 
 fn follow(test: &'static str, is_upsert: bool) {
     let Some(world) = world(test) else { return };
-    let Some(load) = load(test, "clickhouse", |name| tables(&world, name, &settings(is_upsert))) else { return };
+    let Some(load) = load(test, "clickhouse", |name| tables(name, &settings(is_upsert))) else { return };
     let row = COLUMNS.map(|column| format!("ifNull(toString({column}), '-')")).join(", '|', ");
     let suffix = if is_upsert { "_current" } else { "" };
     let rows = || world.select(&format!("SELECT concat({row}) AS v FROM {DATABASE}.{}{suffix} ORDER BY v", load.name));
@@ -49,7 +48,7 @@ fn upserts_follow_their_schemas() {
 #[test]
 fn without_it_the_statement_is_printed() {
     let Some(world) = world("evolve_off") else { return };
-    let Some(load) = load("evolve_off", "clickhouse", |name| tables(&world, name, "")) else { return };
+    let Some(load) = load("evolve_off", "clickhouse", |name| tables(name, "")) else { return };
     let own = "_topic LowCardinality(String), _partition Int32, _offset Int64";
     world.run(&format!("CREATE TABLE {DATABASE}.{} (n Int64, {own}) ENGINE = MergeTree ORDER BY n", load.name));
     load.send(0, 0..10);

@@ -183,10 +183,7 @@ class LoadWorld(World):
 
     def finish(self):
         """Stops the load, waits until all is loaded, stops the processes, reads the tables; a verdict of each."""
-        self.load.end()
-        sent = dict(self.load.sent)
-        if self.load.failed:
-            raise Failure(f"the harness could not send {self.load.failed} records: {self.load.error}")
+        sent = self.load.end_whole()
         try:
             self._await_sent(sent, 5 * PATIENCE)
             self._await_positions(sent)

@@ -251,10 +251,7 @@ class World:
 
     def finish(self):
         """Stops the load, waits until all is relayed, stops the processes, reads to the end; the verdict."""
-        self.load.end()
-        sent = dict(self.load.sent)
-        if self.load.failed:
-            raise Failure(f"the harness could not send {self.load.failed} records: {self.load.error}")
+        sent = self.load.end_whole()
         try:
             await_that(
                 "the group's offsets to reach the end",
@@ -359,6 +356,13 @@ class Load:
         self._thread.join(PATIENCE)
         if self._thread.is_alive():
             raise Failure("the harness could not send its last records")
+
+    def end_whole(self):
+        """The same where nothing may be missing; what was sent, by partition."""
+        self.end()
+        if self.failed:
+            raise Failure(f"the harness could not send {self.failed} records: {self.error}")
+        return dict(self.sent)
 
 
 class Monitor:
