@@ -75,6 +75,11 @@ impl Finding {
     ) -> Self {
         Self { severity: Severity::Warning, ..Self::error(place, subject, what, cure) }
     }
+
+    /// Whether it stops the pipeline.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
 }
 
 /// An error and what caused it: the text of an HTTP client's own error stops at "error sending request".

@@ -195,19 +195,26 @@ impl<'a> Columns<'a> {
         (assigned, findings)
     }
 
-    /// The fields that the table has no column for, although it could have one: with that column's name.
-    pub fn lacking<'f>(
+    /// `auto_evolve`: the fields that the table has no column for, although it could have one, with that column's name. `None` where
+    /// there are none, where anything else was `found` amiss, or where one is of the `key`, which rows that are there would not have.
+    pub fn to_add<'f>(
         &self,
         shape: &'f Shape,
+        key: &[String],
+        found: &[Finding],
         missing: impl Fn(&Field, &str) -> Option<Missing>,
-    ) -> Vec<(&'f Field, &'f str)>
+    ) -> Option<Vec<(&'f Field, &'f str)>>
     where
         'a: 'f,
     {
         let (assigned, _) = self.assign(shape, "", &missing);
         let nowhere = assigned.into_iter().filter(|(_, conversion)| *conversion == Conversion::Nowhere);
         let with_names = nowhere.map(|(field, _)| (field, self.column_of(&field.name)));
-        with_names.filter(|(field, column)| matches!(missing(field, column), Some(Missing::Column(_)))).collect()
+        let could_be = |(field, column): &(&Field, &str)| matches!(missing(field, column), Some(Missing::Column(_)));
+        let lacking: Vec<_> = with_names.filter(could_be).collect();
+        let is_all_that_is_amiss = found.iter().filter(|finding| finding.is_error()).count() == lacking.len();
+        let is_of_key = |(_, column): &(&Field, &str)| key.iter().any(|of| of == column);
+        (!lacking.is_empty() && is_all_that_is_amiss && !lacking.iter().any(is_of_key)).then_some(lacking)
     }
 
     /// What looks mistaken: names in the configuration that no field of the record has, and logical types of the schema that

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use apache_avro::Schema;
 
-use crate::config::finding::{Finding, Severity, check_readable};
+use crate::config::finding::{Finding, check_readable};
 
 pub use diff::diff;
 pub use kept::kept_otherwise;
@@ -72,7 +72,7 @@ pub fn parse(path: &Path, text: String) -> Result<SchemaFile, Vec<Finding>> {
         )]
     })?;
     let findings = lint::lint(&place, &text, &json);
-    if findings.iter().any(|f| f.severity == Severity::Error) {
+    if findings.iter().any(Finding::is_error) {
         return Err(findings);
     }
     match Schema::parse_str(&text) {

@@ -1,9 +1,9 @@
 //! A ClickHouse sink against its live table. No row is written there.
 
-use super::table_plan::{TablePlan, TopicSchema};
+use super::table_plan::{TablePlan, TopicSchema, statement_to_add};
 use super::{Report, Subject};
 use crate::avro::Shape;
-use crate::config::finding::{Finding, Severity};
+use crate::config::finding::Finding;
 use crate::config::sink::{ClickHouseConfig, LoadConfig, WriteMode};
 use crate::runtime::terminal::counted;
 use crate::sink::clickhouse::session::SECTION;
@@ -62,8 +62,7 @@ async fn look(
         if let Some(ddl) = clickhouse::add_lacking(table, &schema.shape, &columns, key, &findings)
             && config.auto_evolve
         {
-            report.ok(subject.line(format_args!("auto_evolve will add columns to {title}:\n{ddl};")));
-            findings.retain(|finding| finding.severity != Severity::Error);
+            report.will_evolve(subject, &title, &ddl, &mut findings);
         }
         findings.extend(columns.unknown_fields(&schema.shape, &table.place()));
         report.compared(
@@ -130,11 +129,7 @@ pub(super) async fn lacks(
     let Some(table) = read.await.map_err(|error| vec![trouble(subject, &error)])? else { return Ok(None) };
     let columns = Columns::new(&config.columns, SECTION);
     let (_, findings) = BlockPlan::examine(shape, &table, &columns);
-    match clickhouse::add_lacking(&table, shape, &columns, key, &findings) {
-        Some(ddl) => Ok(Some(ddl)),
-        None if findings.iter().any(|finding| finding.severity == Severity::Error) => Err(findings),
-        None => Ok(Some(String::new())),
-    }
+    statement_to_add(clickhouse::add_lacking(&table, shape, &columns, key, &findings), findings).map(Some)
 }
 
 /// An error of the server or the way to it, at the key that it is about.

@@ -1,9 +1,9 @@
 //! A PostgreSQL sink against its live tables. Nothing is changed there.
 
-use super::table_plan::{TablePlan, TopicSchema};
+use super::table_plan::{TablePlan, TopicSchema, statement_to_add};
 use super::{Report, Subject};
 use crate::avro::Shape;
-use crate::config::finding::{Finding, Severity};
+use crate::config::finding::Finding;
 use crate::config::secret::POSTGRES_PASSWORD;
 use crate::config::sink::{LoadConfig, PostgresConfig};
 use crate::sink::postgres::sink::SECTION;
@@ -75,9 +75,7 @@ impl Inquiry<'_> {
             if let Some(ddl) = table.add_columns_sql(&schema.shape, &columns, self.key, &findings)
                 && self.config.auto_evolve
             {
-                report
-                    .ok(self.subject.line(format_args!("auto_evolve will add columns to {}:\n{ddl};", table.title())));
-                findings.retain(|finding| finding.severity != Severity::Error);
+                report.will_evolve(self.subject, &table.title(), &ddl, &mut findings);
             }
             findings.extend(columns.unknown_fields(&schema.shape, &table.title()));
             report.compared(
@@ -171,11 +169,7 @@ pub(super) async fn lacks(
     let Some(table) = read.await.map_err(|error| vec![trouble(subject, &error)])? else { return Ok(None) };
     let columns = Columns::new(&config.columns, SECTION);
     let (_, findings) = CopyPlan::examine(shape, &table, &columns);
-    match table.add_columns_sql(shape, &columns, key, &findings) {
-        Some(ddl) => Ok(Some(ddl)),
-        None if findings.iter().any(|finding| finding.severity == Severity::Error) => Err(findings),
-        None => Ok(Some(String::new())),
-    }
+    statement_to_add(table.add_columns_sql(shape, &columns, key, &findings), findings).map(Some)
 }
 
 /// An error of the database or the way to it, at the key that it is about.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::output::Output;
 use super::{Report, Subject, data_flow, ddl, offline, online, plan, siblings, sinks, time_outs};
 use crate::config::PipelineConfig;
-use crate::config::finding::{Finding, Severity};
+use crate::config::finding::Finding;
 use crate::config::load::{self, Loaded, Sources};
 use crate::runtime::stdio;
 
@@ -80,7 +80,7 @@ pub fn contradictions(file: &Path, config: &PipelineConfig) -> Vec<Finding> {
     let subject = Subject { file, name: &config.name, origin: &config.origin, config };
     time_outs::check(&subject, &mut report);
     data_flow::check_headers(&subject, &mut report);
-    report.findings.retain(|finding| finding.severity == Severity::Error);
+    report.findings.retain(Finding::is_error);
     report.findings
 }
 

@@ -19,6 +19,18 @@ use crate::config::validate;
 use crate::sink::{DatabaseKind, RecordTypes};
 
 impl Report {
+    /// Says what `auto_evolve` will add to a table; that columns are missing is no error then.
+    pub(super) fn will_evolve(
+        &mut self,
+        subject: &Subject<'_, LoadConfig>,
+        table: &str,
+        ddl: &str,
+        findings: &mut Vec<Finding>,
+    ) {
+        self.ok(subject.line(format_args!("auto_evolve will add columns to {table}:\n{ddl};")));
+        findings.retain(|finding| !finding.is_error());
+    }
+
     /// Takes over a plan and what does not fit in it.
     pub(super) fn compared(
         &mut self,
@@ -28,12 +40,12 @@ impl Report {
         mut findings: Vec<Finding>,
     ) {
         if !schema.comes {
-            for finding in findings.iter_mut().filter(|finding| finding.severity == Severity::Error) {
+            for finding in findings.iter_mut().filter(|finding| finding.is_error()) {
                 finding.severity = Severity::Warning;
                 finding.what = format!("{}: {}, which none of the newest records has", finding.what, schema.says);
             }
         }
-        if findings.iter().all(|finding| finding.severity != Severity::Error) {
+        if !findings.iter().any(Finding::is_error) {
             self.ok(subject.line(format_args!("table {} takes {}", plan.table, plan.schema)));
         }
         self.findings.extend(findings);

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::avro::Shape;
+use crate::config::finding::Finding;
 use crate::sink::{DatabaseKind, PlanLine};
 
 /// A schema beside a table: what becomes of each field, and where each column's value comes from.
@@ -57,4 +58,13 @@ pub struct TopicSchema {
     pub shape: Shape,
     /// Whether records have it, or will have it as far as can be told. Of another nobody stops.
     pub comes: bool,
+}
+
+/// `auto_evolve`: the statement that adds what a table lacks, empty where it lacks nothing. Errors: what else does not fit.
+pub(super) fn statement_to_add(ddl: Option<String>, findings: Vec<Finding>) -> Result<String, Vec<Finding>> {
+    match ddl {
+        Some(ddl) => Ok(ddl),
+        None if findings.iter().any(Finding::is_error) => Err(findings),
+        None => Ok(String::new()),
+    }
 }

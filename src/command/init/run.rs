@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::draft::{Draft, Made, SecretFile, quoted};
 use super::{InitArgs, InitError, connect, topic};
 use crate::command::check;
-use crate::config::finding::{Finding, Severity};
+use crate::config::finding::Finding;
 use crate::config::load::{self, Loaded, Sources};
 use crate::runtime::stdio;
 
@@ -100,7 +100,7 @@ fn fit(sources: &Sources, path: &Path, draft: &mut Draft) -> Result<(), InitErro
         let Ok(loaded) = load::load(sources) else { return Ok(()) };
         let report = runtime.block_on(check::check(&loaded, true));
         let mut changed = false;
-        for finding in report.findings.iter().filter(|finding| finding.severity == Severity::Error) {
+        for finding in report.findings.iter().filter(|finding| finding.is_error()) {
             changed |= adjust(draft, finding);
         }
         if !changed {

@@ -5,7 +5,7 @@ use super::table::{COORDINATES, DefaultKind, Table, TableColumn, coordinate_type
 use super::types::{Type, literal, quoted, with_null};
 use super::versions;
 use crate::avro::{Field, Shape};
-use crate::config::finding::{Finding, Severity};
+use crate::config::finding::Finding;
 use crate::config::sink::ClickHouseConfig;
 use crate::sink::{Columns, Conversion};
 
@@ -54,8 +54,7 @@ fn added_type(field: &Field, null_as_default: bool) -> Result<String, String> {
     column_type(&Field { shape: some, ..field.clone() }, null_as_default)
 }
 
-/// `auto_evolve`: the statement that adds what the table lacks for a record, where nothing else was found amiss; none of the key's
-/// columns, by which the table is ordered.
+/// `auto_evolve`: the statement that adds what the table lacks for a record, by the rule of [`Columns::to_add`].
 pub fn add_lacking(
     table: &Table,
     shape: &Shape,
@@ -63,15 +62,11 @@ pub fn add_lacking(
     key: &[String],
     found: &[Finding],
 ) -> Option<String> {
-    let lacking = columns.lacking(shape, |field, column| table.missing(field, column, columns));
-    let errors = found.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let lacking = columns.to_add(shape, key, found, |field, column| table.missing(field, column, columns))?;
     let is_own =
         |name: &str| name.starts_with('_') && (versions::type_of(name).is_some() || COORDINATES.contains(&name));
-    if lacking.is_empty() || errors != lacking.len() {
-        return None;
-    }
     let add = |(field, column): &(&Field, &str)| {
-        let is_refused = key.iter().any(|of| of == column) || is_own(column) || table.has_nested(column);
+        let is_refused = is_own(column) || table.has_nested(column);
         let kind = added_type(field, columns.null_is_default(&field.name)).ok().filter(|_| !is_refused)?;
         Some(format!("ADD COLUMN IF NOT EXISTS {} {kind}", quoted(column)))
     };

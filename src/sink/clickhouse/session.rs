@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::avro::Shape;
-use crate::config::finding::{Finding, Severity, sentences};
+use crate::config::finding::{Finding, sentences};
 use crate::kafka::offset_note::Partition;
 use crate::runtime::supervise::WorkerError;
 use crate::sink::clickhouse::error::load_error;
@@ -82,7 +82,7 @@ impl ClickHouseSink {
             true => table.refusals_of_upserts(&self.target.key),
             false => table.refusals(self.target.config.delivery),
         };
-        if findings.iter().any(|finding| finding.severity == Severity::Error) {
+        if findings.iter().any(Finding::is_error) {
             return Err(sentences(&findings));
         }
         for finding in findings {

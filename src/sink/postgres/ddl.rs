@@ -7,7 +7,7 @@ use super::encode::Null;
 use super::error::PgError;
 use super::name::{self, TableName, quote_name};
 use crate::avro::{Field, Shape};
-use crate::config::finding::{Finding, Severity};
+use crate::config::finding::Finding;
 use crate::sink::{Columns, Conversion, Missing};
 
 /// How long the statement that adds columns waits for the table, in milliseconds.
@@ -74,8 +74,7 @@ impl Table {
         Some(fault.unwrap_or_else(|| Missing::among(names, column, || add_column_sql(&self.name, field, column))))
     }
 
-    /// `auto_evolve`: the statement that adds what the table lacks for a record, where nothing else was found amiss; none of the key's
-    /// columns, for rows that are there would have no key.
+    /// `auto_evolve`: the statement that adds what the table lacks for a record, by the rule of [`Columns::to_add`].
     pub fn add_columns_sql(
         &self,
         shape: &Shape,
@@ -83,14 +82,7 @@ impl Table {
         key: &[String],
         found: &[Finding],
     ) -> Option<String> {
-        let lacking = columns.lacking(shape, |field, column| self.missing(field, column));
-        let errors = found.iter().filter(|finding| finding.severity == Severity::Error).count();
-        if lacking.is_empty()
-            || errors != lacking.len()
-            || lacking.iter().any(|(_, name)| key.iter().any(|of| of == name))
-        {
-            return None;
-        }
+        let lacking = columns.to_add(shape, key, found, |field, column| self.missing(field, column))?;
         let add =
             |(field, column): &(&Field, &str)| format!("ADD COLUMN IF NOT EXISTS {}", column_definition(field, column));
         let added: Vec<String> = lacking.iter().map(add).collect();

@@ -8,7 +8,7 @@ use super::ddl::no_field;
 use super::encode::{Null, Slot};
 use super::name::quote_name;
 use crate::avro::{Cursor, Field, Shape};
-use crate::config::finding::{Finding, Severity};
+use crate::config::finding::Finding;
 use crate::sink::{Columns, Conversion, PlanLine, Refusal};
 
 /// One step along the record.
@@ -94,7 +94,7 @@ impl CopyPlan {
     /// Compiles a plan. Errors: everything that does not fit, all at once, each with its cure.
     pub fn compile(shape: &Shape, table: &Arc<Table>, columns: &Columns<'_>) -> Result<Self, Vec<Finding>> {
         let draft = Draft::of(shape, table, columns);
-        if draft.findings.iter().any(|finding| finding.severity == Severity::Error) {
+        if draft.findings.iter().any(Finding::is_error) {
             return Err(draft.findings);
         }
         let names: Vec<String> = draft.filled.iter().map(|name| quote_name(name)).collect();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::avro::Shape;
-use crate::config::finding::{Finding, Severity, sentences};
+use crate::config::finding::{Finding, sentences};
 use crate::config::sink::{LoadConfig, PostgresConfig, WriteMode};
 use crate::kafka::advice::{Advice, PipelinePart};
 use crate::kafka::consumer::{Assignment, SinkPositions, SinkStep, Source, SourceError};
@@ -282,7 +282,7 @@ impl PostgresSink {
         let Some(writer) = &self.writer else { return Err(no_connection()) };
         let read = RowKey::read(writer.connection(), table, &change.key).await;
         let (key, findings) = read.map_err(|error| load_error(&error))?;
-        if findings.iter().any(|finding| finding.severity == Severity::Error) {
+        if findings.iter().any(Finding::is_error) {
             return Err(unfit(table, &findings));
         }
         for finding in findings.iter().filter(|_| !change.is_delete) {
