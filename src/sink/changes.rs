@@ -30,6 +30,15 @@ pub struct Datum<'b> {
     pub bytes: &'b [u8],
 }
 
+/// The shape of a key that is one text or bytes; `None`: a schema says it.
+pub fn plain_key(format: KeyFormat) -> Option<Shape> {
+    match format {
+        KeyFormat::Avro => None,
+        KeyFormat::Text => Some(Shape::String),
+        KeyFormat::Bytes => Some(Shape::Bytes),
+    }
+}
+
 /// What a record does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change<'b> {

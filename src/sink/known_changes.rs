@@ -4,11 +4,11 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::change_events::{ChangeEvents, Shapes};
-use super::changes::{ChangeShape, Pair};
+use super::changes::{ChangeShape, Pair, plain_key};
 use super::schemas::{Schema, Schemas};
 use super::{LoadError, RecordOrigin, RetryClass, RowBatch, Sink, Why, WriteContext};
 use crate::avro::Shape;
-use crate::config::changes::{ChangesConfig, KeyFormat};
+use crate::config::changes::ChangesConfig;
 use crate::config::sink::ColumnsConfig;
 
 /// What one worker knows of the schemas of changes.
@@ -108,12 +108,8 @@ impl KnownChanges {
 
     /// The shape of a key that is one text or bytes.
     fn plain_key(&self) -> Option<Shape> {
-        match self.config.key_format {
-            _ if !self.config.reads_keys() || self.events.is_some() => None,
-            KeyFormat::Avro => None,
-            KeyFormat::Text => Some(Shape::String),
-            KeyFormat::Bytes => Some(Shape::Bytes),
-        }
+        let is_read = self.config.reads_keys() && self.events.is_none();
+        plain_key(self.config.key_format).filter(|_| is_read)
     }
 
     fn change(&self, key: Option<&Shape>, row: Option<&Shape>) -> Result<ChangeShape, LoadError> {

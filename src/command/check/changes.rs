@@ -5,11 +5,11 @@ use super::table_plan::TopicSchema;
 use crate::avro::Shape;
 use crate::avro::format::debezium::Events;
 use crate::avro::registry::Registry;
-use crate::config::changes::{ChangesConfig, KeyFormat};
+use crate::config::changes::ChangesConfig;
 use crate::config::finding::Finding;
 use crate::config::format::{Envelope, FormatConfig};
 use crate::config::sink::{ColumnsConfig, LoadConfig};
-use crate::sink::changes::ChangeShape;
+use crate::sink::changes::{ChangeShape, plain_key};
 
 /// What a sink's configuration says about changes.
 pub(super) struct Asked<'a> {
@@ -71,12 +71,14 @@ impl Asked<'_> {
     pub(super) async fn key(&self, subject: &Subject<'_, LoadConfig>) -> Result<Option<Shape>, Finding> {
         let keys = subject.config.key_format();
         let is_event = subject.config.envelope() == Envelope::Debezium;
-        match self.config.key_format {
-            _ if !self.config.reads_keys() => return Ok(None),
-            _ if is_event && !keys.format.has_registered_schemas() => return self.key_of_events(subject, &keys),
-            KeyFormat::Text => return Ok(Some(Shape::String)),
-            KeyFormat::Bytes => return Ok(Some(Shape::Bytes)),
-            KeyFormat::Avro => {}
+        if !self.config.reads_keys() {
+            return Ok(None);
+        }
+        if is_event && !keys.format.has_registered_schemas() {
+            return self.key_of_events(subject, &keys);
+        }
+        if let plain @ Some(_) = plain_key(self.config.key_format) {
+            return Ok(plain);
         }
         let name = format!("{}-key", subject.config.topic());
         let finding = |what: String| {

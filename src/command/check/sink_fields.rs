@@ -4,9 +4,9 @@ use super::changes::Asked;
 use super::output::Output;
 use super::{Report, Subject};
 use crate::avro::Shape;
-use crate::config::changes::{ChangesConfig, KeyFormat};
-use crate::config::finding::{Finding, Severity};
+use crate::config::finding::Finding;
 use crate::config::sink::{ClickHouseConfig, LoadConfig, PostgresConfig};
+use crate::sink::changes::plain_key;
 use crate::sink::postgres::sink::SECTION as POSTGRES;
 use crate::sink::postgres::{TableName, create_table_sql};
 use crate::sink::{Columns, RecordTypes, clickhouse};
@@ -22,7 +22,7 @@ pub fn check(subject: &Subject<'_, LoadConfig>, output: &Output, report: &mut Re
     let clickhouse =
         subject.config.sink.clickhouse.as_ref().map(|sink| ("clickhouse", of_clickhouse(subject, sink, &shape)));
     for (sink, findings) in postgres.into_iter().chain(clickhouse) {
-        if findings.iter().all(|finding| finding.severity != Severity::Error) {
+        if !findings.iter().any(Finding::is_error) {
             report.ok(subject.line(format_args!("sink.{sink}: settings fit {}", output.says)));
         }
         report.findings.extend(findings);
@@ -67,15 +67,8 @@ fn written(
     subject: &Subject<'_, LoadConfig>,
     value: &Shape,
 ) -> Result<(Shape, Vec<String>), Finding> {
-    let key = match asked.config {
-        ChangesConfig { key_format: KeyFormat::Avro, .. } if asked.config.reads_keys() => {
-            return Ok((value.clone(), Vec::new()));
-        }
-        _ if !asked.config.reads_keys() => None,
-        ChangesConfig { key_format: KeyFormat::Bytes, .. } => Some(Shape::Bytes),
-        _ => Some(Shape::String),
-    };
-    if !asked.config.is_upsert() {
+    let key = plain_key(asked.config.key_format).filter(|_| asked.config.reads_keys());
+    if !asked.config.is_upsert() || asked.config.reads_keys() && key.is_none() {
         return Ok((value.clone(), Vec::new()));
     }
     let change = asked.change(subject, key.as_ref(), value)?;

@@ -7,10 +7,10 @@ use super::{SCHEMA_ID, fields_of};
 use crate::avro::Shape;
 use crate::avro::format::{Decoded, Decoder};
 use crate::avro::schema::SchemaText;
-use crate::config::changes::{ChangesConfig, KeyFormat};
+use crate::config::changes::ChangesConfig;
 use crate::config::format::Envelope;
 use crate::config::sink::{ColumnsConfig, LoadConfig};
-use crate::sink::changes::{ChangeShape, Changes};
+use crate::sink::changes::{ChangeShape, Changes, plain_key};
 use crate::sink::{Columns, Conversion, DatabaseKind, Refusal};
 
 /// What a sink makes of one record.
@@ -102,11 +102,11 @@ impl SinkRows {
         let mut datum = Vec::new();
         let number = changes.write(&change, 0, &mut datum);
         let pair = changes.pair(number).ok_or(NO_SCHEMA)?;
-        let key = match self.changes.key_format {
+        let plain = plain_key(self.changes.key_format);
+        let key = match &plain {
             _ if !self.changes.reads_keys() => None,
-            KeyFormat::Avro => Some(key_shape.ok_or(NO_KEY_SCHEMA)?),
-            KeyFormat::Text => Some(&Shape::String),
-            KeyFormat::Bytes => Some(&Shape::Bytes),
+            None => Some(key_shape.ok_or(NO_KEY_SCHEMA)?),
+            Some(plain) => Some(plain),
         };
         let row = pair.row.map(|id| decoder.shape(id).cloned().ok_or(NO_SCHEMA)).transpose()?;
         let made = ChangeShape::of((&self.changes, false), &self.columns, key, row.as_deref())?;
