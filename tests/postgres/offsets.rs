@@ -110,6 +110,18 @@ fn a_position_is_shown_and_set_and_read_from() {
     holds_all(&shown, &["no live member", "0          101       0..101  0"]);
 }
 
+/// The group's offset only shows how far the sink is: what a former owner's lost commit left behind is made good by the next one,
+/// though nothing more comes.
+#[test]
+fn an_offset_that_stayed_behind_the_table_is_committed_again() {
+    let Some((database, load)) = stage("offsets_behind") else { return };
+    load.send(0, 0..50);
+    load.load_all();
+    load.cluster.commit(&load.group(), &load.topic, 0, 20, "");
+    load.load_all();
+    assert_eq!(database.counts(), "50 50", "nothing is loaded again");
+}
+
 #[test]
 fn the_command_in_a_refusal_is_the_way_out() {
     let Some((database, load)) = stage("offsets_way_out") else { return };

@@ -189,6 +189,29 @@ pub(crate) fn commit<C: ConsumerContext>(
     Err(transient(&error, "the group's offsets cannot be committed"))
 }
 
+/// Commits without waiting. What the broker answers is told by the consumer's `commit_callback`, in a later poll: of rdkafka's own
+/// asynchronous commits nobody hears (rdkafka 0.39 takes events, and librdkafka 2.12.1 sends none for a commit by hand).
+pub(super) fn commit_async<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    list: &TopicPartitionList,
+) -> Result<(), KafkaError> {
+    let rk = consumer.client().native_ptr();
+    // SAFETY: the list is copied; the queue is the one that `poll` reads, and only our reference to it is given back.
+    let code = unsafe {
+        let queue = sys::rd_kafka_queue_get_consumer(rk);
+        if queue.is_null() {
+            return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownGroup));
+        }
+        let code = sys::rd_kafka_commit_queue(rk, list.ptr(), queue, None, ptr::null_mut());
+        sys::rd_kafka_queue_destroy(queue);
+        code
+    };
+    match RDKafkaErrorCode::from(code) {
+        RDKafkaErrorCode::NoError => Ok(()),
+        code => Err(KafkaError::ConsumerCommit(code)),
+    }
+}
+
 /// Notes the first partition whose commit failed.
 unsafe extern "C" fn first_failure(
     _: *mut sys::rd_kafka_t,

@@ -10,6 +10,7 @@ use rdkafka::statistics::Statistics;
 use super::committed_watermark::CommittedWatermark;
 use super::error::SourceError;
 use super::position_store::PositionStore;
+use super::sink_offsets::Unacknowledged;
 use crate::kafka::advice::Advice;
 use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::offset_note::{NextOffset, Partition};
@@ -44,6 +45,8 @@ pub(super) struct SourceContext {
     pub(super) first_partitions: Mutex<Option<i32>>,
     /// How often each partition's position was set by hand, as noted with its offset.
     pub(super) resets: Mutex<BTreeMap<Partition, u32>>,
+    /// Of a sink that keeps its positions itself.
+    pub(super) unacknowledged: Unacknowledged,
     pub(super) closing: AtomicBool,
     /// The record that the mutant `position_left` polled and left.
     #[cfg(feature = "mutants")]

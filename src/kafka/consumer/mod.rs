@@ -99,6 +99,8 @@ struct State {
     silence: RefCell<Silence>,
     /// When the topic was asked last whether it is still the same.
     topic_asked: Cell<Instant>,
+    /// When offsets that show a sink's progress were last committed again.
+    shown_again: Cell<Instant>,
     /// When a batch came last.
     heard: Cell<Instant>,
     /// Whether the topic is still the same, asked when a batch began after a silence.
@@ -116,6 +118,7 @@ impl State {
             membership: RefCell::default(),
             silence: RefCell::default(),
             topic_asked: Cell::new(Instant::now()),
+            shown_again: Cell::new(Instant::now()),
             heard: Cell::new(Instant::now()),
             topic_answer: Cell::default(),
         }
@@ -140,6 +143,7 @@ impl Source {
             turn => turn.flatten(),
         };
         self.resume_reading(coordinator, batch)?;
+        self.show_again(coordinator);
         let mut deadline = Instant::now() + patience;
         let trigger = loop {
             if limits.reached(batch) || turn.as_ref().is_some_and(|turn| turn.is_over(batch.len())) {

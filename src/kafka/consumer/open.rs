@@ -12,6 +12,7 @@ use super::context::SourceContext;
 use super::error::SourceError;
 use super::held::Held;
 use super::other_members::{STRATEGY, strategy};
+use super::sink_offsets::Unacknowledged;
 use super::{CommittedWatermark, PositionStore, Source, State};
 use crate::config::KafkaConfig;
 use crate::kafka::advice::Advice;
@@ -72,6 +73,7 @@ impl Source {
             statistics: Mutex::default(),
             first_partitions: Mutex::default(),
             resets: Mutex::default(),
+            unacknowledged: Unacknowledged::default(),
             closing: AtomicBool::new(false),
             #[cfg(feature = "mutants")]
             left: Mutex::default(),

@@ -165,8 +165,13 @@ fn sink_starts(
             found.range.1
         };
         in_range(context, found.partition, offset, found.range.0, high)?;
-        if found.committed.is_none() {
-            initial.insert(found.partition, offset);
+        match &found.committed {
+            None => drop(initial.insert(found.partition, offset)),
+            // The run's account is committed with its offsets, and synchronously.
+            Some(committed) if committed.next < offset && context.replay_range.is_none() => {
+                context.unacknowledged.found(found.partition, offset);
+            }
+            Some(_) => {}
         }
     }
     if !initial.is_empty() {

@@ -1,13 +1,71 @@
 //! The offsets that sinks commit to the group: as their positions, or to show how far they are.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaResult;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::committed::{commit, note, offsets_with_notes};
+use super::committed::{commit, commit_async, note, offsets_with_notes};
 use super::{Source, SourceError};
+use crate::kafka::coordinator::Coordinator;
 use crate::kafka::offset_note::{NextOffset, OffsetNote, Partition, Pending, Tally};
+
+/// After a commit that failed the next one is not tried before.
+const SHOW_AGAIN: Duration = Duration::from_secs(1);
+
+/// Offsets that only show how far a sink is, and that the broker has not acknowledged yet. A commit is lost where it meets a
+/// rebalance (ILLEGAL_GENERATION): without another one, a topic in which nothing more comes would lag for ever.
+#[derive(Default)]
+pub(super) struct Unacknowledged {
+    offsets: Mutex<BTreeMap<Partition, NextOffset>>,
+    /// A commit failed, or an offset was not committed at all.
+    is_due: AtomicBool,
+}
+
+impl Unacknowledged {
+    /// These are committed now.
+    fn sent(&self, next: &BTreeMap<Partition, NextOffset>) {
+        if let Ok(mut offsets) = self.offsets.lock() {
+            offsets.extend(next);
+        }
+    }
+
+    /// A position of a partition that just came, behind which the group's offset stayed: its former owner's commit was lost.
+    pub(super) fn found(&self, partition: Partition, next: NextOffset) {
+        self.sent(&BTreeMap::from([(partition, next)]));
+        self.is_due.store(true, Ordering::Release);
+    }
+
+    /// What the broker answered to a commit.
+    pub(super) fn answered(&self, result: &KafkaResult<()>, committed: &TopicPartitionList) {
+        let Ok(mut offsets) = self.offsets.lock() else { return };
+        for element in committed.elements() {
+            match element.offset() {
+                Offset::Offset(next) if result.is_ok() && element.error().is_ok() => {
+                    // An answer to an earlier commit does not speak for a later one.
+                    if offsets.get(&element.partition()).is_some_and(|sent| *sent <= next) {
+                        offsets.remove(&element.partition());
+                    }
+                }
+                _ => self.is_due.store(true, Ordering::Release),
+            }
+        }
+    }
+
+    /// What is to be committed again of the partitions that are held; what others hold now is theirs to show.
+    fn due(&self, is_held: impl Fn(Partition) -> bool) -> BTreeMap<Partition, NextOffset> {
+        if !self.is_due.swap(false, Ordering::AcqRel) {
+            return BTreeMap::new();
+        }
+        let Ok(mut offsets) = self.offsets.lock() else { return BTreeMap::new() };
+        offsets.retain(|partition, _| is_held(*partition));
+        offsets.clone()
+    }
+}
 
 /// What an offset says of a sink that has its positions in the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +132,177 @@ impl Source {
     ) {
         let next = next.collect();
         self.settled(&next, outcomes);
-        let list = offsets_with_notes(&self.topic, &next, |partition| self.note_after(partition, Tally::default()));
-        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
-            tracing::debug!(topic = %self.topic, %error, "the group's offsets are behind");
+        self.show(&next);
+    }
+
+    /// Commits again what [`Self::show_progress`] could not. Called between batches; costs one look at a flag where nothing failed.
+    pub(super) fn show_again(&self, coordinator: &Coordinator) {
+        let unacknowledged = &self.consumer.context().unacknowledged;
+        let tried = &self.state.shown_again;
+        if !unacknowledged.is_due.load(Ordering::Acquire) || tried.get().elapsed() < SHOW_AGAIN {
+            return;
         }
+        tried.set(Instant::now());
+        let next = unacknowledged.due(|partition| coordinator.positions().contains_key(&partition));
+        if !next.is_empty() {
+            self.show(&next);
+        }
+    }
+
+    fn show(&self, next: &BTreeMap<Partition, NextOffset>) {
+        let unacknowledged = &self.consumer.context().unacknowledged;
+        unacknowledged.sent(next);
+        let list = offsets_with_notes(&self.topic, next, |partition| self.note_after(partition, Tally::default()));
+        if let Err(error) = commit_async(&self.consumer, &list) {
+            tracing::debug!(topic = %self.topic, %error, "the group's offsets are behind");
+            unacknowledged.is_due.store(true, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicI64;
+
+    use rdkafka::config::ClientConfig;
+    use rdkafka::consumer::BaseConsumer;
+    use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    use super::*;
+    use crate::config::{KafkaConfig, Properties};
+    use crate::kafka::advice::{Advice, PipelinePart};
+    use crate::kafka::circuit_breaker::CircuitBreaker;
+    use crate::kafka::consumer::{
+        Assignment, BatchLimits, CommittedWatermark, PolledBatch, PositionStore, SinkPositions, SourceOptions,
+    };
+
+    /// A database that has loaded its partition up to here.
+    #[derive(Default)]
+    struct Loaded(AtomicI64);
+
+    impl SinkPositions for Loaded {
+        fn claim(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
+            let next = self.0.load(Ordering::Relaxed);
+            Ok(assignment.partitions.iter().map(|assigned| (assigned.partition, next)).collect())
+        }
+
+        fn knows_first_start(&self) -> bool {
+            true
+        }
+    }
+
+    fn source(brokers: String, loaded: &Arc<Loaded>) -> Source {
+        let kafka = KafkaConfig {
+            bootstrap_servers: brokers,
+            tls: None,
+            sasl: None,
+            properties: Default::default(),
+            // The mock broker lets a member rejoin when its session is over.
+            consumer: Properties(BTreeMap::from([("session.timeout.ms".into(), "6000".into())])),
+            producer: Default::default(),
+            open_transaction_warn_ms: 60_000,
+        };
+        let options = SourceOptions {
+            kafka: &kafka,
+            topic: "presses",
+            group: "sink".into(),
+            member: None,
+            topic_ids: false,
+            fetch_kb: 1024,
+            position_store: PositionStore::Sink(loaded.clone()),
+            advice: Advice { pipeline: "presses".into(), part: PipelinePart::Postgres },
+            committed_watermark: Arc::new(CommittedWatermark::default()),
+            stop: Arc::default(),
+            replay_range: None,
+            breaker: Arc::new(CircuitBreaker::new(1.0, 10)),
+        };
+        Source::open(options).unwrap()
+    }
+
+    /// As in a rebalance, whose moment a test cannot choose with a real broker.
+    #[test]
+    fn a_commit_that_the_group_refuses_is_made_again() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("presses", 1, 1).unwrap();
+        let mut client = ClientConfig::new();
+        let producer: BaseProducer = client.set("bootstrap.servers", cluster.bootstrap_servers()).create().unwrap();
+        (0..5).for_each(|_| producer.send(BaseRecord::<(), [u8]>::to("presses").payload(b"press")).unwrap());
+        producer.flush(Duration::from_secs(60)).unwrap();
+        let loaded = Arc::new(Loaded::default());
+        let source = source(cluster.bootstrap_servers(), &loaded);
+        let mut coordinator = Coordinator::new();
+        let limits = BatchLimits {
+            records: 10,
+            by_partition: false,
+            bytes: 1000,
+            memory: 1000,
+            wait: Duration::from_millis(10),
+        };
+        let mut poll = || {
+            source
+                .poll_batch(&mut coordinator, limits, Duration::from_millis(50), &mut PolledBatch::default())
+                .unwrap();
+            !coordinator.positions().is_empty()
+        };
+        let begun = Instant::now();
+        while !poll() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "no partition came");
+        }
+        let refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION];
+        cluster.request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
+        loaded.0.store(5, Ordering::Relaxed);
+        source.show_progress([(0, 5)].into_iter(), &BTreeMap::new());
+        let asker: BaseConsumer = client.set("group.id", "sink").create().unwrap();
+        let shown = || {
+            let mut asked = TopicPartitionList::new();
+            asked.add_partition("presses", 0);
+            asker.committed_offsets(asked, Duration::from_secs(60)).unwrap().elements()[0].offset()
+        };
+        while shown() != Offset::Offset(5) {
+            poll();
+            assert!(begun.elapsed() < Duration::from_secs(60), "the offset stays at {:?}", shown());
+        }
+    }
+
+    fn list(offsets: &[(Partition, NextOffset)]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for &(partition, next) in offsets {
+            list.add_partition_offset("presses", partition, Offset::Offset(next)).unwrap();
+        }
+        list
+    }
+
+    #[test]
+    fn a_commit_that_failed_is_due_until_one_as_high_is_acknowledged() {
+        let failed = Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::IllegalGeneration));
+        let shown = Unacknowledged::default();
+        shown.sent(&BTreeMap::from([(0, 40), (1, 7)]));
+        assert_eq!(shown.due(|_| true), BTreeMap::new(), "nothing has failed");
+        shown.answered(&Ok(()), &list(&[(1, 7)]));
+        shown.answered(&failed, &list(&[(0, 40)]));
+        shown.sent(&BTreeMap::from([(0, 70)]));
+        shown.answered(&Ok(()), &list(&[(0, 40)]));
+        assert_eq!(shown.due(|_| true), BTreeMap::from([(0, 70)]));
+        assert_eq!(shown.due(|_| true), BTreeMap::new(), "it is under way");
+        shown.answered(&failed, &list(&[(0, 70)]));
+        assert_eq!(shown.due(|_| true), BTreeMap::from([(0, 70)]));
+        shown.answered(&Ok(()), &list(&[(0, 70)]));
+        shown.answered(&failed, &list(&[(0, 40)]));
+        assert_eq!(shown.due(|_| true), BTreeMap::new(), "a late answer to an earlier one");
+    }
+
+    #[test]
+    fn what_another_member_holds_now_is_not_shown() {
+        let shown = Unacknowledged::default();
+        shown.found(0, 40);
+        shown.found(1, 7);
+        assert_eq!(shown.due(|partition| partition == 1), BTreeMap::from([(1, 7)]));
+        shown.found(2, 1);
+        assert_eq!(shown.due(|_| true), BTreeMap::from([(1, 7), (2, 1)]), "the other one was forgotten");
     }
 }
