@@ -349,9 +349,45 @@ impl RowBatch {
         ids.into_iter().collect()
     }
 
+    /// Puts rows side by side whose schemas have the same `key`, those of the first row's first, each in their order: where
+    /// producers write two versions of a schema in turns, their rows are still written by two statements and not by one each.
+    pub fn group_by<K: PartialEq>(&mut self, key: impl Fn(u32) -> K) {
+        let mut keys: Vec<K> = Vec::new();
+        let mut rank_of: BTreeMap<u32, usize> = BTreeMap::new();
+        let (mut highest, mut is_grouped) = (0, true);
+        for same in self.rows.chunk_by(|a, b| a.schema_id == b.schema_id) {
+            let Some(id) = same.first().map(|row| row.schema_id) else { continue };
+            let rank = *rank_of.entry(id).or_insert_with(|| {
+                let key = key(id);
+                let known = keys.iter().position(|other| *other == key);
+                known.unwrap_or_else(|| {
+                    keys.push(key);
+                    keys.len() - 1
+                })
+            });
+            is_grouped &= rank >= highest;
+            highest = highest.max(rank);
+        }
+        if !is_grouped {
+            self.rows.sort_by_cached_key(|row| rank_of.get(&row.schema_id).copied());
+        }
+    }
+
     /// Where the first row of a schema comes from.
     pub fn first_of(&self, schema_id: u32) -> Option<RecordOrigin> {
         self.rows.iter().find(|row| row.schema_id == schema_id).map(Row::origin)
+    }
+
+    /// The timestamp of each partition's last row that has one, in whatever order the rows are.
+    pub fn last_timestamps(&self) -> BTreeMap<Partition, i64> {
+        let mut last: BTreeMap<Partition, (i64, i64)> = BTreeMap::new();
+        for row in &self.rows {
+            if let Some(ms) = row.timestamp_ms {
+                let known = last.entry(row.partition).or_insert((row.offset, ms));
+                *known = (*known).max((row.offset, ms));
+            }
+        }
+        last.into_iter().map(|(partition, (_, ms))| (partition, ms)).collect()
     }
 
     /// When the first record came.
@@ -470,6 +506,36 @@ mod tests {
 
     use super::*;
     use crate::kafka::consumer::BatchLimits;
+
+    #[test]
+    fn rows_of_the_same_columns_go_together_and_keep_their_order() {
+        let grouped = |schemas: &[u32]| {
+            let mut batch = RowBatch::default();
+            for (offset, schema) in (0..).zip(schemas) {
+                batch.push(0, offset, None, *schema, b"");
+            }
+            // Schemas 30 to 39 fill the same columns.
+            batch.group_by(|id| if id / 10 == 3 { 3 } else { id });
+            batch.rows().iter().map(|row| (row.schema_id, row.offset)).collect::<Vec<_>>()
+        };
+        assert_eq!(grouped(&[]), []);
+        assert_eq!(grouped(&[7, 31, 32, 31]), [(7, 0), (31, 1), (32, 2), (31, 3)]);
+        // The first rows stay where they are: a COPY that was started early has them.
+        let mixed = grouped(&[7, 7, 31, 7, 5, 30, 5]);
+        assert_eq!(mixed, [(7, 0), (7, 1), (7, 3), (31, 2), (30, 5), (5, 4), (5, 6)]);
+    }
+
+    #[test]
+    fn the_last_timestamp_is_that_of_the_highest_offset() {
+        let mut batch = RowBatch::default();
+        for (partition, offset, ms, schema) in
+            [(0, 1, Some(50), 7), (0, 2, Some(40), 3), (1, 9, Some(5), 3), (0, 3, None, 7)]
+        {
+            batch.push(partition, offset, ms, schema, b"");
+        }
+        batch.group_by(|id| id);
+        assert_eq!(batch.last_timestamps(), BTreeMap::from([(0, 40), (1, 5)]));
+    }
 
     #[test]
     fn a_batch_is_full_by_all_rows_or_by_those_of_one_partition() {

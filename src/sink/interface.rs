@@ -120,7 +120,7 @@ pub trait Sink: Send {
     /// Writes the batch's rows and moves its positions from the start to the end of each of the batch's spans, such that
     /// either both happen or, after [`LoadError::Again`], the positions tell what to read again. Rows that cannot be
     /// written are dead letters, acknowledged before the position moves past them.
-    fn write(&mut self, batch: &RowBatch, context: &mut WriteContext<'_>) -> Result<Written, LoadError>;
+    fn write(&mut self, batch: &mut RowBatch, context: &mut WriteContext<'_>) -> Result<Written, LoadError>;
 }
 
 /// A sink whose database works on a batch while more of it is read.

@@ -318,11 +318,7 @@ impl SinkWorker {
                 self.pause = first_pause(&self.shared.consumer);
                 self.failed = 0;
                 self.tries.none();
-                for row in self.batch.rows() {
-                    if let Some(ms) = row.timestamp_ms {
-                        self.last_timestamp_ms.insert(row.partition, ms);
-                    }
-                }
+                self.last_timestamp_ms.extend(self.batch.last_timestamps());
                 let spent = self.starting + began.elapsed();
                 let dead = self.dead_letters.confirm();
                 self.metrics.written(&written, &dead, trigger, spent);

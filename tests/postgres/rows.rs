@@ -89,7 +89,7 @@ async fn a_batch_that_grows_is_one_statement() {
     let all = batch(&rows(50_000));
     for _ in 0..2 {
         for count in [1, 5_000, 5_000, 20_000] {
-            writer.start(&first(&all, count), &plan).await;
+            writer.start(&first(&all, count), |_| Some(&plan)).await;
             assert!(writer.has_started() && writer.suits(&first(&all, count)) && writer.suits(&all));
         }
         // Nobody sees it, and nobody waits for it.
@@ -101,6 +101,58 @@ async fn a_batch_that_grows_is_one_statement() {
         assert!(!writer.has_started());
     }
     assert_eq!(numbers(&server).await, (0..50_000).chain(0..50_000).collect::<Vec<i64>>());
+}
+
+/// Schemas 1 and 3 fill the same columns in other orders, schema 2 fills one more: two statements, whatever the turns are. The first
+/// one has begun before the rest came.
+#[tokio::test]
+async fn versions_of_a_schema_in_turns_are_a_statement_a_set_of_columns() {
+    let Some(server) = server("turns").await else { return };
+    let first_plan = table(&server, ", more text DEFAULT 'none', CHECK (number <> 31)").await;
+    let more = record(&[("number", "\"long\""), ("note", "\"string\""), ("more", "\"string\"")]);
+    let same = record(&[("number", "\"long\""), ("note", "[\"null\",\"string\"]")]);
+    let config = ColumnsConfig::default();
+    let (more_plan, same_plan) =
+        (server.plan("t", &more, &config).await.unwrap(), server.plan("t", &same, &config).await.unwrap());
+    let plan_of =
+        |id| [None, Some(&first_plan), Some(&more_plan), Some(&same_plan)].get(id as usize).copied().flatten();
+    let value = |n: i64, schema_id| {
+        let text = |text: &str| Value::String(text.into());
+        match schema_id {
+            1 => row(n),
+            2 => datum(&more, vec![("number", Value::Long(n)), ("note", text("n")), ("more", text("more"))]),
+            _ => datum(&same, vec![("number", Value::Long(n)), ("note", Value::Union(1, Box::new(text("n"))))]),
+        }
+    };
+    let mut all = RowBatch::default();
+    (0..90i64).for_each(|n| {
+        let schema_id = (n % 3) as u32 + 1;
+        // A row whose schema nobody knows, and one that its schema's plan cannot read.
+        let (schema_id, value) = if n == 40 { (4, vec![]) } else { (schema_id, value(n, schema_id)) };
+        all.push(0, n, None, schema_id, if n == 51 { &[2] } else { &value });
+    });
+    let mut writer = server.writer().await;
+    writer.start(&first(&all, 1), plan_of).await;
+    writer.start(&first(&all, 50), plan_of).await;
+    all.group_by(|id| plan_of(id).map(CopyPlan::copy_statement));
+    assert!(writer.suits(&all));
+    let mut transaction = writer.begin().await.unwrap();
+    let refused = transaction.copy(&all, plan_of, 5, &mut || {}).await.unwrap();
+    assert!(transaction.copies() < 2 + 2 + 2 * 7 + 3, "{} statements", transaction.copies());
+    transaction.commit(&nowhere(), &[]).await.unwrap();
+    let mut offsets: Vec<_> =
+        refused.iter().map(|(index, refusal)| (all.rows()[*index].offset, refusal.why.code())).collect();
+    offsets.sort_unstable();
+    assert_eq!(offsets, [(31, "database"), (40, "unknown_schema"), (51, "damaged")]);
+    let (one, two): (Vec<i64>, Vec<i64>) = (0..90).filter(|n| ![31, 40, 51].contains(n)).partition(|n| n % 3 != 1);
+    assert_eq!(numbers(&server).await, [one, two].concat());
+    let filled = server
+        .sql(&format!(
+            "SELECT count(*) FROM {}.t WHERE more = CASE number % 3 WHEN 1 THEN 'more' ELSE 'none' END",
+            server.schema
+        ))
+        .await;
+    assert_eq!(filled[0][0].as_deref(), Some("87"), "a column that a version lacks gets its DEFAULT");
 }
 
 #[tokio::test]
@@ -115,9 +167,9 @@ async fn what_was_started_is_of_no_use_to_other_rows() {
         .filter(|row| row.partition == 1)
         .for_each(|row| one.push(1, row.offset, None, 1, both.datum(row)));
     let mut writer = server.writer().await;
-    writer.start(&first(&both, 40), &plan).await;
+    writer.start(&first(&both, 40), |_| Some(&plan)).await;
     assert!(writer.suits(&both) && !writer.suits(&one) && !writer.suits(&RowBatch::default()));
-    writer.start(&one, &plan).await;
+    writer.start(&one, |_| Some(&plan)).await;
     assert!(!writer.suits(&one), "no row of it went in");
     let mut transaction = writer.begin().await.unwrap();
     let error = transaction.copy(&one, |_| Some(&plan), 0, &mut || {}).await.unwrap_err();
@@ -135,7 +187,7 @@ async fn bad_rows_of_a_batch_that_grows_are_found() {
     datums[7] = vec![0x02];
     let all = batch(&datums);
     for count in [10, 20_000, 42_000] {
-        writer.start(&first(&all, count), &plan).await;
+        writer.start(&first(&all, count), |_| Some(&plan)).await;
     }
     let mut transaction = writer.begin().await.unwrap();
     let refused = transaction.copy(&all, |_| Some(&plan), 5, &mut || {}).await.unwrap();
@@ -152,8 +204,8 @@ async fn a_start_without_a_table_is_told_by_the_copy() {
     server.sql(&format!("DROP TABLE {}.t", server.schema)).await;
     let mut writer = server.writer().await;
     let all = batch(&rows(10));
-    writer.start(&first(&all, 5), &plan).await;
-    writer.start(&all, &plan).await;
+    writer.start(&first(&all, 5), |_| Some(&plan)).await;
+    writer.start(&all, |_| Some(&plan)).await;
     assert!(writer.has_started() && writer.suits(&all));
     let mut transaction = writer.begin().await.unwrap();
     let error = transaction.copy(&all, |_| Some(&plan), 5, &mut || {}).await.unwrap_err();

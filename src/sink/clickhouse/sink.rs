@@ -500,7 +500,7 @@ impl Sink for ClickHouseSink {
         self.table.is_none() && self.target.config.auto_create
     }
 
-    fn write(&mut self, batch: &RowBatch, context: &mut WriteContext<'_>) -> Result<Written, LoadError> {
+    fn write(&mut self, batch: &mut RowBatch, context: &mut WriteContext<'_>) -> Result<Written, LoadError> {
         let runtime = self.target.runtime.clone();
         let written = runtime.block_on(async {
             self.reopen().await?;

@@ -8,7 +8,7 @@ use super::error::{ErrorClass, PgError};
 use super::plan::CopyPlan;
 use super::stream::CopyStream;
 pub use super::stream::Refused;
-use crate::sink::{Refusal, RowBatch, Why};
+use crate::sink::{Refusal, Row, RowBatch, Why};
 use crate::testing::fail_point;
 
 /// A connection that writes.
@@ -100,9 +100,10 @@ impl Writer {
     }
 
     /// Begins the transaction of a batch that still grows, and copies the rows that it has: the server works on them while more
-    /// are read. Can be called again when there are more. Ends with the rows of the first one's schema. What goes wrong is told
-    /// by [`Transaction::copy`].
-    pub async fn start(&mut self, batch: &RowBatch, plan: &CopyPlan) {
+    /// are read. Can be called again when there are more. Ends before the first row that fills other columns. What goes wrong is
+    /// told by [`Transaction::copy`].
+    pub async fn start<'p>(&mut self, batch: &RowBatch, plan_of: impl Fn(u32) -> Option<&'p CopyPlan>) {
+        let Some(plan) = batch.rows().first().and_then(|row| plan_of(row.schema_id)) else { return };
         if matches!(self.started, Some(Err(_))) {
             return;
         }
@@ -111,7 +112,7 @@ impl Writer {
             None => self.open(plan).await,
         };
         self.started = Some(match started {
-            Ok(stream) if stream.is_start_of(batch) && stream.takes(plan) => self.push(stream, batch, plan).await,
+            Ok(stream) if stream.is_start_of(batch) && stream.takes(plan) => self.push(stream, batch, &plan_of).await,
             other => other,
         });
     }
@@ -121,10 +122,14 @@ impl Writer {
         CopyStream::open(&self.connection, plan, 0).await
     }
 
-    async fn push(&self, mut stream: CopyStream, batch: &RowBatch, plan: &CopyPlan) -> Result<CopyStream, PgError> {
-        let schema_id = batch.rows().first().map(|row| row.schema_id);
-        let end = batch.rows().iter().take_while(|row| Some(row.schema_id) == schema_id).count();
-        stream.push(&self.connection, plan, batch, end).await.map(|()| stream)
+    async fn push<'p>(
+        &self,
+        mut stream: CopyStream,
+        batch: &RowBatch,
+        plan_of: &impl Fn(u32) -> Option<&'p CopyPlan>,
+    ) -> Result<CopyStream, PgError> {
+        let end = of_same_columns(batch, plan_of).next().map_or(0, <[Row]>::len);
+        stream.push(&self.connection, plan_of, batch, end).await.map(|()| stream)
     }
 
     /// Whether nothing was started, or what was started are this batch's first rows. Otherwise the connection cannot go on.
@@ -146,10 +151,23 @@ impl Writer {
 /// Keeps what was written since the savepoint.
 pub(super) const RELEASE: &str = "RELEASE pressline; SAVEPOINT pressline";
 
-/// Rows of a batch with one schema after another, no more than `at_most` together.
-fn runs(batch: &RowBatch, at_most: Option<usize>) -> Vec<Range<usize>> {
+/// Rows of a batch that fill the same columns one after another; those without a plan by themselves.
+fn of_same_columns<'b, 'p>(
+    batch: &'b RowBatch,
+    plan_of: &'b impl Fn(u32) -> Option<&'p CopyPlan>,
+) -> impl Iterator<Item = &'b [Row]> {
+    let copy = |id: u32| plan_of(id).map(CopyPlan::copy_statement);
+    batch.rows().chunk_by(move |a, b| a.schema_id == b.schema_id || copy(a.schema_id) == copy(b.schema_id))
+}
+
+/// The same as ranges, no more than `at_most` rows together.
+fn runs<'p>(
+    batch: &RowBatch,
+    plan_of: &impl Fn(u32) -> Option<&'p CopyPlan>,
+    at_most: Option<usize>,
+) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
-    for same in batch.rows().chunk_by(|a, b| a.schema_id == b.schema_id) {
+    for same in of_same_columns(batch, plan_of) {
         for chunk in same.chunks(at_most.unwrap_or(usize::MAX).max(1)) {
             let start = runs.last().map_or(0, |run| run.end);
             runs.push(start..start + chunk.len());
@@ -159,7 +177,8 @@ fn runs(batch: &RowBatch, at_most: Option<usize>) -> Vec<Range<usize>> {
 }
 
 impl<'w> Transaction<'w> {
-    /// Writes the batch's rows in their order, each by the plan of its schema. Rows that cannot be encoded, and those that
+    /// Writes the batch's rows in their order, each by the plan of its schema. Rows that fill the same columns one after another
+    /// go by one COPY: see [`RowBatch::group_by`]. Rows that cannot be encoded, and those that
     /// the server refuses for their data, are returned; all others are written. To find the latter, the batch is halved
     /// under savepoints until they stand alone, at most 2 log2(n) + 2 statements for each of n rows' bad ones; `turn` is called
     /// before each. Which errors start a search is decided by [`crate::sink::error_policy`].
@@ -178,7 +197,7 @@ impl<'w> Transaction<'w> {
         let mut first = None;
         // A COPY that was started early may have more rows already.
         let at_most = self.search.at_most.filter(|_| self.writer.started.is_none());
-        for run in runs(batch, at_most) {
+        for run in runs(batch, &plan_of, at_most) {
             let rows = run.len();
             match self.attempt(batch, run, &plan_of, &mut refused).await {
                 Ok(()) => {}
@@ -197,7 +216,7 @@ impl<'w> Transaction<'w> {
             self.writer.connection.control("SAVEPOINT pressline").await?;
             tracing::debug!(rows = batch.rows().len(), %error, "searching a batch for bad rows");
             let mut found = Found::default();
-            for run in runs(batch, at_most) {
+            for run in runs(batch, &plan_of, at_most) {
                 self.halve(batch, run, &plan_of, most_refused, &mut refused, &mut found, turn).await?;
             }
             self.try_doubtful_again(batch, &plan_of, &mut refused, found).await?;
@@ -270,11 +289,11 @@ impl<'w> Transaction<'w> {
         plan_of: &impl Fn(u32) -> Option<&'p CopyPlan>,
     ) -> Result<(), PgError> {
         let mut seen: Option<Option<Table>> = None;
-        for run in runs(batch, None) {
-            let Some(plan) = batch.rows().get(run.start).and_then(|row| plan_of(row.schema_id)) else { continue };
+        for schema_id in batch.schema_ids() {
+            let Some(plan) = plan_of(schema_id) else { continue };
             if seen.is_none() {
                 // By a COPY of nothing: LOCK TABLE asks for a grant on the whole table, where one on columns is enough.
-                self.copy_range(plan, batch, run.start..run.start, &mut Refused::new()).await?;
+                self.copy_range(plan, batch, 0..0, plan_of, &mut Refused::new()).await?;
                 let mut table = Table::read(&self.writer.connection, &plan.table().name).await?;
                 if let Some(table) = &mut table {
                     // What the plan was not compiled for makes no row bad.
@@ -392,7 +411,7 @@ impl<'w> Transaction<'w> {
         Err(self.writer.connection.error(ErrorClass::Schema, what))
     }
 
-    /// One COPY of rows that share a schema.
+    /// One COPY of rows that fill the same columns.
     async fn attempt<'p>(
         &mut self,
         batch: &RowBatch,
@@ -404,14 +423,15 @@ impl<'w> Transaction<'w> {
             refused.extend(range.map(|index| (index, Refusal::row(Why::UnknownSchema))));
             return Ok(());
         };
-        self.copy_range(plan, batch, range, refused).await
+        self.copy_range(plan, batch, range, plan_of, refused).await
     }
 
-    async fn copy_range(
+    async fn copy_range<'p>(
         &mut self,
         plan: &CopyPlan,
         batch: &RowBatch,
         range: Range<usize>,
+        plan_of: &impl Fn(u32) -> Option<&'p CopyPlan>,
         refused: &mut Refused,
     ) -> Result<(), PgError> {
         self.copies += 1;
@@ -428,7 +448,7 @@ impl<'w> Transaction<'w> {
             None => CopyStream::open(&self.writer.connection, plan, range.start).await?,
         };
         let connection = &self.writer.connection;
-        let written = match stream.push(connection, plan, batch, range.end).await {
+        let written = match stream.push(connection, plan_of, batch, range.end).await {
             Ok(()) => stream.finish(connection).await,
             Err(error) => Err(error),
         };

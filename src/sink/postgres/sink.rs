@@ -339,13 +339,23 @@ impl PostgresSink {
         made.ok_or_else(|| LoadError::Refused(format!("{place}: the table is not there after it was made")))
     }
 
-    async fn write_batch(&mut self, batch: &RowBatch, context: &mut WriteContext<'_>) -> Result<Written, LoadError> {
+    async fn write_batch(
+        &mut self,
+        batch: &mut RowBatch,
+        context: &mut WriteContext<'_>,
+    ) -> Result<Written, LoadError> {
         // Partitions may have gone, and their rows with them.
         if self.writer.as_ref().is_some_and(|writer| !writer.suits(batch)) {
             tracing::debug!(pipeline = %self.target.pipeline, "rows went away whose COPY was under way: reconnecting");
             self.writer = None;
         }
         self.compile(&batch.schema_ids()).await?;
+        let is_upsert = self.target.config.mode == WriteMode::Upsert;
+        // Changes keep their order: the last of a key counts.
+        if !is_upsert {
+            batch.group_by(|id| self.plans.get(&id).map(CopyPlan::copy_statement));
+        }
+        let batch = &*batch;
         let offsets = self.target.offsets(context.source.topic_id()).map_err(LoadError::Refused)?;
         let advances: Vec<Advance> = batch
             .spans()
@@ -356,7 +366,6 @@ impl PostgresSink {
         let most = (self.target.config.consumer.max_dead_share * batch.rows().len().max(WINDOW) as f64) as usize;
         let Some(writer) = &mut self.writer else { return Err(no_connection()) };
         let (plans, change_plans) = (&self.plans, &self.change_plans);
-        let is_upsert = self.target.config.mode == WriteMode::Upsert;
         let mut transaction = writer.begin().await.map_err(|error| load_error(&error))?;
         #[cfg(feature = "mutants")]
         let advances = transaction.positions_first(&offsets, advances).await.map_err(|error| load_error(&error))?;
@@ -478,7 +487,7 @@ impl Sink for PostgresSink {
         (is_possible || self.has_started()).then_some(self)
     }
 
-    fn write(&mut self, batch: &RowBatch, context: &mut WriteContext<'_>) -> Result<Written, LoadError> {
+    fn write(&mut self, batch: &mut RowBatch, context: &mut WriteContext<'_>) -> Result<Written, LoadError> {
         let runtime = self.target.runtime.clone();
         let result = runtime.block_on(self.write_batch(batch, context));
         match result {
@@ -519,9 +528,8 @@ impl Sink for PostgresSink {
 
 impl EarlyStart for PostgresSink {
     fn start(&mut self, batch: &RowBatch) {
-        let plan = batch.rows().first().and_then(|row| self.plans.get(&row.schema_id));
-        let (Some(writer), Some(plan)) = (&mut self.writer, plan) else { return };
-        self.target.runtime.block_on(writer.start(batch, plan));
+        let (Some(writer), plans) = (&mut self.writer, &self.plans) else { return };
+        self.target.runtime.block_on(writer.start(batch, |id| plans.get(&id)));
     }
 
     fn cancel(&mut self) {

@@ -10,7 +10,7 @@ use tokio_postgres::{CopyInSink, Statement};
 use super::connection::Connection;
 use super::error::{ErrorClass, PgError};
 use super::plan::CopyPlan;
-use crate::sink::{Refusal, Row, RowBatch};
+use crate::sink::{Refusal, Row, RowBatch, Why};
 
 /// Bytes that are encoded before they are handed to the connection, which sends them while the next are encoded: large
 /// enough that a hand-over costs nothing beside the encoding, small enough to stay in the processor's cache.
@@ -94,18 +94,29 @@ impl CopyStream {
         self.copies_into == plan.copy_statement()
     }
 
-    /// Puts the batch's rows in from the next one on, up to but not including `end`. Rows that cannot be encoded are refused.
-    pub(super) async fn push(
+    /// Puts the batch's rows in from the next one on, up to but not including `end`, each by the plan of its schema, which must
+    /// be one that [`Self::takes`]. Rows that cannot be encoded are refused.
+    pub(super) async fn push<'p>(
         &mut self,
         connection: &Connection,
-        plan: &CopyPlan,
+        plan_of: &impl Fn(u32) -> Option<&'p CopyPlan>,
         batch: &RowBatch,
         end: usize,
     ) -> Result<(), PgError> {
         let rows = batch.rows().get(self.next..end).unwrap_or_default();
         let sending = async {
+            let mut known: Option<(u32, Option<&'p CopyPlan>)> = None;
             for (index, row) in (self.next..).zip(rows) {
-                if let Err(refusal) = plan.encode_row(batch.datum(row), &mut self.chunk) {
+                // Mostly the schema of the row before.
+                let plan = match known {
+                    Some((id, plan)) if id == row.schema_id => plan,
+                    _ => known.insert((row.schema_id, plan_of(row.schema_id))).1,
+                };
+                let encoded = match plan {
+                    Some(plan) => plan.encode_row(batch.datum(row), &mut self.chunk),
+                    None => Err(Refusal::row(Why::UnknownSchema)),
+                };
+                if let Err(refusal) = encoded {
                     self.refused.insert(index, refusal);
                 }
                 if self.chunk.len() >= CHUNK {
