@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WriteMode {
-    /// Each record is a row of its own.
+    /// Each record is a row of its own; of changes in an envelope it is a log.
     #[default]
     Insert,
     /// Each record changes the row of its key.

@@ -434,7 +434,7 @@ impl LoadConfig {
     pub fn format(&self) -> FormatConfig {
         let Some(source) = &self.source else { return FormatConfig::default() };
         let (fields, cast) = (source.fields.clone(), source.cast.clone());
-        FormatConfig { format: source.format, fields, cast, envelope: source.envelope }
+        FormatConfig { format: source.format, fields, cast, envelope: source.envelope, log: self.log() }
     }
 
     /// How the records' keys are written, where changes come in an envelope: unless set, as the values.
@@ -447,6 +447,18 @@ impl LoadConfig {
     /// What is done where the source's table was truncated.
     pub fn truncate(&self) -> Truncate {
         self.source.as_ref().map(|source| source.truncate).unwrap_or_default()
+    }
+
+    /// Where changes in an envelope are rows of their own, what becomes of a truncate; `None`: records are something else.
+    fn log(&self) -> Option<Truncate> {
+        let upserts = self.modes().any(|mode| mode == WriteMode::Upsert);
+        (self.envelope() != Envelope::None && !upserts).then(|| self.truncate())
+    }
+
+    /// The modes of the sinks.
+    pub(super) fn modes(&self) -> impl Iterator<Item = WriteMode> {
+        let postgres = self.sink.postgres.as_ref().map(|sink| sink.mode);
+        postgres.into_iter().chain(self.sink.clickhouse.as_ref().map(|sink| sink.mode))
     }
 
     /// What stands around the rows.

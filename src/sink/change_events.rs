@@ -140,8 +140,7 @@ impl ChangeEvents {
     }
 
     fn truncated(&self, context: &WriteContext<'_>, at: RecordOrigin) -> Result<Truncated, LoadError> {
-        let RecordOrigin { partition, offset, .. } = at;
-        let truncated = format!("the table was truncated at its source (partition {partition} offset {offset})");
+        let truncated = truncated_at(at);
         match self.truncate {
             Truncate::Ignore => Ok(Truncated::Nothing),
             Truncate::Apply if partitions(context)? == 1 => Ok(Truncated::First),
@@ -155,6 +154,19 @@ impl ChangeEvents {
             ))),
         }
     }
+}
+
+fn truncated_at(at: RecordOrigin) -> String {
+    format!("the table was truncated at its source (partition {} offset {})", at.partition, at.offset)
+}
+
+/// Of a log of changes, why it stops where a table was truncated.
+pub fn no_row_of_a_truncate(at: RecordOrigin) -> String {
+    format!(
+        "{}, and not each of its columns takes null there, so that the truncate is no row of the log, which stops before it: set \
+         source.truncate = \"apply\" to write it with nulls, which the columns must take then, or \"ignore\" to leave it out",
+        truncated_at(at)
+    )
 }
 
 fn partitions(context: &WriteContext<'_>) -> Result<usize, LoadError> {
@@ -211,8 +223,8 @@ fn has_key(key: Option<&[u8]>) -> Result<&[u8], LoadError> {
     key.ok_or_else(|| {
         LoadError::Refused(
             "the records have no key, because the table at the source has no primary key: add one there, or name columns that are \
-             unique in Debezium's message.key.columns; a table that has none can only be loaded as a log of its changes, which is \
-             mode = \"insert\" of a topic without an envelope"
+             unique in Debezium's message.key.columns; or set mode = \"insert\", which writes a log: each change a row of its own, with \
+             what was done in the column _op"
                 .into(),
         )
     })

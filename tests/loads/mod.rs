@@ -1,5 +1,6 @@
 //! A pipeline with one sink, run as a user runs it: its topic, its files, records in Confluent's wire format.
 
+pub mod change_log;
 pub mod codes;
 pub mod evolve;
 pub mod orders;

@@ -18,6 +18,7 @@ mod loads;
 mod relay;
 
 mod auto_create;
+mod change_log;
 mod error_policy;
 mod evolve;
 mod independent;

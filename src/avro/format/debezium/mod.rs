@@ -4,9 +4,10 @@
 //! record ─► datum of the envelope ─► op, and the row after the change ─► datum of the row, its types made Avro's own
 //! ```
 //!
-//! What was before a change is not read: the record's key says which row it is.
+//! What was before a change is not read: the record's key says which row it is. In a log of changes it is what a delete is told by.
 
 mod envelope;
+mod log;
 mod row;
 mod schema;
 #[cfg(test)]
@@ -27,7 +28,7 @@ use super::reject::{Reason, Reject};
 use super::types::Type;
 use crate::avro::Shape;
 use crate::avro::schema::SchemaText;
-use crate::config::format::{Format, FormatConfig};
+use crate::config::format::{Format, FormatConfig, Truncate};
 use envelope::EnvelopePlan;
 
 /// The number of the only schema that there is.
@@ -52,6 +53,8 @@ pub enum Event {
 pub struct Events {
     source: Source,
     is_key: bool,
+    /// Changes are rows of their own, and this becomes of a truncate.
+    log: Option<Truncate>,
     casts: Casts,
     plans: BTreeMap<u32, Arc<EnvelopePlan>>,
     /// What records in JSON are as datums.
@@ -68,7 +71,8 @@ enum Source {
 }
 
 impl Events {
-    /// Of values in this format. Errors, in words: fields that are none; a format that Debezium does not write.
+    /// Of values in this format. Of a log, each change is a row of its own, which begins with what was done. Errors, in words: fields
+    /// that are none; a format that Debezium does not write.
     pub fn of_values(config: &FormatConfig) -> Result<Self, String> {
         Self::new(config, false)
     }
@@ -86,17 +90,20 @@ impl Events {
         let source = match config.format {
             Format::Avro => Source::Avro,
             Format::ConnectJson if is_key => Source::Connect(Connect::of_connect()),
+            Format::ConnectJson if config.log.is_some() => {
+                Source::Connect(Connect::reading(|schema| envelope::read_part(connect::read(schema, "", 0)?, true)))
+            }
             Format::ConnectJson => {
-                Source::Connect(Connect::reading(|schema| envelope::read_part(connect::read(schema, "", 0)?)))
+                Source::Connect(Connect::reading(|schema| envelope::read_part(connect::read(schema, "", 0)?, false)))
             }
             Format::Json => {
                 let row = declared::record(&config.fields)?;
-                Source::Declared(Arc::new(if is_key { row } else { envelope::around(row)? }))
+                Source::Declared(Arc::new(if is_key { row } else { envelope::around(row, config.log.is_some())? }))
             }
             Format::JsonSchema => return Err("Debezium writes no json_schema: avro, connect_json or json".into()),
         };
         let (plans, shapes, scratch, datum) = Default::default();
-        let mut events = Self { source, is_key, casts, plans, shapes, scratch, datum };
+        let mut events = Self { source, is_key, log: config.log, casts, plans, shapes, scratch, datum };
         if let Source::Declared(of) = &events.source {
             let shape = of.shape();
             events.plan(DECLARED, &shape, None)?;
@@ -140,20 +147,17 @@ impl Events {
     }
 
     fn plan(&mut self, number: u32, shape: &Shape, schema: Option<&serde_json::Value>) -> Result<(), String> {
-        let mut plan = match self.is_key {
-            true => EnvelopePlan::of_key(shape, schema)?,
-            false => EnvelopePlan::of_change(shape, schema)?,
+        let plan = match self.is_key {
+            true => EnvelopePlan::of_key(shape, schema, &self.casts)?,
+            false => EnvelopePlan::of_change(shape, schema, &self.casts, self.log)?,
         };
-        if let Some(row) = plan.row_mut() {
-            row.cast(&self.casts)?;
-        }
         self.plans.insert(number, Arc::new(plan));
         Ok(())
     }
 
     /// The type of the rows by a schema that was met; `None` where it has none.
     pub fn row_shape(&self, schema: u32) -> Option<&Shape> {
-        self.plans.get(&schema)?.row().map(|row| row.shape().as_ref())
+        self.plans.get(&schema)?.shape()
     }
 
     /// The type of the rows, where the pipeline file declares it.

@@ -18,8 +18,9 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Of a record. Errors, in words: it is none.
-    pub fn of(shape: &Shape, schema: Option<&Json>, schemas: &Schemas<'_>) -> Result<Self, String> {
+    /// Of a record, its fields read as other types where casts say so. Errors, in words: it is none; a cast of a field that is not
+    /// there, or is written in another way.
+    pub fn of(shape: &Shape, schema: Option<&Json>, schemas: &Schemas<'_>, casts: &Casts) -> Result<Self, String> {
         let Shape::Record(fields) = shape else { return Err(format!("a row is {shape}, expected a record")) };
         let value = |field: &Field| {
             let schema = schema.and_then(|schema| schemas.field(schema, &field.name));
@@ -27,13 +28,26 @@ impl Row {
         };
         let fields: Vec<(Arc<str>, Value)> = fields.iter().map(value).collect();
         let field = |(name, value): &(Arc<str>, Value)| Field::new(&**name, value.shape());
-        let shape = Arc::new(Shape::Record(fields.iter().map(field).collect()));
-        Ok(Self { fields, shape })
+        let mut shape = Shape::Record(fields.iter().map(field).collect());
+        casts.apply(&mut shape)?;
+        Ok(Self { fields, shape: Arc::new(shape) })
     }
 
-    /// Reads fields as other types. Errors, in words: a field that is not there, or is written in another way.
-    pub fn cast(&mut self, casts: &Casts) -> Result<(), String> {
-        casts.apply(Arc::make_mut(&mut self.shape))
+    /// Lets each field take null, also where the source's column does not.
+    pub fn take_null(&mut self) {
+        let Shape::Record(fields) = Arc::make_mut(&mut self.shape) else { return };
+        for ((_, value), field) in self.fields.iter_mut().zip(fields) {
+            if !value.takes_null() {
+                let (plain, shape) = (value.clone(), field.shape.clone());
+                *value = Value::Nullable(Box::new(plain));
+                field.shape = Shape::Optional { null_first: true, some: Box::new(shape) };
+            }
+        }
+    }
+
+    /// Appends a row of nulls; whether each field takes null.
+    pub fn write_nulls(&self, out: &mut Vec<u8>) -> bool {
+        self.fields.iter().all(|(_, value)| value.write_null(out))
     }
 
     /// What it becomes.
