@@ -139,6 +139,7 @@ async fn settings_of_keys_and_values_that_nobody_reads() {
     let rows = "[kafka]\nbootstrap_servers = \"BOOTSTRAP\"\n[registry]\nurl = \"REGISTRY\"\n[source]\ntopic = \"orders\"\nSOURCE\n\
                 [sink.postgres]\nuser = \"u\"\ndatabase = \"d\"\ntable = \"t\"\n";
     let changes = "mode = \"upsert\"\npk_mode = \"record_key\"\ndeletes = true\n";
+    let other = "[sink.clickhouse]\nurl = \"http://127.0.0.1:9\"\ntable = \"t\"\n";
     for (source, more, expected) in [
         ("key.format = \"json\"", "", "source.key: has no effect: only keys of changes in an envelope are read by it"),
         (
@@ -146,6 +147,27 @@ async fn settings_of_keys_and_values_that_nobody_reads() {
             changes,
             "source.key.format: not set, so that source.key.fields and source.key.cast have no effect",
         ),
+        (
+            "envelope = \"debezium\"\nkey.format = \"json\"",
+            "",
+            "source.key: has no effect: in mode = \"insert\" a log of the changes is written, and no key is read",
+        ),
+        (
+            "envelope = \"debezium\"",
+            &format!("{changes}{other}"),
+            "sink.clickhouse.mode: \"insert\", a log of the changes, beside a sink that keeps its table equal",
+        ),
+        (
+            "envelope = \"debezium\"",
+            &format!("{changes}toast = \"skip\"\n{other}{changes}toast = \"skip\"\n"),
+            "sink.clickhouse.toast: \"skip\", but ClickHouse writes whole rows",
+        ),
+        (
+            "",
+            &format!("{changes}toast = \"skip\"\n"),
+            "sink.postgres.toast: has no effect: only changes in an envelope",
+        ),
+        ("", "toast = \"skip\"\n", "sink.postgres.toast: has no effect: mode is insert"),
     ] {
         house.pipeline("p", &format!("{}{more}", rows.replace("SOURCE", source)));
         let text = house.read().await;

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use super::changes::WriteMode;
-use super::changes::{KeyFormat, PkMode};
+use super::changes::{KeyFormat, PkMode, Toast};
 use super::format::{Envelope, FieldConfig, Format, FormatConfig, KeyConfig, Truncate};
 use super::subject::{SubjectKeys, SubjectNameStrategy};
 use super::{ConfigOrigin, CreateConfig, KafkaConfig, OutputConfig, RegistryConfig};
@@ -222,6 +222,9 @@ pub struct PostgresConfig {
     /// How the records' keys are written.
     #[serde(default)]
     pub key_format: KeyFormat,
+    /// What becomes of a value that a change does not hold, because the update left it as it was.
+    #[serde(default)]
+    pub toast: Toast,
     /// Make the table from the Avro schema where it is missing.
     #[serde(default)]
     pub auto_create: bool,
@@ -364,6 +367,9 @@ pub struct ClickHouseConfig {
     /// How the records' keys are written.
     #[serde(default)]
     pub key_format: KeyFormat,
+    /// What becomes of a value that a change does not hold, because the update left it as it was.
+    #[serde(default)]
+    pub toast: Toast,
     /// What is promised; see [`ClickHouseDelivery`].
     #[serde(default)]
     pub delivery: ClickHouseDelivery,

@@ -1,24 +1,24 @@
 //! What the sinks' tables of the configuration say about changes.
 
-use super::changes::{ChangesConfig, Fault, KeyFormat, PkMode, WriteMode};
+use super::changes::{ChangesConfig, Fault, KeyFormat, PkMode, Toast, WriteMode};
 use super::format::{Envelope, Format, KeyConfig, Truncate};
 use super::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig, PostgresConfig};
 
 impl PostgresConfig {
     /// What it says about changes.
     pub fn changes(&self) -> ChangesConfig {
-        let Self { mode, deletes, pk_mode, pk_fields, key_format, .. } = self;
-        let (mode, deletes, pk_mode, key_format) = (*mode, *deletes, *pk_mode, *key_format);
-        ChangesConfig { mode, deletes, pk_mode, pk_fields: pk_fields.clone(), key_format }
+        let Self { mode, deletes, pk_mode, pk_fields, key_format, toast, .. } = self;
+        let (mode, deletes, pk_mode, key_format, toast) = (*mode, *deletes, *pk_mode, *key_format, *toast);
+        ChangesConfig { mode, deletes, pk_mode, pk_fields: pk_fields.clone(), key_format, toast }
     }
 }
 
 impl ClickHouseConfig {
     /// What it says about changes.
     pub fn changes(&self) -> ChangesConfig {
-        let Self { mode, deletes, pk_mode, pk_fields, key_format, .. } = self;
-        let (mode, deletes, pk_mode, key_format) = (*mode, *deletes, *pk_mode, *key_format);
-        ChangesConfig { mode, deletes, pk_mode, pk_fields: pk_fields.clone(), key_format }
+        let Self { mode, deletes, pk_mode, pk_fields, key_format, toast, .. } = self;
+        let (mode, deletes, pk_mode, key_format, toast) = (*mode, *deletes, *pk_mode, *key_format, *toast);
+        ChangesConfig { mode, deletes, pk_mode, pk_fields: pk_fields.clone(), key_format, toast }
     }
 
     /// Whether the table tells which records are in it.
@@ -33,6 +33,12 @@ impl ClickHouseConfig {
             if self.delivery == ClickHouseDelivery::Deduplicated {
                 let what = "has no effect in mode = \"upsert\", which rests on the version of each row";
                 faults.push(("delivery", what, "remove it"));
+            }
+            if self.toast == Toast::Skip {
+                let what = "\"skip\", but ClickHouse writes whole rows, and can leave no column of one as it is";
+                let cure =
+                    "remove it; ALTER TABLE ... REPLICA IDENTITY FULL at the source puts all values into the changes";
+                faults.push(("toast", what, cure));
             }
             if !self.order_by.is_empty() {
                 faults.push(("order_by", "in mode = \"upsert\" a table is ordered by its key", "remove it"));
@@ -107,7 +113,11 @@ impl LoadConfig {
     fn faults_of_rows(&self, changes: &ChangesConfig) -> Vec<Fault> {
         let is_read = self.format().format == Format::Avro || !changes.is_upsert();
         let cure = "load a topic in Avro, or set mode = \"insert\"";
-        (!is_read).then_some(("mode", "\"upsert\", which reads values in Avro only", cure)).into_iter().collect()
+        let mode = (!is_read).then_some(("mode", "\"upsert\", which reads values in Avro only", cure));
+        let is_skipped = changes.is_upsert() && changes.toast == Toast::Skip;
+        let cure = "set source.envelope = \"debezium\", or remove it";
+        let toast = is_skipped.then_some(("toast", "has no effect: only changes in an envelope lack values", cure));
+        mode.into_iter().chain(toast).collect()
     }
 
     /// Of a sink of changes in an envelope.

@@ -450,7 +450,7 @@ fn records(
     if !format.are_changes() {
         return Ok((RowBatch::of_changes(changes), Some(known)));
     }
-    let events = ChangeEvents::new(format, &shared.config.key_format(), shared.config.truncate())?;
+    let events = ChangeEvents::new(format, &shared.config.key_format(), shared.config.truncate(), config.toast)?;
     Ok((RowBatch::of_raw(changes), Some(known.of_events(events))))
 }
 

@@ -47,7 +47,7 @@ table = "{schema}.{table}"
 mode = "upsert"
 deletes = true
 pk_mode = "record_key"
-offsets_table = "{schema}.offsets"
+{more}offsets_table = "{schema}.offsets"
 batch.max_rows = 200
 consumer.max_dead_share = 0.5
 [sink.clickhouse]
@@ -96,6 +96,7 @@ class Pressline:
             table=table.name,
             schema=format,
             suffix=f"_{format}",
+            more='toast = "skip"\n' if table is ODD else "",
         )
         if mode == "insert":
             sinks = sinks.replace(_KEYED, "")
@@ -265,7 +266,8 @@ def under_load(given, chance, workload, pressline, kinds):
 def written_again(pressline, kinds):
     """All records are written into ClickHouse once more, and meanwhile nothing may be seen of it; what is wrong."""
     pressline.stop()
-    for name in pressline.pipelines():
+    # A row of the log is no change of a row that is there: written again, it would be there twice.
+    for name in (name for name in pressline.pipelines() if not name.endswith(KEYLESS.name)):
         pressline.command("offsets", "set", "--pipeline", name, "--sink", "clickhouse", "--to", "beginning", "--yes")
     pressline.start()
     looks, end = 0, time.monotonic() + 15
@@ -285,8 +287,11 @@ def refused(pressline):
         source.execute("INSERT INTO odd SELECT n, now(), 'today', 'x', repeat('y', 9000) FROM generate_series(1, 20) n")
         source.execute("INSERT INTO odd VALUES (21, 'infinity', NULL, 'x', NULL), (22, now(), '-infinity', 'x', NULL)")
         source.execute("UPDATE odd SET note = 'z' WHERE id = 1; UPDATE odd SET id = 30 WHERE id = 2")
-    reasons = {("out_of_range", "at"): 1, ("out_of_range", "day"): 1, ("unavailable_value", "body"): 2}
-    expected = {(sink, *what): count for sink in ("postgres", "clickhouse") for what, count in reasons.items()}
+    # In PostgreSQL the update leaves the value as it is; the changed key has no row yet.
+    lacking = {"postgres": 1, "clickhouse": 2}
+    reasons = {("out_of_range", "at"): 1, ("out_of_range", "day"): 1}
+    expected = {(sink, *what): count for sink in lacking for what, count in reasons.items()}
+    expected |= {(sink, "unavailable_value", "body"): count for sink, count in lacking.items()}
     end, found = time.monotonic() + PATIENCE, {}
     while found != expected and time.monotonic() < end:
         time.sleep(1)
@@ -295,10 +300,10 @@ def refused(pressline):
     said = pressline.refusal(pressline.pipeline("avro", KEYLESS, folder="refused"))
     if "the table at the source has no primary key" not in said or 'set mode = "insert"' not in said:
         wrong.append(f"a table without a key was not refused: {said}")
-    keys = set(tables.postgres_rows(ODD, TARGET, "avro"))
+    rows, source = tables.postgres_rows(ODD, TARGET, "avro"), tables.postgres_rows(ODD, SOURCE)
     # The changed key's old row is gone, and its new one is not whole.
-    if keys != {(str(n),) for n in range(1, 21) if n != 2}:
-        wrong.append(f"odd: rows {sorted(keys)}")
+    if rows != {key: row for key, row in source.items() if int(key[0]) < 21}:
+        wrong.append(f"odd: rows {sorted(rows)}, or values of theirs")
     if not wrong:
         print(f"ok    refused: {found}; a table without a key", flush=True)
     return wrong

@@ -33,5 +33,6 @@ mod rights;
 mod rows;
 mod security;
 mod support;
+mod toast;
 mod types;
 mod upserts;

@@ -118,8 +118,9 @@ impl EnvelopePlan {
         }
     }
 
-    /// What the datum does; a row that it has is appended to `out`. Errors: why it cannot be read or written.
-    pub fn open(&self, datum: &[u8], out: &mut Vec<u8>) -> Result<Op, Reject> {
+    /// What the datum does; a row that it has is appended to `out`, without the values that it lacks where their places can be appended
+    /// to `lacking`. Errors: why it cannot be read or written.
+    pub fn open(&self, datum: &[u8], lacking: Option<&mut Vec<usize>>, out: &mut Vec<u8>) -> Result<Op, Reject> {
         let envelope = match self {
             Self::Notice => return Ok(Op::Nothing),
             Self::Row(row) => return row.write(datum, false, out).map(|()| Op::Write),
@@ -134,7 +135,10 @@ impl EnvelopePlan {
         match (opened.op, opened.after) {
             // A snapshot reads whole rows; the update of a key is a delete and a create of what the log holds.
             ("c" | "u" | "r", Some(row)) => {
-                envelope.row.write(row, opened.op != "r", out)?;
+                match lacking.filter(|_| opened.op != "r") {
+                    Some(lacking) => envelope.row.write_known(row, lacking, out)?,
+                    None => envelope.row.write(row, opened.op != "r", out)?,
+                }
                 Ok(Op::Write)
             }
             ("d", None) => Ok(Op::Delete),

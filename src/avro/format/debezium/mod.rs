@@ -61,6 +61,10 @@ pub struct Events {
     shapes: BTreeMap<u32, Arc<Shape>>,
     scratch: Scratch,
     datum: Vec<u8>,
+    /// Values that a change lacks are left out of its row.
+    skips: bool,
+    /// Places in the row of the fields whose values the record before lacked.
+    lacking: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -102,8 +106,8 @@ impl Events {
             }
             Format::JsonSchema => return Err("Debezium writes no json_schema: avro, connect_json or json".into()),
         };
-        let (plans, shapes, scratch, datum) = Default::default();
-        let mut events = Self { source, is_key, log: config.log, casts, plans, shapes, scratch, datum };
+        let (plans, shapes, scratch, datum, skips, lacking) = Default::default();
+        let mut events = Self { source, is_key, log: config.log, casts, plans, shapes, scratch, datum, skips, lacking };
         if let Source::Declared(of) = &events.source {
             let shape = of.shape();
             events.plan(DECLARED, &shape, None)?;
@@ -111,14 +115,26 @@ impl Events {
         Ok(events)
     }
 
+    /// Leaves values that a change lacks out of its row, see [`Events::lacking`]; unless told so, such changes are refused.
+    pub fn skipping(self) -> Self {
+        Self { skips: true, ..self }
+    }
+
+    /// Places in the row's type of the fields whose values the last record that was read does not hold.
+    pub fn lacking(&self) -> &[usize] {
+        &self.lacking
+    }
+
     /// Reads a record; its row is appended to `out`. Errors: why it cannot be; `out` is then as it was.
     pub fn read(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<Event, Reject> {
         self.datum.clear();
+        self.lacking.clear();
         let schema = match &mut self.source {
             Source::Avro => {
                 let (schema, bytes) = wire_format(payload).ok_or_else(|| Reject::record(Reason::NotWireFormat))?;
                 let Some(plan) = self.plans.get(&schema) else { return Ok(Event::Unknown(schema)) };
-                return plan.open(bytes, out).map(|op| Event::Change { schema, op });
+                let lacking = self.skips.then_some(&mut self.lacking);
+                return plan.open(bytes, lacking, out).map(|op| Event::Change { schema, op });
             }
             Source::Declared(of) => {
                 json::write(of, payload, &mut self.scratch, &mut self.datum)?;
@@ -135,7 +151,7 @@ impl Events {
             self.plan(schema, &shape, None).map_err(Reject::schema)?;
         }
         let Some(plan) = self.plans.get(&schema) else { return Ok(Event::Unknown(schema)) };
-        plan.open(&self.datum, out).map(|op| Event::Change { schema, op })
+        plan.open(&self.datum, self.skips.then_some(&mut self.lacking), out).map(|op| Event::Change { schema, op })
     }
 
     /// Takes the schema of an id from the registry; the row's type, empty where there is none. Errors, in words: it cannot be read.

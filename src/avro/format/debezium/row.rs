@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::super::cast::Casts;
 use super::super::reject::{Reason, Reject};
 use super::schema::Schemas;
-use super::value::Value;
+use super::value::{Fault, Value};
 use crate::avro::{Cursor, Field, Shape};
 
 /// The fields of a row, each with what is done with it.
@@ -58,9 +58,36 @@ impl Row {
     /// Appends the row that begins here. `may_lack`: values may be missing in it. Errors: a value that cannot be written; `out` is then as
     /// it was.
     pub fn write(&self, datum: &[u8], may_lack: bool, out: &mut Vec<u8>) -> Result<(), Reject> {
+        self.write_fields(datum, may_lack, None, out)
+    }
+
+    /// The same without the values that are missing, the places of whose fields are appended to `lacking`.
+    pub fn write_known(&self, datum: &[u8], lacking: &mut Vec<usize>, out: &mut Vec<u8>) -> Result<(), Reject> {
+        self.write_fields(datum, true, Some(lacking), out)
+    }
+
+    fn write_fields(
+        &self,
+        datum: &[u8],
+        may_lack: bool,
+        mut lacking: Option<&mut Vec<usize>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Reject> {
         let (mut cursor, start) = (Cursor::new(datum), out.len());
-        for (name, value) in &self.fields {
-            if let Err(fault) = value.write(&mut cursor, may_lack, out) {
+        for (place, (name, value)) in self.fields.iter().enumerate() {
+            let (before, at) = (cursor.clone(), out.len());
+            let written = match (value.write(&mut cursor, may_lack, out), &mut lacking) {
+                (Err(Fault::Unavailable), Some(lacking)) => {
+                    lacking.push(place);
+                    cursor = before;
+                    // A placeholder is read as any other value, to come to the one behind it.
+                    let passed = value.write(&mut cursor, false, out);
+                    out.truncate(at);
+                    passed
+                }
+                (written, _) => written,
+            };
+            if let Err(fault) = written {
                 out.truncate(start);
                 return Err(fault.of(name));
             }

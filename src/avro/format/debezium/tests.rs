@@ -245,6 +245,23 @@ fn heartbeats_and_transactions_change_nothing_and_plain_rows_are_refused() {
     assert_eq!((keys.read(&[0, 0, 0, 0, 7, 6], &mut out), out), (Ok(WRITE), vec![6]));
 }
 
+#[test]
+fn values_that_an_update_lacks_are_left_out_where_the_row_keeps_them() {
+    let text_or_null = json!(["null", "string"]);
+    let fields = [("id", json!("long")), ("big", text_or_null.clone()), ("note", text_or_null)];
+    let mut events = avro(&fields).skipping();
+    let row = |big: &str| [vec![6], text(big), text("n")].concat();
+    let mut out = Vec::new();
+    assert_eq!(events.read(&record(Some(&row(value::PLACEHOLDER)), "u"), &mut out), Ok(WRITE));
+    assert_eq!((&out, events.lacking()), (&[vec![6], text("n")].concat(), &[1][..]));
+    out.clear();
+    assert_eq!(events.read(&record(Some(&row("big")), "u"), &mut out), Ok(WRITE));
+    assert_eq!((&out, events.lacking()), (&row("big"), &[][..]));
+    out.clear();
+    assert_eq!(events.read(&record(Some(&row(value::PLACEHOLDER)), "r"), &mut out), Ok(WRITE), "a snapshot");
+    assert_eq!((&out, events.lacking()), (&row(value::PLACEHOLDER), &[][..]));
+}
+
 /// A record with rows before and after the change.
 fn both(before: Option<&[u8]>, after: Option<&[u8]>, op: &str) -> Vec<u8> {
     let mut out = vec![0, 0, 0, 0, 7];
