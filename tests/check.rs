@@ -177,6 +177,40 @@ async fn settings_of_keys_and_values_that_nobody_reads() {
 }
 
 #[tokio::test]
+async fn a_file_of_several_topics() {
+    let house = House::new();
+    let text = async |source: &str, table: &str, more: &str| {
+        let file = format!(
+            "[kafka]\nbootstrap_servers = \"BOOTSTRAP\"\n[registry]\nurl = \"REGISTRY\"\n[source]\n{source}\n[sink.postgres]\n\
+             user = \"u\"\ndatabase = \"d\"\ntable = \"{table}\"\n{more}"
+        );
+        house.pipeline("p", &file);
+        house.read().await
+    };
+    let sound = text("topics = \"shop.public.*\"", "${topic.2}", "").await;
+    has(&sound, "ok: p: a pipeline for each topic of the form shop.public.*; which there are, --online tells\n");
+    has(&sound, "0 errors");
+    for (source, table, more, expected) in [
+        ("topics = \"shop.orders\"", "${topic}", "", "source.topics: without a *, so that it means one topic"),
+        ("topics = \"shop.*\"", "orders", "", "sink.postgres.table: the same table for several topics"),
+        ("topics = \"shop.*\"", "${topic.2}", "", "sink.postgres.table: the topic's name has no part of that number"),
+        ("topics = \"shop/*\"", "${topic}", "", "source.topics: no pattern of topics' names"),
+        ("topics = \"shop.*\"\ntopic = \"orders\"", "${topic}", "", "source.topics: beside a topic that is named"),
+        (
+            "topics = \"shop.*\"",
+            "${topic}",
+            "consumer.group = \"g\"\n",
+            "consumer.group: one consumer group for several",
+        ),
+        ("topics = \"shop.*\"\nsubject = \"s\"", "${topic}", "", "source.subject: one subject for several topics"),
+    ] {
+        let text = text(source, table, more).await;
+        has(&text, expected);
+        has(&text, "1 error, 0 warnings");
+    }
+}
+
+#[tokio::test]
 async fn properties_that_librdkafka_does_not_take() {
     let house = House::new().with(
         "[registry]",

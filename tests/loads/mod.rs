@@ -268,6 +268,11 @@ impl Load {
         (child.wait().unwrap().success(), text)
     }
 
+    /// The program with these words; whether it succeeded, and all that it said.
+    pub fn says(&self, words: &[&str]) -> (bool, String) {
+        said(&self.command().args(words).output().unwrap())
+    }
+
     /// The tool, which must succeed; what it said.
     #[track_caller]
     pub fn tool_ok(&self, command: &[&str]) -> String {

@@ -34,5 +34,6 @@ mod rows;
 mod security;
 mod support;
 mod toast;
+mod topics;
 mod types;
 mod upserts;

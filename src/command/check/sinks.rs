@@ -70,6 +70,10 @@ pub async fn check(
             report.findings.push(registry_finding(subject, &error));
         }
     }
+    if let Some(pattern) = config.topics() {
+        let line = format_args!("a pipeline for each topic of the form {pattern}; which there are, --online tells");
+        report.ok(subject.line(line));
+    }
     let read = match config.format().are_changes() {
         false => Decoder::new(&config.format()).map(drop),
         true => Events::of_values(&config.format())

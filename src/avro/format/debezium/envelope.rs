@@ -6,23 +6,11 @@ use super::super::cast::Casts;
 use super::super::reject::{Reason, Reject};
 use super::super::types::{Record, Type, TypeKind};
 use super::log::Log;
+use super::op::{Op, odd};
 use super::row::Row;
 use super::schema::Schemas;
 use crate::avro::{Cursor, DatumError, Shape};
 use crate::config::format::Truncate;
-
-/// What a change does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op {
-    /// The row is as it says from now on: created, updated or read by a snapshot.
-    Write,
-    /// The row is gone.
-    Delete,
-    /// All rows of the table are gone.
-    Truncate,
-    /// Nothing to a row: a heartbeat, the beginning or end of a transaction, a message in the log.
-    Nothing,
-}
 
 /// How datums of one schema are opened.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,12 +135,6 @@ impl EnvelopePlan {
             _ => Err(odd()),
         }
     }
-}
-
-/// A change that is none.
-pub(super) fn odd() -> Reject {
-    let detail = "an op that Debezium does not write, or one without its row".into();
-    Reject { detail, ..Reject::record(Reason::WrongType) }
 }
 
 impl Envelope {

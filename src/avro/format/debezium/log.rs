@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::datum;
 use super::super::reject::{Reason, Reject};
-use super::envelope::Op;
+use super::op::{Op, odd};
 use super::row::Row;
 use crate::avro::{Field, Shape};
 use crate::config::format::Truncate;
@@ -61,7 +61,7 @@ impl Log {
                 return Err(Reject::field(Reason::MissingField, &Arc::from("before"), cure));
             }
             ("t", _, None) => return Ok(self.write_truncate(row, out)),
-            _ => return Err(super::envelope::odd()),
+            _ => return Err(odd()),
         };
         datum::bytes(op.as_bytes(), out);
         // A snapshot reads whole rows.

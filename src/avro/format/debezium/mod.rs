@@ -8,6 +8,7 @@
 
 mod envelope;
 mod log;
+mod op;
 mod row;
 mod schema;
 #[cfg(test)]
@@ -17,7 +18,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use envelope::Op;
+pub use op::Op;
 
 use super::cast::Casts;
 use super::connect::{self, Connect};

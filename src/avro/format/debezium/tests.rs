@@ -311,7 +311,7 @@ fn in_a_log_a_truncate_is_a_row_of_nulls_where_that_is_asked_for_or_fits() {
     let (id, note) = (("id", json!("long")), ("note", json!(["null", "string"])));
     let mut out = Vec::new();
     let truncate = both(None, None, "t");
-    assert_eq!(log(&[note.clone()], Truncate::Stop).read(&truncate, &mut out), Ok(WRITE));
+    assert_eq!(log(std::slice::from_ref(&note), Truncate::Stop).read(&truncate, &mut out), Ok(WRITE));
     assert_eq!(out, b"\x02t\x00");
     out.clear();
     let mut applied = log(&[id.clone(), note.clone()], Truncate::Apply);
