@@ -139,6 +139,7 @@ async fn settings_of_keys_and_values_that_nobody_reads() {
     let rows = "[kafka]\nbootstrap_servers = \"BOOTSTRAP\"\n[registry]\nurl = \"REGISTRY\"\n[source]\ntopic = \"orders\"\nSOURCE\n\
                 [sink.postgres]\nuser = \"u\"\ndatabase = \"d\"\ntable = \"t\"\n";
     let changes = "mode = \"upsert\"\npk_mode = \"record_key\"\ndeletes = true\n";
+    let other = "[sink.clickhouse]\nurl = \"http://127.0.0.1:9\"\ntable = \"t\"\n";
     for (source, more, expected) in [
         ("key.format = \"json\"", "", "source.key: has no effect: only keys of changes in an envelope are read by it"),
         (
@@ -146,9 +147,64 @@ async fn settings_of_keys_and_values_that_nobody_reads() {
             changes,
             "source.key.format: not set, so that source.key.fields and source.key.cast have no effect",
         ),
+        (
+            "envelope = \"debezium\"\nkey.format = \"json\"",
+            "",
+            "source.key: has no effect: in mode = \"insert\" a log of the changes is written, and no key is read",
+        ),
+        (
+            "envelope = \"debezium\"",
+            &format!("{changes}{other}"),
+            "sink.clickhouse.mode: \"insert\", a log of the changes, beside a sink that keeps its table equal",
+        ),
+        (
+            "envelope = \"debezium\"",
+            &format!("{changes}toast = \"skip\"\n{other}{changes}toast = \"skip\"\n"),
+            "sink.clickhouse.toast: \"skip\", but ClickHouse writes whole rows",
+        ),
+        (
+            "",
+            &format!("{changes}toast = \"skip\"\n"),
+            "sink.postgres.toast: has no effect: only changes in an envelope",
+        ),
+        ("", "toast = \"skip\"\n", "sink.postgres.toast: has no effect: mode is insert"),
     ] {
         house.pipeline("p", &format!("{}{more}", rows.replace("SOURCE", source)));
         let text = house.read().await;
+        has(&text, expected);
+        has(&text, "1 error, 0 warnings");
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_several_topics() {
+    let house = House::new();
+    let text = async |source: &str, table: &str, more: &str| {
+        let file = format!(
+            "[kafka]\nbootstrap_servers = \"BOOTSTRAP\"\n[registry]\nurl = \"REGISTRY\"\n[source]\n{source}\n[sink.postgres]\n\
+             user = \"u\"\ndatabase = \"d\"\ntable = \"{table}\"\n{more}"
+        );
+        house.pipeline("p", &file);
+        house.read().await
+    };
+    let sound = text("topics = \"shop.public.*\"", "${topic.2}", "").await;
+    has(&sound, "ok: p: a pipeline for each topic of the form shop.public.*; which there are, --online tells\n");
+    has(&sound, "0 errors");
+    for (source, table, more, expected) in [
+        ("topics = \"shop.orders\"", "${topic}", "", "source.topics: without a *, so that it means one topic"),
+        ("topics = \"shop.*\"", "orders", "", "sink.postgres.table: the same table for several topics"),
+        ("topics = \"shop.*\"", "${topic.2}", "", "sink.postgres.table: the topic's name has no part of that number"),
+        ("topics = \"shop/*\"", "${topic}", "", "source.topics: no pattern of topics' names"),
+        ("topics = \"shop.*\"\ntopic = \"orders\"", "${topic}", "", "source.topics: beside a topic that is named"),
+        (
+            "topics = \"shop.*\"",
+            "${topic}",
+            "consumer.group = \"g\"\n",
+            "consumer.group: one consumer group for several",
+        ),
+        ("topics = \"shop.*\"\nsubject = \"s\"", "${topic}", "", "source.subject: one subject for several topics"),
+    ] {
+        let text = text(source, table, more).await;
         has(&text, expected);
         has(&text, "1 error, 0 warnings");
     }

@@ -187,7 +187,7 @@ fn default_text(key: &str, value: &Value) -> String {
         "kafka.tls.ca" => "the system's store".into(),
         "source.subject" => format!("`{}`", config.source_subject()),
         "source.group" => format!("`{}`", config.group()),
-        "source.record" | "output.record" => "none".into(),
+        "source.topics" | "source.record" | "output.record" => "none".into(),
         "output.subject" => format!("`{}`", config.subject()),
         "dead_letter.topic" => format!("`{}`", config.dead_topic()),
         "sink.topic" => "`output.topic`".into(),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WriteMode {
-    /// Each record is a row of its own.
+    /// Each record is a row of its own; of changes in an envelope it is a log.
     #[default]
     Insert,
     /// Each record changes the row of its key.
@@ -43,6 +43,17 @@ pub enum KeyFormat {
     Bytes,
 }
 
+/// What becomes of a value that a change does not hold, because the update left it as it was (PostgreSQL's TOAST).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Toast {
+    /// The change is a dead letter.
+    #[default]
+    Refuse,
+    /// The row keeps the value that it has, which must be there; only in PostgreSQL.
+    Skip,
+}
+
 /// What a sink's configuration says about changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChangesConfig {
@@ -56,6 +67,8 @@ pub struct ChangesConfig {
     pub pk_fields: Vec<String>,
     /// How the records' keys are written.
     pub key_format: KeyFormat,
+    /// What becomes of values that a change does not hold.
+    pub toast: Toast,
 }
 
 /// A key of the configuration, what is wrong with it, and what to do.
@@ -84,6 +97,7 @@ impl ChangesConfig {
             ("pk_mode", self.pk_mode != PkMode::None),
             ("pk_fields", !self.pk_fields.is_empty()),
             ("key_format", self.key_format != KeyFormat::Avro),
+            ("toast", self.toast != Toast::Refuse),
         ];
         let is_set = named.into_iter().filter(|(_, is_set)| *is_set);
         is_set.map(|(key, _)| (key, "has no effect: mode is insert", cure)).collect()

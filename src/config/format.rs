@@ -16,6 +16,15 @@ pub struct FormatConfig {
     pub cast: BTreeMap<String, String>,
     /// What stands around each row.
     pub envelope: Envelope,
+    /// Changes in an envelope are rows of their own, and this becomes of a truncate; `None`: they change rows.
+    pub log: Option<Truncate>,
+}
+
+impl FormatConfig {
+    /// Whether records are changes of rows, which their envelope says.
+    pub fn are_changes(&self) -> bool {
+        self.envelope == Envelope::Debezium && self.log.is_none()
+    }
 }
 
 /// What stands around the row in a record's value.
@@ -101,6 +110,6 @@ impl KeyConfig {
     pub fn format(&self) -> Option<FormatConfig> {
         let format = self.format?;
         let (fields, cast) = (self.fields.clone(), self.cast.clone());
-        Some(FormatConfig { format, fields, cast, envelope: Envelope::None })
+        Some(FormatConfig { format, fields, cast, ..FormatConfig::default() })
     }
 }

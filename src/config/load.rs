@@ -307,7 +307,7 @@ fn load_sinks(layers: &Layers, file: &Path, need: Need, has_relay: bool) -> Resu
     config.name_tables();
     config.without_registry();
     name_and_instance(&mut config.name, &mut config.instance, file);
-    let mut findings = validate::load(&config, need.secrets());
+    let mut findings = config.faults_of_topics(need.secrets());
     findings.retain(|finding| need != Need::Nothing || !is_of_service(finding));
     if findings.is_empty() { Ok(config) } else { Err(findings) }
 }

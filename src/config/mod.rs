@@ -21,6 +21,7 @@ pub mod sink;
 mod sink_changes;
 pub mod subject;
 pub mod topic;
+pub mod topic_pattern;
 pub mod transforms;
 pub(crate) mod validate;
 pub mod web;

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use super::changes::WriteMode;
-use super::changes::{KeyFormat, PkMode};
+use super::changes::{KeyFormat, PkMode, Toast};
 use super::format::{Envelope, FieldConfig, Format, FormatConfig, KeyConfig, Truncate};
 use super::subject::{SubjectKeys, SubjectNameStrategy};
 use super::{ConfigOrigin, CreateConfig, KafkaConfig, OutputConfig, RegistryConfig};
@@ -58,6 +58,8 @@ const NEVER_ASKED: &str = "http://127.0.0.1:8081";
 pub struct SinkSourceConfig {
     /// Topic; or `sink.topic`.
     pub topic: String,
+    /// Topics, `*` for a part of their names without a dot; each is loaded by a pipeline of its own.
+    pub topics: String,
     /// Format of the values; `avro` unless set.
     pub format: Format,
     /// What stands around each row in the values.
@@ -202,7 +204,8 @@ pub struct PostgresConfig {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub key: Option<RelativePathBuf>,
-    /// Table, `schema.table`; without a schema the search path decides. `${topic}` in it is the topic's name.
+    /// Table, `schema.table`; without a schema the search path decides. `${topic}` in it is the topic's name, `${topic.0}` its part before
+    /// the first dot, and so on.
     pub table: String,
     /// In the topic's name, whatever is no letter, digit or underscore becomes an underscore.
     #[serde(default)]
@@ -222,6 +225,9 @@ pub struct PostgresConfig {
     /// How the records' keys are written.
     #[serde(default)]
     pub key_format: KeyFormat,
+    /// What becomes of a value that a change does not hold, because the update left it as it was.
+    #[serde(default)]
+    pub toast: Toast,
     /// Make the table from the Avro schema where it is missing.
     #[serde(default)]
     pub auto_create: bool,
@@ -344,7 +350,7 @@ pub struct ClickHouseConfig {
     /// Database.
     #[serde(default = "default_name")]
     pub database: String,
-    /// Table. `${topic}` in it is the topic's name.
+    /// Table. `${topic}` in it is the topic's name, `${topic.0}` its part before the first dot, and so on.
     pub table: String,
     /// In the topic's name, whatever is no letter, digit or underscore becomes an underscore.
     #[serde(default)]
@@ -364,6 +370,9 @@ pub struct ClickHouseConfig {
     /// How the records' keys are written.
     #[serde(default)]
     pub key_format: KeyFormat,
+    /// What becomes of a value that a change does not hold, because the update left it as it was.
+    #[serde(default)]
+    pub toast: Toast,
     /// What is promised; see [`ClickHouseDelivery`].
     #[serde(default)]
     pub delivery: ClickHouseDelivery,
@@ -434,7 +443,7 @@ impl LoadConfig {
     pub fn format(&self) -> FormatConfig {
         let Some(source) = &self.source else { return FormatConfig::default() };
         let (fields, cast) = (source.fields.clone(), source.cast.clone());
-        FormatConfig { format: source.format, fields, cast, envelope: source.envelope }
+        FormatConfig { format: source.format, fields, cast, envelope: source.envelope, log: self.log() }
     }
 
     /// How the records' keys are written, where changes come in an envelope: unless set, as the values.
@@ -447,6 +456,18 @@ impl LoadConfig {
     /// What is done where the source's table was truncated.
     pub fn truncate(&self) -> Truncate {
         self.source.as_ref().map(|source| source.truncate).unwrap_or_default()
+    }
+
+    /// Where changes in an envelope are rows of their own, what becomes of a truncate; `None`: records are something else.
+    fn log(&self) -> Option<Truncate> {
+        let upserts = self.modes().any(|mode| mode == WriteMode::Upsert);
+        (self.envelope() != Envelope::None && !upserts).then(|| self.truncate())
+    }
+
+    /// The modes of the sinks.
+    pub(super) fn modes(&self) -> impl Iterator<Item = WriteMode> {
+        let postgres = self.sink.postgres.as_ref().map(|sink| sink.mode);
+        postgres.into_iter().chain(self.sink.clickhouse.as_ref().map(|sink| sink.mode))
     }
 
     /// What stands around the rows.
@@ -474,13 +495,28 @@ impl LoadConfig {
     /// Puts the topic's name into the names of the tables.
     pub(super) fn name_tables(&mut self) {
         let topic = self.topic().to_string();
+        // It is not one.
+        if topic.is_empty() {
+            return;
+        }
         let postgres = self.sink.postgres.as_mut().map(|sink| (&mut sink.table, sink.normalize_topic));
         let clickhouse = self.sink.clickhouse.as_mut().map(|sink| (&mut sink.table, sink.normalize_topic));
         for (table, normalize) in postgres.into_iter().chain(clickhouse) {
             let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' };
             let name = if normalize { topic.chars().map(plain).collect() } else { topic.clone() };
             *table = table.replace(TOPIC, &name);
+            for (place, part) in topic.split('.').enumerate() {
+                let part = if normalize { part.chars().map(plain).collect() } else { part.to_string() };
+                *table = table.replace(&format!("${{topic.{place}}}"), &part);
+            }
         }
+    }
+
+    /// Keys of tables in whose names a part of the topic's is still to be filled in.
+    pub(super) fn unfilled_tables(&self) -> impl Iterator<Item = &'static str> {
+        let postgres = self.sink.postgres.as_ref().map(|sink| ("sink.postgres.table", &sink.table));
+        let clickhouse = self.sink.clickhouse.as_ref().map(|sink| ("sink.clickhouse.table", &sink.table));
+        postgres.into_iter().chain(clickhouse).filter(|(_, table)| table.contains("${topic.")).map(|(key, _)| key)
     }
 
     /// Consumer group of a sink (`postgres` or `clickhouse`).

@@ -1,24 +1,24 @@
 //! What the sinks' tables of the configuration say about changes.
 
-use super::changes::{ChangesConfig, Fault, KeyFormat, PkMode, WriteMode};
+use super::changes::{ChangesConfig, Fault, KeyFormat, PkMode, Toast, WriteMode};
 use super::format::{Envelope, Format, KeyConfig, Truncate};
 use super::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig, PostgresConfig};
 
 impl PostgresConfig {
     /// What it says about changes.
     pub fn changes(&self) -> ChangesConfig {
-        let Self { mode, deletes, pk_mode, pk_fields, key_format, .. } = self;
-        let (mode, deletes, pk_mode, key_format) = (*mode, *deletes, *pk_mode, *key_format);
-        ChangesConfig { mode, deletes, pk_mode, pk_fields: pk_fields.clone(), key_format }
+        let Self { mode, deletes, pk_mode, pk_fields, key_format, toast, .. } = self;
+        let (mode, deletes, pk_mode, key_format, toast) = (*mode, *deletes, *pk_mode, *key_format, *toast);
+        ChangesConfig { mode, deletes, pk_mode, pk_fields: pk_fields.clone(), key_format, toast }
     }
 }
 
 impl ClickHouseConfig {
     /// What it says about changes.
     pub fn changes(&self) -> ChangesConfig {
-        let Self { mode, deletes, pk_mode, pk_fields, key_format, .. } = self;
-        let (mode, deletes, pk_mode, key_format) = (*mode, *deletes, *pk_mode, *key_format);
-        ChangesConfig { mode, deletes, pk_mode, pk_fields: pk_fields.clone(), key_format }
+        let Self { mode, deletes, pk_mode, pk_fields, key_format, toast, .. } = self;
+        let (mode, deletes, pk_mode, key_format, toast) = (*mode, *deletes, *pk_mode, *key_format, *toast);
+        ChangesConfig { mode, deletes, pk_mode, pk_fields: pk_fields.clone(), key_format, toast }
     }
 
     /// Whether the table tells which records are in it.
@@ -33,6 +33,12 @@ impl ClickHouseConfig {
             if self.delivery == ClickHouseDelivery::Deduplicated {
                 let what = "has no effect in mode = \"upsert\", which rests on the version of each row";
                 faults.push(("delivery", what, "remove it"));
+            }
+            if self.toast == Toast::Skip {
+                let what = "\"skip\", but ClickHouse writes whole rows, and can leave no column of one as it is";
+                let cure =
+                    "remove it; ALTER TABLE ... REPLICA IDENTITY FULL at the source puts all values into the changes";
+                faults.push(("toast", what, cure));
             }
             if !self.order_by.is_empty() {
                 faults.push(("order_by", "in mode = \"upsert\" a table is ordered by its key", "remove it"));
@@ -51,7 +57,7 @@ impl LoadConfig {
         let of_sinks = sinks.flat_map(|(sink, changes)| {
             let faults = match self.envelope() {
                 Envelope::None => self.faults_of_rows(&changes),
-                Envelope::Debezium => faults_of_events(&changes),
+                Envelope::Debezium => self.faults_of_events(&changes),
             };
             faults.into_iter().map(move |(key, what, cure)| (format!("sink.{sink}.{key}"), what, cure))
         });
@@ -75,7 +81,16 @@ impl LoadConfig {
             }
             return faults;
         }
-        if keys.is_some_and(|keys| keys.format.is_none() && *keys != KeyConfig::default()) {
+        if self.format().log.is_some() {
+            if keys.is_some_and(|keys| *keys != KeyConfig::default()) {
+                let cure = "remove it; or set mode = \"upsert\" and pk_mode = \"record_key\", which keeps the table equal to its source";
+                faults.push((
+                    "key",
+                    "has no effect: in mode = \"insert\" a log of the changes is written, and no key is read",
+                    cure,
+                ));
+            }
+        } else if keys.is_some_and(|keys| keys.format.is_none() && *keys != KeyConfig::default()) {
             let cure = "set it, such as source.key.format = \"json\"; unset, keys are read as the values are";
             faults.push(("key.format", "not set, so that source.key.fields and source.key.cast have no effect", cure));
         }
@@ -84,7 +99,7 @@ impl LoadConfig {
             faults.push(("format", "\"json_schema\", which Debezium does not write", cure));
         }
         let keys = self.key_format();
-        if keys.format == Format::Json && keys.fields.is_empty() {
+        if self.format().are_changes() && keys.format == Format::Json && keys.fields.is_empty() {
             let what = "required and not set: JSON without its schema does not say what the keys are";
             faults.push((
                 "key",
@@ -98,20 +113,29 @@ impl LoadConfig {
     fn faults_of_rows(&self, changes: &ChangesConfig) -> Vec<Fault> {
         let is_read = self.format().format == Format::Avro || !changes.is_upsert();
         let cure = "load a topic in Avro, or set mode = \"insert\"";
-        (!is_read).then_some(("mode", "\"upsert\", which reads values in Avro only", cure)).into_iter().collect()
+        let mode = (!is_read).then_some(("mode", "\"upsert\", which reads values in Avro only", cure));
+        let is_skipped = changes.is_upsert() && changes.toast == Toast::Skip;
+        let cure = "set source.envelope = \"debezium\", or remove it";
+        let toast = is_skipped.then_some(("toast", "has no effect: only changes in an envelope lack values", cure));
+        mode.into_iter().chain(toast).collect()
+    }
+
+    /// Of a sink of changes in an envelope.
+    fn faults_of_events(&self, changes: &ChangesConfig) -> Vec<Fault> {
+        match (changes.is_upsert(), self.format().log) {
+            (true, _) => faults_of_changes(changes),
+            (false, Some(_)) => Vec::new(),
+            (false, None) => vec![(
+                "mode",
+                "\"insert\", a log of the changes, beside a sink that keeps its table equal to the source",
+                "give the log a pipeline file of its own; or set mode = \"upsert\", pk_mode = \"record_key\" and deletes = true",
+            )],
+        }
     }
 }
 
-/// Of a sink of changes in an envelope.
-fn faults_of_events(changes: &ChangesConfig) -> Vec<Fault> {
-    if !changes.is_upsert() {
-        return vec![(
-            "mode",
-            "\"insert\", but the records are changes in an envelope",
-            "set mode = \"upsert\", pk_mode = \"record_key\" and deletes = true, which keeps the table equal to its source; or remove \
-             source.envelope, which writes each change as it is: a log of the changes",
-        )];
-    }
+/// Of a sink that applies changes in an envelope.
+fn faults_of_changes(changes: &ChangesConfig) -> Vec<Fault> {
     let mut faults = Vec::new();
     if changes.pk_mode == PkMode::RecordValue {
         let what = "\"record_value\", but a change says by its key which row it is about";

@@ -117,6 +117,10 @@ pub fn load(config: &LoadConfig, secrets: Secrets) -> Vec<Finding> {
         clickhouse_keys(clickhouse, secrets, &mut complain);
     }
     record_types(config, &mut complain);
+    for key in config.unfilled_tables() {
+        let cure = "parts stand between dots and are counted from 0: \"${topic.2}\" is customers of inventory.public.customers";
+        complain(key, "the topic's name has no part of that number", cure);
+    }
     for (key, what, cure) in config.faults_of_envelope() {
         complain(&key, what, cure);
     }
@@ -218,7 +222,7 @@ fn topic_name(key: &str, topic: &str, complain: &mut Complain<'_>) {
         let cure = format!("Kafka takes at most {LONGEST_TOPIC}: set a shorter one");
         complain(key, &format!("a topic name of {} characters", topic.len()), &cure);
     } else if !is_topic(topic) {
-        complain(key, "not a topic name", "use A-Z a-z 0-9 . _ - (patterns are not supported)");
+        complain(key, "not a topic name", "use A-Z a-z 0-9 . _ -; for several topics a sink has source.topics");
     }
 }
 

@@ -20,7 +20,7 @@ use crate::config::sink::LoadConfig;
 use crate::config::{LogFormat, PipelineConfig, ProcessConfig};
 use crate::daemon::http::Pages;
 use crate::daemon::service_manager::Watched;
-use crate::kafka::client;
+use crate::kafka::{client, topic_patterns};
 use crate::pipeline::start::Library;
 use crate::runtime::figures::About;
 use crate::runtime::status::Status;
@@ -32,6 +32,8 @@ use crate::{metrics, pipeline, sink};
 
 /// From the signal to the exit, whatever hangs: what is open then is ended by the next start or the broker's time-out.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
+/// How long a start asks brokers that do not answer which topics there are, where a pattern says which are loaded.
+const BROKERS_START_WITHIN: Duration = Duration::from_secs(60);
 /// Exit code when another process uses the same transactional id.
 const FENCED: u8 = 3;
 
@@ -90,6 +92,17 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, String> {
 }
 
 async fn run_loaded(loaded: Loaded, contradictions: Contradictions) -> u8 {
+    let expanded = tokio::task::spawn_blocking(|| topic_patterns::expand(loaded, BROKERS_START_WITHIN)).await;
+    let (loaded, patterns) = match expanded {
+        Ok(expanded) => expanded,
+        Err(error) => {
+            tracing::error!("{error}");
+            return 1;
+        }
+    };
+    for pattern in patterns {
+        std::thread::spawn(move || pattern.watch());
+    }
     let Loaded { process, pipelines, loads, notices } = loaded;
     let format = process.log.format;
     tell(&notices, format);

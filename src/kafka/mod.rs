@@ -15,3 +15,4 @@ pub mod reach;
 mod repeated;
 pub mod replay_range;
 pub mod topic_id;
+pub mod topic_patterns;

@@ -116,6 +116,10 @@ pub struct RowBatch {
     goes_on_to: Option<Span>,
     /// Records that change nothing.
     filtered: u64,
+    /// The same, of those that a log of changes has no row for.
+    no_change: Vec<RecordOrigin>,
+    /// Where a table was truncated that the log has no row for.
+    truncated_at: Option<RecordOrigin>,
     spans: BTreeMap<Partition, Span>,
     refused: Vec<(RecordOrigin, Refusal)>,
     /// Schemas of records that are not loaded, and those of them that the batch has.
@@ -194,7 +198,17 @@ impl RowBatch {
 
     /// Records that change nothing.
     pub fn filtered(&self) -> u64 {
-        self.filtered
+        self.filtered + self.no_change.len() as u64
+    }
+
+    /// Those of them that a log of changes has no row for.
+    pub fn no_change(&self) -> &[RecordOrigin] {
+        &self.no_change
+    }
+
+    /// Where a log of changes stops, because a truncate is no row of it.
+    pub fn truncated_at(&self) -> Option<RecordOrigin> {
+        self.truncated_at
     }
 
     /// A record that cannot be written.
@@ -230,6 +244,7 @@ impl RowBatch {
     pub fn decode_rest(&mut self) {
         let Some(decoder) = self.decoder.as_mut().filter(|_| self.rows.iter().any(|row| row.is_raw)) else { return };
         let (datums, refused, mut payload) = (&mut self.datums, &mut self.refused, Vec::new());
+        let (no_change, truncated_at) = (&mut self.no_change, &mut self.truncated_at);
         self.rows.retain_mut(|row| {
             if !row.is_raw {
                 return true;
@@ -244,6 +259,14 @@ impl RowBatch {
                     true
                 }
                 Ok(Decoded::Unknown(_)) => true,
+                Ok(Decoded::Nothing) => {
+                    no_change.push(row.origin());
+                    false
+                }
+                Ok(Decoded::Truncated) => {
+                    *truncated_at = truncated_at.or(Some(row.origin()));
+                    false
+                }
                 Err(reject) => {
                     refused.push((row.origin(), reject.into()));
                     false
@@ -260,6 +283,11 @@ impl RowBatch {
             Ok(Decoded::Unknown(id)) => {
                 self.datums.extend_from_slice(payload.unwrap_or_default());
                 (id, true)
+            }
+            Ok(Decoded::Nothing) => return self.no_change.push(origin),
+            Ok(Decoded::Truncated) => {
+                self.truncated_at = self.truncated_at.or(Some(origin));
+                return;
             }
             Err(reject) => {
                 self.refused.push((origin, reject.into()));
@@ -411,6 +439,8 @@ impl RowBatch {
         self.spans.clear();
         self.refused.clear();
         self.filtered = 0;
+        self.no_change.clear();
+        self.truncated_at = None;
         self.opened = 0;
         (self.empties_at, self.goes_on_to) = (None, None);
         if let Some(raw) = &mut self.raw {
@@ -465,6 +495,8 @@ impl<'s> BatchBuilder<'s> for RowBatch {
             raw.records.retain(|record| !partitions.contains(&record.origin.partition));
         }
         self.left_out.1.retain(|origin| !partitions.contains(&origin.partition));
+        self.no_change.retain(|origin| !partitions.contains(&origin.partition));
+        self.truncated_at = self.truncated_at.filter(|origin| !partitions.contains(&origin.partition));
         self.taken.retain(|partition, _| !partitions.contains(partition));
         self.fullest = self.taken.values().copied().max().unwrap_or_default();
     }
@@ -473,6 +505,7 @@ impl<'s> BatchBuilder<'s> for RowBatch {
         self.rows.len()
             + self.refused.len()
             + self.left_out.1.len()
+            + self.no_change.len()
             + self.raw.as_ref().map_or(0, |raw| raw.records.len())
     }
 
@@ -491,7 +524,7 @@ impl<'s> BatchBuilder<'s> for RowBatch {
             + raw
             + self.rows.len() * size_of::<Row>()
             + self.refused.len() * (size_of::<(RecordOrigin, Refusal)>() + REFUSAL_TEXT)
-            + self.left_out.1.len() * size_of::<RecordOrigin>()
+            + (self.left_out.1.len() + self.no_change.len()) * size_of::<RecordOrigin>()
     }
 }
 

@@ -9,6 +9,7 @@ use super::schemas::{Schema, Schemas};
 use super::{LoadError, RecordOrigin, Refusal, RetryClass, RowBatch, Why, WriteContext};
 use crate::avro::Shape;
 use crate::avro::format::debezium::{Event, Events, Op};
+use crate::config::changes::Toast;
 use crate::config::format::{FormatConfig, Truncate};
 use crate::kafka::consumer::SourceError;
 
@@ -17,6 +18,8 @@ pub struct ChangeEvents {
     values: Events,
     keys: Events,
     truncate: Truncate,
+    /// Sets of fields that changes lack, by their numbers from 1: places in the row's type.
+    kept: Vec<Vec<usize>>,
     /// Buffers of a record's key and row.
     key: Vec<u8>,
     row: Vec<u8>,
@@ -49,10 +52,11 @@ enum RecordPart {
 
 impl ChangeEvents {
     /// Nothing met yet. Errors, in words: settings of `[source]` that contradict themselves.
-    pub fn new(values: &FormatConfig, keys: &FormatConfig, truncate: Truncate) -> Result<Self, String> {
+    pub fn new(values: &FormatConfig, keys: &FormatConfig, truncate: Truncate, toast: Toast) -> Result<Self, String> {
         let values = Events::of_values(values)?;
+        let values = if toast == Toast::Skip { values.skipping() } else { values };
         let keys = Events::of_keys(keys).map_err(|what| format!("key: {what}"))?;
-        Ok(Self { values, keys, truncate, key: Vec::new(), row: Vec::new() })
+        Ok(Self { values, keys, truncate, kept: Vec::new(), key: Vec::new(), row: Vec::new() })
     }
 
     /// Makes changes of the batch's records. The types of rows and keys that it meets are added to `shapes`. Errors: the registry does not
@@ -108,16 +112,36 @@ impl ChangeEvents {
                     deleted.insert(origin.partition, key);
                 }
                 Op::Write => {
+                    let kept = self.kept_now();
                     let row = Datum { schema_id: Some(schema), bytes: &self.row };
                     match find_key(&mut self.keys, keys, origin, has_key(key)?, &mut self.key, shapes)? {
                         Err(refusal) => batch.refuse(origin, refusal),
-                        Ok(key) => batch.push_change(origin, &Change::Upsert { key: Some(key), row }),
+                        Ok(key) if kept == 0 => batch.push_change(origin, &Change::Upsert { key: Some(key), row }),
+                        Ok(key) => batch.push_change(origin, &Change::Update { key, row, kept }),
                     }
                 }
             }
         }
         batch.give_back(raw, end);
         Ok(())
+    }
+
+    /// Places in the row's type of the fields that changes with this number keep.
+    pub fn kept(&self, number: u32) -> &[usize] {
+        number.checked_sub(1).and_then(|place| self.kept.get(place as usize)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The number of the fields that the change read last keeps; 0: it lacks none.
+    fn kept_now(&mut self) -> u32 {
+        let lacking = self.values.lacking();
+        if lacking.is_empty() {
+            return 0;
+        }
+        let place = self.kept.iter().position(|known| known == lacking).unwrap_or_else(|| {
+            self.kept.push(lacking.to_vec());
+            self.kept.len() - 1
+        });
+        u32::try_from(place + 1).unwrap_or(u32::MAX)
     }
 
     fn delete(
@@ -140,8 +164,7 @@ impl ChangeEvents {
     }
 
     fn truncated(&self, context: &WriteContext<'_>, at: RecordOrigin) -> Result<Truncated, LoadError> {
-        let RecordOrigin { partition, offset, .. } = at;
-        let truncated = format!("the table was truncated at its source (partition {partition} offset {offset})");
+        let truncated = truncated_at(at);
         match self.truncate {
             Truncate::Ignore => Ok(Truncated::Nothing),
             Truncate::Apply if partitions(context)? == 1 => Ok(Truncated::First),
@@ -155,6 +178,19 @@ impl ChangeEvents {
             ))),
         }
     }
+}
+
+fn truncated_at(at: RecordOrigin) -> String {
+    format!("the table was truncated at its source (partition {} offset {})", at.partition, at.offset)
+}
+
+/// Of a log of changes, why it stops where a table was truncated.
+pub fn no_row_of_a_truncate(at: RecordOrigin) -> String {
+    format!(
+        "{}, and not each of its columns takes null there, so that the truncate is no row of the log, which stops before it: set \
+         source.truncate = \"apply\" to write it with nulls, which the columns must take then, or \"ignore\" to leave it out",
+        truncated_at(at)
+    )
 }
 
 fn partitions(context: &WriteContext<'_>) -> Result<usize, LoadError> {
@@ -211,8 +247,8 @@ fn has_key(key: Option<&[u8]>) -> Result<&[u8], LoadError> {
     key.ok_or_else(|| {
         LoadError::Refused(
             "the records have no key, because the table at the source has no primary key: add one there, or name columns that are \
-             unique in Debezium's message.key.columns; a table that has none can only be loaded as a log of its changes, which is \
-             mode = \"insert\" of a topic without an envelope"
+             unique in Debezium's message.key.columns; or set mode = \"insert\", which writes a log: each change a row of its own, with \
+             what was done in the column _op"
                 .into(),
         )
     })

@@ -49,6 +49,15 @@ pub enum Change<'b> {
         /// The values.
         row: Datum<'b>,
     },
+    /// The row of this key, which is there, has these values from now on, and keeps the others.
+    Update {
+        /// The key.
+        key: Datum<'b>,
+        /// The values.
+        row: Datum<'b>,
+        /// Number of the set of fields that it keeps, from 1.
+        kept: u32,
+    },
     /// There is no row of this key any more.
     Delete {
         /// The key.
@@ -84,6 +93,8 @@ pub struct Pair {
     pub key: KeySchema,
     /// Of the value; `None`: a delete.
     pub row: Option<u32>,
+    /// Number of the set of the value's fields that are not there, because the row keeps them; 0: all are there.
+    pub kept: u32,
 }
 
 /// How records are read as changes.
@@ -131,9 +142,10 @@ impl Changes {
 
     /// Appends the change's datum; its number.
     pub fn write(&mut self, change: &Change<'_>, offset: i64, out: &mut Vec<u8>) -> u32 {
-        let (key, row) = match change {
-            Change::Upsert { key, row } => (*key, Some(*row)),
-            Change::Delete { key } => (Some(*key), None),
+        let (key, row, kept) = match change {
+            Change::Upsert { key, row } => (*key, Some(*row), 0),
+            Change::Update { key, row, kept } => (Some(*key), Some(*row), *kept),
+            Change::Delete { key } => (Some(*key), None, 0),
         };
         if self.is_stamped {
             datum::long(i64::from(row.is_none()), out);
@@ -151,7 +163,7 @@ impl Changes {
             Some(Datum { schema_id: None, .. }) => KeySchema::Plain,
             Some(Datum { schema_id: Some(id), .. }) => KeySchema::Registered(id),
         };
-        self.number(Pair { key, row: row.and_then(|row| row.schema_id) })
+        self.number(Pair { key, row: row.and_then(|row| row.schema_id), kept })
     }
 
     fn number(&mut self, pair: Pair) -> u32 {
@@ -198,9 +210,27 @@ pub struct ChangeShape {
     pub key: Vec<String>,
     /// It has no value.
     pub is_delete: bool,
+    /// Columns that the row keeps as they are: there must be one.
+    pub kept: Vec<String>,
 }
 
 impl ChangeShape {
+    /// The same without those of the value's fields that stand at these places: the row keeps what it has in their columns.
+    pub fn keeping(mut self, kept: &[usize], value: &Shape, columns: &ColumnsConfig) -> Self {
+        let (Shape::Record(fields), Shape::Record(of_value)) = (&mut self.shape, value) else { return self };
+        let first = fields.len().saturating_sub(of_value.len());
+        let mut place = 0;
+        fields.retain(|field| {
+            let is_kept = place >= first && kept.contains(&(place - first));
+            place += 1;
+            if is_kept && !Self::hides(&field.name) && !columns.ignore.contains(&field.name) {
+                self.kept.push(columns.rename.get(&field.name).unwrap_or(&field.name).clone());
+            }
+            !is_kept
+        });
+        self
+    }
+
     /// Whether a field goes nowhere, whatever the configuration says.
     pub fn hides(field: &str) -> bool {
         field.ends_with(HIDDEN) || field.ends_with(UNSELECTED)
@@ -242,7 +272,7 @@ impl ChangeShape {
         if let Some(ignored) = chosen.iter().find(|name| columns.ignore.contains(name)) {
             return Err(format!("field {ignored} of the key is in columns.ignore: take it out there"));
         }
-        Ok(Self { shape: Shape::Record(fields), key: names, is_delete: value.is_none() })
+        Ok(Self { shape: Shape::Record(fields), key: names, is_delete: value.is_none(), kept: Vec::new() })
     }
 }
 
@@ -290,6 +320,7 @@ mod tests {
             pk_mode: PkMode::RecordKey,
             pk_fields: pk_fields.iter().map(ToString::to_string).collect(),
             key_format: KeyFormat::Avro,
+            ..ChangesConfig::default()
         }
     }
 
@@ -321,6 +352,34 @@ mod tests {
         assert_eq!(changes.read(Some(&key), Some(b"{}")), Err(Why::NotWireFormat));
         let without = Changes::new(ChangesConfig { deletes: false, ..config(&[]) }, false);
         assert_eq!(without.read(Some(&key), None), Err(Why::NullValue));
+    }
+
+    #[test]
+    fn columns_that_a_row_keeps_are_not_in_the_change() {
+        let key = record(&[("id", Shape::Long)]);
+        let value =
+            record(&[("id", Shape::Long), ("big", Shape::String), ("note", Shape::String), ("odd", Shape::String)]);
+        let columns = ColumnsConfig {
+            rename: [("big".to_string(), "large".to_string())].into(),
+            ignore: vec!["odd".into()],
+            ..ColumnsConfig::default()
+        };
+        let whole = ChangeShape::of((&config(&[]), true), &columns, Some(&key), Some(&value)).unwrap();
+        assert!(whole.kept.is_empty());
+        let part = whole.keeping(&[1, 3], &value, &columns);
+        assert_eq!(names(&part).last().map(String::as_str), Some("note"));
+        assert_eq!(
+            (names(&part).len(), part.kept),
+            (5, vec!["large".to_string()]),
+            "one that goes nowhere is not missed"
+        );
+        let mut changes = Changes::new(config(&[]), false);
+        let (key, row) = (Datum { schema_id: Some(3), bytes: &[2] }, Datum { schema_id: Some(4), bytes: &[4] });
+        let mut number = |change| changes.write(&change, 0, &mut Vec::new());
+        let whole = number(Change::Upsert { key: Some(key), row });
+        let part = number(Change::Update { key, row, kept: 1 });
+        assert_ne!(whole, part);
+        assert_eq!(changes.pair(part).unwrap().kept, 1);
     }
 
     #[test]

@@ -65,13 +65,13 @@ impl KnownChanges {
         let mut unusable = BTreeMap::new();
         // Changes with a value first: of them a table is made. Newer schemas have higher ids, and more fields.
         let (deletes, mut upserts): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(_, pair)| pair.row.is_none());
-        upserts.sort_by_key(|(_, pair)| std::cmp::Reverse(pair.row));
+        upserts.sort_by_key(|(_, pair)| (pair.kept != 0, std::cmp::Reverse(pair.row)));
         for (number, pair) in upserts.into_iter().chain(deletes) {
             context.heartbeat();
             match self.shape_of(rows, batch, number, pair)? {
                 Err(why) => drop(unusable.insert(number, why)),
                 Ok(change) => {
-                    if change.is_delete && sink.will_make_table() {
+                    if (change.is_delete || !change.kept.is_empty()) && sink.will_make_table() {
                         self.make_table(rows, sink, subject, pair)?;
                     }
                     sink.learn_change(number, &change)?;
@@ -103,7 +103,12 @@ impl KnownChanges {
             Some(Err(why)) => return Ok(Err(why)),
             Some(Ok(row)) => row.cloned(),
         };
-        self.change(key.as_ref(), row.as_ref()).map(Ok)
+        let change = self.change(key.as_ref(), row.as_ref())?;
+        let kept = self.events.as_ref().map_or(&[][..], |events| events.kept(pair.kept));
+        Ok(Ok(match &row {
+            Some(row) if !kept.is_empty() => change.keeping(kept, row, &self.columns),
+            _ => change,
+        }))
     }
 
     /// The shape of a key that is one text or bytes.

@@ -16,7 +16,7 @@ use crate::avro::format::debezium::Events;
 use crate::avro::format::{self, Decoder};
 use crate::avro::registry::{Registry, RegistryError, SchemaId};
 use crate::avro::schema::{SchemaText, record_name};
-use crate::config::format::{Envelope, FormatConfig};
+use crate::config::format::FormatConfig;
 
 /// An id that was believed to be absent is asked for again no earlier than after this time.
 const BELIEVED_FOR: Duration = Duration::from_secs(60);
@@ -195,7 +195,7 @@ impl Schemas {
     /// The newest schema of a subject, if the registry has one that can be read, and answers; the declared one where the format
     /// has its schemas elsewhere.
     pub fn latest(&self, subject: &str) -> Option<Shape> {
-        if self.format.envelope == Envelope::Debezium && !self.format.format.has_registered_schemas() {
+        if self.format.are_changes() && !self.format.format.has_registered_schemas() {
             return Events::of_values(&self.format).ok()?.declared().cloned();
         }
         if !self.format.format.has_registered_schemas() {

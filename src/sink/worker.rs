@@ -19,7 +19,7 @@ use crate::avro::registry::Registry;
 use crate::avro::schema::SchemaText;
 use crate::config::MemoryShare;
 use crate::config::changes::ChangesConfig;
-use crate::config::format::{Envelope, FormatConfig};
+use crate::config::format::FormatConfig;
 use crate::config::sink::{ColumnsConfig, LoadConfig, SinkConsumerConfig};
 use crate::kafka::advice::{Advice, PipelinePart};
 use crate::kafka::circuit_breaker::CircuitBreaker;
@@ -443,10 +443,10 @@ fn records(
     }
     let changes = Changes::new(config.clone(), *is_stamped);
     let known = KnownChanges::new(shared.changes.clone(), shared.columns.clone(), keys);
-    if format.envelope == Envelope::None {
+    if !format.are_changes() {
         return Ok((RowBatch::of_changes(changes), Some(known)));
     }
-    let events = ChangeEvents::new(format, &shared.config.key_format(), shared.config.truncate())?;
+    let events = ChangeEvents::new(format, &shared.config.key_format(), shared.config.truncate(), config.toast)?;
     Ok((RowBatch::of_raw(changes), Some(known.of_events(events))))
 }
 
@@ -525,6 +525,10 @@ fn learn(
         let first = batch.first_of(id);
         match schemas.get(id, first, batch.decoder())? {
             Schema::Known => {}
+            // Of a log of changes, what changes nothing.
+            Schema::New(Shape::Record(fields)) if fields.is_empty() && shared.config.format().log.is_some() => {
+                schemas.learnt(id);
+            }
             Schema::New(shape) => new.push((id, shape)),
             Schema::LeftOut => drop(left_out.insert(id)),
             Schema::Unusable(why) => drop(unusable.insert(id, why)),
@@ -554,5 +558,8 @@ fn learn(
         batch.refuse_schemas(&unusable);
     }
     batch.decode_rest();
-    Ok(())
+    match batch.truncated_at() {
+        None => Ok(()),
+        Some(at) => Err(LoadError::Refused(super::change_events::no_row_of_a_truncate(at))),
+    }
 }

@@ -1,5 +1,5 @@
 """Real Debezium under a random workload, pressline killed on the way: each table at the source equals the one in PostgreSQL and the
-view `_current` in ClickHouse, row by row.
+view `_current` in ClickHouse, row by row; and of a table without a key the log of its changes has each record of the topic once.
 
     tests/stack/stack.py run -- python3 -m tests.cdc.run [--changes 3000] [--kills 4] [--seed 1]
 
@@ -8,6 +8,8 @@ what is refused and how. Exit code 1 when anything is wrong.
 """
 
 import argparse
+import collections
+import json
 import os
 import random
 import signal
@@ -25,10 +27,10 @@ interpreter.require_packages()
 from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 
 from tests.cdc import tables  # noqa: E402
-from tests.cdc.tables import KEYLESS, ODD, SOURCE, TABLES, TARGET, Table, connect, seeded  # noqa: E402
+from tests.cdc.tables import KEYLESS, ODD, SOURCE, TABLES, TARGET, connect, seeded  # noqa: E402
 from tests.cdc.workload import Workload  # noqa: E402
 from tests.harness.paths import ROOT  # noqa: E402
-from tests.harness.topics import read_all  # noqa: E402
+from tests.harness.topics import Registry, read_all  # noqa: E402
 from tests.stack.services.debezium import Connector, Debezium  # noqa: E402
 
 FORMATS = ("avro", "connect_json")
@@ -45,7 +47,7 @@ table = "{schema}.{table}"
 mode = "upsert"
 deletes = true
 pk_mode = "record_key"
-offsets_table = "{schema}.offsets"
+{more}offsets_table = "{schema}.offsets"
 batch.max_rows = 200
 consumer.max_dead_share = 0.5
 [sink.clickhouse]
@@ -62,6 +64,7 @@ batch.max_rows = 200
 batch.max_wait_ms = 200
 consumer.max_dead_share = 0.5
 """
+_KEYED = 'mode = "upsert"\ndeletes = true\npk_mode = "record_key"\n'
 
 
 class Pressline:
@@ -70,17 +73,19 @@ class Pressline:
     def __init__(self, folder):
         self.folder, self.process, self.kills = Path(folder), None, 0
         (self.folder / "pipelines").mkdir()
+        (self.folder / "refused").mkdir()
         (self.folder / "postgres.password").write_text(os.environ["PRESSLINE_TEST_POSTGRES_PASSWORD"])
         (self.folder / "clickhouse.password").write_text(os.environ["PRESSLINE_TEST_CLICKHOUSE_PASSWORD"])
         # Files that a pipeline names lie beside it.
         for name in ("postgres.password", "clickhouse.password"):
             (self.folder / "pipelines" / name).symlink_to(self.folder / name)
+            (self.folder / "refused" / name).symlink_to(self.folder / name)
         (self.folder / "pressline.toml").write_text(
             f'[http]\nlisten = "127.0.0.1:0"\n[kafka]\nbootstrap_servers = "{os.environ["PRESSLINE_TEST_BOOTSTRAP"]}"\n'
             f'[registry]\nurl = "{os.environ["PRESSLINE_TEST_REGISTRY"]}"\n[log]\nlevel = "info"\n'
         )
 
-    def pipeline(self, format, table):
+    def pipeline(self, format, table, mode="upsert", folder="pipelines"):
         """Loads a table's topic into both databases."""
         sinks = _SINKS.format(
             port=os.environ["PRESSLINE_TEST_POSTGRES"].rsplit(":", 1)[1],
@@ -91,9 +96,14 @@ class Pressline:
             table=table.name,
             schema=format,
             suffix=f"_{format}",
+            more='toast = "skip"\n' if table is ODD else "",
         )
+        if mode == "insert":
+            sinks = sinks.replace(_KEYED, "")
         source = f'[source]\ntopic = "{prefix(format)}.public.{table.name}"\nformat = "{format}"\nenvelope = "debezium"\ntruncate = "apply"\n'
-        (self.folder / "pipelines" / f"{format}_{table.name}.toml").write_text(source + sinks)
+        file = self.folder / folder / f"{format}_{table.name}{'' if folder == 'pipelines' else '_again'}.toml"
+        file.write_text(source + sinks)
+        return file
 
     def start(self):
         """Starts it."""
@@ -102,13 +112,18 @@ class Pressline:
 
     def pipelines(self):
         """Their names."""
-        return [file.stem for file in (self.folder / "pipelines").glob("*.toml") if KEYLESS not in file.stem]
+        return [file.stem for file in (self.folder / "pipelines").glob("*.toml")]
 
     def command(self, *words):
         """Another command of the program's."""
         done = subprocess.run([BINARY, *words], cwd=self.folder, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{words}: {done.stderr}")
+
+    def refusal(self, file):
+        """What it says of a pipeline that it does not run."""
+        done = subprocess.run([BINARY, "run", file], cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE)
+        return done.stdout + done.stderr if done.returncode else "it was run"
 
     def kill(self):
         """As kill -9 does."""
@@ -143,6 +158,37 @@ def differences(table, schema, suffix):
     return found
 
 
+def log_differences(format):
+    """What is not in the logs of the table without a key as it is in its topic, in words."""
+    messages = read_all(os.environ["PRESSLINE_TEST_BOOTSTRAP"], _topic(format, KEYLESS))
+    messages = [message for message in messages if message.value() is not None]
+    sent = [(message.topic(), message.partition(), message.offset()) for message in messages]
+    found = tables.clickhouse_log(f"_{format}")
+    wrong = []
+    if sorted(sent) != sorted(at for at, _ in found):
+        counts = collections.Counter(at for at, _ in found)
+        doubled, missing = [at for at in counts if counts[at] > 1], sorted(set(sent) - set(counts))
+        wrong.append(f"clickhouse keyless_{format}: {len(doubled)} twice {doubled[:3]}, {len(missing)} missing {missing[:3]}")
+    rows = sorted((row for _, row in found), key=repr)
+    if rows != tables.postgres_log(format):
+        wrong.append(f"postgres {format}.keyless: other rows than in ClickHouse")
+    registry = Registry(os.environ["PRESSLINE_TEST_REGISTRY"])
+    decode = registry.decode if format == "avro" else lambda value: json.loads(value)["payload"]
+    expected = {at: _logged(decode(message.value())) for at, message in zip(sent, messages, strict=True)}
+    other = [at for at, row in found if expected.get(at) != row]
+    wrong += [f"clickhouse keyless_{format}: other than in the topic: {other[:3]}"] if other else []
+    return wrong
+
+
+def _logged(event):
+    row = event["before" if event["op"] == "d" else "after"] or {"a": None, "b": None}
+    return event["op"], row["a"], row["b"]
+
+
+def _topic(format, table):
+    return f"{prefix(format)}.public.{table.name}"
+
+
 def _differences(what, source, target):
     if source == target:
         return []
@@ -162,6 +208,7 @@ def await_equal(pressline, kinds):
             return [f"pressline ended with {pressline.process.returncode}"]
         try:
             found = [text for kind in kinds for text in differences(*kind)]
+            found += [text for format in FORMATS for text in log_differences(format)]
         except OSError as error:  # the view is not there yet
             found = [str(error)]
     return found
@@ -204,8 +251,12 @@ def under_load(given, chance, workload, pressline, kinds):
             f"{time.monotonic() - begun:.0f} s after the last change",
             flush=True,
         )
+        ops = collections.Counter(op for format in FORMATS for _, (op, *_) in tables.clickhouse_log(f"_{format}"))
+        print(f"ok    each record of a table without a key is once in the log, in both databases: {dict(ops)}", flush=True)
+        if set(ops) != {"r", "c", "u", "d", "t"}:
+            wrong.append(f"the log has no row of each kind: {dict(ops)}")
     for format in FORMATS:
-        for table in TABLES:
+        for table in [*TABLES, KEYLESS]:
             topic = f"{prefix(format)}.public.{table.name}.dead"
             if dead := dead_letters(topic):
                 wrong.append(f"{topic}: {dead}")
@@ -215,13 +266,14 @@ def under_load(given, chance, workload, pressline, kinds):
 def written_again(pressline, kinds):
     """All records are written into ClickHouse once more, and meanwhile nothing may be seen of it; what is wrong."""
     pressline.stop()
-    for name in pressline.pipelines():
+    # A row of the log is no change of a row that is there: written again, it would be there twice.
+    for name in (name for name in pressline.pipelines() if not name.endswith(KEYLESS.name)):
         pressline.command("offsets", "set", "--pipeline", name, "--sink", "clickhouse", "--to", "beginning", "--yes")
     pressline.start()
     looks, end = 0, time.monotonic() + 15
     while time.monotonic() < end:
-        for kind in kinds:
-            if found := differences(*kind):
+        for found in [*(differences(*kind) for kind in kinds), *map(log_differences, FORMATS)]:
+            if found:
                 return [f"while all is written again: {found}"]
         looks += 1
     print(f"ok    nothing is seen of it while all is written again into ClickHouse (looked {looks} times)", flush=True)
@@ -235,21 +287,23 @@ def refused(pressline):
         source.execute("INSERT INTO odd SELECT n, now(), 'today', 'x', repeat('y', 9000) FROM generate_series(1, 20) n")
         source.execute("INSERT INTO odd VALUES (21, 'infinity', NULL, 'x', NULL), (22, now(), '-infinity', 'x', NULL)")
         source.execute("UPDATE odd SET note = 'z' WHERE id = 1; UPDATE odd SET id = 30 WHERE id = 2")
-        source.execute(f"INSERT INTO {KEYLESS} VALUES (1, 'one')")
-    reasons = {("out_of_range", "at"): 1, ("out_of_range", "day"): 1, ("unavailable_value", "body"): 2}
-    expected = {(sink, *what): count for sink in ("postgres", "clickhouse") for what, count in reasons.items()}
+    # In PostgreSQL the update leaves the value as it is; the changed key has no row yet.
+    lacking = {"postgres": 1, "clickhouse": 2}
+    reasons = {("out_of_range", "at"): 1, ("out_of_range", "day"): 1}
+    expected = {(sink, *what): count for sink in lacking for what, count in reasons.items()}
+    expected |= {(sink, "unavailable_value", "body"): count for sink, count in lacking.items()}
     end, found = time.monotonic() + PATIENCE, {}
     while found != expected and time.monotonic() < end:
         time.sleep(1)
         found = dead_letters(f"{topic}.dead")
     wrong = [] if found == expected else [f"{topic}.dead: {found}, expected {expected}"]
-    log = (pressline.folder / "pressline.log").read_text(errors="replace")
-    if "the table at the source has no primary key" not in log:
-        wrong.append("a table without a key was not refused")
-    keys = set(tables.postgres_rows(ODD, TARGET, "avro"))
+    said = pressline.refusal(pressline.pipeline("avro", KEYLESS, folder="refused"))
+    if "the table at the source has no primary key" not in said or 'set mode = "insert"' not in said:
+        wrong.append(f"a table without a key was not refused: {said}")
+    rows, source = tables.postgres_rows(ODD, TARGET, "avro"), tables.postgres_rows(ODD, SOURCE)
     # The changed key's old row is gone, and its new one is not whole.
-    if keys != {(str(n),) for n in range(1, 21) if n != 2}:
-        wrong.append(f"odd: rows {sorted(keys)}")
+    if rows != {key: row for key, row in source.items() if int(key[0]) < 21}:
+        wrong.append(f"odd: rows {sorted(rows)}, or values of theirs")
     if not wrong:
         print(f"ok    refused: {found}; a table without a key", flush=True)
     return wrong
@@ -268,7 +322,7 @@ def main():
     workload = Workload(chance)
     workload.run(given.changes // 10)  # what the snapshot finds
     with tempfile.TemporaryDirectory(prefix="pressline-cdc-") as folder:
-        names = [f"public.{table.name}" for table in [*TABLES, ODD, Table(KEYLESS, [], {})]]
+        names = [f"public.{table.name}" for table in [*TABLES, ODD, KEYLESS]]
         connectors = [Connector(prefix(format), names, format, SOURCE) for format in FORMATS]
         debezium = Debezium(Path(folder) / "debezium", *connectors)
         pressline = Pressline(folder)
@@ -277,8 +331,8 @@ def main():
             for table in TABLES:
                 pressline.pipeline(format, table)
                 kinds.append((table, format, f"_{format}"))
+            pressline.pipeline(format, KEYLESS, mode="insert")
         pressline.pipeline("avro", ODD)
-        pressline.pipeline("avro", Table(KEYLESS, [], {}))
         make_dead_letter_topics(f"{prefix(format)}.{name}" for format in FORMATS for name in names)
         begun = time.monotonic()
         debezium.launch()

@@ -76,8 +76,8 @@ ODD = Table(
     {"id": "int", "at": "timestamptz", "day": "date", "note": "text", "body": "text"},
     "ALTER TABLE odd ALTER body SET STORAGE EXTERNAL",
 )
-# Without a key it cannot be kept equal.
-KEYLESS = "keyless"
+# Without a key it cannot be kept equal: it is loaded as a log.
+KEYLESS = Table("keyless", [], {"a": "int", "b": "text"})
 
 
 def _value(chance, kind):
@@ -142,11 +142,12 @@ def make_databases(schemas):
                 database.execute(table.ddl())
                 database.execute(table.extra)
             if name == SOURCE:
-                database.execute(f"CREATE TABLE {KEYLESS} (a int, b text); ALTER TABLE {KEYLESS} REPLICA IDENTITY FULL")
+                database.execute("CREATE TABLE keyless (a int, b text); ALTER TABLE keyless REPLICA IDENTITY FULL")
             for schema in schemas if name == TARGET else ():
                 database.execute(f"CREATE SCHEMA {schema}; SET search_path = {schema}, public")
                 for table in [*TABLES, ODD]:
                     database.execute(table.ddl())
+                database.execute("CREATE TABLE keyless (_op text, a int, b text)")
 
 
 def clickhouse(query):
@@ -185,6 +186,19 @@ def clickhouse_values(table, suffix):
     rows = [json.loads(line, parse_float=float) for line in answer.split("\n") if line]
     kinds = list(table.columns.values())
     return _by_key(table, [[_of_clickhouse(value, kind) for value, kind in zip(row, kinds, strict=True)] for row in rows])
+
+
+def postgres_log(schema):
+    """The rows of a log, sorted as texts."""
+    with connect(TARGET) as connection:
+        return sorted(connection.execute(f"SELECT _op, a, b FROM {schema}.keyless").fetchall(), key=repr)
+
+
+def clickhouse_log(suffix):
+    """Topic, partition and offset, and the row, of each row of a log."""
+    answer = clickhouse(f"SELECT _topic, _partition, _offset, _op, a, b FROM {TARGET}.keyless{suffix} FORMAT JSONCompactEachRow")
+    rows = [json.loads(line) for line in answer.split("\n") if line]
+    return [((topic, partition, int(offset)), (op, a, b)) for topic, partition, offset, op, a, b in rows]
 
 
 def _by_key(table, rows):

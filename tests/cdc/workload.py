@@ -1,7 +1,7 @@
 """A random workload: inserts, updates, changed keys, deletes and truncates in transactions of up to 20 changes, some of which are
-rolled back."""
+rolled back. Beside them, a table without a key."""
 
-from tests.cdc.tables import DOCUMENTS, ORDERS, SOURCE, TABLES, connect, random_uuid
+from tests.cdc.tables import DOCUMENTS, KEYLESS, ORDERS, SOURCE, TABLES, connect, random_uuid
 
 
 class Workload:
@@ -22,6 +22,8 @@ class Workload:
                 with database.cursor() as cursor:
                     for _ in range(size):
                         self._change(cursor, self._chance.choice(TABLES))
+                        if self._chance.random() < 0.2:
+                            self._change_keyless(cursor)
                 if self._chance.random() < 0.05:
                     database.rollback()
                     self._keys = before
@@ -58,6 +60,19 @@ class Workload:
         values = ", ".join(f'"{name}" = %s' for name in changed)
         cursor.execute(f"UPDATE {table.name} SET {values} WHERE {same}", [*(row[name] for name in changed), *key])
         keys.append(new)
+
+    def _change_keyless(self, cursor):
+        a, b = KEYLESS.random_row(self._chance, [])
+        a, b = a and a % 100, b and b[:20]
+        match self._chance.choices(["insert", "update", "delete", "truncate"], [60, 20, 19, 1])[0]:
+            case "insert":
+                cursor.execute("INSERT INTO keyless VALUES (%s, %s)", [a, b])
+            case "update":
+                cursor.execute("UPDATE keyless SET b = %s WHERE a = %s", [b, a])
+            case "delete":
+                cursor.execute("DELETE FROM keyless WHERE a = %s", [a])
+            case _:
+                cursor.execute("TRUNCATE keyless")
 
     def _new_key(self, table):
         self._next += 1

@@ -9,7 +9,7 @@ use crate::loads::evolve::{COLUMNS, Ways, follows, settings};
 use crate::loads::load;
 use crate::support::{DATABASE, service, world};
 
-fn tables(name: &str, more: &str) -> String {
+pub fn tables(name: &str, more: &str) -> String {
     let url = std::env::var("PRESSLINE_TEST_CLICKHOUSE").unwrap_or_default();
     format!(
         "[sink.clickhouse]\nurl = \"{url}\"\nuser = \"{}\"\npassword_file = \"../password\"\ndatabase = \"{DATABASE}\"\ntable = \

@@ -21,6 +21,7 @@ mod support;
 mod auto_create;
 mod bad_rows;
 mod begun;
+mod change_log;
 mod deduplicated;
 mod defaults;
 mod error_policy;

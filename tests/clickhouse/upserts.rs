@@ -25,6 +25,7 @@ fn config() -> ChangesConfig {
         pk_mode: PkMode::RecordKey,
         pk_fields: Vec::new(),
         key_format: KeyFormat::Avro,
+        ..ChangesConfig::default()
     }
 }
 

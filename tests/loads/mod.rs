@@ -1,5 +1,6 @@
 //! A pipeline with one sink, run as a user runs it: its topic, its files, records in Confluent's wire format.
 
+pub mod change_log;
 pub mod codes;
 pub mod evolve;
 pub mod orders;
@@ -265,6 +266,11 @@ impl Load {
         let mut text = String::new();
         std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut text).unwrap();
         (child.wait().unwrap().success(), text)
+    }
+
+    /// The program with these words; whether it succeeded, and all that it said.
+    pub fn says(&self, words: &[&str]) -> (bool, String) {
+        said(&self.command().args(words).output().unwrap())
     }
 
     /// The tool, which must succeed; what it said.

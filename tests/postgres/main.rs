@@ -18,6 +18,7 @@ mod loads;
 mod relay;
 
 mod auto_create;
+mod change_log;
 mod error_policy;
 mod evolve;
 mod independent;
@@ -32,5 +33,7 @@ mod rights;
 mod rows;
 mod security;
 mod support;
+mod toast;
+mod topics;
 mod types;
 mod upserts;

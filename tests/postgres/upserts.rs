@@ -26,6 +26,7 @@ fn config(pk_fields: &[&str]) -> ChangesConfig {
         pk_mode: PkMode::RecordKey,
         pk_fields: pk_fields.iter().map(ToString::to_string).collect(),
         key_format: KeyFormat::Avro,
+        ..ChangesConfig::default()
     }
 }
 

@@ -19,13 +19,14 @@ use std::sync::Arc;
 
 use crate::avro::Shape;
 use crate::avro::schema::SchemaText;
-use crate::config::format::{Envelope, Format, FormatConfig};
+use crate::config::format::{Format, FormatConfig};
 
 pub use cast::Casts;
 pub use datum::wire_format;
 pub use reject::{Reason, Reject};
 
 use connect::Connect;
+use debezium::{Event, Events, Op};
 use json::Scratch;
 use types::Type;
 
@@ -46,6 +47,10 @@ pub enum Decoded<'a> {
     },
     /// The schema of this id is not known yet: [`Decoder::learn`] it and decode again.
     Unknown(u32),
+    /// Of a log of changes, what is none: a tombstone, a heartbeat.
+    Nothing,
+    /// Of a log of changes, a truncate that is no row, and that nobody has said what to do with.
+    Truncated,
 }
 
 /// Reads payloads of one format. One a thread: it remembers the schemas that it has met.
@@ -66,6 +71,8 @@ enum FormatKind {
     Connect(Connect),
     /// By the ids of the registry, and such as come along with the records.
     JsonSchema(BTreeMap<u32, Arc<Type>>, Connect),
+    /// A log of changes.
+    Log(Box<Events>),
 }
 
 /// The number of the only schema that there is.
@@ -80,6 +87,11 @@ impl Decoder {
             return Err(format!("fields are declared for format = \"json\" only, not for {}", config.format.name()));
         }
         let kind = match config.format {
+            _ if config.log.is_some() => {
+                let events = Events::of_values(config)?;
+                shapes.extend(events.declared().map(|shape| (DECLARED, Arc::new(shape.clone()))));
+                FormatKind::Log(Box::new(events))
+            }
             Format::Avro => FormatKind::Avro,
             Format::ConnectJson => FormatKind::Connect(Connect::of_connect()),
             Format::JsonSchema => FormatKind::JsonSchema(BTreeMap::new(), Connect::of_json_schema()),
@@ -99,6 +111,9 @@ impl Decoder {
     /// # Errors
     /// Why it is no datum; `arena` is then as long as before.
     pub fn decode<'a>(&mut self, payload: Option<&'a [u8]>, arena: &'a mut Vec<u8>) -> Result<Decoded<'a>, Reject> {
+        if let FormatKind::Log(events) = &mut self.kind {
+            return log(events, &mut self.shapes, payload, arena);
+        }
         let payload = payload.ok_or_else(|| Reject::record(Reason::NullValue))?;
         let (start, scratch) = (arena.len(), &mut self.scratch);
         let schema = match &mut self.kind {
@@ -124,6 +139,7 @@ impl Decoder {
                     json::write(&of, payload, scratch, arena).map(|()| schema)?
                 }
             },
+            FormatKind::Log(_) => return Ok(Decoded::Nothing),
         };
         Ok(Decoded::Datum { schema, bytes: arena.get(start..).unwrap_or_default() })
     }
@@ -140,7 +156,10 @@ impl Decoder {
 
     /// The shape that all records have, where the pipeline file declares it.
     pub fn declared(&self) -> Option<&Arc<Shape>> {
-        self.shapes.get(&DECLARED).filter(|_| matches!(self.kind, FormatKind::Declared(_)))
+        self.shapes.get(&DECLARED).filter(|_| match &self.kind {
+            FormatKind::Log(events) => events.declared().is_some(),
+            kind => matches!(kind, FormatKind::Declared(_)),
+        })
     }
 
     /// Takes the schema of an id from the registry. Errors, in words: one that cannot be read, a cast that does not fit it.
@@ -159,6 +178,8 @@ impl Decoder {
                 known.insert(id, Arc::new(of));
                 shape
             }
+            // Casts are made before the envelope is gone.
+            FormatKind::Log(events) => return events.learn(id, schema),
             FormatKind::Declared(_) | FormatKind::Connect(_) => {
                 return Err("the format has no schemas in the registry".into());
             }
@@ -168,10 +189,35 @@ impl Decoder {
     }
 }
 
+/// Decodes a change of a log.
+fn log<'a>(
+    events: &mut Events,
+    shapes: &mut BTreeMap<u32, Arc<Shape>>,
+    payload: Option<&[u8]>,
+    arena: &'a mut Vec<u8>,
+) -> Result<Decoded<'a>, Reject> {
+    let Some(payload) = payload else { return Ok(Decoded::Nothing) };
+    let start = arena.len();
+    let (schema, op) = match events.read(payload, arena)? {
+        Event::Unknown(id) => return Ok(Decoded::Unknown(id)),
+        Event::Change { schema, op } => (schema, op),
+    };
+    match op {
+        Op::Nothing => Ok(Decoded::Nothing),
+        Op::Truncate => Ok(Decoded::Truncated),
+        Op::Write | Op::Delete => {
+            if let Some(shape) = events.row_shape(schema).filter(|_| !shapes.contains_key(&schema)) {
+                shapes.insert(schema, Arc::new(shape.clone()));
+            }
+            Ok(Decoded::Datum { schema, bytes: arena.get(start..).unwrap_or_default() })
+        }
+    }
+}
+
 /// The shape of a registered schema, as records of the format are read. Errors, in words: as those of [`Decoder::learn`].
 pub fn registered_shape(config: &FormatConfig, schema: &SchemaText) -> Result<Shape, String> {
-    if config.envelope == Envelope::Debezium {
-        return debezium::Events::of_values(config)?.learn(0, schema);
+    if config.are_changes() {
+        return Events::of_values(config)?.learn(0, schema);
     }
     let mut decoder = Decoder::new(config)?;
     decoder.read(0, schema)

@@ -13,7 +13,7 @@ use crate::avro::Shape;
 use crate::avro::format::debezium::{Event, Events};
 use crate::avro::format::{Decoded, Decoder};
 use crate::config::finding::Finding;
-use crate::config::format::{Envelope, Format, FormatConfig};
+use crate::config::format::{Format, FormatConfig};
 use crate::config::sink::LoadConfig;
 use crate::kafka::client::{self, METADATA_TIMEOUT, Role};
 use crate::kafka::reach::Probe;
@@ -81,6 +81,7 @@ impl Newest {
         let mut arena = Vec::new();
         match decoder.decode(value, &mut arena) {
             Ok(Decoded::Unknown(id)) => *self.schemas.entry(id).or_default() += 1,
+            Ok(Decoded::Nothing | Decoded::Truncated) => {}
             Ok(Decoded::Datum { schema, .. }) => {
                 self.read += 1;
                 let shape = decoder.shape(schema).filter(|shape| !self.shapes.contains(shape));
@@ -124,9 +125,9 @@ enum Reader {
 
 impl Reader {
     fn new(config: &FormatConfig) -> Result<Self, String> {
-        Ok(match config.envelope {
-            Envelope::None => Self::Rows(Decoder::new(config)?),
-            Envelope::Debezium => Self::Events(Events::of_values(config)?),
+        Ok(match config.are_changes() {
+            false => Self::Rows(Decoder::new(config)?),
+            true => Self::Events(Events::of_values(config)?),
         })
     }
 }

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::output::Output;
 use super::{Report, Subject, data_flow, ddl, offline, online, plan, siblings, sinks, time_outs};
 use crate::config::PipelineConfig;
 use crate::config::finding::Finding;
 use crate::config::load::{self, Loaded, Sources};
+use crate::kafka::topic_patterns;
 use crate::runtime::stdio;
 
 /// What is asked of a check.
@@ -33,7 +35,10 @@ pub fn command(sources: &Sources, wanted: Wanted) -> ExitCode {
     }
     let report = match load::load(sources) {
         Ok(loaded) => match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
-            Ok(runtime) => runtime.block_on(check(&loaded, wanted.online)),
+            Ok(runtime) => {
+                let loaded = if wanted.online { topic_patterns::expand(loaded, Duration::ZERO).0 } else { loaded };
+                runtime.block_on(check(&loaded, wanted.online))
+            }
             Err(error) => {
                 let cure = "give the process a few more threads and file descriptors";
                 Report::of(vec![Finding::error("pressline", "", format!("cannot start its runtime: {error}"), cure)])
@@ -62,7 +67,10 @@ pub fn command(sources: &Sources, wanted: Wanted) -> ExitCode {
 /// Prints the statements that make the sinks' tables; findings go to standard error.
 fn tables(sources: &Sources, is_online: bool) -> ExitCode {
     let (text, findings) = match (load::load_without_secrets(sources), crate::daemon::runtime()) {
-        (Ok(loaded), Ok(runtime)) => runtime.block_on(ddl::statements(&loaded, is_online)),
+        (Ok(loaded), Ok(runtime)) => {
+            let (loaded, _) = topic_patterns::expand(loaded, Duration::ZERO);
+            runtime.block_on(ddl::statements(&loaded, is_online))
+        }
         (Ok(_), Err(what)) => {
             (String::new(), vec![Finding::error("pressline", "", what, "give the process more threads")])
         }

@@ -13,7 +13,6 @@ use crate::avro::format::{Decoder, registered_shape};
 use crate::avro::registry::{Registry, RegistryError, SchemaId, SubjectState, SubjectVersion};
 use crate::avro::schema::record_name;
 use crate::config::finding::{Finding, Severity};
-use crate::config::format::Envelope;
 use crate::config::sink::LoadConfig;
 use crate::config::validate;
 use crate::sink::{DatabaseKind, RecordTypes};
@@ -71,9 +70,13 @@ pub async fn check(
             report.findings.push(registry_finding(subject, &error));
         }
     }
-    let read = match config.envelope() {
-        Envelope::None => Decoder::new(&config.format()).map(drop),
-        Envelope::Debezium => Events::of_values(&config.format())
+    if let Some(pattern) = config.topics() {
+        let line = format_args!("a pipeline for each topic of the form {pattern}; which there are, --online tells");
+        report.ok(subject.line(line));
+    }
+    let read = match config.format().are_changes() {
+        false => Decoder::new(&config.format()).map(drop),
+        true => Events::of_values(&config.format())
             .and_then(|_| Events::of_keys(&config.key_format()).map_err(|what| format!("key: {what}")))
             .map(drop),
     };
@@ -172,9 +175,9 @@ async fn of_records(subject: &Subject<'_, LoadConfig>, report: &mut Report) -> V
 /// The schema that the pipeline file declares, or those that the newest records bring.
 pub async fn unregistered(subject: &Subject<'_, LoadConfig>) -> Result<Vec<TopicSchema>, Vec<Finding>> {
     let format = subject.config.format();
-    let declared = match format.envelope {
-        Envelope::None => Decoder::new(&format).map(|decoder| decoder.declared().map(|shape| shape.as_ref().clone())),
-        Envelope::Debezium => Events::of_values(&format).map(|events| events.declared().cloned()),
+    let declared = match format.are_changes() {
+        false => Decoder::new(&format).map(|decoder| decoder.declared().map(|shape| shape.as_ref().clone())),
+        true => Events::of_values(&format).map(|events| events.declared().cloned()),
     };
     let declared = declared
         .map_err(|what| vec![subject.error("source", what, "correct [source]; docs/formats.md has the types")])?;

@@ -1,12 +1,15 @@
 //! Which pipeline and which of its parts a command is about.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{OffsetsError, PipelinePart};
 use crate::config::finding::Finding;
 use crate::config::load::{self, Sources};
 use crate::config::sink::LoadConfig;
 use crate::config::{LogConfig, MemoryConfig, PipelineConfig};
+use crate::kafka::topic_patterns;
+use crate::runtime::terminal::counted;
 
 /// Names a pipeline.
 #[derive(Clone, Debug, clap::Args)]
@@ -45,14 +48,23 @@ impl Which {
         let named = self.pipeline.as_deref().filter(|_| file.is_none());
         let sources = Sources { shared: self.config.clone(), pipelines, sets: self.sets.clone() };
         let loaded = load::load(&sources).map_err(OffsetsError::Findings)?;
+        let (loaded, _) = topic_patterns::expand(loaded, Duration::ZERO);
+        let of_topics: Vec<String> =
+            loaded.loads.iter().filter_map(|(_, load)| Some(load.as_ref().ok()?.name.clone())).collect();
         let relay = self.find(named, loaded.pipelines, |config| &config.name)?;
         let sinks = self.find(named, loaded.loads, |config| &config.name)?;
         let name = relay.as_ref().map(|relay| relay.name.clone()).or(sinks.as_ref().map(|load| load.name.clone()));
         let name = name.ok_or_else(|| {
             let named = self.pipeline.as_deref().unwrap_or_default();
-            OffsetsError::Refused(format!(
-                "--pipeline {named}: there is no pipeline of that name in pipelines/; name its file"
-            ))
+            let of_topics: Vec<&String> =
+                of_topics.iter().filter(|name| name.starts_with(&format!("{named}."))).collect();
+            OffsetsError::Refused(match of_topics.first() {
+                None => format!("--pipeline {named}: there is no pipeline of that name in pipelines/; name its file"),
+                Some(first) => format!(
+                    "--pipeline {named}: its file has a pipeline for each of {}; name one, such as --pipeline {first}",
+                    counted(of_topics.len(), "topic")
+                ),
+            })
         })?;
         Ok(Pipeline { name, relay, load: sinks, log: loaded.process.log, memory: loaded.process.memory })
     }
@@ -68,7 +80,8 @@ impl Which {
         for (file, config) in found {
             let is_meant = named.is_none_or(|named| match &config {
                 Ok(config) => name(config) == named,
-                Err(_) => file.file_stem().is_some_and(|stem| stem == named),
+                // Which topics a pattern means could not be asked.
+                Err(_) => file.file_stem().and_then(|stem| named.strip_prefix(stem.to_str()?)).is_some_and(is_rest),
             });
             if !is_meant {
                 continue;
@@ -76,7 +89,10 @@ impl Which {
             let config = config.map_err(OffsetsError::Findings)?;
             if one.replace(config).is_some() {
                 let what = match &self.pipeline {
-                    Some(named) => format!("--pipeline {named}: holds several pipelines; name one of its files"),
+                    Some(named) => format!(
+                        "--pipeline {named}: holds several pipelines; name one of its files, or, of a file with source.topics, one of its \
+                         pipelines"
+                    ),
                     None => "there are several pipelines; name one with --pipeline".into(),
                 };
                 return Err(OffsetsError::Refused(what));
@@ -84,6 +100,11 @@ impl Which {
         }
         Ok(one)
     }
+}
+
+/// Whether it is what stands behind a file's name in that of its pipeline.
+fn is_rest(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with('.')
 }
 
 impl Pipeline {

@@ -138,7 +138,7 @@ fn time_field(task: &Task<'_>, table: &Table) -> Result<Option<TimeField>, Offse
     let LoadConfig { registry, sink, .. } = task.load;
     let format = task.load.format();
     // The times within other formats are not looked at: all records are counted together.
-    if format.format != Format::Avro {
+    if format.format != Format::Avro || format.log.is_some() {
         return Ok(None);
     }
     let columns = match task.positions.advice.part {

@@ -28,6 +28,7 @@ use crate::kafka::admin::{self, Mode, Refusal};
 use crate::kafka::client;
 use crate::kafka::client::{METADATA_TIMEOUT, Role};
 use crate::kafka::reach::{Probe, reach};
+use crate::kafka::topic_patterns;
 use crate::runtime::stdio;
 use crate::runtime::terminal::counted;
 pub use differ::{Change, Difference, Found, differences};
@@ -66,6 +67,7 @@ pub enum TopicsError {
 /// called from within an async runtime.
 pub fn create(sources: &Sources, options: Options) -> Result<bool, TopicsError> {
     let loaded = load::load_for_kafka(sources).map_err(TopicsError::Findings)?;
+    let (loaded, _) = topic_patterns::expand(loaded, Duration::ZERO);
     let clusters = gather(&loaded).map_err(TopicsError::Findings)?;
     let runtime = crate::daemon::runtime().map_err(TopicsError::Refused)?;
     let mut all_well = true;

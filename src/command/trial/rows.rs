@@ -81,6 +81,7 @@ impl SinkRows {
         let (schema, datum) = match decoder.decode(value, &mut arena) {
             Ok(Decoded::Datum { schema, bytes }) => (schema, bytes),
             Ok(Decoded::Unknown(_)) => return Err(NO_SCHEMA.into()),
+            Ok(Decoded::Nothing | Decoded::Truncated) => return Err(ENVELOPE.into()),
             Err(reject) => return Ok(RowOutcome::Dead(reject.into())),
         };
         let shape = decoder.shape(schema).ok_or(NO_SCHEMA)?;

@@ -169,6 +169,8 @@ impl Kernel {
         let (schema, datum) = match self.decoder.decode(payload, &mut self.arena)? {
             Decoded::Datum { schema, bytes } => (schema, bytes),
             Decoded::Unknown(schema) => (schema, Default::default()),
+            // Only sinks read envelopes.
+            Decoded::Nothing | Decoded::Truncated => return Err(Reject::record(Reason::NullValue)),
         };
         let plan = match &self.last {
             Some((last, plan)) if *last == schema => Arc::clone(plan),

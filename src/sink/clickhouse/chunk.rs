@@ -57,6 +57,11 @@ impl InsertChunk {
         batch.left_out().iter().filter(|origin| self.covers(origin)).count()
     }
 
+    /// The same, with those that a log of changes has no row for.
+    pub(crate) fn filtered(&self, batch: &RowBatch) -> usize {
+        self.left_out(batch) + batch.no_change().iter().filter(|origin| self.covers(origin)).count()
+    }
+
     /// The place in the chunk of the block's row with this number: what is in the table already, and dead letters, are not in the
     /// block.
     pub(crate) fn place_of(

@@ -194,7 +194,7 @@ impl ClickHouseSink {
             context.dead_letters.settle(dead_letters.len(), &dead_letters)?;
             let Span { end, .. } = chunk.span;
             let left_out = chunk.left_out(batch);
-            let done = Tally::of(dead_letters.len(), dead_letters.len()).with_filtered(left_out);
+            let done = Tally::of(dead_letters.len(), dead_letters.len()).with_filtered(chunk.filtered(batch));
             let recovery = self.target.recovery_of(chunk.partition).unwrap_or_default();
             let wrote = SinkStep::Wrote { done, begun: recovery.begun_behind(end) };
             self.commit(context.source, chunk.partition, end, wrote)?;

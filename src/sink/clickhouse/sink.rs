@@ -174,9 +174,9 @@ impl ClickHouseSink {
         let EncodedChunk { chunk, recovery, body, total, mut dead_letters, mut found, part } = filled;
         let mut without_view = 0;
         let (partition, span) = (chunk.partition, chunk.span);
-        let left_out = chunk.left_out(batch);
+        let (left_out, filtered) = (chunk.left_out(batch), chunk.filtered(batch));
         let outcome =
-            |dead_letters: &[(RecordOrigin, Refusal)]| Tally::of(total, dead_letters.len()).with_filtered(left_out);
+            |dead_letters: &[(RecordOrigin, Refusal)]| Tally::of(total, dead_letters.len()).with_filtered(filtered);
         let mut bytes = 0;
         if let Some(body) = body {
             bytes = body.native.len() as u64;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::catalogue::{Filled, Table};
+use super::catalogue::{Column, Filled, Table};
 use super::plan::{CopyPlan, CopyStep};
 use super::row_key::RowKey;
 use crate::avro::Cursor;
@@ -36,6 +36,8 @@ pub struct ChangePlan {
     plan: CopyPlan,
     /// It has no values beside the key.
     pub(super) is_delete: bool,
+    /// A column that the row keeps as it is, so that there must be a row.
+    pub(super) kept: Option<Arc<str>>,
     /// Steps up to the last column of the key.
     key_steps: usize,
     key: Vec<Arc<str>>,
@@ -61,6 +63,8 @@ pub(super) struct Statements {
     pub delete_all: String,
     /// Writes the change whose number stands behind it.
     pub write_one: String,
+    /// Of changes that only a row that is there can take, the numbers of those without one.
+    pub absent: Option<String>,
 }
 
 impl ChangePlan {
@@ -71,11 +75,15 @@ impl ChangePlan {
         columns: &Columns<'_>,
         facts: &Arc<RowKey>,
     ) -> Result<Self, Vec<Finding>> {
+        // Other columns get no value, and need none.
+        let among = |names: &[String], column: &Column| names.iter().any(|name| **name == *column.name);
+        let mut part = (**table).clone();
         let plan = if change.is_delete {
-            // The other columns get no value, and need none.
-            let mut of_key = (**table).clone();
-            of_key.columns.retain(|column| change.key.iter().any(|name| **name == *column.name));
-            CopyPlan::compile(&change.shape, &Arc::new(of_key), columns)?
+            part.columns.retain(|column| among(&change.key, column));
+            CopyPlan::compile(&change.shape, &Arc::new(part), columns)?
+        } else if !change.kept.is_empty() {
+            part.columns.retain(|column| !among(&change.kept, column));
+            CopyPlan::compile(&change.shape, &Arc::new(part), columns)?.for_table(table)
         } else {
             CopyPlan::compile(&change.shape, table, columns)?
         };
@@ -88,8 +96,9 @@ impl ChangePlan {
         let key: Vec<Arc<str>> = filled.iter().filter(|name| facts.columns.contains(name)).cloned().collect();
         let is_of_key = |step: &CopyStep| matches!(step, CopyStep::Write(name, _) if facts.columns.contains(name));
         let key_steps = plan.steps().iter().rposition(is_of_key).map_or(0, |last| last + 1);
-        let sql = Sql { table, facts, filled: &filled, key: &key }.statements();
-        Ok(Self { plan, is_delete: change.is_delete, key_steps, key, filled, sql, facts: Arc::clone(facts) })
+        let kept = change.kept.first().map(|name| Arc::from(name.as_str()));
+        let sql = Sql { table, facts, filled: &filled, key: &key, is_update: kept.is_some() }.statements();
+        Ok(Self { plan, is_delete: change.is_delete, kept, key_steps, key, filled, sql, facts: Arc::clone(facts) })
     }
 
     /// The plan of its datums.
@@ -169,6 +178,8 @@ struct Sql<'a> {
     facts: &'a RowKey,
     filled: &'a [Arc<str>],
     key: &'a [Arc<str>],
+    /// Rows have columns that changes keep: none comes that is not there.
+    is_update: bool,
 }
 
 impl Sql<'_> {
@@ -184,14 +195,16 @@ impl Sql<'_> {
             others.iter().map(|(place, name)| format!("{} = s.c{place}", quote_name(name))).collect();
         let set = set.join(", ");
         let insert = format!("INSERT INTO {table} ({columns}){overriding} SELECT {values} FROM {source} s");
-        let write = if self.facts.has_merge {
+        let update = format!("UPDATE {table} t SET {set} FROM {source} s WHERE {same}");
+        let write = if self.is_update {
+            (!set.is_empty()).then_some(update).into_iter().collect()
+        } else if self.facts.has_merge {
             let update = if set.is_empty() { String::new() } else { format!(" WHEN MATCHED THEN UPDATE SET {set}") };
             vec![format!(
                 "MERGE INTO {table} t USING {source} s ON {same}{update} WHEN NOT MATCHED THEN INSERT \
                  ({columns}){overriding} VALUES ({values})"
             )]
         } else {
-            let update = format!("UPDATE {table} t SET {set} FROM {source} s WHERE {same}");
             let insert = format!("{insert} WHERE NOT EXISTS (SELECT 1 FROM {table} t WHERE {same})");
             [(!set.is_empty()).then_some(update), Some(insert)].into_iter().flatten().collect()
         };
@@ -203,7 +216,20 @@ impl Sql<'_> {
             replace: self.replace(&insert),
             delete_all: self.delete_all(),
             write_one: format!("{insert} WHERE s.seq = "),
+            absent: self.is_update.then(|| self.absent()),
         }
+    }
+
+    /// Changes whose row is not there, or has been deleted before in the batch.
+    fn absent(&self) -> String {
+        let (table, same) = (&self.table.name, self.same("t"));
+        // The same key with other bytes has a place of its own in the batch.
+        let same_place =
+            self.places().map(|(place, _)| format!("d.c{place} = s.c{place}")).collect::<Vec<_>>().join(" AND ");
+        format!(
+            "SELECT s.seq FROM {CHANGES} s WHERE s.op = 2 OR s.op = 0 AND (NOT EXISTS (SELECT 1 FROM {table} t WHERE {same}) OR EXISTS \
+             (SELECT 1 FROM {CHANGES} d WHERE d.op > 0 AND d.seq < s.seq AND {same_place}))"
+        )
     }
 
     fn make(&self) -> String {

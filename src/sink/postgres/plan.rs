@@ -109,6 +109,11 @@ impl CopyPlan {
         })
     }
 
+    /// The same plan for the table that it was compiled for a part of.
+    pub(super) fn for_table(self, table: &Arc<Table>) -> Self {
+        Self { table: Arc::clone(table), ..self }
+    }
+
     /// Each field and each column for people, with everything that does not fit: what [`CopyPlan::compile`] would find.
     pub fn examine(shape: &Shape, table: &Table, columns: &Columns<'_>) -> (Vec<PlanLine>, Vec<Finding>) {
         let draft = Draft::of(shape, table, columns);

@@ -553,7 +553,7 @@ fn outcomes(batch: &RowBatch, dead_letters: &[(RecordOrigin, Refusal)]) -> BTree
     for tally in outcomes.values_mut() {
         tally.written = tally.read.saturating_sub(tally.dead);
     }
-    for origin in batch.left_out() {
+    for origin in batch.left_out().iter().chain(batch.no_change()) {
         outcomes.entry(origin.partition).or_default().add_filtered();
     }
     outcomes

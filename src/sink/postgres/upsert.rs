@@ -4,8 +4,9 @@
 //! A row that violates a unique constraint may be sound: two rows that swap a value do so one by one, not together. So such rows
 //! are put aside until all others are written, and then written together, each deleted before the first is inserted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
@@ -14,6 +15,7 @@ use super::change_plan::{ChangePlan, Op};
 use super::copy::{Found, PROBES, RELEASE, Transaction};
 use super::error::{ErrorClass, PgError};
 use super::stream::{self, CHUNK, HEADER, Refused, SLACK, TRAILER};
+use crate::avro::format::{Reason, Reject};
 use crate::sink::{Refusal, RowBatch, Why};
 use crate::testing::{fail_point, mutant};
 
@@ -224,7 +226,8 @@ impl<'w> Transaction<'w> {
                 continue;
             };
             match part[..] {
-                [at] if is_replaceable && is_unique(&error) => aside.push(at),
+                // One by one, such a change could not be written where its row has gone.
+                [at] if is_replaceable && run.plan.kept.is_none() && is_unique(&error) => aside.push(at),
                 [at] => {
                     if self.refuse_last(search, &mut items, at, &error)? {
                         open.push(vec![at]);
@@ -373,8 +376,8 @@ impl<'w> Transaction<'w> {
         Ok(error)
     }
 
-    /// One COPY into the temporary table, and the statements that apply it. Changes that cannot be encoded are refused, and the ones
-    /// before them of the same key take their places.
+    /// One COPY into the temporary table, and the statements that apply it. Changes that cannot be encoded, or find no row that they
+    /// need, are refused, and the ones before them of the same key take their places.
     #[allow(clippy::too_many_arguments)]
     async fn write_items<'p>(
         &mut self,
@@ -386,6 +389,42 @@ impl<'w> Transaction<'w> {
         how: How,
         refused: &mut Refused,
     ) -> Result<(), PgError> {
+        let mut counted = self.stage_items(batch, run, plan_of, items, which, refused).await?;
+        while counted.upserts > 0 && self.refuse_absent(run, items, which, refused).await? {
+            counted = self.stage_items(batch, run, plan_of, items, which, refused).await?;
+        }
+        self.apply_changes(run, &counted, how).await
+    }
+
+    /// Refuses changes that keep values of a row which is not there. Whether there were any.
+    async fn refuse_absent(
+        &mut self,
+        run: &Run<'_>,
+        items: &mut Items,
+        which: &[usize],
+        refused: &mut Refused,
+    ) -> Result<bool, PgError> {
+        let (Some(absent), Some(column)) = (&run.plan.sql.absent, &run.plan.kept) else { return Ok(false) };
+        let rows = self.connection().control(absent).await?;
+        let absent: HashSet<usize> = rows.iter().filter_map(|row| row.get(0)?.parse().ok()).collect();
+        for &at in which {
+            if let Some(row) = items.last(at).filter(|row| absent.contains(row)) {
+                refused.insert(row, no_row(column));
+                items.refuse_last(at);
+            }
+        }
+        Ok(!absent.is_empty())
+    }
+
+    async fn stage_items<'p>(
+        &mut self,
+        batch: &RowBatch,
+        run: &Run<'p>,
+        plan_of: &PlanOf<'p>,
+        items: &mut Items,
+        which: &[usize],
+        refused: &mut Refused,
+    ) -> Result<Counted, PgError> {
         self.copies += 1;
         let sql = &run.plan.sql;
         self.connection().control(&sql.make).await?;
@@ -412,7 +451,7 @@ impl<'w> Transaction<'w> {
         self.copying = false;
         sent?;
         drop(statement);
-        self.apply_changes(run, &counted, how).await
+        Ok(counted)
     }
 
     async fn apply_changes(&mut self, run: &Run<'_>, counted: &Counted, how: How) -> Result<(), PgError> {
@@ -509,6 +548,13 @@ struct Search<'s, 'p> {
     refused: &'s mut Refused,
     found: &'s mut Found,
     turn: &'s mut dyn FnMut(),
+}
+
+/// Of a change that keeps a column of a row which is not there.
+fn no_row(column: &Arc<str>) -> Refusal {
+    let detail = "the table has no row of this key yet that would have it: ALTER TABLE ... REPLICA IDENTITY FULL at the source, and then \
+                  update the row there";
+    Reject { field: Arc::clone(column), detail: detail.into(), ..Reject::record(Reason::Unavailable) }.into()
 }
 
 fn is_unique(error: &PgError) -> bool {

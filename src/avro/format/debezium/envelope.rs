@@ -2,24 +2,15 @@
 
 use serde_json::Value as Json;
 
+use super::super::cast::Casts;
 use super::super::reject::{Reason, Reject};
 use super::super::types::{Record, Type, TypeKind};
+use super::log::Log;
+use super::op::{Op, odd};
 use super::row::Row;
 use super::schema::Schemas;
 use crate::avro::{Cursor, DatumError, Shape};
-
-/// What a change does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op {
-    /// The row is as it says from now on: created, updated or read by a snapshot.
-    Write,
-    /// The row is gone.
-    Delete,
-    /// All rows of the table are gone.
-    Truncate,
-    /// Nothing to a row: a heartbeat, the beginning or end of a transaction, a message in the log.
-    Nothing,
-}
+use crate::config::format::Truncate;
 
 /// How datums of one schema are opened.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,11 +28,15 @@ pub(super) enum EnvelopePlan {
 pub(super) struct Envelope {
     fields: Vec<(EnvelopeField, Shape)>,
     row: Row,
+    /// Changes are rows of their own.
+    log: Option<Log>,
 }
 
 /// What is read of an envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EnvelopeField {
+    /// Only of a log.
+    Before,
     After,
     Op,
     Other,
@@ -50,13 +45,20 @@ enum EnvelopeField {
 /// What stands in an envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Opened<'d> {
+    before: Option<&'d [u8]>,
     after: Option<&'d [u8]>,
     op: &'d str,
 }
 
 impl EnvelopePlan {
-    /// Of a change's schema. Errors, in words: it is no envelope.
-    pub fn of_change(shape: &Shape, schema: Option<&Json>) -> Result<Self, String> {
+    /// Of a change's schema; `log`: changes are rows of their own, and this becomes of a truncate. Errors, in words: it is no
+    /// envelope.
+    pub fn of_change(
+        shape: &Shape,
+        schema: Option<&Json>,
+        casts: &Casts,
+        log: Option<Truncate>,
+    ) -> Result<Self, String> {
         let Shape::Record(fields) = shape else { return Err(format!("it is {shape}, not Debezium's envelope")) };
         let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
         if !is_change(&names)? {
@@ -64,51 +66,49 @@ impl EnvelopePlan {
         }
         let nothing = Json::Null;
         let schemas = Schemas::within(schema.unwrap_or(&nothing));
-        let (mut parts, mut row) = (Vec::new(), None);
+        let (mut parts, mut before, mut after) = (Vec::new(), None, None);
         for field in fields {
             let part = match field.name.as_str() {
+                "before" if log.is_some() => EnvelopeField::Before,
                 "after" => EnvelopeField::After,
                 "op" => EnvelopeField::Op,
                 _ => EnvelopeField::Other,
             };
-            if part == EnvelopeField::After {
-                let schema = schema.and_then(|schema| schemas.field(schema, "after"));
+            if matches!(part, EnvelopeField::Before | EnvelopeField::After) {
+                let schema = schema.and_then(|schema| schemas.field(schema, &field.name));
                 let schema = schema.and_then(|schema| schemas.not_null(schema).or(Some(schema)));
-                row = Some(Row::of(field.shape.unwrap_optional().0, schema, &schemas)?);
+                let row = Row::of(field.shape.unwrap_optional().0, schema, &schemas, casts)?;
+                *(if part == EnvelopeField::After { &mut after } else { &mut before }) = Some(row);
             }
             parts.push((part, field.shape.clone()));
         }
-        let row = row.ok_or("Debezium's envelope without the field after")?;
-        Ok(Self::Change(Envelope { fields: parts, row }))
+        let mut row = after.ok_or("Debezium's envelope without the field after")?;
+        if before.is_some_and(|before| before != row) {
+            return Err("Debezium's envelope with rows of two types, before and after".into());
+        }
+        let log = log.map(|truncate| Log::of(&mut row, truncate)).transpose()?;
+        Ok(Self::Change(Envelope { fields: parts, row, log }))
     }
 
     /// Of a key's schema. Errors, in words: it is no record.
-    pub fn of_key(shape: &Shape, schema: Option<&Json>) -> Result<Self, String> {
+    pub fn of_key(shape: &Shape, schema: Option<&Json>, casts: &Casts) -> Result<Self, String> {
         let nothing = Json::Null;
         let schemas = Schemas::within(schema.unwrap_or(&nothing));
-        Row::of(shape, schema, &schemas).map(Self::Row)
+        Row::of(shape, schema, &schemas, casts).map(Self::Row)
     }
 
-    /// The row's type.
-    pub fn row(&self) -> Option<&Row> {
+    /// The type of what is written.
+    pub fn shape(&self) -> Option<&Shape> {
         match self {
-            Self::Change(envelope) => Some(&envelope.row),
-            Self::Row(row) => Some(row),
+            Self::Change(Envelope { log: Some(log), .. }) => Some(log.shape()),
+            Self::Change(Envelope { row, .. }) | Self::Row(row) => Some(row.shape()),
             Self::Notice => None,
         }
     }
 
-    /// The same, to be changed.
-    pub fn row_mut(&mut self) -> Option<&mut Row> {
-        match self {
-            Self::Change(envelope) => Some(&mut envelope.row),
-            Self::Row(row) => Some(row),
-            Self::Notice => None,
-        }
-    }
-
-    /// What the datum does; a row that it has is appended to `out`. Errors: why it cannot be read or written.
-    pub fn open(&self, datum: &[u8], out: &mut Vec<u8>) -> Result<Op, Reject> {
+    /// What the datum does; a row that it has is appended to `out`, without the values that it lacks where their places can be appended
+    /// to `lacking`. Errors: why it cannot be read or written.
+    pub fn open(&self, datum: &[u8], lacking: Option<&mut Vec<usize>>, out: &mut Vec<u8>) -> Result<Op, Reject> {
         let envelope = match self {
             Self::Notice => return Ok(Op::Nothing),
             Self::Row(row) => return row.write(datum, false, out).map(|()| Op::Write),
@@ -117,26 +117,29 @@ impl EnvelopePlan {
         let opened = envelope
             .parts(datum)
             .map_err(|error| Reject { detail: error.to_string().into(), ..Reject::record(Reason::WrongType) })?;
+        if let Some(log) = &envelope.log {
+            return log.write(&envelope.row, opened.op, (opened.before, opened.after), out);
+        }
         match (opened.op, opened.after) {
             // A snapshot reads whole rows; the update of a key is a delete and a create of what the log holds.
             ("c" | "u" | "r", Some(row)) => {
-                envelope.row.write(row, opened.op != "r", out)?;
+                match lacking.filter(|_| opened.op != "r") {
+                    Some(lacking) => envelope.row.write_known(row, lacking, out)?,
+                    None => envelope.row.write(row, opened.op != "r", out)?,
+                }
                 Ok(Op::Write)
             }
             ("d", None) => Ok(Op::Delete),
             ("t", None) => Ok(Op::Truncate),
             ("m", _) => Ok(Op::Nothing),
-            _ => Err(Reject {
-                detail: "an op that Debezium does not write, or one without its row".into(),
-                ..Reject::record(Reason::WrongType)
-            }),
+            _ => Err(odd()),
         }
     }
 }
 
 impl Envelope {
     fn parts<'d>(&self, datum: &'d [u8]) -> Result<Opened<'d>, DatumError> {
-        let (mut cursor, mut opened) = (Cursor::new(datum), Opened { after: None, op: "" });
+        let (mut cursor, mut opened) = (Cursor::new(datum), Opened { before: None, after: None, op: "" });
         for (part, shape) in &self.fields {
             let (within, is_some) = match (part, shape) {
                 (EnvelopeField::Other, _) => {
@@ -150,9 +153,10 @@ impl Envelope {
                 _ if !is_some => {}
                 EnvelopeField::Op => opened.op = cursor.text()?,
                 _ => {
-                    let before = cursor.rest();
+                    let rest = cursor.rest();
                     cursor.skip(within)?;
-                    opened.after = before.get(..before.len() - cursor.rest().len());
+                    let row = rest.get(..rest.len() - cursor.rest().len());
+                    *(if *part == EnvelopeField::After { &mut opened.after } else { &mut opened.before }) = row;
                 }
             }
         }
@@ -179,20 +183,24 @@ fn is_change(names: &[&str]) -> Result<bool, String> {
     }
 }
 
-/// Of an envelope in JSON the part that is read. Errors, in words: it is none.
-pub(super) fn read_part(of: Type) -> Result<Type, String> {
+/// Of an envelope in JSON the part that is read, which of a log is more. Errors, in words: it is none.
+pub(super) fn read_part(of: Type, is_log: bool) -> Result<Type, String> {
     let TypeKind::Record(record) = of.kind else { return Err("it is not Debezium's envelope, but no object".into()) };
     let names: Vec<&str> = record.fields.iter().map(|(name, _)| name.as_str()).collect();
-    let is_read = if is_change(&names)? { ["after", "op"].as_slice() } else { &["ts_ms"] };
+    let is_read = match (is_change(&names)?, is_log) {
+        (true, true) => ["before", "after", "op"].as_slice(),
+        (true, false) => &["after", "op"],
+        (false, _) => &["ts_ms"],
+    };
     let fields = record.fields.into_iter().filter(|(name, _)| is_read.contains(&name.as_str())).collect();
     Ok(Type { kind: TypeKind::Record(Record::new(fields)?), ..of })
 }
 
 /// An envelope of rows of this type in JSON.
-pub(super) fn around(row: Type) -> Result<Type, String> {
-    let fields = vec![
-        ("after".to_string(), Type { nullable: true, ..row }),
-        ("op".to_string(), Type::new("op", TypeKind::String)),
-    ];
+pub(super) fn around(row: Type, is_log: bool) -> Result<Type, String> {
+    let row = Type { nullable: true, ..row };
+    let before = is_log.then(|| ("before".to_string(), row.clone()));
+    let others = [("after".to_string(), row), ("op".to_string(), Type::new("op", TypeKind::String))];
+    let fields = before.into_iter().chain(others).collect();
     Ok(Type::new("", TypeKind::Record(Record::new(fields)?)))
 }

@@ -244,3 +244,85 @@ fn heartbeats_and_transactions_change_nothing_and_plain_rows_are_refused() {
     let mut out = Vec::new();
     assert_eq!((keys.read(&[0, 0, 0, 0, 7, 6], &mut out), out), (Ok(WRITE), vec![6]));
 }
+
+#[test]
+fn values_that_an_update_lacks_are_left_out_where_the_row_keeps_them() {
+    let text_or_null = json!(["null", "string"]);
+    let fields = [("id", json!("long")), ("big", text_or_null.clone()), ("note", text_or_null)];
+    let mut events = avro(&fields).skipping();
+    let row = |big: &str| [vec![6], text(big), text("n")].concat();
+    let mut out = Vec::new();
+    assert_eq!(events.read(&record(Some(&row(value::PLACEHOLDER)), "u"), &mut out), Ok(WRITE));
+    assert_eq!((&out, events.lacking()), (&[vec![6], text("n")].concat(), &[1][..]));
+    out.clear();
+    assert_eq!(events.read(&record(Some(&row("big")), "u"), &mut out), Ok(WRITE));
+    assert_eq!((&out, events.lacking()), (&row("big"), &[][..]));
+    out.clear();
+    assert_eq!(events.read(&record(Some(&row(value::PLACEHOLDER)), "r"), &mut out), Ok(WRITE), "a snapshot");
+    assert_eq!((&out, events.lacking()), (&row(value::PLACEHOLDER), &[][..]));
+}
+
+/// A record with rows before and after the change.
+fn both(before: Option<&[u8]>, after: Option<&[u8]>, op: &str) -> Vec<u8> {
+    let mut out = vec![0, 0, 0, 0, 7];
+    for row in [before, after] {
+        datum::long(i64::from(row.is_some()), &mut out);
+        out.extend_from_slice(row.unwrap_or_default());
+    }
+    datum::long(0, &mut out);
+    datum::bytes(op.as_bytes(), &mut out);
+    out
+}
+
+fn log(fields: &[(&str, Value)], truncate: Truncate) -> Events {
+    let mut events = Events::of_values(&FormatConfig { log: Some(truncate), ..FormatConfig::default() }).unwrap();
+    events.learn(7, &envelope(fields)).unwrap();
+    events
+}
+
+#[test]
+fn in_a_log_each_change_is_a_row_with_its_op() {
+    let fields = [("id", json!("long")), ("note", json!(["null", "string"]))];
+    let mut events = log(&fields, Truncate::Stop);
+    let Shape::Record(of) = events.row_shape(7).unwrap() else { panic!() };
+    assert_eq!(of.iter().map(|field| field.name.as_str()).collect::<Vec<_>>(), ["_op", "id", "note"]);
+    let (old, new) = ([vec![6], text("old")].concat(), [vec![8], text("new")].concat());
+    let mut read = |record: &[u8]| {
+        let mut out = Vec::new();
+        events.read(record, &mut out).map(|event| (event, out))
+    };
+    let row = |op: &str, row: &[u8]| Ok((WRITE, [&[2][..], op.as_bytes(), row].concat()));
+    assert_eq!(read(&both(None, Some(&new), "c")), row("c", &new));
+    assert_eq!(read(&both(None, Some(&new), "r")), row("r", &new));
+    assert_eq!(read(&both(Some(&old), Some(&new), "u")), row("u", &new));
+    assert_eq!(read(&both(Some(&old), None, "d")), row("d", &old));
+    let change = |op| Ok((Event::Change { schema: 7, op }, vec![]));
+    assert_eq!(read(&both(None, None, "m")), change(Op::Nothing));
+    assert_eq!(read(&both(None, None, "t")), change(Op::Truncate), "id takes no null");
+    let reject = read(&both(None, None, "d")).unwrap_err();
+    assert_eq!((reject.reason, reject.field.as_ref()), (Reason::MissingField, "before"));
+    let lacking = [vec![8], text(value::PLACEHOLDER)].concat();
+    assert_eq!(read(&both(None, Some(&lacking), "u")).unwrap_err().reason, Reason::Unavailable);
+    assert_eq!(read(&both(Some(&old), Some(&new), "x")).unwrap_err().reason, Reason::WrongType);
+}
+
+#[test]
+fn in_a_log_a_truncate_is_a_row_of_nulls_where_that_is_asked_for_or_fits() {
+    let (id, note) = (("id", json!("long")), ("note", json!(["null", "string"])));
+    let mut out = Vec::new();
+    let truncate = both(None, None, "t");
+    assert_eq!(log(std::slice::from_ref(&note), Truncate::Stop).read(&truncate, &mut out), Ok(WRITE));
+    assert_eq!(out, b"\x02t\x00");
+    out.clear();
+    let mut applied = log(&[id.clone(), note.clone()], Truncate::Apply);
+    assert_eq!(applied.read(&truncate, &mut out), Ok(WRITE));
+    assert_eq!(out, b"\x02t\x00\x00");
+    out.clear();
+    assert_eq!(applied.read(&both(None, Some(&[vec![6], text("x")].concat()), "c"), &mut out), Ok(WRITE));
+    assert_eq!(out, [b"\x02c\x02\x06".to_vec(), text("x")].concat(), "the id's branch of a union with null");
+    let nothing = Ok(Event::Change { schema: 7, op: Op::Nothing });
+    assert_eq!(log(&[note], Truncate::Ignore).read(&truncate, &mut out), nothing);
+    let own = Events::of_values(&FormatConfig { log: Some(Truncate::Stop), ..FormatConfig::default() });
+    let error = own.unwrap().learn(7, &envelope(&[id, ("_op", json!("string"))])).unwrap_err();
+    assert!(error.contains("a column _op"), "{error}");
+}

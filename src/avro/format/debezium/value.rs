@@ -40,6 +40,8 @@ pub(super) enum Value {
     VariableScale,
     /// With its null branch.
     Optional { null_first: bool, some: Box<Value> },
+    /// With a null branch that the source's type does not have: only what no row is needs it.
+    Nullable(Box<Value>),
     /// Item by item.
     Array(Box<Value>),
     /// Entry by entry.
@@ -148,11 +150,27 @@ impl Value {
             Self::Optional { null_first, some } => {
                 Shape::Optional { null_first: *null_first, some: Box::new(some.shape()) }
             }
+            Self::Nullable(some) => Shape::Optional { null_first: true, some: Box::new(some.shape()) },
             Self::Array(items) => Shape::Array(Box::new(items.shape())),
             Self::Map(values) => Shape::Map(Box::new(values.shape())),
             // A table is told of it by this name.
             Self::Unusable(_) => Shape::Record(Vec::new()),
         }
+    }
+
+    /// Whether it has a null branch.
+    pub fn takes_null(&self) -> bool {
+        matches!(self, Self::Optional { .. } | Self::Nullable(_) | Self::Copy(Shape::Null))
+    }
+
+    /// Writes null; whether it is one of the values.
+    pub fn write_null(&self, out: &mut Vec<u8>) -> bool {
+        match self {
+            Self::Optional { null_first, .. } => datum::long(i64::from(!null_first), out),
+            Self::Nullable(_) => datum::long(0, out),
+            _ => return self.takes_null(),
+        }
+        true
     }
 
     /// Writes the value that comes next. `may_lack`: it may be a placeholder.
@@ -199,6 +217,10 @@ impl Value {
                 if is_some {
                     some.write(cursor, may_lack, out)?;
                 }
+            }
+            Self::Nullable(some) => {
+                datum::long(1, out);
+                some.write(cursor, may_lack, out)?;
             }
             Self::Array(items) => items_of(items, cursor, may_lack, out)?,
             Self::Map(values) => {
