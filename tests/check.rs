@@ -141,7 +141,7 @@ async fn settings_of_keys_and_values_that_nobody_reads() {
     let changes = "mode = \"upsert\"\npk_mode = \"record_key\"\ndeletes = true\n";
     let other = "[sink.clickhouse]\nurl = \"http://127.0.0.1:9\"\ntable = \"t\"\n";
     for (source, more, expected) in [
-        ("key.format = \"json\"", "", "source.key: has no effect: only keys of changes in an envelope are read by it"),
+        ("key.format = \"json\"", "", "source.key: has no effect: no sink reads the records' keys"),
         (
             "envelope = \"debezium\"\nkey.fields = { id = \"long\" }",
             changes,

@@ -453,6 +453,11 @@ impl LoadConfig {
         source.key.format().unwrap_or(like_values)
     }
 
+    /// How the records' keys are written, where `[source.key]` says so.
+    pub fn key_reader(&self) -> Option<FormatConfig> {
+        self.source.as_ref().and_then(|source| source.key.format())
+    }
+
     /// What is done where the source's table was truncated.
     pub fn truncate(&self) -> Truncate {
         self.source.as_ref().map(|source| source.truncate).unwrap_or_default()

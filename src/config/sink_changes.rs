@@ -51,10 +51,7 @@ impl ClickHouseConfig {
 impl LoadConfig {
     /// What contradicts itself about the envelope around rows: keys, what is wrong, what to do.
     pub fn faults_of_envelope(&self) -> Vec<(String, &'static str, &'static str)> {
-        let postgres = self.sink.postgres.as_ref().map(|sink| ("postgres", sink.changes()));
-        let sinks =
-            postgres.into_iter().chain(self.sink.clickhouse.as_ref().map(|sink| ("clickhouse", sink.changes())));
-        let of_sinks = sinks.flat_map(|(sink, changes)| {
+        let of_sinks = self.sinks_changes().flat_map(|(sink, changes)| {
             let faults = match self.envelope() {
                 Envelope::None => self.faults_of_rows(&changes),
                 Envelope::Debezium => self.faults_of_events(&changes),
@@ -66,6 +63,17 @@ impl LoadConfig {
         of_source.chain(of_sinks).collect()
     }
 
+    /// Whether a record without a value deletes a row.
+    pub fn deletes(&self) -> bool {
+        self.sinks_changes().any(|(_, changes)| changes.is_upsert() && changes.deletes)
+    }
+
+    /// What each sink says about changes.
+    fn sinks_changes(&self) -> impl Iterator<Item = (&'static str, ChangesConfig)> {
+        let postgres = self.sink.postgres.as_ref().map(|sink| ("postgres", sink.changes()));
+        postgres.into_iter().chain(self.sink.clickhouse.as_ref().map(|sink| ("clickhouse", sink.changes())))
+    }
+
     fn faults_of_source(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         let keys = self.source.as_ref().map(|source| &source.key);
@@ -74,10 +82,12 @@ impl LoadConfig {
                 let cure = "set source.envelope = \"debezium\", or remove it";
                 faults.push(("truncate", "has no effect: records have no envelope", cure));
             }
-            if keys.is_some_and(|keys| *keys != KeyConfig::default()) {
-                let cure = "set source.envelope = \"debezium\"; or remove it: in mode = \"upsert\" the sink's key_format says how keys are \
-                            written";
-                faults.push(("key", "has no effect: only keys of changes in an envelope are read by it", cure));
+            let is_read = self.sinks_changes().any(|(_, changes)| changes.reads_keys());
+            if keys.is_some_and(|keys| *keys != KeyConfig::default()) && !is_read {
+                let cure = "set mode = \"upsert\" and pk_mode = \"record_key\"; or remove it";
+                faults.push(("key", "has no effect: no sink reads the records' keys", cure));
+            } else {
+                faults.extend(self.faults_of_key());
             }
             return faults;
         }
@@ -90,9 +100,8 @@ impl LoadConfig {
                     cure,
                 ));
             }
-        } else if keys.is_some_and(|keys| keys.format.is_none() && *keys != KeyConfig::default()) {
-            let cure = "set it, such as source.key.format = \"json\"; unset, keys are read as the values are";
-            faults.push(("key.format", "not set, so that source.key.fields and source.key.cast have no effect", cure));
+        } else {
+            faults.extend(self.faults_of_key());
         }
         if self.format().format == Format::JsonSchema {
             let cure = "set it to avro, connect_json or json, as the connector's value.converter has it";
@@ -110,14 +119,29 @@ impl LoadConfig {
         faults
     }
 
+    /// Of `[source.key]`.
+    fn faults_of_key(&self) -> Option<Fault> {
+        let keys = &self.source.as_ref()?.key;
+        let cure = match self.envelope() {
+            Envelope::None => {
+                "set it, such as source.key.format = \"json\"; unset, the sink's key_format says how keys are written"
+            }
+            Envelope::Debezium => {
+                "set it, such as source.key.format = \"json\"; unset, keys are read as the values are"
+            }
+        };
+        let what = "not set, so that source.key.fields and source.key.cast have no effect";
+        (keys.format.is_none() && *keys != KeyConfig::default()).then_some(("key.format", what, cure))
+    }
+
     fn faults_of_rows(&self, changes: &ChangesConfig) -> Vec<Fault> {
-        let is_read = self.format().format == Format::Avro || !changes.is_upsert();
-        let cure = "load a topic in Avro, or set mode = \"insert\"";
-        let mode = (!is_read).then_some(("mode", "\"upsert\", which reads values in Avro only", cure));
+        let is_double = self.key_reader().is_some() && changes.key_format != KeyFormat::Avro;
+        let cure = "remove it; source.key.format says how keys are written";
+        let key_format = is_double.then_some(("key_format", "has no effect beside source.key.format", cure));
         let is_skipped = changes.is_upsert() && changes.toast == Toast::Skip;
         let cure = "set source.envelope = \"debezium\", or remove it";
         let toast = is_skipped.then_some(("toast", "has no effect: only changes in an envelope lack values", cure));
-        mode.into_iter().chain(toast).collect()
+        key_format.into_iter().chain(toast).collect()
     }
 
     /// Of a sink of changes in an envelope.

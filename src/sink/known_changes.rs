@@ -4,6 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::change_events::{ChangeEvents, Shapes};
+use super::change_rows::ChangeRows;
 use super::changes::{ChangeShape, Pair, plain_key};
 use super::schemas::{Schema, Schemas};
 use super::{LoadError, RecordOrigin, RetryClass, RowBatch, Sink, Why, WriteContext};
@@ -21,6 +22,8 @@ pub struct KnownChanges {
     shapes: Shapes,
     /// Where changes come in Debezium's envelope.
     events: Option<ChangeEvents>,
+    /// Where values or keys are in other formats than Avro.
+    rows: Option<ChangeRows>,
     /// Numbers that the sink knows.
     learnt: BTreeSet<u32>,
 }
@@ -32,12 +35,17 @@ impl KnownChanges {
     /// Nothing met yet.
     pub fn new((config, is_stamped): (ChangesConfig, bool), columns: ColumnsConfig, keys: Schemas) -> Self {
         let (shapes, learnt) = Default::default();
-        Self { config, is_stamped, columns, keys, shapes, events: None, learnt }
+        Self { config, is_stamped, columns, keys, shapes, events: None, rows: None, learnt }
     }
 
     /// Changes come as these events.
     pub fn of_events(self, events: ChangeEvents) -> Self {
         Self { events: Some(events), ..self }
+    }
+
+    /// Changes come as rows in these formats.
+    pub fn of_rows(self, rows: ChangeRows) -> Self {
+        Self { rows: Some(rows), ..self }
     }
 
     /// Has the sink prepare for the changes that the batch brings for the first time; those that nothing can be done with are refused.
@@ -52,6 +60,9 @@ impl KnownChanges {
     ) -> Result<(), LoadError> {
         if let Some(events) = &mut self.events {
             events.open(batch, (&mut self.keys, rows), &mut self.shapes, context)?;
+        }
+        if let Some(reader) = &mut self.rows {
+            reader.open(batch, (&mut self.keys, rows), &mut self.shapes, context)?;
         }
         let numbers = batch.schema_ids();
         let new: Vec<u32> = numbers.into_iter().filter(|number| !self.learnt.contains(number)).collect();
@@ -128,7 +139,10 @@ impl KnownChanges {
             return None;
         }
         let key = match self.plain_key() {
-            None if self.config.reads_keys() => Some(self.keys.latest(&format!("{topic}-key"))?),
+            None if self.config.reads_keys() => {
+                let declared = self.rows.as_ref().and_then(ChangeRows::declared_key).cloned();
+                Some(declared.or_else(|| self.keys.latest(&format!("{topic}-key")))?)
+            }
             plain => plain,
         };
         Some(self.change(key.as_ref(), Some(row)))
@@ -136,8 +150,9 @@ impl KnownChanges {
 
     /// A table that is to be made has the columns of the newest values: a delete has none.
     fn make_table(&mut self, rows: &Schemas, sink: &mut dyn Sink, subject: &str, pair: Pair) -> Result<(), LoadError> {
-        let of_events = self.events.as_ref().and(self.shapes.rows.last_key_value()).map(|(_, shape)| shape.clone());
-        let Some(newest) = of_events.or_else(|| rows.latest(subject)) else {
+        let has_opened = self.events.is_some() || self.rows.is_some();
+        let met = self.shapes.rows.last_key_value().filter(|_| has_opened).map(|(_, shape)| shape.clone());
+        let Some(newest) = met.or_else(|| rows.latest(subject)) else {
             let message = format!(
                 "there is no table yet, and nothing but deletes to make it for: register the schema of the values as {subject}, or \
                  make the table"

@@ -13,6 +13,7 @@ pub mod postgres;
 
 mod batch;
 mod change_events;
+mod change_rows;
 pub mod changes;
 mod columns;
 mod dead_letters;

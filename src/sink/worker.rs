@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use super::change_events::ChangeEvents;
+use super::change_rows::ChangeRows;
 use super::changes::Changes;
 use super::known_changes::KnownChanges;
 use super::schemas::{Patience, Schema, Schemas};
@@ -19,7 +20,7 @@ use crate::avro::registry::Registry;
 use crate::avro::schema::SchemaText;
 use crate::config::MemoryShare;
 use crate::config::changes::ChangesConfig;
-use crate::config::format::FormatConfig;
+use crate::config::format::{Format, FormatConfig};
 use crate::config::sink::{ColumnsConfig, LoadConfig, SinkConsumerConfig};
 use crate::kafka::advice::{Advice, PipelinePart};
 use crate::kafka::circuit_breaker::CircuitBreaker;
@@ -444,7 +445,12 @@ fn records(
     let changes = Changes::new(config.clone(), *is_stamped);
     let known = KnownChanges::new(shared.changes.clone(), shared.columns.clone(), keys);
     if !format.are_changes() {
-        return Ok((RowBatch::of_changes(changes), Some(known)));
+        let keys = shared.config.key_reader();
+        if format.format == Format::Avro && keys.is_none() {
+            return Ok((RowBatch::of_changes(changes), Some(known)));
+        }
+        let rows = ChangeRows::new(format, keys.as_ref(), config)?;
+        return Ok((RowBatch::of_raw(changes), Some(known.of_rows(rows))));
     }
     let events = ChangeEvents::new(format, &shared.config.key_format(), shared.config.truncate(), config.toast)?;
     Ok((RowBatch::of_raw(changes), Some(known.of_events(events))))

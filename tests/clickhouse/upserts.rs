@@ -161,6 +161,16 @@ fn tables_that_would_keep_old_rows_are_refused() {
 }
 
 #[test]
+fn values_and_keys_of_every_format_are_followed() {
+    let Some(world) = world("upsert_formats") else { return };
+    let sink = world.sink("${topic}", "normalize_topic = true\nCHANGES\n");
+    let Some(load) = load("ch_upsert_formats", "clickhouse", |_| sink.clone()) else { return };
+    upserts::follows_in_every_format(&load, &sink, |table| {
+        world.select(&format!("SELECT concat(id, '|', toString(n)) AS v FROM {DATABASE}.{table}_current ORDER BY id"))
+    });
+}
+
+#[test]
 fn a_sink_follows_its_topic() {
     let Some(world) = world("upsert_daemon") else { return };
     let url = std::env::var("PRESSLINE_TEST_CLICKHOUSE").unwrap_or_default();

@@ -67,11 +67,15 @@ fn record(format: &str, id: u32, (order_time, count, order): (i64, i32, &[&str])
 
 /// Registers the format's schema, where it has one; gives the id.
 fn register(format: &str, topic: &str) -> u32 {
-    let (schema, kind) = match format {
-        "avro" => (AVRO, "AVRO"),
-        "json_schema" => (JSON_SCHEMA, "JSON"),
-        _ => return 0,
-    };
+    match format {
+        "avro" => register_as(topic, AVRO, "AVRO"),
+        "json_schema" => register_as(topic, JSON_SCHEMA, "JSON"),
+        _ => 0,
+    }
+}
+
+/// Registers a schema of the topic's values; gives the id.
+pub fn register_as(topic: &str, schema: &str, kind: &str) -> u32 {
     let url = format!("{}/subjects/{topic}-value/versions", process::service("PRESSLINE_TEST_REGISTRY"));
     let body = json!({"schema": schema, "schemaType": kind}).to_string();
     let ask = move || {

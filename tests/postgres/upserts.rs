@@ -258,6 +258,18 @@ fn a_sink_follows_its_topic() {
     assert!(load.check().contains("ADD PRIMARY KEY (\"id\")"), "{}", load.check());
 }
 
+#[test]
+fn values_and_keys_of_every_format_are_followed() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let Some(server) = runtime.block_on(server("upsert_formats")) else { return };
+    let sink = server.sink("${topic}", "normalize_topic = true\nCHANGES\n");
+    let Some(load) = load("upsert_formats", "postgres", |_| sink.clone()) else { return };
+    upserts::follows_in_every_format(&load, &sink, |table| {
+        let sql = format!("SELECT id || '|' || n FROM {}.{table} ORDER BY id COLLATE \"C\"", server.schema);
+        runtime.block_on(server.sql(&sql)).iter().map(|row| row[0].clone().unwrap()).collect()
+    });
+}
+
 /// What the table is to hold.
 fn model(steps: &[(i64, Option<u8>)]) -> BTreeMap<i64, u8> {
     let mut rows = BTreeMap::new();

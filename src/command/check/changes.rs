@@ -4,6 +4,7 @@ use super::Subject;
 use super::table_plan::TopicSchema;
 use crate::avro::Shape;
 use crate::avro::format::debezium::Events;
+use crate::avro::format::{Decoder, registered_shape};
 use crate::avro::registry::Registry;
 use crate::config::changes::ChangesConfig;
 use crate::config::finding::Finding;
@@ -77,6 +78,10 @@ impl Asked<'_> {
         if is_event && !keys.format.has_registered_schemas() {
             return self.key_of_events(subject, &keys);
         }
+        let reader = subject.config.key_reader().filter(|_| !is_event);
+        if let Some(format) = reader.as_ref().filter(|format| !format.format.has_registered_schemas()) {
+            return declared_key(subject, format);
+        }
         if let plain @ Some(_) = plain_key(self.config.key_format) {
             return Ok(plain);
         }
@@ -91,7 +96,10 @@ impl Asked<'_> {
                 let keys = Events::of_keys(&keys).and_then(|mut keys| keys.learn(0, &version.schema));
                 keys.map(Some).map_err(finding)
             }
-            Ok(Some(version)) => Shape::registered(&version.schema).map(Some).map_err(finding),
+            Ok(Some(version)) => {
+                let format = reader.unwrap_or_default();
+                registered_shape(&format, &version.schema).map(Some).map_err(finding)
+            }
             Ok(None) => {
                 Err(finding(format!("subject {name} has no schema, so that the table was compared with nothing")))
             }
@@ -108,4 +116,13 @@ impl Asked<'_> {
             .map(Some)
             .ok_or_else(|| finding("keys bring their schema along, so that the table was compared with nothing".into()))
     }
+}
+
+/// The type of keys in JSON, as the pipeline file declares it. Errors: it does not, or they bring their schema along.
+fn declared_key(subject: &Subject<'_, LoadConfig>, format: &FormatConfig) -> Result<Option<Shape>, Finding> {
+    let finding = |what: String| subject.warning("source.key", what, "docs/upserts.md has what keys need");
+    let decoder = Decoder::new(format).map_err(finding)?;
+    let declared = decoder.declared().map(|shape| shape.as_ref().clone());
+    let unknown = "keys bring their schema along, so that the table was compared with nothing";
+    declared.map(Some).ok_or_else(|| finding(unknown.into()))
 }

@@ -145,7 +145,7 @@ pub async fn look(subject: &Subject<'_, LoadConfig>) -> Option<Newest> {
             .set("enable.partition.eof", "true")
             .set("allow.auto.create.topics", "false");
         let consumer: BaseConsumer<Probe> = client.create_with_context(Probe::default()).ok()?;
-        let newest = Reader::new(&config.format()).ok().map(|decoder| read(&consumer, config.topic(), decoder));
+        let newest = Reader::new(&config.format()).ok().map(|decoder| read(&consumer, &config, decoder));
         // Its destructor may wait for librdkafka's threads.
         drop_in_background(consumer);
         newest?.ok()
@@ -155,7 +155,8 @@ pub async fn look(subject: &Subject<'_, LoadConfig>) -> Option<Newest> {
     .flatten()
 }
 
-fn read(consumer: &BaseConsumer<Probe>, topic: &str, mut decoder: Reader) -> KafkaResult<Newest> {
+fn read(consumer: &BaseConsumer<Probe>, config: &LoadConfig, mut decoder: Reader) -> KafkaResult<Newest> {
+    let (topic, deletes) = (config.topic(), config.deletes());
     let mut newest = Newest::default();
     let Some(layout) = client::topic_layout(consumer.client(), topic, METADATA_TIMEOUT)? else { return Ok(newest) };
     let (mut list, mut open) = (TopicPartitionList::new(), 0);
@@ -170,6 +171,8 @@ fn read(consumer: &BaseConsumer<Probe>, topic: &str, mut decoder: Reader) -> Kaf
     let deadline = Instant::now() + PATIENCE;
     while open > 0 && Instant::now() < deadline {
         match consumer.poll(Duration::from_millis(100)) {
+            // A tombstone deletes a row.
+            Some(Ok(record)) if deletes && record.payload().is_none() => {}
             Some(Ok(record)) => newest.add(record.payload(), &mut decoder),
             Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
             Some(Err(error)) => return Err(error),

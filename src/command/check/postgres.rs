@@ -94,6 +94,10 @@ impl Inquiry<'_> {
         let other = Table::in_other_case(&self.connection, name).await?;
         let no_table = format!("{place}: there is no table {name}{}", other.as_deref().unwrap_or_default());
         let Some(schema) = self.schemas.first() else {
+            if self.config.auto_create {
+                report.ok(subject.line(format_args!("{no_table}: auto_create makes it for the first record")));
+                return Ok(());
+            }
             let cure = "make it; this check prints the statement once the topic has a schema";
             report.findings.push(subject.error("sink.postgres.table", no_table, cure));
             return Ok(());

@@ -5,13 +5,13 @@ use serde_json::Value;
 
 use super::{SCHEMA_ID, fields_of};
 use crate::avro::Shape;
-use crate::avro::format::{Decoded, Decoder};
+use crate::avro::format::{Decoded, Decoder, wire_format};
 use crate::avro::schema::SchemaText;
 use crate::config::changes::ChangesConfig;
 use crate::config::format::Envelope;
 use crate::config::sink::{ColumnsConfig, LoadConfig};
-use crate::sink::changes::{ChangeShape, Changes, plain_key};
-use crate::sink::{Columns, Conversion, DatabaseKind, Refusal};
+use crate::sink::changes::{Change, ChangeShape, Changes, Datum, plain_key};
+use crate::sink::{Columns, Conversion, DatabaseKind, Refusal, Why};
 
 /// What a sink makes of one record.
 #[derive(Clone, Debug)]
@@ -28,8 +28,15 @@ pub enum RowOutcome {
 pub struct Rows {
     decoder: Decoder,
     sinks: Vec<SinkRows>,
-    /// Of the records' keys.
-    key: Option<Shape>,
+    keys: Keys,
+}
+
+/// How records' keys are read.
+struct Keys {
+    /// By the sink's `key_format`: the type of those in Avro.
+    shape: Option<Shape>,
+    /// By `[source.key]`.
+    decoder: Option<Decoder>,
 }
 
 struct SinkRows {
@@ -58,15 +65,21 @@ impl Rows {
         let clickhouse = clickhouse.map(|sink| (DatabaseKind::ClickHouse, sink.columns.clone(), sink.changes()));
         let sinks = postgres.into_iter().chain(clickhouse);
         let sinks = sinks.map(|(kind, columns, changes)| SinkRows { kind, columns, changes }).collect();
-        Ok(Self { decoder, sinks, key: key_schema.map(Shape::registered).transpose()? })
+        let mut keys = config.key_reader().map(|format| Decoder::new(&format)).transpose()?;
+        let registered = config.key_reader().is_some_and(|format| format.format.has_registered_schemas());
+        if let (Some(decoder), Some(schema)) = (&mut keys, key_schema.filter(|_| registered)) {
+            decoder.learn(SCHEMA_ID, schema)?;
+        }
+        let shape = key_schema.filter(|_| keys.is_none()).map(Shape::registered).transpose()?;
+        Ok(Self { decoder, sinks, keys: Keys { shape, decoder: keys } })
     }
 
     /// What each sink makes of a record. Errors, in words: the pipeline does not fit the schema.
     pub fn of(&mut self, value: Option<&[u8]>, key: Option<&[u8]>) -> Result<Vec<(DatabaseKind, RowOutcome)>, String> {
-        let Self { decoder, sinks, key: key_shape } = self;
+        let Self { decoder, sinks, keys } = self;
         let each = sinks.iter().map(|sink| {
             let outcome = match sink.changes.is_upsert() {
-                true => sink.change(decoder, key_shape.as_ref(), value, key),
+                true => sink.change(decoder, keys, value, key),
                 false => sink.row(decoder, value),
             };
             Ok((sink.kind, outcome?))
@@ -91,27 +104,45 @@ impl SinkRows {
     fn change(
         &self,
         decoder: &mut Decoder,
-        key_shape: Option<&Shape>,
+        keys: &mut Keys,
         value: Option<&[u8]>,
         key: Option<&[u8]>,
     ) -> Result<RowOutcome, String> {
-        let mut changes = Changes::new(self.changes.clone(), false);
-        let change = match changes.read(key, value) {
-            Ok(change) => change,
-            Err(why) => return Ok(RowOutcome::Dead(Refusal::row(why))),
-        };
-        let mut datum = Vec::new();
-        let number = changes.write(&change, 0, &mut datum);
-        let pair = changes.pair(number).ok_or(NO_SCHEMA)?;
-        let plain = plain_key(self.changes.key_format);
-        let key = match &plain {
+        let (mut of_key, mut of_row) = (Vec::new(), Vec::new());
+        let key = match (&mut keys.decoder, key) {
             _ if !self.changes.reads_keys() => None,
-            None => Some(key_shape.ok_or(NO_KEY_SCHEMA)?),
-            Some(plain) => Some(plain),
+            (_, None) => return Ok(RowOutcome::Dead(Refusal::row(Why::NoKey))),
+            (Some(decoder), Some(key)) => match datum(decoder, key, &mut of_key)? {
+                Ok((datum, shape)) => Some((datum, shape)),
+                Err(refusal) => return Ok(RowOutcome::Dead(refusal)),
+            },
+            (None, Some(bytes)) => match plain_key(self.changes.key_format) {
+                Some(shape) => Some((Datum { schema_id: None, bytes }, shape)),
+                None => {
+                    let Some((id, bytes)) = wire_format(bytes) else {
+                        return Ok(RowOutcome::Dead(Refusal::row(Why::KeyNotWireFormat)));
+                    };
+                    Some((Datum { schema_id: Some(id), bytes }, keys.shape.clone().ok_or(NO_KEY_SCHEMA)?))
+                }
+            },
         };
-        let row = pair.row.map(|id| decoder.shape(id).cloned().ok_or(NO_SCHEMA)).transpose()?;
-        let made = ChangeShape::of((&self.changes, false), &self.columns, key, row.as_deref())?;
-        let columns = self.columns_of(&made.shape, &datum)?;
+        let row = match value.map(|value| datum(decoder, value, &mut of_row)).transpose()? {
+            None => None,
+            Some(Ok(row)) => Some(row),
+            Some(Err(refusal)) => return Ok(RowOutcome::Dead(refusal)),
+        };
+        let (key, key_shape) = key.unzip();
+        let (row, row_shape) = row.unzip();
+        let change = match (row, key) {
+            (Some(row), key) => Change::Upsert { key, row },
+            (None, Some(key)) if self.changes.deletes => Change::Delete { key },
+            (None, _) => return Ok(RowOutcome::Dead(Refusal::row(Why::NullValue))),
+        };
+        let mut written = Vec::new();
+        Changes::new(self.changes.clone(), false).write(&change, 0, &mut written);
+        let shapes = (key_shape.as_ref(), row_shape.as_ref());
+        let made = ChangeShape::of((&self.changes, false), &self.columns, shapes.0, shapes.1)?;
+        let columns = self.columns_of(&made.shape, &written)?;
         Ok(if made.is_delete { RowOutcome::Deleted(columns) } else { RowOutcome::Row(columns) })
     }
 
@@ -126,6 +157,22 @@ impl SinkRows {
         let pairs = assigned.into_iter().zip(values);
         Ok(pairs.filter_map(|((_, conversion), (_, value))| Some((column(&conversion)?.to_owned(), value))).collect())
     }
+}
+
+/// A key or a value as a datum, with its type. Errors: nobody knows its schema.
+fn datum<'b>(
+    decoder: &mut Decoder,
+    payload: &'b [u8],
+    out: &'b mut Vec<u8>,
+) -> Result<Result<(Datum<'b>, Shape), Refusal>, String> {
+    let (schema, bytes) = match decoder.decode(Some(payload), out) {
+        Ok(Decoded::Datum { schema, bytes }) => (schema, bytes),
+        Ok(Decoded::Unknown(_)) => return Err(NO_SCHEMA.into()),
+        Ok(Decoded::Nothing | Decoded::Truncated) => return Err(ENVELOPE.into()),
+        Err(reject) => return Ok(Err(reject.into())),
+    };
+    let shape = decoder.shape(schema).ok_or(NO_SCHEMA)?.as_ref().clone();
+    Ok(Ok((Datum { schema_id: Some(schema), bytes }, shape)))
 }
 
 const NO_SCHEMA: &str = "the records' schema is not known, and nobody asks a registry here: name an Avro schema file as `schema` in the \

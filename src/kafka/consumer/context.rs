@@ -10,7 +10,7 @@ use rdkafka::statistics::Statistics;
 use super::committed_watermark::CommittedWatermark;
 use super::error::SourceError;
 use super::position_store::PositionStore;
-use super::sink_offsets::Unacknowledged;
+use super::unacknowledged::Unacknowledged;
 use crate::kafka::advice::Advice;
 use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::offset_note::{NextOffset, Partition};

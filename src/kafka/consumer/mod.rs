@@ -26,6 +26,7 @@ mod same_topic;
 mod sink_offsets;
 mod stale;
 pub(crate) mod topic;
+mod unacknowledged;
 pub(crate) mod uncommitted;
 
 use std::cell::{Cell, RefCell};

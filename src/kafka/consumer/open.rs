@@ -12,7 +12,7 @@ use super::context::SourceContext;
 use super::error::SourceError;
 use super::held::Held;
 use super::other_members::{STRATEGY, strategy};
-use super::sink_offsets::Unacknowledged;
+use super::unacknowledged::Unacknowledged;
 use super::{CommittedWatermark, PositionStore, Source, State};
 use crate::config::KafkaConfig;
 use crate::kafka::advice::Advice;

@@ -1,13 +1,10 @@
 //! The offsets that sinks commit to the group: as their positions, or to show how far they are.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
-use rdkafka::error::KafkaResult;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::committed::{commit, commit_async, note, offsets_with_notes};
 use super::{Source, SourceError};
@@ -16,56 +13,6 @@ use crate::kafka::offset_note::{NextOffset, OffsetNote, Partition, Pending, Tall
 
 /// After a commit that failed the next one is not tried before.
 const SHOW_AGAIN: Duration = Duration::from_secs(1);
-
-/// Offsets that only show how far a sink is, and that the broker has not acknowledged yet. A commit is lost where it meets a
-/// rebalance (ILLEGAL_GENERATION): without another one, a topic in which nothing more comes would lag for ever.
-#[derive(Default)]
-pub(super) struct Unacknowledged {
-    offsets: Mutex<BTreeMap<Partition, NextOffset>>,
-    /// A commit failed, or an offset was not committed at all.
-    is_due: AtomicBool,
-}
-
-impl Unacknowledged {
-    /// These are committed now.
-    fn sent(&self, next: &BTreeMap<Partition, NextOffset>) {
-        if let Ok(mut offsets) = self.offsets.lock() {
-            offsets.extend(next);
-        }
-    }
-
-    /// A position of a partition that just came, behind which the group's offset stayed: its former owner's commit was lost.
-    pub(super) fn found(&self, partition: Partition, next: NextOffset) {
-        self.sent(&BTreeMap::from([(partition, next)]));
-        self.is_due.store(true, Ordering::Release);
-    }
-
-    /// What the broker answered to a commit.
-    pub(super) fn answered(&self, result: &KafkaResult<()>, committed: &TopicPartitionList) {
-        let Ok(mut offsets) = self.offsets.lock() else { return };
-        for element in committed.elements() {
-            match element.offset() {
-                Offset::Offset(next) if result.is_ok() && element.error().is_ok() => {
-                    // An answer to an earlier commit does not speak for a later one.
-                    if offsets.get(&element.partition()).is_some_and(|sent| *sent <= next) {
-                        offsets.remove(&element.partition());
-                    }
-                }
-                _ => self.is_due.store(true, Ordering::Release),
-            }
-        }
-    }
-
-    /// What is to be committed again of the partitions that are held; what others hold now is theirs to show.
-    fn due(&self, is_held: impl Fn(Partition) -> bool) -> BTreeMap<Partition, NextOffset> {
-        if !self.is_due.swap(false, Ordering::AcqRel) {
-            return BTreeMap::new();
-        }
-        let Ok(mut offsets) = self.offsets.lock() else { return BTreeMap::new() };
-        offsets.retain(|partition, _| is_held(*partition));
-        offsets.clone()
-    }
-}
 
 /// What an offset says of a sink that has its positions in the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +86,7 @@ impl Source {
     pub(super) fn show_again(&self, coordinator: &Coordinator) {
         let unacknowledged = &self.consumer.context().unacknowledged;
         let tried = &self.state.shown_again;
-        if !unacknowledged.is_due.load(Ordering::Acquire) || tried.get().elapsed() < SHOW_AGAIN {
+        if !unacknowledged.is_due() || tried.get().elapsed() < SHOW_AGAIN {
             return;
         }
         tried.set(Instant::now());
@@ -155,7 +102,7 @@ impl Source {
         let list = offsets_with_notes(&self.topic, next, |partition| self.note_after(partition, Tally::default()));
         if let Err(error) = commit_async(&self.consumer, &list) {
             tracing::debug!(topic = %self.topic, %error, "the group's offsets are behind");
-            unacknowledged.is_due.store(true, Ordering::Release);
+            unacknowledged.commit_again();
         }
     }
 }
@@ -168,9 +115,9 @@ mod tests {
 
     use rdkafka::config::ClientConfig;
     use rdkafka::consumer::BaseConsumer;
-    use rdkafka::error::{KafkaError, RDKafkaErrorCode};
     use rdkafka::mocking::MockCluster;
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
     use super::*;
@@ -267,42 +214,5 @@ mod tests {
             poll();
             assert!(begun.elapsed() < Duration::from_secs(60), "the offset stays at {:?}", shown());
         }
-    }
-
-    fn list(offsets: &[(Partition, NextOffset)]) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for &(partition, next) in offsets {
-            list.add_partition_offset("presses", partition, Offset::Offset(next)).unwrap();
-        }
-        list
-    }
-
-    #[test]
-    fn a_commit_that_failed_is_due_until_one_as_high_is_acknowledged() {
-        let failed = Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::IllegalGeneration));
-        let shown = Unacknowledged::default();
-        shown.sent(&BTreeMap::from([(0, 40), (1, 7)]));
-        assert_eq!(shown.due(|_| true), BTreeMap::new(), "nothing has failed");
-        shown.answered(&Ok(()), &list(&[(1, 7)]));
-        shown.answered(&failed, &list(&[(0, 40)]));
-        shown.sent(&BTreeMap::from([(0, 70)]));
-        shown.answered(&Ok(()), &list(&[(0, 40)]));
-        assert_eq!(shown.due(|_| true), BTreeMap::from([(0, 70)]));
-        assert_eq!(shown.due(|_| true), BTreeMap::new(), "it is under way");
-        shown.answered(&failed, &list(&[(0, 70)]));
-        assert_eq!(shown.due(|_| true), BTreeMap::from([(0, 70)]));
-        shown.answered(&Ok(()), &list(&[(0, 70)]));
-        shown.answered(&failed, &list(&[(0, 40)]));
-        assert_eq!(shown.due(|_| true), BTreeMap::new(), "a late answer to an earlier one");
-    }
-
-    #[test]
-    fn what_another_member_holds_now_is_not_shown() {
-        let shown = Unacknowledged::default();
-        shown.found(0, 40);
-        shown.found(1, 7);
-        assert_eq!(shown.due(|partition| partition == 1), BTreeMap::from([(1, 7)]));
-        shown.found(2, 1);
-        assert_eq!(shown.due(|_| true), BTreeMap::from([(1, 7), (2, 1)]), "the other one was forgotten");
     }
 }
