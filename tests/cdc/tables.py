@@ -77,7 +77,7 @@ ODD = Table(
     "ALTER TABLE odd ALTER body SET STORAGE EXTERNAL",
 )
 # Without a key it cannot be kept equal: it is loaded as a log.
-KEYLESS = Table("keyless", [], {"a": "int", "b": "text"})
+KEYLESS = Table("unkeyed", [], {"a": "int", "b": "text"})
 
 
 def _value(chance, kind):
@@ -142,12 +142,12 @@ def make_databases(schemas):
                 database.execute(table.ddl())
                 database.execute(table.extra)
             if name == SOURCE:
-                database.execute("CREATE TABLE keyless (a int, b text); ALTER TABLE keyless REPLICA IDENTITY FULL")
+                database.execute("CREATE TABLE unkeyed (a int, b text); ALTER TABLE unkeyed REPLICA IDENTITY FULL")
             for schema in schemas if name == TARGET else ():
                 database.execute(f"CREATE SCHEMA {schema}; SET search_path = {schema}, public")
                 for table in [*TABLES, ODD]:
                     database.execute(table.ddl())
-                database.execute("CREATE TABLE keyless (_op text, a int, b text)")
+                database.execute("CREATE TABLE unkeyed (_op text, a int, b text)")
 
 
 def clickhouse(query):
@@ -191,12 +191,12 @@ def clickhouse_values(table, suffix):
 def postgres_log(schema):
     """The rows of a log, sorted as texts."""
     with connect(TARGET) as connection:
-        return sorted(connection.execute(f"SELECT _op, a, b FROM {schema}.keyless").fetchall(), key=repr)
+        return sorted(connection.execute(f"SELECT _op, a, b FROM {schema}.unkeyed").fetchall(), key=repr)
 
 
 def clickhouse_log(suffix):
     """Topic, partition and offset, and the row, of each row of a log."""
-    answer = clickhouse(f"SELECT _topic, _partition, _offset, _op, a, b FROM {TARGET}.keyless{suffix} FORMAT JSONCompactEachRow")
+    answer = clickhouse(f"SELECT _topic, _partition, _offset, _op, a, b FROM {TARGET}.unkeyed{suffix} FORMAT JSONCompactEachRow")
     rows = [json.loads(line) for line in answer.split("\n") if line]
     return [((topic, partition, int(offset)), (op, a, b)) for topic, partition, offset, op, a, b in rows]
 

@@ -66,13 +66,13 @@ class Workload:
         a, b = a and a % 100, b and b[:20]
         match self._chance.choices(["insert", "update", "delete", "truncate"], [60, 20, 19, 1])[0]:
             case "insert":
-                cursor.execute("INSERT INTO keyless VALUES (%s, %s)", [a, b])
+                cursor.execute("INSERT INTO unkeyed VALUES (%s, %s)", [a, b])
             case "update":
-                cursor.execute("UPDATE keyless SET b = %s WHERE a = %s", [b, a])
+                cursor.execute("UPDATE unkeyed SET b = %s WHERE a = %s", [b, a])
             case "delete":
-                cursor.execute("DELETE FROM keyless WHERE a = %s", [a])
+                cursor.execute("DELETE FROM unkeyed WHERE a = %s", [a])
             case _:
-                cursor.execute("TRUNCATE keyless")
+                cursor.execute("TRUNCATE unkeyed")
 
     def _new_key(self, table):
         self._next += 1
