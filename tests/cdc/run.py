@@ -27,7 +27,7 @@ interpreter.require_packages()
 from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 
 from tests.cdc import tables  # noqa: E402
-from tests.cdc.tables import KEYLESS, ODD, SOURCE, TABLES, TARGET, connect, seeded  # noqa: E402
+from tests.cdc.tables import KEYLESS, LACKING, ODD, SOURCE, TABLES, TARGET, connect, seeded  # noqa: E402
 from tests.cdc.workload import Workload  # noqa: E402
 from tests.harness.paths import ROOT  # noqa: E402
 from tests.harness.topics import Registry, read_all  # noqa: E402
@@ -87,7 +87,9 @@ class Pressline:
 
     def pipeline(self, format, table, mode="upsert", folder="pipelines"):
         """Loads a table's topic into both databases."""
-        text = self._file(format, table.name, f'topic = "{prefix(format)}.public.{table.name}"', mode, skips=table is ODD)
+        text = self._file(format, table.name, f'topic = "{prefix(format)}.public.{table.name}"', mode, skips=table in (LACKING, ODD))
+        if table is LACKING:
+            text = text[: text.index("[sink.clickhouse]")]
         file = self.folder / folder / f"{format}_{table.name}{'' if folder == 'pipelines' else '_again'}.toml"
         file.write_text(text)
         self._names += [file.stem] if folder == "pipelines" else []
@@ -164,6 +166,8 @@ def differences(table, schema, suffix):
     found = []
     source = tables.postgres_rows(table, SOURCE)
     found += _differences(f"postgres {schema}.{table.name}", source, tables.postgres_rows(table, TARGET, schema))
+    if table is LACKING:
+        return found
     values = tables.source_values(table)
     found += _differences(f"clickhouse {table.name}{suffix}_current", values, tables.clickhouse_values(table, suffix))
     return found
@@ -256,9 +260,9 @@ def under_load(given, chance, workload, pressline, kinds):
     wrong = await_equal(pressline, kinds)
     if not wrong:
         counts = ", ".join(f"{count} {what}" for what, count in workload.counts.items())
-        rows = sum(len(tables.postgres_rows(table, SOURCE)) for table in TABLES)
+        rows = sum(len(tables.postgres_rows(table, SOURCE)) for table in [*TABLES, LACKING])
         print(
-            f"ok    {rows} rows after {counts} and {pressline.kills} kills are equal in {2 * len(kinds)} tables, "
+            f"ok    {rows} rows after {counts} and {pressline.kills} kills are equal in {2 * len(kinds) - len(FORMATS)} tables, "
             f"{time.monotonic() - begun:.0f} s after the last change",
             flush=True,
         )
@@ -266,8 +270,13 @@ def under_load(given, chance, workload, pressline, kinds):
         print(f"ok    each record of a table without a key is once in the log, in both databases: {dict(ops)}", flush=True)
         if set(ops) != {"r", "c", "u", "d", "t"}:
             wrong.append(f"the log has no row of each kind: {dict(ops)}")
+        records = read_all(os.environ["PRESSLINE_TEST_BOOTSTRAP"], _topic("avro", LACKING))
+        lacking = sum(b"__debezium_unavailable_value" in (message.value() or b"") for message in records)
+        print(f"ok    rows of which {lacking} changes lacked values are equal in PostgreSQL", flush=True)
+        if not lacking:
+            wrong.append("no change lacked a value")
     for format in FORMATS:
-        for table in [*TABLES, KEYLESS]:
+        for table in [*TABLES, LACKING, KEYLESS]:
             topic = f"{prefix(format)}.public.{table.name}.dead"
             if dead := dead_letters(topic):
                 wrong.append(f"{topic}: {dead}")
@@ -278,7 +287,7 @@ def written_again(pressline, kinds):
     """All records are written into ClickHouse once more, and meanwhile nothing may be seen of it; what is wrong."""
     pressline.stop()
     # A row of the log is no change of a row that is there: written again, it would be there twice.
-    for name in (name for name in pressline.pipelines() if not name.endswith(KEYLESS.name)):
+    for name in (name for name in pressline.pipelines() if not name.endswith((KEYLESS.name, LACKING.name))):
         pressline.command("offsets", "set", "--pipeline", name, "--sink", "clickhouse", "--to", "beginning", "--yes")
     pressline.start()
     looks, end = 0, time.monotonic() + 15
@@ -333,13 +342,14 @@ def main():
     workload = Workload(chance)
     workload.run(given.changes // 10)  # what the snapshot finds
     with tempfile.TemporaryDirectory(prefix="pressline-cdc-") as folder:
-        names = [f"public.{table.name}" for table in [*TABLES, ODD, KEYLESS]]
+        names = [f"public.{table.name}" for table in [*TABLES, LACKING, ODD, KEYLESS]]
         connectors = [Connector(prefix(format), names, format, SOURCE) for format in FORMATS]
         debezium = Debezium(Path(folder) / "debezium", *connectors)
         pressline = Pressline(folder)
         kinds = []
         for format in FORMATS:
-            kinds += [(table, format, f"_{format}") for table in TABLES]
+            kinds += [(table, format, f"_{format}") for table in [*TABLES, LACKING]]
+            pressline.pipeline(format, LACKING)
             if format == "connect_json":
                 # Neither the table without a key nor the odd one ends so.
                 pressline.pipelines_by_pattern(format, "*s", TABLES)
