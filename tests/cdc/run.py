@@ -3,7 +3,7 @@ view `_current` in ClickHouse, row by row; and of a table without a key the log 
 
     tests/stack/stack.py run -- python3 -m tests.cdc.run [--changes 3000] [--kills 4] [--seed 1]
 
-The same tables go through topics in Avro and in JSON with its schema. Beside them, a table whose rows cannot all be written shows
+The same tables go through topics in Avro, each with a pipeline file, and in JSON with its schema, by one file for all. Beside them, a table whose rows cannot all be written shows
 what is refused and how. Exit code 1 when anything is wrong.
 """
 
@@ -27,7 +27,7 @@ interpreter.require_packages()
 from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 
 from tests.cdc import tables  # noqa: E402
-from tests.cdc.tables import KEYLESS, ODD, SOURCE, TABLES, TARGET, connect, seeded  # noqa: E402
+from tests.cdc.tables import KEYLESS, LACKING, ODD, SOURCE, TABLES, TARGET, connect, seeded  # noqa: E402
 from tests.cdc.workload import Workload  # noqa: E402
 from tests.harness.paths import ROOT  # noqa: E402
 from tests.harness.topics import Registry, read_all  # noqa: E402
@@ -71,7 +71,7 @@ class Pressline:
     """The program with a pipeline for each table and format."""
 
     def __init__(self, folder):
-        self.folder, self.process, self.kills = Path(folder), None, 0
+        self.folder, self.process, self.kills, self._names = Path(folder), None, 0, []
         (self.folder / "pipelines").mkdir()
         (self.folder / "refused").mkdir()
         (self.folder / "postgres.password").write_text(os.environ["PRESSLINE_TEST_POSTGRES_PASSWORD"])
@@ -87,23 +87,36 @@ class Pressline:
 
     def pipeline(self, format, table, mode="upsert", folder="pipelines"):
         """Loads a table's topic into both databases."""
+        text = self._file(format, table.name, f'topic = "{prefix(format)}.public.{table.name}"', mode, skips=table in (LACKING, ODD))
+        if table is LACKING:
+            text = text[: text.index("[sink.clickhouse]")]
+        file = self.folder / folder / f"{format}_{table.name}{'' if folder == 'pipelines' else '_again'}.toml"
+        file.write_text(text)
+        self._names += [file.stem] if folder == "pipelines" else []
+        return file
+
+    def pipelines_by_pattern(self, format, pattern, tables):
+        """Loads the topics of these tables by one file."""
+        text = self._file(format, "${topic.2}", f'topics = "{prefix(format)}.public.{pattern}"')
+        (self.folder / "pipelines" / f"{format}.toml").write_text(text)
+        self._names += [f"{format}.{table.name}" for table in tables]
+
+    @staticmethod
+    def _file(format, table, topic, mode="upsert", skips=False):
         sinks = _SINKS.format(
             port=os.environ["PRESSLINE_TEST_POSTGRES"].rsplit(":", 1)[1],
             user=os.environ["PRESSLINE_TEST_POSTGRES_USER"],
             clickhouse=os.environ["PRESSLINE_TEST_CLICKHOUSE"],
             clickhouse_user=os.environ["PRESSLINE_TEST_CLICKHOUSE_USER"],
             target=TARGET,
-            table=table.name,
+            table=table,
             schema=format,
             suffix=f"_{format}",
-            more='toast = "skip"\n' if table is ODD else "",
+            more='toast = "skip"\n' if skips else "",
         )
         if mode == "insert":
             sinks = sinks.replace(_KEYED, "")
-        source = f'[source]\ntopic = "{prefix(format)}.public.{table.name}"\nformat = "{format}"\nenvelope = "debezium"\ntruncate = "apply"\n'
-        file = self.folder / folder / f"{format}_{table.name}{'' if folder == 'pipelines' else '_again'}.toml"
-        file.write_text(source + sinks)
-        return file
+        return f'[source]\n{topic}\nformat = "{format}"\nenvelope = "debezium"\ntruncate = "apply"\n{sinks}'
 
     def start(self):
         """Starts it."""
@@ -112,7 +125,7 @@ class Pressline:
 
     def pipelines(self):
         """Their names."""
-        return [file.stem for file in (self.folder / "pipelines").glob("*.toml")]
+        return list(self._names)
 
     def command(self, *words):
         """Another command of the program's."""
@@ -153,6 +166,8 @@ def differences(table, schema, suffix):
     found = []
     source = tables.postgres_rows(table, SOURCE)
     found += _differences(f"postgres {schema}.{table.name}", source, tables.postgres_rows(table, TARGET, schema))
+    if table is LACKING:
+        return found
     values = tables.source_values(table)
     found += _differences(f"clickhouse {table.name}{suffix}_current", values, tables.clickhouse_values(table, suffix))
     return found
@@ -168,15 +183,15 @@ def log_differences(format):
     if sorted(sent) != sorted(at for at, _ in found):
         counts = collections.Counter(at for at, _ in found)
         doubled, missing = [at for at in counts if counts[at] > 1], sorted(set(sent) - set(counts))
-        wrong.append(f"clickhouse keyless_{format}: {len(doubled)} twice {doubled[:3]}, {len(missing)} missing {missing[:3]}")
+        wrong.append(f"clickhouse unkeyed_{format}: {len(doubled)} twice {doubled[:3]}, {len(missing)} missing {missing[:3]}")
     rows = sorted((row for _, row in found), key=repr)
     if rows != tables.postgres_log(format):
-        wrong.append(f"postgres {format}.keyless: other rows than in ClickHouse")
+        wrong.append(f"postgres {format}.unkeyed: other rows than in ClickHouse")
     registry = Registry(os.environ["PRESSLINE_TEST_REGISTRY"])
     decode = registry.decode if format == "avro" else lambda value: json.loads(value)["payload"]
     expected = {at: _logged(decode(message.value())) for at, message in zip(sent, messages, strict=True)}
     other = [at for at, row in found if expected.get(at) != row]
-    wrong += [f"clickhouse keyless_{format}: other than in the topic: {other[:3]}"] if other else []
+    wrong += [f"clickhouse unkeyed_{format}: other than in the topic: {other[:3]}"] if other else []
     return wrong
 
 
@@ -245,9 +260,9 @@ def under_load(given, chance, workload, pressline, kinds):
     wrong = await_equal(pressline, kinds)
     if not wrong:
         counts = ", ".join(f"{count} {what}" for what, count in workload.counts.items())
-        rows = sum(len(tables.postgres_rows(table, SOURCE)) for table in TABLES)
+        rows = sum(len(tables.postgres_rows(table, SOURCE)) for table in [*TABLES, LACKING])
         print(
-            f"ok    {rows} rows after {counts} and {pressline.kills} kills are equal in {2 * len(kinds)} tables, "
+            f"ok    {rows} rows after {counts} and {pressline.kills} kills are equal in {2 * len(kinds) - len(FORMATS)} tables, "
             f"{time.monotonic() - begun:.0f} s after the last change",
             flush=True,
         )
@@ -255,8 +270,13 @@ def under_load(given, chance, workload, pressline, kinds):
         print(f"ok    each record of a table without a key is once in the log, in both databases: {dict(ops)}", flush=True)
         if set(ops) != {"r", "c", "u", "d", "t"}:
             wrong.append(f"the log has no row of each kind: {dict(ops)}")
+        records = read_all(os.environ["PRESSLINE_TEST_BOOTSTRAP"], _topic("avro", LACKING))
+        lacking = sum(b"__debezium_unavailable_value" in (message.value() or b"") for message in records)
+        print(f"ok    rows of which {lacking} changes lacked values are equal in PostgreSQL", flush=True)
+        if not lacking:
+            wrong.append("no change lacked a value")
     for format in FORMATS:
-        for table in [*TABLES, KEYLESS]:
+        for table in [*TABLES, LACKING, KEYLESS]:
             topic = f"{prefix(format)}.public.{table.name}.dead"
             if dead := dead_letters(topic):
                 wrong.append(f"{topic}: {dead}")
@@ -267,7 +287,7 @@ def written_again(pressline, kinds):
     """All records are written into ClickHouse once more, and meanwhile nothing may be seen of it; what is wrong."""
     pressline.stop()
     # A row of the log is no change of a row that is there: written again, it would be there twice.
-    for name in (name for name in pressline.pipelines() if not name.endswith(KEYLESS.name)):
+    for name in (name for name in pressline.pipelines() if not name.endswith((KEYLESS.name, LACKING.name))):
         pressline.command("offsets", "set", "--pipeline", name, "--sink", "clickhouse", "--to", "beginning", "--yes")
     pressline.start()
     looks, end = 0, time.monotonic() + 15
@@ -322,15 +342,20 @@ def main():
     workload = Workload(chance)
     workload.run(given.changes // 10)  # what the snapshot finds
     with tempfile.TemporaryDirectory(prefix="pressline-cdc-") as folder:
-        names = [f"public.{table.name}" for table in [*TABLES, ODD, KEYLESS]]
+        names = [f"public.{table.name}" for table in [*TABLES, LACKING, ODD, KEYLESS]]
         connectors = [Connector(prefix(format), names, format, SOURCE) for format in FORMATS]
         debezium = Debezium(Path(folder) / "debezium", *connectors)
         pressline = Pressline(folder)
         kinds = []
         for format in FORMATS:
-            for table in TABLES:
-                pressline.pipeline(format, table)
-                kinds.append((table, format, f"_{format}"))
+            kinds += [(table, format, f"_{format}") for table in [*TABLES, LACKING]]
+            pressline.pipeline(format, LACKING)
+            if format == "connect_json":
+                # Neither the table without a key nor the odd one ends so.
+                pressline.pipelines_by_pattern(format, "*s", TABLES)
+            else:
+                for table in TABLES:
+                    pressline.pipeline(format, table)
             pressline.pipeline(format, KEYLESS, mode="insert")
         pressline.pipeline("avro", ODD)
         make_dead_letter_topics(f"{prefix(format)}.{name}" for format in FORMATS for name in names)

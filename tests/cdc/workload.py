@@ -1,7 +1,7 @@
 """A random workload: inserts, updates, changed keys, deletes and truncates in transactions of up to 20 changes, some of which are
 rolled back. Beside them, a table without a key."""
 
-from tests.cdc.tables import DOCUMENTS, KEYLESS, ORDERS, SOURCE, TABLES, connect, random_uuid
+from tests.cdc.tables import DOCUMENTS, KEYLESS, LACKING, ORDERS, SOURCE, TABLES, connect, random_uuid
 
 
 class Workload:
@@ -9,7 +9,7 @@ class Workload:
 
     def __init__(self, chance):
         self._chance = chance
-        self._keys = {table.name: [] for table in TABLES}
+        self._keys = {table.name: [] for table in [*TABLES, LACKING]}
         self._next = 0
         self.counts = dict.fromkeys(["insert", "update", "key", "delete", "truncate"], 0)
 
@@ -21,7 +21,7 @@ class Workload:
                 before = {name: list(keys) for name, keys in self._keys.items()}
                 with database.cursor() as cursor:
                     for _ in range(size):
-                        self._change(cursor, self._chance.choice(TABLES))
+                        self._change(cursor, self._chance.choice([*TABLES, LACKING]))
                         if self._chance.random() < 0.2:
                             self._change_keyless(cursor)
                 if self._chance.random() < 0.05:
@@ -35,6 +35,7 @@ class Workload:
         keys = self._keys[table.name]
         # Few keys, so that each is changed often.
         what = "insert" if len(keys) < 20 else self._chance.choices(list(self.counts), [25, 45, 10, 19.7, 0.3])[0]
+        what = "update" if what == "key" and table is LACKING else what
         self.counts[what] += 1
         same = " AND ".join(f"{name} = %s" for name in table.key)
         if what == "insert":
@@ -66,13 +67,13 @@ class Workload:
         a, b = a and a % 100, b and b[:20]
         match self._chance.choices(["insert", "update", "delete", "truncate"], [60, 20, 19, 1])[0]:
             case "insert":
-                cursor.execute("INSERT INTO keyless VALUES (%s, %s)", [a, b])
+                cursor.execute("INSERT INTO unkeyed VALUES (%s, %s)", [a, b])
             case "update":
-                cursor.execute("UPDATE keyless SET b = %s WHERE a = %s", [b, a])
+                cursor.execute("UPDATE unkeyed SET b = %s WHERE a = %s", [b, a])
             case "delete":
-                cursor.execute("DELETE FROM keyless WHERE a = %s", [a])
+                cursor.execute("DELETE FROM unkeyed WHERE a = %s", [a])
             case _:
-                cursor.execute("TRUNCATE keyless")
+                cursor.execute("TRUNCATE unkeyed")
 
     def _new_key(self, table):
         self._next += 1

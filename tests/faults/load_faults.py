@@ -47,7 +47,7 @@ FAULTS = [
     Fault("load", load_kills.load_all(200_000), test=1, soak=1, world=partial(ChainWorld, rate=100_000)),
     Fault("kill", kill, test=10, soak=1000, at_once=10, world=LoadWorld),
     *(Fault(f"kill-{point.replace('_', '-')}", kill_at(point), world=world) for point, world in _POINTS.items()),
-    Fault("upsert-kill", kill, test=5, soak=1000, world=UpsertWorld),
+    Fault("upsert-kill", kill, test=10, soak=1000, at_once=10, world=UpsertWorld),
     Fault("upsert-kill-pg-during-commit", kill_at("pg_during_commit"), world=partial(UpsertWorld, databases=POSTGRES)),
     Fault("upsert-kill-ch-after-insert", kill_at("ch_after_insert"), world=partial(UpsertWorld, databases=CLICKHOUSE)),
     Fault("stop-and-continue", load_kills.stop_and_continue, world=_LINKED),
