@@ -22,6 +22,7 @@ mod relay;
 
 mod bounds;
 mod commands;
+mod dead_letters;
 mod relayed;
 mod remote;
 mod rights;

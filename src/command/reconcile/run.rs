@@ -10,10 +10,11 @@ use crate::command::reconcile::compare::{Comparison, Offsets, Sums};
 use crate::command::reconcile::left_out::LeftOut;
 use crate::command::reconcile::progress::Progress;
 use crate::command::reconcile::table::Table;
-use crate::command::reconcile::topic::{LettersOf, Records};
+use crate::command::reconcile::topic::LettersOf;
 use crate::command::reconcile::{CHUNK, Outcome, ReconcileArgs, Task, Tell, Verdict, not_reached, verdict};
 use crate::config::sink::WriteMode;
 use crate::kafka::offset_note::Partition;
+use crate::kafka::records::Records;
 use crate::runtime::stdio;
 use crate::runtime::terminal::counted;
 

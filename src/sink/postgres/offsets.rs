@@ -398,13 +398,18 @@ impl Transaction<'_> {
 
     /// Moves the positions from where the batch began to its end, and commits them with the rows. Errors: see
     /// [`CommitError`].
-    pub async fn commit(mut self, offsets: &Offsets, advances: &[Advance]) -> Result<(), CommitError> {
+    pub async fn commit(self, offsets: &Offsets, advances: &[Advance]) -> Result<(), CommitError> {
         let sql = offsets.commit_statement(advances);
         fail_point::hit("pg_before_commit");
         fail_point::soon("pg_during_commit");
-        let result = self.connection().control(&sql).await;
+        let committed = self.commit_by(&sql).await;
         fail_point::hit("pg_after_commit");
-        let error = match result {
+        committed
+    }
+
+    /// Commits by statements that divide by zero where nothing may be written.
+    pub(super) async fn commit_by(mut self, sql: &str) -> Result<(), CommitError> {
+        let error = match self.connection().control(sql).await {
             Ok(_) => {
                 self.finish();
                 return Ok(());

@@ -1,5 +1,7 @@
 //! The PostgreSQL sink: rows and positions in one database transaction.
 
+pub mod letters;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -416,6 +418,32 @@ impl PostgresSink {
         learnt
     }
 
+    /// What an error means, once the table was looked at; a connection that may be of no use is given up.
+    fn judged(&mut self, error: LoadError) -> LoadError {
+        match error {
+            LoadError::Refused(_) | LoadError::SchemaMismatch(_) => {
+                let runtime = self.target.runtime.clone();
+                match runtime.block_on(self.is_altered()) {
+                    Ok(true) => {
+                        let message = format!("table {} was altered; new plans are made: {error}", self.table_name);
+                        LoadError::Again { class: RetryClass::Moved, message }
+                    }
+                    Ok(false) => error,
+                    Err(other) => other,
+                }
+            }
+            LoadError::Answered { .. }
+            | LoadError::Again {
+                class: RetryClass::Transient | RetryClass::Unknown | RetryClass::Authentication,
+                ..
+            } => {
+                self.writer = None;
+                error
+            }
+            LoadError::Again { .. } => error,
+        }
+    }
+
     /// An error of the schema may only say that the table was altered: then the batch is tried again with new plans. Errors:
     /// the database cannot be asked now.
     async fn is_altered(&mut self) -> Result<bool, LoadError> {
@@ -493,26 +521,7 @@ impl Sink for PostgresSink {
                 }
                 Ok(written)
             }
-            Err(error @ (LoadError::Refused(_) | LoadError::SchemaMismatch(_))) => {
-                if runtime.block_on(self.is_altered())? {
-                    let message = format!("table {} was altered; new plans are made: {error}", self.table_name);
-                    return Err(LoadError::Again { class: RetryClass::Moved, message });
-                }
-                Err(error)
-            }
-            Err(error) => {
-                if matches!(
-                    error,
-                    LoadError::Answered { .. }
-                        | LoadError::Again {
-                            class: RetryClass::Transient | RetryClass::Unknown | RetryClass::Authentication,
-                            ..
-                        }
-                ) {
-                    self.writer = None;
-                }
-                Err(error)
-            }
+            Err(error) => Err(self.judged(error)),
         }
     }
 }
