@@ -48,18 +48,13 @@ pub struct Letter {
 }
 
 impl Letter {
-    /// Whether a record of this time can be the letter's, as far as times tell: a topic that was made again has others at its offsets.
-    /// A time that no record should have was replaced in the letter by that of writing.
-    pub fn may_be_about(&self, record: Timestamp) -> bool {
-        let (Timestamp::CreateTime(found) | Timestamp::LogAppendTime(found), Some(own)) = (record, self.timestamp_ms) else {
-            return true;
-        };
-        !self.has_given_time || found == own || found < EARLIEST_MS || found > own
+    /// Whether a record of this time is the letter's, as far as times tell: a topic that was made again has others at its offsets. A
+    /// record whose time was replaced in the letter, since no record should have it, does not pass either.
+    pub fn is_about(&self, record: Timestamp) -> bool {
+        let own = self.timestamp_ms.filter(|_| self.has_given_time);
+        own.is_none() || record.to_millis().is_none() || own == record.to_millis()
     }
 }
-
-/// 2000-01-01: no record is older.
-const EARLIEST_MS: i64 = 946_684_800_000;
 
 /// What became of a letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,9 +83,7 @@ impl Mark {
 
     fn of(record: &BorrowedMessage<'_>) -> Option<Self> {
         match header_text(record, header::MARK)? {
-            Self::DISCARDED => {
-                Some(Self::Discarded(header_text(record, header::NOTE).unwrap_or_default().to_string()))
-            }
+            Self::DISCARDED => Some(Self::Discarded(header_text(record, header::NOTE).unwrap_or_default().to_string())),
             _ => Some(Self::Replayed),
         }
     }
@@ -100,7 +93,11 @@ impl LetterId {
     /// The key of the letter and of its marks.
     pub fn key(&self) -> String {
         let Self { topic, partition, offset, sink, .. } = self;
-        if sink.is_empty() { format!("{topic}/{partition}/{offset}") } else { format!("{topic}/{partition}/{offset}/{sink}") }
+        if sink.is_empty() {
+            format!("{topic}/{partition}/{offset}")
+        } else {
+            format!("{topic}/{partition}/{offset}/{sink}")
+        }
     }
 }
 

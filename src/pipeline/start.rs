@@ -159,7 +159,10 @@ pub async fn run(
 
 /// What relays single records by the pipeline as it is now, outside of its loop. Waits for the registry until `stop` says so; `None`:
 /// it did. Errors, in words: what the pipeline could not start with either.
-pub async fn shared(config: PipelineConfig, mut stop: watch::Receiver<bool>) -> Result<Option<Arc<RelayShared>>, String> {
+pub async fn shared(
+    config: PipelineConfig,
+    mut stop: watch::Receiver<bool>,
+) -> Result<Option<Arc<RelayShared>>, String> {
     let (status, stop_workers) = (Arc::new(Status::new(&config.name)), Arc::new(AtomicBool::new(false)));
     let memory = MemoryConfig::default().share(1);
     let library = Library::default();

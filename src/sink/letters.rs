@@ -56,9 +56,9 @@ impl LetterSink {
         let wait = consumer.unknown_schema_wait_ms.map_or(SCHEMA_WAIT, Duration::from_millis);
         let patience = Patience { wait: Some(wait), key: format!("{SECTION}.consumer.unknown_schema_wait_ms") };
         let format = config.format();
-        let decoder =
-            Decoder::new(&format).map_err(|what| WorkerError::Refused(format!("source: {what}")))?;
-        let schemas = Schemas::new(format, Arc::new(registry), runtime.clone(), patience).of_types(RecordTypes::of(config));
+        let decoder = Decoder::new(&format).map_err(|what| WorkerError::Refused(format!("source: {what}")))?;
+        let schemas =
+            Schemas::new(format, Arc::new(registry), runtime.clone(), patience).of_types(RecordTypes::of(config));
         Ok(Self { schemas, batch: RowBatch::of(decoder), rows })
     }
 

@@ -21,9 +21,7 @@ pub fn run(args: &DiscardArgs) -> Result<bool, DlqError> {
         return Err(refused(format!("--reason-text: {} bytes, expected 1 to {LONGEST}", why.len())));
     }
     if ClientIp::stands_in(why) {
-        return Err(refused(
-            "--reason-text: an address stands in it, and the topic would keep it: say it without one",
-        ));
+        return Err(refused("--reason-text: an address stands in it, and the topic would keep it: say it without one"));
     }
     let pipeline = args.selection.chosen.which.load()?;
     crate::runtime::log::init(&pipeline.log).map_err(refused)?;

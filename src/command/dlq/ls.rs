@@ -53,7 +53,11 @@ pub fn run(args: &LsArgs) -> Result<(), DlqError> {
         }));
     }
     let unnamed = found.iter().filter(|found| found.mark.is_none() && found.letter.id.pipeline.is_empty()).count();
-    if args.each { each(&found, args.json) } else { counts(&found, args) }
+    if args.each {
+        each(&found, args.json)
+    } else {
+        counts(&found, args)
+    }
     if !args.json && unnamed > 0 {
         say(format!(
             "{} not name the pipeline, since an earlier release wrote them: replay and discard take such with --unnamed only",
@@ -81,9 +85,8 @@ impl Found<'_> {
 }
 
 fn each(found: &[Found<'_>], json: bool) {
-    let mut lines = vec![
-        ["PART", "LETTER", "TOPIC", "RECORD", "REASON", "FIELD", "TIME", "STATE"].map(String::from).to_vec(),
-    ];
+    let mut lines =
+        vec![["PART", "LETTER", "TOPIC", "RECORD", "REASON", "FIELD", "TIME", "STATE"].map(String::from).to_vec()];
     for one in found {
         let Letter { at, id, reason, field, timestamp_ms, message, .. } = one.letter;
         let part = one.part.part.name();

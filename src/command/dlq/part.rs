@@ -47,7 +47,11 @@ impl Part {
             (Some(part), _) | (None, &[part]) => Self::of(pipeline, part),
             _ => {
                 let names: Vec<&str> = parts.iter().map(|part| part.name()).collect();
-                Err(refused(format!("name one of the parts of pipeline {} with --sink: {}", pipeline.name, names.join(", "))))
+                Err(refused(format!(
+                    "name one of the parts of pipeline {} with --sink: {}",
+                    pipeline.name,
+                    names.join(", ")
+                )))
             }
         }
     }

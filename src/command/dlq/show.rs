@@ -35,7 +35,11 @@ pub fn run(args: &ShowArgs) -> Result<(), DlqError> {
         )));
     };
     let source = if args.source { Some(source(&pipeline, &part, letter)?) } else { None };
-    if args.json { say(object(&part, letter, mark, source.as_ref())) } else { say(page(&part, letter, mark, source.as_ref())) }
+    if args.json {
+        say(object(&part, letter, mark, source.as_ref()))
+    } else {
+        say(page(&part, letter, mark, source.as_ref()))
+    }
     Ok(())
 }
 
@@ -70,7 +74,16 @@ fn page(part: &Part, letter: &Letter, mark: Option<&Marked>, source: Option<&Sou
     let pipeline = if id.pipeline.is_empty() { "not named".into() } else { printable(&id.pipeline) };
     let mut lines = vec![
         ("letter", format!("{} {}:{}", part.dead_topic, at.0, at.1)),
-        ("record", format!("{} partition {} offset {}, {}", printable(&id.topic), id.partition, id.offset, time(*timestamp_ms))),
+        (
+            "record",
+            format!(
+                "{} partition {} offset {}, {}",
+                printable(&id.topic),
+                id.partition,
+                id.offset,
+                time(*timestamp_ms)
+            ),
+        ),
         ("pipeline", format!("{pipeline}, {}", part.part.name())),
         ("reason", printable(reason)),
         ("field", printable(field)),
@@ -87,7 +100,8 @@ fn page(part: &Part, letter: &Letter, mark: Option<&Marked>, source: Option<&Sou
             lines.extend(shown.problem.iter().map(|problem| ("problem", printable(problem))));
         }
     }
-    let lines: Vec<String> = lines.iter().map(|(name, text)| format!("{name:<9} {text}").trim_end().to_string()).collect();
+    let lines: Vec<String> =
+        lines.iter().map(|(name, text)| format!("{name:<9} {text}").trim_end().to_string()).collect();
     lines.join("\n")
 }
 

@@ -6,9 +6,9 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use serde_json::json;
 
 use super::choose::time;
+use crate::command::consume::ConsumeError;
 use crate::command::consume::decode::{Decoded, Decoder};
 use crate::command::consume::text::{self, Style, WITHHELD};
-use crate::command::consume::ConsumeError;
 use crate::config::PipelineConfig;
 use crate::place::ClientIp;
 
@@ -24,7 +24,14 @@ pub fn address_fields(config: &PipelineConfig) -> BTreeSet<String> {
     }
     // Under its old name it is in the record.
     for transform in config.transforms.iter().rev() {
-        names.extend(transform.rename.iter().filter(|(_, new)| names.contains(new.as_str())).map(|(old, _)| old.as_str()).collect::<Vec<_>>());
+        names.extend(
+            transform
+                .rename
+                .iter()
+                .filter(|(_, new)| names.contains(new.as_str()))
+                .map(|(old, _)| old.as_str())
+                .collect::<Vec<_>>(),
+        );
     }
     names.into_iter().map(|name| name.rsplit('.').next().unwrap_or(name).to_string()).collect()
 }
@@ -110,7 +117,11 @@ fn without_addresses(json: &str, names: &BTreeSet<String>) -> String {
             rest = &rest[1 + value..];
         }
     }
-    if ClientIp::stands_in(rest) { WITHHELD.clone_into(&mut shown) } else { shown.push_str(rest) }
+    if ClientIp::stands_in(rest) {
+        WITHHELD.clone_into(&mut shown)
+    } else {
+        shown.push_str(rest)
+    }
     shown
 }
 

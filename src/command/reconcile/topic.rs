@@ -54,7 +54,8 @@ pub fn dead_letters(kafka: &KafkaConfig, dead_topic: &str, wanted: &LettersOf<'_
                     }
                 }
                 Some((of, _)) if header_text(&letter, header::REASON) == Some(VIEW) => {
-                    let what = [header::FIELD, header::MESSAGE].map(|name| header_text(&letter, name).unwrap_or_default());
+                    let what =
+                        [header::FIELD, header::MESSAGE].map(|name| header_text(&letter, name).unwrap_or_default());
                     letters.views.insert((of, format!("{} ({})", what[1], what[0])));
                 }
                 Some((of, offset)) => letters.dead.entry(of).or_default().push(offset),

@@ -60,7 +60,8 @@ impl LetterRelay {
         let stages = Stages::new(kernel(&shared)?);
         let config = &shared.config;
         let id = format!("pressline.{}.dlq", config.name);
-        let writer = Writer::new(&config.kafka, Delivery::ExactlyOnce, id, Arc::clone(&shared.output)).map_err(refused)?;
+        let writer =
+            Writer::new(&config.kafka, Delivery::ExactlyOnce, id, Arc::clone(&shared.output)).map_err(refused)?;
         let limits = shared.output.current();
         Ok(Self { shared, stages, writer, limits })
     }
@@ -126,6 +127,11 @@ impl LetterRelay {
             let mut transaction = writer.begin()?;
             for output in outputs {
                 transaction.send(output.record())?;
+            }
+            #[cfg(feature = "mutants")]
+            if crate::testing::mutant::is("letter_mark_apart") {
+                let _ = transaction.commit_alone()?;
+                transaction = writer.begin()?;
             }
             fail_point::hit("letters_between");
             for id in replayed {

@@ -395,18 +395,10 @@ fn dead_letter<'s>(
     let (message, pipeline) = (reject.to_string(), &task.config.name);
     let headers = dead_letter::headers(
         header::OF_RELAY,
-        [
-            reject.reason.code(),
-            reject.field,
-            &message,
-            record.topic(),
-            &partition,
-            &offset,
-            reject.detail,
-            pipeline,
-        ],
+        [reject.reason.code(), reject.field, &message, record.topic(), &partition, &offset, reject.detail, pipeline],
     );
-    let letter = OutputRecord { topic: &task.dead_topic, key: Some(place), value: None, timestamp_ms, headers: Some(headers) };
+    let letter =
+        OutputRecord { topic: &task.dead_topic, key: Some(place), value: None, timestamp_ms, headers: Some(headers) };
     #[cfg(feature = "mutants")]
     let letter = leak::into_letter(record, letter);
     letter

@@ -121,7 +121,11 @@ impl Account {
         let shown: Vec<String> = shown.map(|(_, (count, what))| format!("{count} {what}")).collect();
         let mut text = format!("{} = {}", counted(all, "letter"), shown.join(" + "));
         if self.kept_back > 0 {
-            let _ = write!(text, "\n  of the replayed, {} is kept back by the pipeline: nothing is written of it", self.kept_back);
+            let _ = write!(
+                text,
+                "\n  of the replayed, {} is kept back by the pipeline: nothing is written of it",
+                self.kept_back
+            );
         }
         for line in self.lines(part) {
             let _ = write!(text, "\n{line}");
@@ -150,9 +154,9 @@ impl Account {
         }
         lines.extend(self.nothing.line("compaction has taken the record, or its transaction was aborted"));
         lines.extend(self.another.line(&format!(
-            "the record's time is not the letter's: topic {} was made again since. Discard them, or, if you know better, send the \
-             offset through the pipeline with pressline replay",
-            part.source_topic
+            "the record's time is not the letter's: topic {} was made again since, or topic {} does not take such times. Discard them, \
+             or, where it is the record, send its offset through the pipeline with pressline replay",
+            part.source_topic, part.dead_topic
         )));
         let who = if part.part == PipelinePart::Relay { "the relay" } else { "the sink" };
         lines.extend(self.ahead.line(&format!(

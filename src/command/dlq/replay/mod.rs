@@ -93,7 +93,11 @@ impl Task<'_> {
     fn begin(&self, letters: usize) {
         let Part { pipeline, part, dead_topic, .. } = self.part;
         let trial = if self.args.dry_run { "trial, nothing is written: " } else { "" };
-        say(format!("{trial}{} of {pipeline}, {}, in topic {dead_topic}", counted(letters as u64, "open letter"), part.name()));
+        say(format!(
+            "{trial}{} of {pipeline}, {}, in topic {dead_topic}",
+            counted(letters as u64, "open letter"),
+            part.name()
+        ));
     }
 
     /// Gives each letter's record, as far as it is there, to `again`, which says what becomes of it. Ends early when the command is told
@@ -121,7 +125,7 @@ impl Task<'_> {
                 }
             }
             match records.at(partition, offset)? {
-                At::Record(record) if !letter.may_be_about(record.timestamp()) => account.another(letter),
+                At::Record(record) if !letter.is_about(record.timestamp()) => account.another(letter),
                 At::Record(record) => {
                     if again(letter, record, account)? == Next::Restart {
                         return Ok(Next::Restart);

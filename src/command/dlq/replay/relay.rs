@@ -9,8 +9,8 @@ use super::{Next, Task};
 use crate::command::dlq::choose::choose;
 use crate::command::dlq::{DlqError, refused};
 use crate::kafka::letters::{Letter, LetterId};
-use crate::pipeline::relay::letters::{LetterRelay, Made, Output};
 use crate::pipeline::relay::RelayShared;
+use crate::pipeline::relay::letters::{LetterRelay, Made, Output};
 use crate::runtime::supervise::WorkerError;
 
 /// Letters, and bytes of their outputs, of one transaction at most.
@@ -74,7 +74,11 @@ impl From<DlqError> for Failure {
 }
 
 /// From the marks to the end of the letters. `before`: how many were replayed before the first round.
-fn replay_round(task: &Task<'_>, relay: &mut LetterRelay, before: &mut Option<u64>) -> Result<(Account, Next), Failure> {
+fn replay_round(
+    task: &Task<'_>,
+    relay: &mut LetterRelay,
+    before: &mut Option<u64>,
+) -> Result<(Account, Next), Failure> {
     let is_trial = task.args.dry_run;
     if !is_trial {
         relay.fence().map_err(Failure::Worker)?;
@@ -148,6 +152,8 @@ fn failed(error: &WorkerError) -> DlqError {
             "another pressline dlq replay of this pipeline has begun, and this one ends: {message}. What this one has replayed is \
              marked, and the other one knows it"
         )),
-        other => refused(format!("{other}\nwhat was replayed until then is marked: run the same command again to go on")),
+        other => {
+            refused(format!("{other}\nwhat was replayed until then is marked: run the same command again to go on"))
+        }
     }
 }
