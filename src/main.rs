@@ -96,7 +96,7 @@ enum Command {
         after_help = "Example:\n  pressline replay --pipeline button_presses --sink postgres --into archive.presses --from 2026-11-01"
     )]
     Replay(ReplayArgs),
-    /// Look into a pipeline's dead letters
+    /// Show a pipeline's dead letters, have their records written after all, each exactly once, or discard them
     #[command(after_help = "Examples:\n  pressline dlq ls\n  pressline dlq show --sink relay 0:17 --source")]
     Dlq(DlqArgs),
     /// The topics that the pipelines describe

@@ -1,6 +1,5 @@
 //! Dead letters of a sink again: each record by the present schema and table, in a transaction of its own with its mark.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,9 +13,15 @@ use crate::avro::registry::Registry;
 use crate::config::sink::LoadConfig;
 use crate::kafka::consumer::BatchBuilder;
 use crate::kafka::offset_note::Partition;
+use crate::kafka::replay_range::Overlap;
 use crate::runtime::supervise::WorkerError;
-use crate::sink::postgres::sink::letters::{LetterRows, RowEnd};
-use crate::sink::postgres::sink::{SECTION, Target};
+use crate::sink::clickhouse::letters::ClickHouseLetters;
+use crate::sink::clickhouse::session as clickhouse;
+pub use crate::sink::letter_rows::Standing;
+use crate::sink::letter_rows::{LetterRows, RowEnd};
+use crate::sink::postgres::sink as postgres;
+use crate::sink::postgres::sink::letters::PostgresLetters;
+use crate::sink::start::DatabaseKind;
 
 /// How long a database or registry that does not answer is asked again, for one letter.
 const TRIED_FOR: Duration = Duration::from_secs(60);
@@ -25,11 +30,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How long a schema that the registry does not have is waited for, unless the sink's setting says so.
 const SCHEMA_WAIT: Duration = Duration::from_secs(30);
 
-/// Writes records that were dead letters of the PostgreSQL sink.
+/// Writes records that were dead letters of a sink.
 pub struct LetterSink {
     schemas: Schemas,
     batch: RowBatch,
-    rows: LetterRows,
+    rows: Box<dyn LetterRows>,
 }
 
 /// What became of a letter.
@@ -46,15 +51,29 @@ pub enum LetterEnd {
 }
 
 impl LetterSink {
-    /// Connects. Errors: settings; no connection.
-    pub fn postgres(config: &LoadConfig, topic_id: Option<&str>, runtime: &Handle) -> Result<Self, WorkerError> {
-        let lacks = || WorkerError::Refused(format!("{SECTION}: not configured"));
-        let target = Target::of(config, runtime).ok_or_else(lacks)?;
-        let consumer = config.sink.postgres.as_ref().map(|sink| sink.consumer.clone()).ok_or_else(lacks)?;
-        let rows = LetterRows::connect(target, topic_id)?;
+    /// Connects. `topic_id` is the present topic's. Errors: settings; no connection.
+    pub fn open(
+        config: &LoadConfig,
+        kind: DatabaseKind,
+        topic_id: Option<&str>,
+        runtime: &Handle,
+    ) -> Result<Self, WorkerError> {
+        let section = format!("sink.{}", kind.name());
+        let lacks = || WorkerError::Refused(format!("{section}: not configured"));
+        let rows: Box<dyn LetterRows> = match kind {
+            DatabaseKind::Postgres => {
+                let target = postgres::Target::of(config, runtime).ok_or_else(lacks)?;
+                Box::new(PostgresLetters::connect(target, topic_id)?)
+            }
+            DatabaseKind::ClickHouse => {
+                let target = clickhouse::Target::of(config, runtime, Overlap::Ask).ok_or_else(lacks)?;
+                Box::new(ClickHouseLetters::connect(target, topic_id)?)
+            }
+        };
+        let consumer = kind.consumer(config).ok_or_else(lacks)?;
         let registry = Registry::new(&config.registry).map_err(|error| WorkerError::Refused(error.to_string()))?;
         let wait = consumer.unknown_schema_wait_ms.map_or(SCHEMA_WAIT, Duration::from_millis);
-        let patience = Patience { wait: Some(wait), key: format!("{SECTION}.consumer.unknown_schema_wait_ms") };
+        let patience = Patience { wait: Some(wait), key: format!("{section}.consumer.unknown_schema_wait_ms") };
         let format = config.format();
         let decoder = Decoder::new(&format).map_err(|what| WorkerError::Refused(format!("source: {what}")))?;
         let schemas =
@@ -62,9 +81,9 @@ impl LetterSink {
         Ok(Self { schemas, batch: RowBatch::of(decoder), rows })
     }
 
-    /// Partitions and offsets of the letters that were written before.
-    pub fn marked(&mut self) -> Result<BTreeSet<(Partition, i64)>, LoadError> {
-        self.rows.marked()
+    /// What was known of a letter when the database was connected to. `is_named`: it names its pipeline.
+    pub fn standing(&self, partition: Partition, offset: i64, is_named: bool) -> Standing {
+        self.rows.standing(partition, offset, is_named)
     }
 
     /// Writes the record's row, or only tries to. What may pass is tried again for a while. Errors: it did not pass.

@@ -5,7 +5,7 @@
 //! `after_produce`, `after_send_offsets`, `before_commit`, `during_end_txn`, `after_commit`; of a batch into PostgreSQL
 //! `pg_after_copy`, `pg_before_commit`, `pg_during_commit`, `pg_after_commit`; of one into ClickHouse `ch_after_pending`,
 //! `ch_mid_body`, `ch_after_insert`. Where dead letters are replayed, they are `letters_between` (a relay's outputs and their marks),
-//! `pg_before_letter` and `pg_after_letter`, beside those of the commit. At `panic_in_record` there is a panic instead, whose message
+//! `pg_before_letter`, `pg_after_letter` and `ch_before_letter`, beside those of the commit. At `panic_in_record` there is a panic instead, whose message
 //! quotes the record.
 
 /// The process reached `name`: where the test chose it, it is killed here.

@@ -4,9 +4,10 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::cluster::await_that;
-use crate::dead_letters::{ACTIONS, rows, with_letters, written};
-use crate::relay::{holds_all, project};
+use crate::cluster::{Raw, await_that};
+use crate::daemon::SHORT;
+use crate::dead_letters::{ACTIONS, clickhouse_rows, rows, with_clickhouse_letters, with_letters, written};
+use crate::relay::{holds_all, press, project, session};
 use crate::support::{Stage, narrow_stage};
 
 /// The program with fail points and mutants; `None`, said aloud, where it was not made.
@@ -20,6 +21,12 @@ fn breakable() -> Option<PathBuf> {
 
 /// Runs `pressline dlq` with this fail point, at which it must be killed, and mutant.
 fn killed(stage: &Stage, arguments: &[&str], fail_point: &str, mutant: &str) {
+    let (code, text) = run(stage, arguments, fail_point, mutant);
+    assert_eq!(code, None, "it was not killed at {fail_point}: {text}");
+}
+
+/// The same, wherever it ends; no exit code: it was killed.
+fn run(stage: &Stage, arguments: &[&str], fail_point: &str, mutant: &str) -> (Option<i32>, String) {
     let plain = stage.dlq_command(arguments);
     let mut command = Command::new(breakable().unwrap());
     command.args(plain.get_args()).current_dir(plain.get_current_dir().unwrap());
@@ -30,7 +37,7 @@ fn killed(stage: &Stage, arguments: &[&str], fail_point: &str, mutant: &str) {
         "$ PRESSLINE_FAIL_POINT={fail_point} PRESSLINE_MUTANT={mutant} pressline dlq {}\n{text}",
         arguments.join(" ")
     );
-    assert_eq!(output.status.code(), None, "it was not killed at {fail_point}: {text}");
+    (output.status.code(), text)
 }
 
 const INTO_POSTGRES: [&str; 3] = ["replay", "--sink", "postgres"];
@@ -97,7 +104,8 @@ fn a_kill_in_the_commit_of_an_event_writes_it_once() {
     }
     let Some(stage) = narrow_stage("dlq_kill_commit") else { return };
     with_letters(&stage);
-    killed(&stage, &by_relay(), "during_end_txn", "");
+    // It may be through before it is killed.
+    run(&stage, &by_relay(), "during_end_txn", "");
     stage.dlq_done(&by_relay(), &["2 letters = "]);
     assert_eq!(written(&stage), (52, 52));
 }
@@ -112,6 +120,71 @@ fn an_event_whose_mark_is_apart_is_seen_twice() {
     killed(&stage, &by_relay(), "letters_between", "letter_mark_apart");
     stage.dlq_done(&by_relay(), &["2 letters = 2 replayed"]);
     assert_eq!(written(&stage), (54, 52), "the mutant was not caught");
+}
+
+const INTO_CLICKHOUSE: [&str; 3] = ["replay", "--sink", "clickhouse"];
+
+#[test]
+fn a_kill_around_an_insert_writes_no_row_twice() {
+    if breakable().is_none() {
+        return;
+    }
+    let Some(stage) = narrow_stage("dlq_kill_ch") else { return };
+    with_clickhouse_letters(&stage);
+    stage.alter_clickhouse("DROP CONSTRAINT no");
+    for (fail_point, there) in [("ch_before_letter", 47), ("ch_after_insert", 48), ("ch_after_insert", 49)] {
+        killed(&stage, &INTO_CLICKHOUSE, fail_point, "");
+        assert_eq!(clickhouse_rows(&stage), (there, there), "{fail_point}");
+    }
+    stage.dlq_done(&INTO_CLICKHOUSE, &["3 letters = 1 replayed + 2 replayed before"]);
+    assert_eq!(clickhouse_rows(&stage), (50, 50));
+}
+
+#[test]
+fn a_row_for_which_clickhouse_is_not_asked_is_seen_twice() {
+    if breakable().is_none() {
+        return;
+    }
+    let Some(stage) = narrow_stage("dlq_mutant_ch") else { return };
+    with_clickhouse_letters(&stage);
+    stage.alter_clickhouse("DROP CONSTRAINT no");
+    killed(&stage, &INTO_CLICKHOUSE, "ch_after_insert:2", "recovery_without_reading");
+    assert_eq!(clickhouse_rows(&stage), (49, 48), "the mutant was not caught");
+}
+
+/// A letter is acknowledged before the position moves. The sink that is killed in between reads the record again, and the table may
+/// take it by then.
+#[test]
+fn a_row_that_the_sink_writes_after_all_is_there_once() {
+    if breakable().is_none() {
+        return;
+    }
+    let Some(stage) = narrow_stage("dlq_after_all") else { return };
+    with_letters(&stage);
+    stage.sql("ALTER TABLE SCHEMA.live DROP CONSTRAINT no");
+    let id = session(60);
+    stage.sql(&format!("ALTER TABLE SCHEMA.live ADD CONSTRAINT other CHECK (session_id::text <> '{id}')"));
+    stage.world.send(&[Raw::value(0, press(60))]);
+    let plain = stage.world.pressline();
+    let mut command = Command::new(breakable().unwrap());
+    command.arg("run").current_dir(plain.get_current_dir().unwrap()).env("PRESSLINE_FAIL_POINT", "pg_before_commit");
+    command.args(SHORT.iter().flat_map(|set| ["--set", set]));
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), None, "it was not killed: {}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(stage.dlq_json(&["ls", "--each", "--sink", "postgres"]).len(), 4);
+    stage.sql("ALTER TABLE SCHEMA.live DROP CONSTRAINT other");
+    let mut run = stage.world.run(&SHORT);
+    await_that("the row, and ClickHouse's", || {
+        run.still_runs();
+        stage.postgres_count("live") == 48 && stage.clickhouse_count(stage.live()) == 51
+    });
+    assert_eq!(run.stop(), 0);
+    stage.dlq_done(
+        &INTO_POSTGRES,
+        &["3 open letters of", "4 letters = 3 replayed + 1 written by the sink itself after all"],
+    );
+    assert_eq!(rows(&stage), (51, 51));
+    stage.dlq_done(&["ls", "--sink", "postgres"], &["4 letters: 0 open, 4 replayed or discarded"]);
 }
 
 /// Both have read the marks, and wait for the table.

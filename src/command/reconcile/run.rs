@@ -76,7 +76,7 @@ fn reconcile(args: &ReconcileArgs, pipeline: &Pipeline, sink: PipelinePart) -> R
         PipelinePart::Postgres | PipelinePart::Relay => load.sink.postgres.as_ref().map(|sink| &sink.consumer),
     };
     let dead_topic = consumer.map(|consumer| load.dead_topic(consumer)).unwrap_or_default();
-    let wanted = LettersOf { topic: load.topic(), sink: sink.name(), spans: &spans };
+    let wanted = LettersOf { topic: load.topic(), pipeline: &load.name, sink: sink.name(), spans: &spans };
     let letters = super::topic::dead_letters(&load.kafka, &dead_topic, &wanted)?;
     let task = Task { load, positions: &positions, spans: &spans, letters: &letters.dead, runtime: &runtime };
     for (partition, what) in &letters.views {

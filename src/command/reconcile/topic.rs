@@ -21,7 +21,9 @@ use crate::sink::VIEW;
 pub struct LettersOf<'a> {
     /// The topic that they are about.
     pub topic: &'a str,
-    /// The sink that wrote them.
+    /// The pipeline that wrote them.
+    pub pipeline: &'a str,
+    /// Its sink.
     pub sink: &'a str,
     /// The offsets that are compared, of each partition.
     pub spans: &'a BTreeMap<Partition, (i64, i64)>,
@@ -47,12 +49,10 @@ pub fn dead_letters(kafka: &KafkaConfig, dead_topic: &str, wanted: &LettersOf<'_
         }
         records.seek(partition, low)?;
         while let Some(letter) = records.next()? {
+            let mark = header_text(&letter, header::MARK);
             match origin(&letter, wanted) {
-                Some(of) if header_text(&letter, header::MARK).is_some() => {
-                    if header_text(&letter, header::MARK) == Some(Mark::REPLAYED) {
-                        replayed.insert(of);
-                    }
-                }
+                Some(of) if mark == Some(Mark::REPLAYED) => drop(replayed.insert(of)),
+                _ if mark.is_some() => {}
                 Some((of, _)) if header_text(&letter, header::REASON) == Some(VIEW) => {
                     let what =
                         [header::FIELD, header::MESSAGE].map(|name| header_text(&letter, name).unwrap_or_default());
@@ -76,6 +76,10 @@ pub fn dead_letters(kafka: &KafkaConfig, dead_topic: &str, wanted: &LettersOf<'_
 
 fn origin(letter: &BorrowedMessage<'_>, wanted: &LettersOf<'_>) -> Option<(Partition, i64)> {
     let text = |name: &str| header_text(letter, name);
+    // Letters of earlier releases do not name it.
+    if text(header::PIPELINE).is_some_and(|pipeline| pipeline != wanted.pipeline) {
+        return None;
+    }
     if text(header::SINK) != Some(wanted.sink) || text(header::TOPIC) != Some(wanted.topic) {
         return None;
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::avro::Shape;
+use crate::config::REPLAYS;
 use crate::config::finding::{Finding, sentences};
 use crate::config::sink::{LoadConfig, PostgresConfig, WriteMode};
 use crate::kafka::advice::{Advice, PipelinePart};
@@ -19,8 +20,8 @@ use crate::sink::dead_letters::WINDOW;
 use crate::sink::error_policy::Fitting;
 use crate::sink::postgres::dropped::DroppedRows;
 use crate::sink::postgres::{
-    Advance, ChangePlan, ClaimError, CommitError, Connection, CopyPlan, Offsets, PgError, RowKey, Table, TableName,
-    Writer,
+    Advance, ChangePlan, ClaimError, CommitError, Connection, CopyPlan, LetterMarks, Offsets, PgError, RowKey, Table,
+    TableName, Writer,
 };
 use crate::sink::worker::{MakeSink, worker_error};
 use crate::sink::{
@@ -62,6 +63,12 @@ impl Target {
     fn offsets(&self, topic_id: Option<&str>) -> Result<Offsets, String> {
         let table = &self.config.offsets_table;
         Offsets::new(table, &self.pipeline, &self.topic, topic_id.unwrap_or_default())
+            .map_err(|what| format!("{SECTION}.offsets_table: {what}"))
+    }
+
+    fn letter_marks(&self, topic_id: Option<&str>) -> Result<LetterMarks, String> {
+        let table = &self.config.offsets_table;
+        LetterMarks::new(table, &self.pipeline, &self.topic, topic_id.unwrap_or_default())
             .map_err(|what| format!("{SECTION}.offsets_table: {what}"))
     }
 
@@ -392,7 +399,16 @@ impl PostgresSink {
             // Which of two accounts holds after a crash is told by the position, which the transaction moves.
             show(context.source, batch, &outcomes, true)?;
         }
-        transaction.commit(&offsets, &advances).await.map_err(|error| commit_error(&error))?;
+        let passed_over = match is_upsert || self.target.pipeline.starts_with(REPLAYS) || dead_letters.is_empty() {
+            // Letters of these are not replayed.
+            true => String::new(),
+            false => {
+                let marks = self.target.letter_marks(context.source.topic_id()).map_err(LoadError::Refused)?;
+                marks.passed_over(dead_letters.iter().map(|(origin, _)| (origin.partition, origin.offset)).collect())
+            }
+        };
+        let committed = transaction.commit_passing_over(passed_over, &offsets, &advances).await;
+        committed.map_err(|error| commit_error(&error))?;
         self.outcomes = outcomes;
         self.fitting.written();
         self.dropped.tell(dropped, &self.target.pipeline, &self.target.config.table);

@@ -19,16 +19,25 @@ pub struct Account {
     pub kept_back: u64,
     /// Replayed before.
     pub already: u64,
+    /// Written by the sink itself, which was killed before it passed the record over.
+    pub after_all: u64,
     discarded: u64,
     unnamed: u64,
-    /// Reason and field, how many, and the first of them.
-    dead: BTreeMap<(String, String), (u64, (Partition, i64), String)>,
+    /// By reason and field.
+    dead: BTreeMap<(String, String), Dead>,
     /// By partition: how many, first and last offset, first offset that is kept.
     removed: BTreeMap<Partition, (u64, i64, i64, i64)>,
     nothing: Group,
     another: Group,
     ahead: Group,
     stopped: u64,
+}
+
+/// Letters that are dead again: how many, where the first of them lies in the dead letter topic, and its reason in words.
+struct Dead {
+    count: u64,
+    first: (Partition, i64),
+    message: String,
 }
 
 /// How many, and where the first of them lies in the dead letter topic.
@@ -56,8 +65,8 @@ impl Account {
 
     /// The record is refused again.
     pub fn dead(&mut self, letter: &Letter, reason: &str, field: &str, message: String) {
-        let first = || (0, letter.at, message);
-        self.dead.entry((reason.into(), field.into())).or_insert_with(first).0 += 1;
+        let first = || Dead { count: 0, first: letter.at, message };
+        self.dead.entry((reason.into(), field.into())).or_insert_with(first).count += 1;
     }
 
     /// Retention has taken the record; the partition begins at `first` now.
@@ -88,7 +97,7 @@ impl Account {
     }
 
     fn count_dead(&self) -> u64 {
-        self.dead.values().map(|(count, ..)| count).sum()
+        self.dead.values().map(|dead| dead.count).sum()
     }
 
     fn count_removed(&self) -> u64 {
@@ -107,6 +116,7 @@ impl Account {
         let counts = [
             (self.replayed, if is_trial { "would be replayed" } else { "replayed" }),
             (self.already, "replayed before"),
+            (self.after_all, "written by the sink itself after all"),
             (self.discarded, "discarded before"),
             (dead, "dead again"),
             (removed, "of which retention has taken the record"),
@@ -135,7 +145,7 @@ impl Account {
 
     fn lines(&self, part: &Part) -> Vec<String> {
         let mut lines = Vec::new();
-        for ((reason, field), (count, (partition, offset), message)) in &self.dead {
+        for ((reason, field), Dead { count, first: (partition, offset), message }) in &self.dead {
             let field = if field.is_empty() { String::new() } else { format!(" ({})", printable(field)) };
             let letters = counted(*count, "letter");
             lines.push(format!(

@@ -4,10 +4,11 @@
 //! | --- | --- |
 //! | relay | in the dead letter topic, in the Kafka transaction of the output |
 //! | PostgreSQL | in the positions' table, in the transaction of the row; told in the dead letter topic afterwards |
+//! | ClickHouse | in the table: the row itself, by the coordinates of its record; told in the dead letter topic afterwards |
 
 mod account;
-mod postgres;
 mod relay;
+mod sink;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,20 +43,12 @@ pub fn run(args: &ReplayArgs) -> Result<bool, DlqError> {
     let pipeline = args.selection.chosen.which.load()?;
     crate::runtime::log::init(&pipeline.log).map_err(refused)?;
     let part = Part::chosen(&pipeline, &args.selection.chosen)?;
-    if part.part == PipelinePart::Clickhouse {
-        return Err(refused(format!(
-            "dlq replay does not write to ClickHouse yet. Its rows tell which records they are, so a replay of the one offset writes \
-             the row exactly once: pressline replay --pipeline {} --sink clickhouse --into-same --partition P --from OFFSET --to \
-             OFFSET+1 --name NAME, with partition and offset as pressline dlq ls --each shows them under RECORD",
-            pipeline.name
-        )));
-    }
     let stop = crate::command::generate::send::stop_on_signal().map_err(|error| refused(error.to_string()))?;
     let (passed, topic_id) = passed(&pipeline, part.part)?;
     let task = Task { args, pipeline: &pipeline, part: &part, passed, topic_id, stop };
     let account = match part.part {
         PipelinePart::Relay => relay::replay(&task)?,
-        _ => postgres::replay(&task)?,
+        _ => sink::replay(&task)?,
     };
     say(account.text(&part, args.dry_run));
     Ok(account.is_all_replayed())
@@ -90,6 +83,11 @@ impl Task<'_> {
         choose::read(self.part, reach)
     }
 
+    /// Whether the part has come past the letter's record.
+    fn is_passed(&self, letter: &Letter) -> bool {
+        self.passed.get(&letter.id.partition).is_some_and(|position| letter.id.offset < *position)
+    }
+
     fn begin(&self, letters: usize) {
         let Part { pipeline, part, dead_topic, .. } = self.part;
         let trial = if self.args.dry_run { "trial, nothing is written: " } else { "" };
@@ -117,12 +115,9 @@ impl Task<'_> {
                 break;
             }
             let (partition, offset) = (letter.id.partition, letter.id.offset);
-            match self.passed.get(&partition) {
-                Some(position) if offset < *position => {}
-                _ => {
-                    account.ahead(letter);
-                    continue;
-                }
+            if !self.is_passed(letter) {
+                account.ahead(letter);
+                continue;
             }
             match records.at(partition, offset)? {
                 At::Record(record) if !letter.is_about(record.timestamp()) => account.another(letter),

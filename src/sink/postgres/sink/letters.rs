@@ -1,33 +1,26 @@
 //! Rows of dead letters, one a transaction.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::{PostgresSink, Target, commit_error, load_error, no_connection};
 use crate::avro::Shape;
 use crate::config::sink::WriteMode;
 use crate::kafka::offset_note::Partition;
 use crate::runtime::supervise::WorkerError;
+use crate::sink::letter_rows::{LetterRows, RowEnd, Standing};
 use crate::sink::postgres::{CommitError, LetterMarks, Search};
-use crate::sink::{LoadError, Refusal, RowBatch, Sink};
+use crate::sink::worker::worker_error;
+use crate::sink::{LoadError, RowBatch, Sink};
 
 /// Writes rows of records that were dead letters, by the present plan.
-pub struct LetterRows {
+pub struct PostgresLetters {
     sink: PostgresSink,
     marks: LetterMarks,
+    /// Letters that the database knows, and whether their rows were written later.
+    known: BTreeMap<(Partition, i64), bool>,
 }
 
-/// What became of one row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RowEnd {
-    /// It is written and marked; of a trial, it could be.
-    Written,
-    /// It was marked before.
-    Marked,
-    /// It is refused.
-    Dead(Refusal),
-}
-
-impl LetterRows {
+impl PostgresLetters {
     /// Connects. `topic_id` is the present topic's. Errors: no connection; a sink whose rows have keys.
     pub fn connect(target: Target, topic_id: Option<&str>) -> Result<Self, WorkerError> {
         if target.config.mode == WriteMode::Upsert {
@@ -38,41 +31,18 @@ impl LetterRows {
                     .into(),
             ));
         }
-        let Target { config, pipeline, topic, .. } = &target;
-        let marks = LetterMarks::new(&config.offsets_table, pipeline, topic, topic_id.unwrap_or_default())
-            .map_err(|what| WorkerError::Refused(format!("{}.offsets_table: {what}", super::SECTION)))?;
-        Ok(Self { sink: PostgresSink::connect(target)?, marks })
-    }
-
-    /// The letters that are marked.
-    pub fn marked(&mut self) -> Result<BTreeSet<(Partition, i64)>, LoadError> {
-        let (runtime, marks) = (self.sink.target.runtime.clone(), &self.marks);
-        let sink = &mut self.sink;
-        runtime
-            .block_on(async {
-                sink.reconnect().await?;
-                match &sink.writer {
-                    Some(writer) => marks.read(writer.connection()).await,
-                    None => Ok(BTreeSet::new()),
-                }
-            })
-            .map_err(|error| load_error(&error))
-    }
-
-    /// Prepares for rows of a schema, by the table as it is now.
-    pub fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError> {
-        self.sink.learn(schema_id, shape)
-    }
-
-    /// Writes the one row of the batch and marks it, or only tries to. Errors: the database's.
-    pub fn write(&mut self, batch: &RowBatch, is_trial: bool) -> Result<RowEnd, LoadError> {
-        let runtime = self.sink.target.runtime.clone();
-        let written = runtime.block_on(self.write_row(batch, is_trial));
-        written.map_err(|error| self.sink.judged(error))
+        let marks = target.letter_marks(topic_id).map_err(WorkerError::Refused)?;
+        let (sink, runtime) = (PostgresSink::connect(target.clone())?, target.runtime);
+        let known = match &sink.writer {
+            Some(writer) => runtime.block_on(marks.read(writer.connection())),
+            None => Ok(BTreeMap::new()),
+        };
+        let known = known.map_err(|error| worker_error(load_error(&error)))?;
+        Ok(Self { sink, marks, known })
     }
 
     async fn write_row(&mut self, batch: &RowBatch, is_trial: bool) -> Result<RowEnd, LoadError> {
-        let Self { sink, marks } = self;
+        let Self { sink, marks, known } = self;
         let Some(row) = batch.rows().first() else { return Ok(RowEnd::Written) };
         sink.compile(&batch.schema_ids()).await?;
         let (Some(writer), plans) = (&mut sink.writer, &sink.plans) else { return Err(no_connection()) };
@@ -87,10 +57,31 @@ impl LetterRows {
             transaction.rollback().await.map_err(|error| load_error(&error))?;
             return Ok(RowEnd::Written);
         }
-        match transaction.commit_letter(marks, row.partition, row.offset).await {
+        let place = (row.partition, row.offset);
+        match transaction.commit_letter(marks, place, known.contains_key(&place)).await {
             Ok(()) => Ok(RowEnd::Written),
             Err(CommitError::Missed) => Ok(RowEnd::Marked),
             Err(error) => Err(commit_error(&error)),
         }
+    }
+}
+
+impl LetterRows for PostgresLetters {
+    fn standing(&self, partition: Partition, offset: i64, is_named: bool) -> Standing {
+        match self.known.get(&(partition, offset)) {
+            Some(true) => Standing::Replayed,
+            None if is_named => Standing::WrittenAfterAll,
+            Some(false) | None => Standing::Open,
+        }
+    }
+
+    fn learn(&mut self, schema_id: u32, shape: &Shape) -> Result<(), LoadError> {
+        self.sink.learn(schema_id, shape)
+    }
+
+    fn write(&mut self, batch: &RowBatch, is_trial: bool) -> Result<RowEnd, LoadError> {
+        let runtime = self.sink.target.runtime.clone();
+        let written = runtime.block_on(self.write_row(batch, is_trial));
+        written.map_err(|error| self.sink.judged(error))
     }
 }

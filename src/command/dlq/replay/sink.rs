@@ -1,14 +1,15 @@
-//! Letters of the PostgreSQL sink.
+//! Letters of a sink.
 
 use super::account::Account;
 use super::{Next, Task};
 use crate::command::dlq::choose::choose;
 use crate::command::dlq::{DlqError, refused};
+use crate::command::offsets::PipelinePart;
 use crate::kafka::letter_marks::MarkWriter;
 use crate::kafka::letters::{Letter, LetterId, Mark};
 use crate::kafka::producer::TransactionError;
-use crate::sink::LoadError;
-use crate::sink::letters::{LetterEnd, LetterSink};
+use crate::sink::letters::{LetterEnd, LetterSink, Standing};
+use crate::sink::{DatabaseKind, LoadError};
 
 /// So many marks are told to the dead letter topic together.
 const MARKS: usize = 500;
@@ -17,21 +18,32 @@ const MARKS: usize = 500;
 pub fn replay(task: &Task<'_>) -> Result<Account, DlqError> {
     let load = task.pipeline.load.as_ref().ok_or_else(|| task.pipeline.lacks(task.part.part))?;
     let runtime = crate::daemon::runtime().map_err(refused)?;
-    let mut sink = LetterSink::postgres(load, task.topic_id.as_deref(), runtime.handle())
+    let kind = match task.part.part {
+        PipelinePart::Clickhouse => DatabaseKind::ClickHouse,
+        PipelinePart::Relay | PipelinePart::Postgres => DatabaseKind::Postgres,
+    };
+    let mut sink = LetterSink::open(load, kind, task.topic_id.as_deref(), runtime.handle())
         .map_err(|error| refused(error.to_string()))?;
-    let marked = sink.marked().map_err(failed)?;
     let letters = task.read()?;
     let choice = choose(&letters, task.part, &task.args.selection)?;
     let mut account = Account::new(&choice);
     let mut told = Told::new(task)?;
     let mut open = Vec::new();
     for letter in choice.letters {
-        if marked.contains(&(letter.id.partition, letter.id.offset)) {
+        let id = &letter.id;
+        match sink.standing(id.partition, id.offset, !id.pipeline.is_empty()) {
+            Standing::Open => open.push(letter),
             // A process that was killed has not told of it.
-            account.already += 1;
-            told.add(&letter.id)?;
-        } else {
-            open.push(letter);
+            Standing::Replayed => {
+                account.already += 1;
+                told.add(id)?;
+            }
+            Standing::WrittenAfterAll if task.is_passed(letter) => {
+                account.after_all += 1;
+                told.add(id)?;
+            }
+            // The sink may yet pass it over.
+            Standing::WrittenAfterAll => account.ahead(letter),
         }
     }
     task.begin(open.len());
