@@ -4,10 +4,13 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::cluster::{Raw, await_that};
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::{BaseProducer, Producer};
+
+use crate::cluster::{PATIENCE, Raw, await_that, send_one};
 use crate::daemon::SHORT;
 use crate::dead_letters::{ACTIONS, clickhouse_rows, rows, with_clickhouse_letters, with_letters, written};
-use crate::relay::{holds_all, press, project, session};
+use crate::relay::{Relay, holds_all, press, project, session};
 use crate::support::{Stage, narrow_stage};
 
 /// The program with fail points and mutants; `None`, said aloud, where it was not made.
@@ -213,4 +216,32 @@ fn two_at_once_write_each_row_once() {
         replayed += count.parse::<u32>().unwrap();
     }
     assert_eq!((replayed, rows(&stage)), (3, (50, 50)));
+}
+
+/// Both have taken over, one after the other, and wait for a transaction of somebody else to end before they read the marks.
+#[test]
+fn of_two_relays_at_once_the_later_goes_on() {
+    let Some(stage) = narrow_stage("dlq_fenced") else { return };
+    with_letters(&stage);
+    let (cluster, dead) = (&stage.world.cluster, &stage.world.dead);
+    let stranger: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap())
+        .set("transactional.id", format!("{dead}.stranger"))
+        .create()
+        .unwrap();
+    stranger.init_transactions(PATIENCE).unwrap();
+    stranger.begin_transaction().unwrap();
+    send_one(&stranger, dead, &Raw::value(0, "not a letter"));
+    stranger.flush(PATIENCE).unwrap();
+    let mut replays = [0, 1].map(|_| {
+        let mut replay = Relay::spawn(stage.dlq_command(&by_relay()));
+        replay.await_log("no other process replays letters of the relay any more");
+        replay
+    });
+    assert_eq!(written(&stage), (50, 50));
+    stranger.commit_transaction(PATIENCE).unwrap();
+    let codes = replays.each_mut().map(|replay| replay.exit_code(PATIENCE));
+    assert_eq!(codes, [1, 0], "{}", replays[1].log());
+    holds_all(&replays[0].log(), &["error: another pressline dlq replay of this pipeline has begun"]);
+    assert_eq!(written(&stage), (52, 52));
 }

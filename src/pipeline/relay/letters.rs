@@ -74,6 +74,8 @@ impl LetterRelay {
             match self.writer.reopen(INIT_TIMEOUT) {
                 Ok(()) => {
                     self.limits = self.writer.limits();
+                    let pipeline = &self.shared.config.name;
+                    tracing::info!(%pipeline, "no other process replays letters of the relay any more");
                     return Ok(());
                 }
                 Err(TransactionError::Recover { message, .. }) if begun.elapsed() < OPEN_WITHIN => {

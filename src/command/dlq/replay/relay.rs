@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::account::Account;
-use super::{Next, Task};
+use super::task::{Next, Task};
 use crate::command::dlq::choose::choose;
 use crate::command::dlq::{DlqError, refused};
 use crate::kafka::letters::{Letter, LetterId};

@@ -1,7 +1,7 @@
 //! Letters of a sink.
 
 use super::account::Account;
-use super::{Next, Task};
+use super::task::{Next, Task};
 use crate::command::dlq::choose::choose;
 use crate::command::dlq::{DlqError, refused};
 use crate::command::offsets::PipelinePart;
