@@ -31,13 +31,13 @@ pub struct Records {
 }
 
 impl Records {
-    /// Connects. Errors: a secret that cannot be read.
-    pub fn open(kafka: &KafkaConfig, topic: &str) -> Result<Self, SourceError> {
+    /// Connects. `group`: one that the user may read, since librdkafka wants one and asks for its coordinator; it is never joined and
+    /// nothing is committed to it. Errors: a secret that cannot be read.
+    pub fn open(kafka: &KafkaConfig, topic: &str, group: &str) -> Result<Self, SourceError> {
         let mut config =
             client::client_config(kafka, Role::Consumer).map_err(|e| SourceError::Refused(e.to_string()))?;
         config
-            // librdkafka wants one; it is never joined and nothing is committed to it.
-            .set("group.id", format!("pressline-records-{}", std::process::id()))
+            .set("group.id", group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "true")
@@ -98,7 +98,12 @@ impl Records {
     }
 
     fn failed(&self, error: &KafkaError) -> SourceError {
-        SourceError::Refused(format!("topic {}, partition {}: {error}", self.topic, self.partition))
+        let right = match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => "; grant this user Read on it",
+            Some(RDKafkaErrorCode::GroupAuthorizationFailed) => "; grant this user Read on the group",
+            _ => "",
+        };
+        SourceError::Refused(format!("topic {}, partition {}: {error}{right}", self.topic, self.partition))
     }
 
     /// Each partition's first offset and the one after its last; none where there is no such topic.
@@ -162,9 +167,9 @@ pub enum At<'r> {
 }
 
 impl RecordsAt {
-    /// Of a topic. Errors: it cannot be asked, or is not there.
-    pub fn open(kafka: &KafkaConfig, topic: &str) -> Result<Self, SourceError> {
-        let records = Records::open(kafka, topic)?;
+    /// Of a topic; `group` as of [`Records::open`]. Errors: it cannot be asked, or is not there.
+    pub fn open(kafka: &KafkaConfig, topic: &str, group: &str) -> Result<Self, SourceError> {
+        let records = Records::open(kafka, topic, group)?;
         let ranges = records.ranges()?;
         if ranges.is_empty() {
             return Err(SourceError::Refused(format!("topic {topic} does not exist: its records are gone with it")));

@@ -21,7 +21,7 @@ pub enum Reach {
 
 /// Reads a dead letter topic. Errors: there is none; it cannot be read.
 pub fn read(part: &Part, reach: Reach) -> Result<Letters, DlqError> {
-    let mut records = Records::open(&part.kafka, &part.dead_topic)?;
+    let mut records = Records::open(&part.kafka, &part.dead_topic, &part.group)?;
     let ranges = match reach {
         Reach::Committed => records.ranges()?,
         Reach::Decided => records.decided_ranges()?,

@@ -13,6 +13,8 @@ pub struct Part {
     pub part: PipelinePart,
     /// The brokers.
     pub kafka: KafkaConfig,
+    /// Its consumer group.
+    pub group: String,
     /// The topic that it reads.
     pub source_topic: String,
     /// The topic of its dead letters.
@@ -23,21 +25,22 @@ impl Part {
     /// Of a pipeline. Errors: it has no such part.
     pub fn of(pipeline: &Pipeline, part: PipelinePart) -> Result<Self, DlqError> {
         let lacks = || pipeline.lacks(part);
-        let (kafka, source_topic, dead_topic) = match part {
+        let (kafka, group, source_topic, dead_topic) = match part {
             PipelinePart::Relay => {
                 let relay = pipeline.relay.as_ref().ok_or_else(lacks)?;
-                (relay.kafka.clone(), relay.source.topic.clone(), relay.dead_topic())
+                (relay.kafka.clone(), relay.group(), relay.source.topic.clone(), relay.dead_topic())
             }
             PipelinePart::Postgres | PipelinePart::Clickhouse => {
                 let load = pipeline.load.as_ref().ok_or_else(lacks)?;
                 let postgres = load.sink.postgres.as_ref().map(|sink| &sink.consumer);
                 let clickhouse = load.sink.clickhouse.as_ref().map(|sink| &sink.consumer);
                 let consumer = if part == PipelinePart::Postgres { postgres } else { clickhouse };
-                let dead_topic = load.dead_topic(consumer.ok_or_else(lacks)?);
-                (load.kafka.clone(), load.topic().to_string(), dead_topic)
+                let consumer = consumer.ok_or_else(lacks)?;
+                let group = load.group(part.name(), consumer);
+                (load.kafka.clone(), group, load.topic().to_string(), load.dead_topic(consumer))
             }
         };
-        Ok(Self { pipeline: pipeline.name.clone(), part, kafka, source_topic, dead_topic })
+        Ok(Self { pipeline: pipeline.name.clone(), part, kafka, group, source_topic, dead_topic })
     }
 
     /// The one that was chosen. Errors: none was, and there are several.

@@ -53,7 +53,7 @@ fn source(pipeline: &Pipeline, part: &Part, letter: &Letter) -> Result<Source, D
     });
     let mut decoder = Decoder::new(schemas.transpose()?, STYLE);
     let addresses = pipeline.relay.as_ref().map(withhold::address_fields).unwrap_or_default();
-    let mut records = RecordsAt::open(&part.kafka, &part.source_topic)?;
+    let mut records = RecordsAt::open(&part.kafka, &part.source_topic, &part.group)?;
     Ok(match records.at(letter.id.partition, letter.id.offset)? {
         At::Record(record) => Ok(withhold::shown(&record, &mut decoder, &addresses)?),
         At::Removed(first) => Err(format!("retention has taken it: the partition begins at offset {first} now")),

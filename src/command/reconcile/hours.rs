@@ -94,7 +94,7 @@ fn count_records(
 ) -> Result<(Option<i64>, u64), OffsetsError> {
     let (mut since, mut dead) = (None, 0);
     let mut progress = Progress::new(task.spans);
-    let mut records = Records::open(&task.load.kafka, task.load.topic())?;
+    let mut records = Records::open(&task.load.kafka, task.load.topic(), &task.positions.group.name)?;
     for (&partition, &(from, to)) in task.spans {
         if from > 0 && field.is_none() {
             return Err(OffsetsError::Refused(format!(

@@ -21,6 +21,8 @@ use crate::sink::VIEW;
 pub struct LettersOf<'a> {
     /// The topic that they are about.
     pub topic: &'a str,
+    /// The sink's group.
+    pub group: &'a str,
     /// The pipeline that wrote them.
     pub pipeline: &'a str,
     /// Its sink.
@@ -41,7 +43,7 @@ pub struct Letters {
 /// Reads a sink's dead letters; none where there is no dead-letter topic.
 pub fn dead_letters(kafka: &KafkaConfig, dead_topic: &str, wanted: &LettersOf<'_>) -> Result<Letters, OffsetsError> {
     let mut letters = Letters::default();
-    let mut records = Records::open(kafka, dead_topic)?;
+    let mut records = Records::open(kafka, dead_topic, wanted.group)?;
     let mut replayed = BTreeSet::new();
     for (partition, (low, high)) in records.ranges()? {
         if low == high {

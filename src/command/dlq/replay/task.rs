@@ -63,7 +63,7 @@ impl Task<'_> {
         account: &mut Account,
         again: &mut dyn FnMut(&Letter, BorrowedMessage<'_>, &mut Account) -> Result<Next, DlqError>,
     ) -> Result<Next, DlqError> {
-        let mut records = RecordsAt::open(&self.part.kafka, &self.part.source_topic)?;
+        let mut records = RecordsAt::open(&self.part.kafka, &self.part.source_topic, &self.part.group)?;
         let bar = Bar::new(Some(letters.len() as u64), "letters");
         for (done, letter) in (0..).zip(letters) {
             bar.iter().for_each(|bar| bar.at(done));
