@@ -1,5 +1,6 @@
 //! The PostgreSQL sink: rows and positions in one database transaction.
 
+mod account;
 pub mod letters;
 
 use std::collections::BTreeMap;
@@ -12,8 +13,8 @@ use crate::config::REPLAYS;
 use crate::config::finding::{Finding, sentences};
 use crate::config::sink::{LoadConfig, PostgresConfig, WriteMode};
 use crate::kafka::advice::{Advice, PipelinePart};
-use crate::kafka::consumer::{Assignment, SinkPositions, SinkStep, Source, SourceError};
-use crate::kafka::offset_note::{NextOffset, Partition, Pending, Tally};
+use crate::kafka::consumer::{Assignment, SinkPositions, SourceError};
+use crate::kafka::offset_note::{NextOffset, Partition, Tally};
 use crate::runtime::supervise::WorkerError;
 use crate::sink::changes::ChangeShape;
 use crate::sink::dead_letters::WINDOW;
@@ -25,9 +26,10 @@ use crate::sink::postgres::{
 };
 use crate::sink::worker::{MakeSink, worker_error};
 use crate::sink::{
-    Columns, Comes, EarlyStart, LoadError, RecordOrigin, Refusal, Renamed, RetryClass, RowBatch, Sink, Span,
-    WriteContext, Written, make_table, note_renamed, postgres, wait_for,
+    Columns, Comes, EarlyStart, LoadError, RecordOrigin, Refusal, Renamed, RetryClass, RowBatch, Sink, WriteContext,
+    Written, make_table, note_renamed, postgres, wait_for,
 };
+use account::{outcomes, show};
 
 /// Where findings say that a setting stands.
 pub const SECTION: &str = "sink.postgres";
@@ -554,50 +556,6 @@ impl EarlyStart for PostgresSink {
             self.writer = None;
         }
     }
-}
-
-/// What becomes of the batch's records, by partition.
-fn outcomes(batch: &RowBatch, dead_letters: &[(RecordOrigin, Refusal)]) -> BTreeMap<Partition, Tally> {
-    let mut outcomes: BTreeMap<Partition, Tally> = BTreeMap::new();
-    let dead = dead_letters.iter().map(|(origin, _)| origin.partition);
-    let all = batch.rows().iter().map(|row| row.partition).chain(batch.refused().iter().map(|(o, _)| o.partition));
-    for partition in dead {
-        outcomes.entry(partition).or_default().dead += 1;
-    }
-    for partition in all {
-        outcomes.entry(partition).or_default().read += 1;
-    }
-    for tally in outcomes.values_mut() {
-        tally.written = tally.read.saturating_sub(tally.dead);
-    }
-    for origin in batch.left_out() {
-        outcomes.entry(origin.partition).or_default().add_filtered();
-    }
-    outcomes
-}
-
-/// Commits each partition's offset to the group with the account of a bounded run: before the transaction as what it is about
-/// to do (`begun`), after it as done.
-fn show(
-    source: &Source,
-    batch: &RowBatch,
-    outcomes: &BTreeMap<Partition, Tally>,
-    begun: bool,
-) -> Result<(), LoadError> {
-    for (&partition, &Span { start, end }) in batch.spans() {
-        let outcome = outcomes.get(&partition).copied().unwrap_or_default();
-        let (next, step) = match begun {
-            true => (start, SinkStep::Begins { pending: Pending { end, attempt: 1 }, then: outcome, begun: None }),
-            false => (end, SinkStep::Wrote { done: outcome, begun: None }),
-        };
-        source.commit_for_sink(partition, next, step).map_err(|error| match error {
-            SourceError::Refused(message) => LoadError::Refused(message),
-            SourceError::Transient(message) | SourceError::Stale(message) => {
-                LoadError::Again { class: RetryClass::Moved, message }
-            }
-        })?;
-    }
-    Ok(())
 }
 
 fn unfit(table: &Table, findings: &[Finding]) -> LoadError {
