@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! main                    arguments, command, exit code
-//! command                 what people type: check, consume, demo, generate, init, locate, offsets, places, reconcile, replay, schema, status,
+//! command                 what people type: check, consume, demo, dlq, generate, init, locate, offsets, places, reconcile, replay, schema, status,
 //!                         test, topics, try, web
 //! daemon                  `pressline run`: start, HTTP, service manager
 //! web                     the button, the map, statistics

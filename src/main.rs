@@ -14,6 +14,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use pressline::command::completions::CompletionsArgs;
 use pressline::command::consume::ConsumeArgs;
 use pressline::command::demo::DemoArgs;
+use pressline::command::dlq::DlqArgs;
 use pressline::command::generate::GenerateArgs;
 use pressline::command::init::InitArgs;
 use pressline::command::locate::LocateArgs;
@@ -29,7 +30,7 @@ use pressline::command::test_pipelines::TestArgs;
 use pressline::command::try_events::TryArgs;
 use pressline::command::web::WebArgs;
 use pressline::command::{
-    check, completions, consume, demo, generate, init, locate, man, offsets, places, produce, reconcile, replay,
+    check, completions, consume, demo, dlq, generate, init, locate, man, offsets, places, produce, reconcile, replay,
     schema, status, test_pipelines, topics, try_events, web,
 };
 use pressline::config::load::Sources;
@@ -95,6 +96,9 @@ enum Command {
         after_help = "Example:\n  pressline replay --pipeline button_presses --sink postgres --into archive.presses --from 2026-11-01"
     )]
     Replay(ReplayArgs),
+    /// Show a pipeline's dead letters, have their records written after all, each exactly once, or discard them
+    #[command(after_help = "Examples:\n  pressline dlq ls\n  pressline dlq show --sink relay 0:17 --source")]
+    Dlq(DlqArgs),
     /// The topics that the pipelines describe
     #[command(subcommand, after_help = "Examples:\n  pressline topics create\n  pressline topics create --apply")]
     Topics(TopicsCommand),
@@ -252,6 +256,10 @@ fn run(command: Command) -> ExitCode {
             }
         },
         Command::Replay(args) => match replay::run(&args) {
+            Ok(false) => ExitCode::FAILURE,
+            result => exit(result.map(drop)),
+        },
+        Command::Dlq(args) => match dlq::run(&args) {
             Ok(false) => ExitCode::FAILURE,
             result => exit(result.map(drop)),
         },

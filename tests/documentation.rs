@@ -595,7 +595,7 @@ fn every_command_and_flag_that_is_shown_exists() {
             let mut words = command.split_whitespace().peekable();
             let Some(subcommand) = words.next() else { continue };
             let mut path = vec![subcommand];
-            if ["offsets", "places", "topics"].contains(&subcommand) {
+            if ["dlq", "offsets", "places", "topics"].contains(&subcommand) {
                 path.extend(words.next_if(|word| !word.contains('|')));
             }
             let Some(help) = help(&path) else {

@@ -4,6 +4,7 @@ pub mod check;
 pub mod completions;
 pub mod consume;
 pub mod demo;
+pub mod dlq;
 pub mod generate;
 pub mod init;
 pub mod locate;

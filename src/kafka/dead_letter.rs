@@ -26,12 +26,21 @@ pub mod header {
     pub const DETAIL: &str = "pressline.detail";
     /// The sink that refused the row.
     pub const SINK: &str = "pressline.sink";
+    /// The pipeline that wrote the letter: several may read one topic, and have one topic of dead letters.
+    pub const PIPELINE: &str = "pressline.pipeline";
+    /// What became of a letter later: [`Mark`](crate::kafka::letters::Mark).
+    pub const MARK: &str = "pressline.mark";
+    /// Why a letter was discarded, in the words of who did it.
+    pub const NOTE: &str = "pressline.note";
 
     /// Those of the relay's letters.
-    pub const OF_RELAY: [&str; 7] = [REASON, FIELD, MESSAGE, TOPIC, PARTITION, OFFSET, DETAIL];
+    pub const OF_RELAY: [&str; 8] = [REASON, FIELD, MESSAGE, TOPIC, PARTITION, OFFSET, DETAIL, PIPELINE];
 
     /// Those of a sink's letters.
-    pub const OF_SINK: [&str; 7] = [REASON, FIELD, MESSAGE, TOPIC, PARTITION, OFFSET, SINK];
+    pub const OF_SINK: [&str; 8] = [REASON, FIELD, MESSAGE, TOPIC, PARTITION, OFFSET, SINK, PIPELINE];
+
+    /// Those of a mark.
+    pub const OF_MARK: [&str; 7] = [MARK, NOTE, TOPIC, PARTITION, OFFSET, SINK, PIPELINE];
 }
 
 /// A dead letter's headers, in this order; `names` are [`header::OF_RELAY`] or [`header::OF_SINK`].

@@ -13,7 +13,7 @@ use crate::avro::registry::Registry;
 use crate::avro::schema;
 use crate::avro::schema::SchemaFile;
 use crate::config::finding::sentences;
-use crate::config::{GeocoderConfig, MemoryShare, PipelineConfig};
+use crate::config::{GeocoderConfig, MemoryConfig, MemoryShare, PipelineConfig};
 use crate::kafka::circuit_breaker::CircuitBreaker;
 use crate::kafka::producer::OutputLimits;
 use crate::kafka::replay_range::ReplayRange;
@@ -155,6 +155,19 @@ pub async fn run(
         follower.abort();
     }
     ending
+}
+
+/// What relays single records by the pipeline as it is now, outside of its loop. Waits for the registry until `stop` says so; `None`:
+/// it did. Errors, in words: what the pipeline could not start with either.
+pub async fn shared(
+    config: PipelineConfig,
+    mut stop: watch::Receiver<bool>,
+) -> Result<Option<Arc<RelayShared>>, String> {
+    let (status, stop_workers) = (Arc::new(Status::new(&config.name)), Arc::new(AtomicBool::new(false)));
+    let memory = MemoryConfig::default().share(1);
+    let library = Library::default();
+    let shared = prepare(config, None, &library, memory, &status, &stop_workers, &mut stop).await?;
+    Ok(shared.map(Arc::new))
 }
 
 fn run_once(shared: &Arc<RelayShared>, slot: usize) -> Result<(), WorkerError> {

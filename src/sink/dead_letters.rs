@@ -148,6 +148,7 @@ impl DeadLetters {
                         &partition,
                         &offset,
                         &self.author,
+                        &self.pipeline,
                     ],
                 )),
             })?;

@@ -21,6 +21,8 @@ mod error;
 pub mod error_policy;
 mod interface;
 mod known_changes;
+mod letter_rows;
+pub mod letters;
 mod metrics;
 mod record_types;
 mod refusal;

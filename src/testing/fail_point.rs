@@ -4,7 +4,9 @@
 //! `PRESSLINE_FAIL_POINT=name` kills at that place, `name:7` at the seventh time. In the order of a batch the places are
 //! `after_produce`, `after_send_offsets`, `before_commit`, `during_end_txn`, `after_commit`; of a batch into PostgreSQL
 //! `pg_after_copy`, `pg_before_commit`, `pg_during_commit`, `pg_after_commit`; of one into ClickHouse `ch_after_pending`,
-//! `ch_mid_body`, `ch_after_insert`. At `panic_in_record` there is a panic instead, whose message quotes the record.
+//! `ch_mid_body`, `ch_after_insert`. Where dead letters are replayed, they are `letters_between` (a relay's outputs and their marks),
+//! `pg_before_letter`, `pg_after_letter` and `ch_before_letter`, beside those of the commit. At `panic_in_record` there is a panic instead, whose message
+//! quotes the record.
 
 /// The process reached `name`: where the test chose it, it is killed here.
 #[cfg(not(feature = "fail-points"))]

@@ -20,6 +20,8 @@
 //! - `recovery_without_reading`: what of a pending range is in ClickHouse's table is not asked.
 //! - `first_change_wins`, `deletes_ignored`: of the changes of a key in a batch the first is applied; no row is deleted in PostgreSQL.
 //! - `versions_tie`: changes of a key in ClickHouse share versions; `tests/cdc` must see it.
+//! - `letter_mark_apart`: a dead letter's mark is no part of the transaction that writes its record again; `letter_mark_ignored`: in
+//!   PostgreSQL a mark that is there already keeps no row from being written. `tests/replay` must see both.
 //! - `old_epoch_accepted`: offsets of partitions that have moved meanwhile are committed.
 //! - `random_transactional_id`: another transactional id at every start.
 

@@ -102,7 +102,7 @@ class PostgresTable:
     def positions(self):
         """Partition → next offset by pressline's table; empty while there is none."""
         try:
-            return dict(self.run_sql(f'SELECT "partition", next_offset FROM {self.offsets}'))
+            return dict(self.run_sql(f'SELECT "partition", next_offset FROM {self.offsets} WHERE strpos(pipeline, \'/\') = 0'))
         except psycopg.errors.UndefinedTable:
             return {}
 

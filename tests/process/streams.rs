@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{House, both, has};
 
 /// Every command, as far as it goes without services.
-const COMMANDS: [&str; 30] = [
+const COMMANDS: [&str; 31] = [
     "--help",
     "--version",
     "help run",
@@ -28,6 +28,7 @@ const COMMANDS: [&str; 30] = [
     "offsets show --pipeline presses",
     "reconcile --pipeline presses",
     "replay --pipeline presses --sink relay --into-same",
+    "dlq ls --pipeline presses",
     "topics create",
     "locate --mmdb demo.mmdb 192.0.2.1",
     "locate --mmdb demo.mmdb --json not-an-address",

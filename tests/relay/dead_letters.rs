@@ -163,7 +163,8 @@ fn each_reason_is_told_in_words_and_nothing_of_the_payload_goes_along() {
         assert_eq!(record.header("pressline.partition"), Some("1"), "{context}");
         assert_eq!(record.header("pressline.offset"), Some(offset.to_string().as_str()), "{context}");
         assert!(record.header("pressline.message").unwrap().contains(case.message), "{context}");
-        assert_eq!(record.headers.len(), 7, "{context}");
+        assert_eq!(record.header("pressline.pipeline"), Some(world.name.as_str()), "{context}");
+        assert_eq!(record.headers.len(), 8, "{context}");
         assert_eq!(record.value, None, "{context}");
         assert_eq!(String::from_utf8_lossy(&record.key), format!("{}/1/{offset}", world.raw), "{context}");
         assert_eq!(record.timestamp_ms, Some(begun_ms + offset as i64), "{context}");

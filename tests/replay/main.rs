@@ -22,6 +22,8 @@ mod relay;
 
 mod bounds;
 mod commands;
+mod dead_letters;
+mod letter_kills;
 mod relayed;
 mod remote;
 mod rights;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::cluster::Raw;
 use crate::daemon;
-use crate::relay::{acls, documented_grants, least_user, press, service};
-use crate::support::{Stage, stage};
+use crate::dead_letters::{ACTIONS, with_letters};
+use crate::relay::{acls, documented_grants, holds_all, least_user, press, service};
+use crate::support::{Stage, narrow_stage, stage};
 
 /// What the page calls the replay; its target is the page's `button_presses_2`.
 const NAME: &str = "again";
@@ -60,6 +61,49 @@ fn the_documented_grants_on_kafka_are_enough_and_none_is_too_many() {
     let mut replay = stage.start_as(&password, &arguments);
     assert_eq!(replay.exit_code(Duration::from_secs(60)), 0, "{}", replay.log());
     assert_eq!((written(), world.cluster.read(&format!("{into}.dead")).len()), (20, 1));
+}
+
+#[test]
+fn the_documented_grants_let_letters_be_replayed() {
+    let Some(stage) = narrow_stage("dlq_least") else { return };
+    if std::env::var_os("PRESSLINE_TEST_SASL_LEAST_USER").is_none() {
+        println!("skipped: PRESSLINE_TEST_SASL_LEAST_USER is not set");
+        return;
+    }
+    with_letters(&stage);
+    let world = &stage.world;
+    let named = |word: &str| match word {
+        "raw_presses" => world.raw.clone(),
+        "raw_presses.dead" => world.dead.clone(),
+        "button_presses" => world.out.clone(),
+        "button_presses.dead" => format!("{}.dead", world.out),
+        other => other.replace("button_presses", &world.name),
+    };
+    let grants = |block| documented_grants(block).map(|grant| grant.split(' ').map(named).collect::<Vec<String>>());
+    for grant in grants(1) {
+        acls("--add", &grant);
+    }
+    let user = least_user();
+    let mut arguments = vec!["replay", "--sink", "relay"];
+    arguments.extend(ACTIONS);
+    arguments.extend(user.iter().flat_map(|set| ["--set", set]));
+    let replay = || {
+        let mut command = stage.dlq_command(&arguments);
+        command.env("PRESSLINE__KAFKA__SASL__PASSWORD", service("PRESSLINE_TEST_SASL_PASSWORD"));
+        let output = command.output().unwrap();
+        let text = String::from_utf8([&output.stdout[..], &output.stderr].concat()).unwrap();
+        println!("{text}");
+        (output.status.code(), text)
+    };
+    let (code, text) = replay();
+    assert_eq!(code, Some(1), "{text}");
+    holds_all(&text, &[&world.dead, "grant this user Read"]);
+    for grant in grants(4) {
+        acls("--add", &grant);
+    }
+    let (code, text) = replay();
+    assert_eq!(code, Some(0), "{text}");
+    holds_all(&text, &["2 letters = 2 replayed"]);
 }
 
 const ROLE: &str = "pressline_replayer";

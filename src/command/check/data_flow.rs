@@ -227,8 +227,8 @@ fn places(config: &PipelineConfig) -> Vec<Flow> {
     flows
 }
 
-const RELAY_LETTERS: [&str; 4] = [header::REASON, header::FIELD, header::MESSAGE, header::DETAIL];
-const SINK_LETTERS: [&str; 4] = [header::REASON, header::FIELD, header::MESSAGE, header::SINK];
+const RELAY_LETTERS: [&str; 5] = [header::REASON, header::FIELD, header::MESSAGE, header::DETAIL, header::PIPELINE];
+const SINK_LETTERS: [&str; 5] = [header::REASON, header::FIELD, header::MESSAGE, header::SINK, header::PIPELINE];
 
 fn dead_letters(pipeline: &str, topic: &str, words: &[&str]) -> Vec<Flow> {
     let kept = || Kept::Topic(topic.into());

@@ -9,7 +9,6 @@ use rdkafka::message::Message;
 
 use super::left_out::LeftOut;
 use super::table::{Table, TimeField};
-use super::topic::Records;
 use super::{Outcome, Progress, Task, verdict};
 use crate::avro::format::registered_shape;
 use crate::avro::registry::{Registry, SchemaId};
@@ -17,6 +16,7 @@ use crate::avro::{Cursor, DatumError, Shape};
 use crate::command::offsets::{OffsetsError, PipelinePart, say};
 use crate::config::format::{Format, FormatConfig};
 use crate::config::sink::LoadConfig;
+use crate::kafka::records::Records;
 use crate::runtime::terminal::counted;
 
 /// Records and rows of an hour.
@@ -94,7 +94,7 @@ fn count_records(
 ) -> Result<(Option<i64>, u64), OffsetsError> {
     let (mut since, mut dead) = (None, 0);
     let mut progress = Progress::new(task.spans);
-    let mut records = Records::open(&task.load.kafka, task.load.topic())?;
+    let mut records = Records::open(&task.load.kafka, task.load.topic(), &task.positions.group.name)?;
     for (&partition, &(from, to)) in task.spans {
         if from > 0 && field.is_none() {
             return Err(OffsetsError::Refused(format!(

@@ -10,10 +10,11 @@ use crate::command::reconcile::compare::{Comparison, Offsets, Sums};
 use crate::command::reconcile::left_out::LeftOut;
 use crate::command::reconcile::progress::Progress;
 use crate::command::reconcile::table::Table;
-use crate::command::reconcile::topic::{LettersOf, Records};
+use crate::command::reconcile::topic::LettersOf;
 use crate::command::reconcile::{CHUNK, Outcome, ReconcileArgs, Task, Tell, Verdict, not_reached, verdict};
 use crate::config::sink::WriteMode;
 use crate::kafka::offset_note::Partition;
+use crate::kafka::records::Records;
 use crate::runtime::stdio;
 use crate::runtime::terminal::counted;
 
@@ -75,7 +76,13 @@ fn reconcile(args: &ReconcileArgs, pipeline: &Pipeline, sink: PipelinePart) -> R
         PipelinePart::Postgres | PipelinePart::Relay => load.sink.postgres.as_ref().map(|sink| &sink.consumer),
     };
     let dead_topic = consumer.map(|consumer| load.dead_topic(consumer)).unwrap_or_default();
-    let wanted = LettersOf { topic: load.topic(), sink: sink.name(), spans: &spans };
+    let wanted = LettersOf {
+        topic: load.topic(),
+        group: &positions.group.name,
+        pipeline: &load.name,
+        sink: sink.name(),
+        spans: &spans,
+    };
     let letters = super::topic::dead_letters(&load.kafka, &dead_topic, &wanted)?;
     let task = Task { load, positions: &positions, spans: &spans, letters: &letters.dead, runtime: &runtime };
     for (partition, what) in &letters.views {
@@ -139,7 +146,7 @@ fn offset_by_offset(task: &Task<'_>, table: &Table) -> Result<Outcome, OffsetsEr
     let Task { load, runtime, .. } = task;
     let compacted = runtime.block_on(super::topic::is_compacted(&load.kafka, load.topic()));
     let mut progress = Progress::new(task.spans);
-    let mut records = Records::open(&load.kafka, load.topic())?;
+    let mut records = Records::open(&load.kafka, load.topic(), &task.positions.group.name)?;
     let mut comparison = Comparison::default();
     let mut left_out = LeftOut::of(task)?;
     for (&partition, &(from, to)) in task.spans {

@@ -404,7 +404,7 @@ impl Transaction<'_> {
     /// `group` must have been taken when the transaction began: if the group has moved on since, the broker refuses
     /// the offsets. At-least-once waits for the output only; the caller commits the offsets after it.
     pub fn commit(
-        mut self,
+        self,
         offsets: &TopicPartitionList,
         group: ConsumerGroupMetadata,
     ) -> Result<Committed, TransactionError> {
@@ -416,6 +416,17 @@ impl Transaction<'_> {
             self.offsets_taken(&sending)?;
             crate::testing::fail_point::hit("after_send_offsets");
         }
+        self.confirmed()
+    }
+
+    /// Commits output that moves no offsets: what tells that it was written is part of it.
+    pub fn commit_alone(self) -> Result<Committed, TransactionError> {
+        self.drain()?;
+        self.confirmed()
+    }
+
+    /// Ends the transaction, of which everything is delivered.
+    fn confirmed(mut self) -> Result<Committed, TransactionError> {
         crate::testing::fail_point::hit("before_commit");
         crate::testing::fail_point::soon("during_end_txn");
         if self.writer.delivery == Delivery::ExactlyOnce {

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "mutants")]
 mod leak;
+pub mod letters;
 pub mod metrics;
 mod shared;
 mod stages;

@@ -137,7 +137,7 @@ impl Stages {
         let mut bury = |reject: Reject, record: &BorrowedMessage<'_>, ledger: &mut Ledger, send: &mut Send<'_>| {
             last_reject = Some(reject);
             let timestamp_ms = task.taken(&task.dead_topic, record);
-            send(dead_letter(place, &task.dead_topic, &reject, record, timestamp_ms))?;
+            send(dead_letter(place, &task, &reject, record, timestamp_ms))?;
             ledger.dead(&reject, record, timestamp_ms);
             Ok(())
         };
@@ -384,7 +384,7 @@ impl PressKernel {
 /// The dead letter of a record: why and where, never what. `place` is overwritten.
 fn dead_letter<'s>(
     place: &'s mut Vec<u8>,
-    topic: &'s str,
+    task: &'s Task<'_>,
     reject: &Reject,
     record: &BorrowedMessage<'_>,
     timestamp_ms: Option<i64>,
@@ -392,11 +392,13 @@ fn dead_letter<'s>(
     let (partition, offset) = (record.partition().to_string(), record.offset().to_string());
     place.clear();
     place.extend_from_slice(format!("{}/{partition}/{offset}", record.topic()).as_bytes());
+    let (message, pipeline) = (reject.to_string(), &task.config.name);
     let headers = dead_letter::headers(
         header::OF_RELAY,
-        [reject.reason.code(), reject.field, &reject.to_string(), record.topic(), &partition, &offset, reject.detail],
+        [reject.reason.code(), reject.field, &message, record.topic(), &partition, &offset, reject.detail, pipeline],
     );
-    let letter = OutputRecord { topic, key: Some(place), value: None, timestamp_ms, headers: Some(headers) };
+    let letter =
+        OutputRecord { topic: &task.dead_topic, key: Some(place), value: None, timestamp_ms, headers: Some(headers) };
     #[cfg(feature = "mutants")]
     let letter = leak::into_letter(record, letter);
     letter

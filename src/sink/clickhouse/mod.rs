@@ -17,6 +17,7 @@ mod delivery;
 mod error;
 mod grants;
 mod insert;
+pub mod letters;
 mod plan;
 mod queries;
 pub mod session;

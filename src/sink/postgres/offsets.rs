@@ -128,6 +128,11 @@ pub enum ClaimError {
     Database(#[from] PgError),
 }
 
+/// What the rows of a pipeline's dead letters are called, but for the letter's offset at the end.
+pub(super) fn letter_prefix(pipeline: &str, topic_id: &str) -> String {
+    format!("{pipeline}/dead_letter/{topic_id}/")
+}
+
 impl Offsets {
     /// Positions of a pipeline in a topic. Errors, in words: `table` is no name.
     pub fn new(table: &str, pipeline: &str, topic: &str, topic_id: &str) -> Result<Self, String> {
@@ -229,7 +234,15 @@ impl Offsets {
                 self.table
             );
         }
+        let letters = quote_text(&letter_prefix(&self.pipeline, &self.topic_id));
         for (partition, offset) in positions {
+            // Which records from there on are dead letters is decided again.
+            let _ = write!(
+                sql,
+                "UPDATE {} SET next_offset = -1 WHERE topic = {topic} AND \"partition\" = {partition} AND CASE WHEN left(pipeline, \
+                 length({letters})) = {letters} THEN substr(pipeline, length({letters}) + 1)::bigint >= {offset} ELSE false END; ",
+                self.table
+            );
             let _ = write!(
                 sql,
                 "INSERT INTO {} (pipeline, topic, topic_id, \"partition\", next_offset) VALUES ({pipeline}, {topic}, {id}, \
@@ -398,13 +411,28 @@ impl Transaction<'_> {
 
     /// Moves the positions from where the batch began to its end, and commits them with the rows. Errors: see
     /// [`CommitError`].
-    pub async fn commit(mut self, offsets: &Offsets, advances: &[Advance]) -> Result<(), CommitError> {
-        let sql = offsets.commit_statement(advances);
+    pub async fn commit(self, offsets: &Offsets, advances: &[Advance]) -> Result<(), CommitError> {
+        self.commit_passing_over(String::new(), offsets, advances).await
+    }
+
+    /// The same with statements that note which records were passed over as dead letters.
+    pub(super) async fn commit_passing_over(
+        self,
+        mut sql: String,
+        offsets: &Offsets,
+        advances: &[Advance],
+    ) -> Result<(), CommitError> {
+        sql.push_str(&offsets.commit_statement(advances));
         fail_point::hit("pg_before_commit");
         fail_point::soon("pg_during_commit");
-        let result = self.connection().control(&sql).await;
+        let committed = self.commit_by(&sql).await;
         fail_point::hit("pg_after_commit");
-        let error = match result {
+        committed
+    }
+
+    /// Commits by statements that divide by zero where nothing may be written.
+    pub(super) async fn commit_by(mut self, sql: &str) -> Result<(), CommitError> {
+        let error = match self.connection().control(sql).await {
             Ok(_) => {
                 self.finish();
                 return Ok(());

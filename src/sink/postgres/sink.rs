@@ -1,30 +1,35 @@
 //! The PostgreSQL sink: rows and positions in one database transaction.
 
+mod account;
+pub mod letters;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
 use crate::avro::Shape;
+use crate::config::REPLAYS;
 use crate::config::finding::{Finding, sentences};
 use crate::config::sink::{LoadConfig, PostgresConfig, WriteMode};
 use crate::kafka::advice::{Advice, PipelinePart};
-use crate::kafka::consumer::{Assignment, SinkPositions, SinkStep, Source, SourceError};
-use crate::kafka::offset_note::{NextOffset, Partition, Pending, Tally};
+use crate::kafka::consumer::{Assignment, SinkPositions, SourceError};
+use crate::kafka::offset_note::{NextOffset, Partition, Tally};
 use crate::runtime::supervise::WorkerError;
 use crate::sink::changes::ChangeShape;
 use crate::sink::dead_letters::WINDOW;
 use crate::sink::error_policy::Fitting;
 use crate::sink::postgres::dropped::DroppedRows;
 use crate::sink::postgres::{
-    Advance, ChangePlan, ClaimError, CommitError, Connection, CopyPlan, Offsets, PgError, RowKey, Table, TableName,
-    Writer,
+    Advance, ChangePlan, ClaimError, CommitError, Connection, CopyPlan, LetterMarks, Offsets, PgError, RowKey, Table,
+    TableName, Writer,
 };
 use crate::sink::worker::{MakeSink, worker_error};
 use crate::sink::{
-    Columns, Comes, EarlyStart, LoadError, RecordOrigin, Refusal, Renamed, RetryClass, RowBatch, Sink, Span,
-    WriteContext, Written, make_table, note_renamed, postgres, wait_for,
+    Columns, Comes, EarlyStart, LoadError, RecordOrigin, Refusal, Renamed, RetryClass, RowBatch, Sink, WriteContext,
+    Written, make_table, note_renamed, postgres, wait_for,
 };
+use account::{outcomes, show};
 
 /// Where findings say that a setting stands.
 pub const SECTION: &str = "sink.postgres";
@@ -60,6 +65,12 @@ impl Target {
     fn offsets(&self, topic_id: Option<&str>) -> Result<Offsets, String> {
         let table = &self.config.offsets_table;
         Offsets::new(table, &self.pipeline, &self.topic, topic_id.unwrap_or_default())
+            .map_err(|what| format!("{SECTION}.offsets_table: {what}"))
+    }
+
+    fn letter_marks(&self, topic_id: Option<&str>) -> Result<LetterMarks, String> {
+        let table = &self.config.offsets_table;
+        LetterMarks::new(table, &self.pipeline, &self.topic, topic_id.unwrap_or_default())
             .map_err(|what| format!("{SECTION}.offsets_table: {what}"))
     }
 
@@ -399,7 +410,16 @@ impl PostgresSink {
             // Which of two accounts holds after a crash is told by the position, which the transaction moves.
             show(context.source, batch, &outcomes, true)?;
         }
-        transaction.commit(&offsets, &advances).await.map_err(|error| commit_error(&error))?;
+        let passed_over = match is_upsert || self.target.pipeline.starts_with(REPLAYS) || dead_letters.is_empty() {
+            // Letters of these are not replayed.
+            true => String::new(),
+            false => {
+                let marks = self.target.letter_marks(context.source.topic_id()).map_err(LoadError::Refused)?;
+                marks.passed_over(dead_letters.iter().map(|(origin, _)| (origin.partition, origin.offset)).collect())
+            }
+        };
+        let committed = transaction.commit_passing_over(passed_over, &offsets, &advances).await;
+        committed.map_err(|error| commit_error(&error))?;
         self.outcomes = outcomes;
         self.fitting.written();
         self.dropped.tell(dropped, &self.target.pipeline, &self.target.config.table);
@@ -423,6 +443,32 @@ impl PostgresSink {
             self.changes.remove(&schema_id);
         }
         learnt
+    }
+
+    /// What an error means, once the table was looked at; a connection that may be of no use is given up.
+    fn judged(&mut self, error: LoadError) -> LoadError {
+        match error {
+            LoadError::Refused(_) | LoadError::SchemaMismatch(_) => {
+                let runtime = self.target.runtime.clone();
+                match runtime.block_on(self.is_altered()) {
+                    Ok(true) => {
+                        let message = format!("table {} was altered; new plans are made: {error}", self.table_name);
+                        LoadError::Again { class: RetryClass::Moved, message }
+                    }
+                    Ok(false) => error,
+                    Err(other) => other,
+                }
+            }
+            LoadError::Answered { .. }
+            | LoadError::Again {
+                class: RetryClass::Transient | RetryClass::Unknown | RetryClass::Authentication,
+                ..
+            } => {
+                self.writer = None;
+                error
+            }
+            LoadError::Again { .. } => error,
+        }
     }
 
     /// An error of the schema may only say that the table was altered: then the batch is tried again with new plans. Errors:
@@ -502,26 +548,7 @@ impl Sink for PostgresSink {
                 }
                 Ok(written)
             }
-            Err(error @ (LoadError::Refused(_) | LoadError::SchemaMismatch(_))) => {
-                if runtime.block_on(self.is_altered())? {
-                    let message = format!("table {} was altered; new plans are made: {error}", self.table_name);
-                    return Err(LoadError::Again { class: RetryClass::Moved, message });
-                }
-                Err(error)
-            }
-            Err(error) => {
-                if matches!(
-                    error,
-                    LoadError::Answered { .. }
-                        | LoadError::Again {
-                            class: RetryClass::Transient | RetryClass::Unknown | RetryClass::Authentication,
-                            ..
-                        }
-                ) {
-                    self.writer = None;
-                }
-                Err(error)
-            }
+            Err(error) => Err(self.judged(error)),
         }
     }
 }
@@ -537,50 +564,6 @@ impl EarlyStart for PostgresSink {
             self.writer = None;
         }
     }
-}
-
-/// What becomes of the batch's records, by partition.
-fn outcomes(batch: &RowBatch, dead_letters: &[(RecordOrigin, Refusal)]) -> BTreeMap<Partition, Tally> {
-    let mut outcomes: BTreeMap<Partition, Tally> = BTreeMap::new();
-    let dead = dead_letters.iter().map(|(origin, _)| origin.partition);
-    let all = batch.rows().iter().map(|row| row.partition).chain(batch.refused().iter().map(|(o, _)| o.partition));
-    for partition in dead {
-        outcomes.entry(partition).or_default().dead += 1;
-    }
-    for partition in all {
-        outcomes.entry(partition).or_default().read += 1;
-    }
-    for tally in outcomes.values_mut() {
-        tally.written = tally.read.saturating_sub(tally.dead);
-    }
-    for origin in batch.left_out().iter().chain(batch.no_change()) {
-        outcomes.entry(origin.partition).or_default().add_filtered();
-    }
-    outcomes
-}
-
-/// Commits each partition's offset to the group with the account of a bounded run: before the transaction as what it is about
-/// to do (`begun`), after it as done.
-fn show(
-    source: &Source,
-    batch: &RowBatch,
-    outcomes: &BTreeMap<Partition, Tally>,
-    begun: bool,
-) -> Result<(), LoadError> {
-    for (&partition, &Span { start, end }) in batch.spans() {
-        let outcome = outcomes.get(&partition).copied().unwrap_or_default();
-        let (next, step) = match begun {
-            true => (start, SinkStep::Begins { pending: Pending { end, attempt: 1 }, then: outcome, begun: None }),
-            false => (end, SinkStep::Wrote { done: outcome, begun: None }),
-        };
-        source.commit_for_sink(partition, next, step).map_err(|error| match error {
-            SourceError::Refused(message) => LoadError::Refused(message),
-            SourceError::Transient(message) | SourceError::Stale(message) => {
-                LoadError::Again { class: RetryClass::Moved, message }
-            }
-        })?;
-    }
-    Ok(())
 }
 
 fn unfit(table: &Table, findings: &[Finding]) -> LoadError {
