@@ -2,7 +2,7 @@
 //! record is there once. That the tests would see it, mutants show.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer};
@@ -190,32 +190,43 @@ fn a_row_that_the_sink_writes_after_all_is_there_once() {
     stage.dlq_done(&["ls", "--sink", "postgres"], &["4 letters: 0 open, 4 replayed or discarded"]);
 }
 
-/// Both have read the marks, and wait for the table.
-#[test]
-fn two_at_once_write_each_row_once() {
-    let Some(stage) = narrow_stage("dlq_two") else { return };
-    with_letters(&stage);
+/// Two replays into PostgreSQL that have both read the marks and wait for the table; how many letters each says it has replayed.
+fn two_at_once(stage: &Stage, command: impl Fn() -> Command) -> [usize; 2] {
     stage.sql("ALTER TABLE SCHEMA.live DROP CONSTRAINT no; BEGIN; LOCK TABLE SCHEMA.live IN EXCLUSIVE MODE");
-    let replays: Vec<_> = (0..2)
-        .map(|_| {
-            let mut command = stage.dlq_command(&INTO_POSTGRES);
-            command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
-        })
-        .collect();
+    let replays = [0, 1].map(|_| command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
     await_that("both to wait for the table", || {
         stage.sql("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'SCHEMA.live'::regclass") == "2"
     });
     stage.sql("COMMIT");
-    let mut replayed = 0;
-    for replay in replays {
-        let output = replay.wait_with_output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
+    replays.map(|replay| {
+        let text = String::from_utf8(replay.wait_with_output().unwrap().stdout).unwrap();
         println!("{text}");
-        holds_all(&text, &["3 letters = "]);
-        let count = text.split("3 letters = ").nth(1).unwrap().split(' ').next().unwrap();
-        replayed += count.parse::<u32>().unwrap();
-    }
-    assert_eq!((replayed, rows(&stage)), (3, (50, 50)));
+        let count = text.split("3 letters = ").nth(1).expect("a summary");
+        count.split(' ').next().unwrap().parse().unwrap()
+    })
+}
+
+#[test]
+fn two_at_once_write_each_row_once() {
+    let Some(stage) = narrow_stage("dlq_two") else { return };
+    with_letters(&stage);
+    let replayed = two_at_once(&stage, || stage.dlq_command(&INTO_POSTGRES));
+    assert_eq!((replayed[0] + replayed[1], rows(&stage)), (3, (50, 50)));
+}
+
+#[test]
+fn two_at_once_that_do_not_look_at_the_mark_are_seen_twice() {
+    let Some(program) = breakable() else { return };
+    let Some(stage) = narrow_stage("dlq_two_mutants") else { return };
+    with_letters(&stage);
+    two_at_once(&stage, || {
+        let plain = stage.dlq_command(&INTO_POSTGRES);
+        let mut command = Command::new(&program);
+        command.args(plain.get_args()).current_dir(plain.get_current_dir().unwrap());
+        command.env("PRESSLINE_MUTANT", "letter_mark_ignored");
+        command
+    });
+    assert_ne!(rows(&stage), (50, 50), "the mutant was not caught");
 }
 
 /// Both have taken over, one after the other, and wait for a transaction of somebody else to end before they read the marks.
