@@ -383,6 +383,34 @@ fn a_record_that_does_not_decode_is_a_dead_letter_with_a_reason_of_the_closed_se
     assert_eq!(reason(&mut kernel, Some(&vec![0; 70_000])), Err(Reason::TooLarge));
 }
 
+/// Taken out under a name of its own, a field is null where the record around it was; by its path there it has no value.
+#[test]
+fn a_field_taken_out_of_a_record_that_is_null_is_null() {
+    let schema = r#"{"type":"record","name":"r","fields":[{"name":"client","type":["null",{"type":"record","name":"client","fields":[
+        {"name":"agent","type":"string"},{"name":"since","type":["null","long"]},
+        {"name":"tags","type":["null",{"type":"array","items":"string"}]}]}]}]}"#;
+    let null = Value::Record(vec![("client".into(), Value::Union(0, Box::new(Value::Null)))]);
+    let payload = record(&Schema::parse_str(schema).unwrap(), &null);
+    let taken = "[[transforms]]\nrename = { \"client.agent\" = 'a', \"client.since\" = 's', \"client.tags\" = 't' }\n";
+    let run = |filter: &str| {
+        let config =
+            config(&format!("{taken}[[transforms]]\nfilter = '{filter}'\n[[transforms]]\ndrop = ['client']\n"));
+        let (mut kernel, _) = kernel(&config, schema);
+        kernel.run(Some(&payload), None).map(|verdict| verdict == Verdict::Filtered).map_err(|reject| reject.reason)
+    };
+    // The last one is the interpreter's.
+    for filter in ["a == null", "s == null", "t == null", "a == null && 1 + 1 == 2", "t == null && 1 + 1 == 2"] {
+        assert_eq!(run(filter), Ok(false), "{filter}");
+        assert_eq!(run(&format!("!({filter})")), Ok(true), "{filter}");
+    }
+    for filter in ["a == \"x\"", "s > 0"] {
+        assert_ne!(run(filter), Ok(false), "{filter}");
+    }
+    let by_path = config("[[transforms]]\nfilter = 'client.since == null'\n");
+    let (mut kernel, _) = kernel(&by_path, schema);
+    assert_eq!(kernel.run(Some(&payload), None).map_err(|reject| reject.reason), Err(Reason::StepFailed));
+}
+
 #[test]
 fn a_type_within_itself_is_read_and_not_written() {
     let schema = r#"{"type":"record","name":"r","fields":[{"name":"n","type":"int"},

@@ -5,7 +5,7 @@ use cel::common::ast::{CallExpr, Expr, LiteralValue, operators};
 use cel::parser::Parser;
 
 use super::eval::{List, Node, Orders, TextTest, Value};
-use super::input::{At, Field};
+use super::input::{At, Field, null_where_absent};
 use super::interpret::{Interpreted, Variable};
 use super::types::{Checker, Type, dotted};
 use crate::avro::Shape;
@@ -74,9 +74,10 @@ impl Compiler<'_, '_> {
         match &expr.expr {
             Expr::Literal(LiteralValue::Boolean(value)) => Some(Node::Literal(*value.inner())),
             Expr::Select(select) if select.test => {
-                let plain = self.fields.plain(&format!("{}.{}", dotted(&select.operand)?, select.field)).ok()?;
+                let name = format!("{}.{}", dotted(&select.operand)?, select.field);
+                let plain = self.fields.plain(&name).ok()?;
                 let at = at(&plain, self.slots);
-                Some(match Field::new(at, &plain) {
+                Some(match Field::new(at, &plain, &name) {
                     Some(field) => Node::Has(field),
                     None => Node::HasAny(at, null_byte(&plain.stored)),
                 })
@@ -136,7 +137,11 @@ impl Compiler<'_, '_> {
                 && let Ok(plain) = self.fields.plain(&name)
                 && let (None, Some(null)) = (Form::of(plain.stored.unwrap_optional().0), null_byte(&plain.stored))
             {
-                return Some(Node::IsNull(at(&plain, self.slots), null));
+                return Some(Node::IsNull {
+                    at: at(&plain, self.slots),
+                    null,
+                    absent_is_null: null_where_absent(&name),
+                });
             }
         }
         Some(Node::Equal(self.value(one)?, self.value(other)?))
@@ -163,7 +168,7 @@ impl Compiler<'_, '_> {
         if plain.cast == Some(Cast::ToText) && !matches!(plain.stored.unwrap_optional().0, Shape::Enum(_)) {
             return None;
         }
-        Field::new(at(&plain, self.slots), &plain).map(Value::Field)
+        Field::new(at(&plain, self.slots), &plain, &name).map(Value::Field)
     }
 
     fn literal(&mut self, expr: &IdedExpr) -> Option<Value> {
@@ -284,6 +289,7 @@ impl Named<'_, '_> {
                 at,
                 shape: plain.stored,
                 cast: plain.cast,
+                absent_is_null: null_where_absent(name),
                 is_presence: false,
             });
         }
@@ -297,7 +303,8 @@ impl Named<'_, '_> {
         {
             let at = at(&plain, self.slots);
             let name = variable.clone();
-            self.variables.push(Variable { name, at, shape: plain.stored, cast: None, is_presence: true });
+            let (shape, absent_is_null) = (plain.stored, false);
+            self.variables.push(Variable { name, at, shape, cast: None, absent_is_null, is_presence: true });
         }
         Expr::Ident(variable)
     }

@@ -27,8 +27,14 @@ pub(super) enum Node {
     Has(Field),
     /// The same of a value that is no scalar; null is the branch of this byte, where it can be null.
     HasAny(At, Option<u8>),
-    /// A value that is no scalar is null, which is the branch of this byte.
-    IsNull(At, u8),
+    /// A value that is no scalar is null.
+    IsNull {
+        at: At,
+        /// The byte of null's branch.
+        null: u8,
+        /// See [`super::input::null_where_absent`].
+        absent_is_null: bool,
+    },
 }
 
 /// A field or a literal.
@@ -120,10 +126,11 @@ impl Node {
             }
             Self::ItemOf(value, list) => list.holds(value.read(input)?, input),
             Self::Has(field) => Ok(field.at.bytes(input).is_some() && !matches!(field.read(input), Ok(Scalar::Null))),
-            Self::IsNull(at, null) => {
-                let bytes = at.bytes(input).ok_or(Fail::Null)?;
-                Ok(bytes.first().is_none_or(|branch| branch == null))
-            }
+            Self::IsNull { at, null, absent_is_null } => match at.bytes(input) {
+                Some(bytes) => Ok(bytes.first().is_none_or(|branch| branch == null)),
+                None if *absent_is_null => Ok(true),
+                None => Err(Fail::Null),
+            },
             Self::HasAny(at, null) => Ok(at
                 .bytes(input)
                 .is_some_and(|bytes| null.is_none_or(|null| bytes.first().is_some_and(|branch| *branch != null)))),

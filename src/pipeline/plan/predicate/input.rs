@@ -73,23 +73,34 @@ pub(super) struct Field {
     null_first: Option<bool>,
     pub form: Form,
     pub cast: Option<Cast>,
+    /// Null where it is absent: see [`null_where_absent`].
+    absent_is_null: bool,
+}
+
+/// Whether a field of this name is null where the record around it is. A field taken out of that record under a name of its own is;
+/// by its path there, `client.address`, it has no value, as CEL has it.
+pub(super) fn null_where_absent(name: &str) -> bool {
+    !name.contains('.')
 }
 
 impl Field {
-    pub fn new(at: At, plain: &Plain) -> Option<Self> {
+    pub fn new(at: At, plain: &Plain, name: &str) -> Option<Self> {
         let (stored, is_optional) = plain.stored.unwrap_optional();
         let null_first = match &plain.stored {
             Shape::Optional { null_first, .. } if is_optional => Some(*null_first),
             _ => None,
         };
         let cast = plain.cast.filter(|cast| *cast != Cast::Same);
-        Some(Self { at, null_first, form: Form::of(stored)?, cast })
+        Some(Self { at, null_first, form: Form::of(stored)?, cast, absent_is_null: null_where_absent(name) })
     }
 
-    /// Its value, null included. Errors: a record around it is null; its cast fails.
+    /// Its value, null included. Errors: a record around it is null, where it is named by its path; its cast
+    /// fails.
     #[inline]
     pub fn read<'a>(&'a self, input: &Input<'a>) -> Result<Scalar<'a>, Fail> {
-        let mut bytes = self.at.bytes(input).ok_or(Fail::Null)?;
+        let Some(mut bytes) = self.at.bytes(input) else {
+            return if self.absent_is_null { Ok(Scalar::Null) } else { Err(Fail::Null) };
+        };
         if let Some(null_first) = self.null_first {
             match bytes.split_first() {
                 Some((branch, rest)) if (*branch == 2) == null_first => bytes = rest,

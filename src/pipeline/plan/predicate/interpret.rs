@@ -27,6 +27,8 @@ pub(super) struct Variable {
     pub at: At,
     pub shape: Shape,
     pub cast: Option<Cast>,
+    /// See [`super::input::null_where_absent`].
+    pub absent_is_null: bool,
     /// It is whether the field is there.
     pub is_presence: bool,
 }
@@ -67,6 +69,9 @@ impl Variable {
         let bytes = self.at.bytes(input);
         if self.is_presence {
             return Some(cel::Value::Bool(bytes.is_some_and(|bytes| !is_null(&self.shape, bytes))));
+        }
+        if bytes.is_none() && self.absent_is_null {
+            return Some(cel::Value::Null);
         }
         let value = value(&self.shape, &mut Cursor::new(bytes?)).ok()?;
         match self.cast.filter(|cast| *cast != Cast::Same) {
