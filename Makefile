@@ -45,6 +45,7 @@ test-schemas:
 
 test-packaging: man
 	$(call within,10,python3 -m tests.packaging.run)
+	$(call within,2,python3 -m tests.packaging.kubernetes)
 
 # Side by side, each with services of its own: while one waits for its broker the other works. Not while tests are compiled: that
 # would take three times as long. The faults stand back, since they have more patience than the programs' tests.
