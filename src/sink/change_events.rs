@@ -9,6 +9,7 @@ use super::schemas::{Schema, Schemas};
 use super::{LoadError, RecordOrigin, Refusal, RetryClass, RowBatch, Why, WriteContext};
 use crate::avro::Shape;
 use crate::avro::format::debezium::{Event, Events, Op};
+use crate::avro::schema::SchemaText;
 use crate::config::changes::Toast;
 use crate::config::format::{FormatConfig, Truncate};
 use crate::kafka::consumer::SourceError;
@@ -212,16 +213,29 @@ fn read(
             Ok(Event::Change { schema, op }) => return Ok(RecordPart::Read(schema, op)),
             Err(reject) => return Ok(RecordPart::Refused(reject.into())),
             Ok(Event::Unknown(id)) => {
-                schemas.meet(&[id]);
-                match schemas.read(id, Some(origin), |schema| events.learn(id, schema))? {
-                    Schema::New(_) | Schema::Known => {}
-                    Schema::Unusable(why) => return Ok(RecordPart::Refused(Refusal::row(why))),
-                    // The configuration names no types of changes.
-                    Schema::LeftOut => return Ok(RecordPart::Refused(Refusal::row(Why::UnknownSchema))),
+                if let Err(refusal) = learn(schemas, id, origin, |schema| events.learn(id, schema))? {
+                    return Ok(RecordPart::Refused(refusal));
                 }
             }
         }
     }
+}
+
+/// Asks the registry for the schema of this id, which the record at `origin` carries, and has it learnt. A refusal: it is of no use.
+/// Errors: the registry does not answer.
+pub(super) fn learn(
+    schemas: &mut Schemas,
+    id: u32,
+    origin: RecordOrigin,
+    learn: impl FnOnce(&SchemaText) -> Result<Shape, String>,
+) -> Result<Result<(), Refusal>, LoadError> {
+    schemas.meet(&[id]);
+    Ok(match schemas.read(id, Some(origin), learn)? {
+        Schema::New(_) | Schema::Known => Ok(()),
+        Schema::Unusable(why) => Err(Refusal::row(why)),
+        // The configuration names no types of changes.
+        Schema::LeftOut => Err(Refusal::row(Why::UnknownSchema)),
+    })
 }
 
 fn find_key<'k>(

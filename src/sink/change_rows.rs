@@ -4,9 +4,9 @@
 //! What a record is written by may have to be asked of the registry, so this comes once a batch is read, as with
 //! [`super::change_events`].
 
-use super::change_events::Shapes;
+use super::change_events::{Shapes, learn};
 use super::changes::{Change, Datum};
-use super::schemas::{Schema, Schemas};
+use super::schemas::Schemas;
 use super::{LoadError, RecordOrigin, Refusal, RowBatch, Why, WriteContext};
 use crate::avro::Shape;
 use crate::avro::format::{Decoded, Decoder, wire_format};
@@ -148,12 +148,9 @@ fn read(
             Ok(Decoded::Nothing | Decoded::Truncated) => return Ok(Err(Refusal::row(Why::NullValue))),
             Err(refusal) => return Ok(Err(refusal)),
         };
-        schemas.meet(&[id]);
-        let learn = |schema: &_| decoder.learn(id, schema).map(|shape| shape.as_ref().clone());
-        match schemas.read(id, Some(origin), learn)? {
-            Schema::New(_) | Schema::Known => {}
-            Schema::Unusable(why) => return Ok(Err(Refusal::row(why))),
-            Schema::LeftOut => return Ok(Err(Refusal::row(Why::UnknownSchema))),
+        let known = learn(schemas, id, origin, |schema| decoder.learn(id, schema).map(|shape| shape.as_ref().clone()))?;
+        if let Err(refusal) = known {
+            return Ok(Err(refusal));
         }
     }
 }
