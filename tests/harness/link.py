@@ -1,4 +1,4 @@
-"""A proxy between one pressline process and one database: a test can hold its traffic, cut it and restore it."""
+"""A proxy between one pressline process and a database or broker: a test can hold its traffic, cut it and restore it."""
 
 import asyncio
 import threading
@@ -6,13 +6,13 @@ from contextlib import suppress
 
 
 class Link:
-    """Listens on a free port of the loopback address and forwards to `upstream`, `host:port`."""
+    """Listens on a port of the loopback address, a free one unless it is given, and forwards to `upstream`, `host:port`."""
 
     _loop = None
 
-    def __init__(self, upstream):
-        host, _, port = upstream.rpartition(":")
-        self._upstream = host, int(port)
+    def __init__(self, upstream, port=0):
+        host, _, upstream_port = upstream.rpartition(":")
+        self._upstream = host, int(upstream_port)
         self._open = True
         self._connections = set()
         self._trap = None
@@ -22,9 +22,10 @@ class Link:
         if Link._loop is None:
             Link._loop = asyncio.new_event_loop()
             threading.Thread(target=Link._loop.run_forever, name="links", daemon=True).start()
-        self._released = asyncio.Event()
+        self._released, self._heard = asyncio.Event(), asyncio.Event()
         self._released.set()
-        self.port = 0
+        self._heard.set()
+        self.port = port
         self._call(self._listen())
 
     def hold(self):
@@ -35,13 +36,19 @@ class Link:
         """What was kept is sent on, also that of clients that are gone."""
         self._call(self._set_held(False))
 
+    def fall_silent(self):
+        """Nothing passes any more in either direction, and nobody is told."""
+        self._call(self._set_held(True, also_answers=True))
+
     def cut(self):
         """Ends all connections and takes no more."""
         self._call(self._cut())
 
     def restore(self):
-        """Takes connections again."""
-        self._call(self._listen())
+        """Takes connections again; after silence everything passes again, what was kept, too."""
+        self.release()
+        if not self._open:
+            self._call(self._listen())
 
     def lose_answer(self, after):
         """The next request that holds these bytes is passed on, its answer is not: the connection breaks instead."""
@@ -63,11 +70,12 @@ class Link:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def _set_held(self, held):
-        if held:
-            self._released.clear()
-        else:
-            self._released.set()
+    async def _set_held(self, held, also_answers=False):
+        for event in (self._released, self._heard):
+            if not held:
+                event.set()
+            elif event is self._released or also_answers:
+                event.clear()
 
     async def _cut(self):
         self._open = False
@@ -114,6 +122,7 @@ class Link:
     async def _answers(self, reader, writer, state):
         with suppress(OSError):
             while data := await reader.read(1 << 16):
+                await self._heard.wait()
                 if state["trapped"]:
                     self.trapped.set()
                     writer.transport.abort()

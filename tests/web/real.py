@@ -18,11 +18,11 @@ import fastavro
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.harness.link import Link
 from tests.harness.paths import ROOT
 from tests.harness.stack import service
 from tests.harness.tables import ClickHouseTable, PostgresTable
 from tests.harness.waiting import Failure, await_that
-from tests.web.link import Link
 from tests.web.stage import BINARY, WebApp
 
 PARTITIONS = 3
