@@ -79,22 +79,23 @@ impl ChangeRows {
                 }
             };
             let key = key.map(|schema_id| Datum { schema_id, bytes: &self.key });
-            let Some(value) = value else {
-                match key.filter(|_| self.deletes) {
-                    Some(key) => batch.push_change(origin, &Change::Delete { key }),
-                    None => batch.refuse(origin, Refusal::row(Why::NullValue)),
+            let read = value.map(|value| read(&mut self.values, values, origin, value, &mut self.row)).transpose()?;
+            let schema = match read.transpose() {
+                Ok(schema) => schema,
+                Err(refusal) => {
+                    batch.refuse(origin, refusal);
+                    continue;
                 }
-                continue;
             };
-            match read(&mut self.values, values, origin, value, &mut self.row)? {
-                Err(refusal) => batch.refuse(origin, refusal),
-                Ok(schema) => {
-                    if let Some(shape) = self.values.shape(schema).filter(|_| !shapes.rows.contains_key(&schema)) {
-                        shapes.rows.insert(schema, shape.as_ref().clone());
-                    }
-                    let row = Datum { schema_id: Some(schema), bytes: &self.row };
-                    batch.push_change(origin, &Change::Upsert { key, row });
-                }
+            if let Some(schema) = schema.filter(|schema| !shapes.rows.contains_key(schema))
+                && let Some(shape) = self.values.shape(schema)
+            {
+                shapes.rows.insert(schema, shape.as_ref().clone());
+            }
+            let row = schema.map(|schema| Datum { schema_id: Some(schema), bytes: &self.row });
+            match Change::of(key, row, self.deletes) {
+                Ok(change) => batch.push_change(origin, &change),
+                Err(why) => batch.refuse(origin, Refusal::row(why)),
             }
         }
         let all = raw.len();

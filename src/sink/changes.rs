@@ -65,6 +65,18 @@ pub enum Change<'b> {
     },
 }
 
+impl<'b> Change<'b> {
+    /// Of a record's key, where keys are read, and its value; one without a value is a delete where the sink takes such. Errors: it is no
+    /// change.
+    pub fn of(key: Option<Datum<'b>>, row: Option<Datum<'b>>, deletes: bool) -> Result<Self, Why> {
+        match (row, key) {
+            (Some(row), key) => Ok(Self::Upsert { key, row }),
+            (None, Some(key)) if deletes => Ok(Self::Delete { key }),
+            (None, _) => Err(Why::NullValue),
+        }
+    }
+}
+
 /// What a change's key is written by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeySchema {
@@ -125,14 +137,12 @@ impl Changes {
             PkMode::RecordKey => Some(self.key(key)?),
             _ => None,
         };
-        match (value, key) {
-            (Some(value), key) => Ok(Change::Upsert { key, row: wire_format(value).ok_or(Why::NotWireFormat)? }),
-            (None, Some(key)) if self.config.deletes => Ok(Change::Delete { key }),
-            (None, _) => Err(Why::NullValue),
-        }
+        let row = value.map(|value| wire_format(value).ok_or(Why::NotWireFormat)).transpose()?;
+        Change::of(key, row, self.config.deletes)
     }
 
-    fn key<'b>(&self, key: Option<&'b [u8]>) -> Result<Datum<'b>, Why> {
+    /// A record's key, by the sink's `key_format`. Errors: it has none, or one of another format.
+    pub fn key<'b>(&self, key: Option<&'b [u8]>) -> Result<Datum<'b>, Why> {
         let bytes = key.ok_or(Why::NoKey)?;
         match self.config.key_format {
             KeyFormat::Avro => wire_format(bytes).ok_or(Why::KeyNotWireFormat),

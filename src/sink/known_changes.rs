@@ -20,12 +20,18 @@ pub struct KnownChanges {
     /// Asked for the keys' schemas.
     keys: Schemas,
     shapes: Shapes,
-    /// Where changes come in Debezium's envelope.
-    events: Option<ChangeEvents>,
-    /// Where values or keys are in other formats than Avro.
-    rows: Option<ChangeRows>,
+    /// Makes changes of records that do not tell by themselves what they change.
+    reader: Option<Reader>,
     /// Numbers that the sink knows.
     learnt: BTreeSet<u32>,
+}
+
+/// How records become changes once a batch is read.
+enum Reader {
+    /// They come in Debezium's envelope.
+    Events(ChangeEvents),
+    /// Their values or keys are in other formats than Avro.
+    Rows(ChangeRows),
 }
 
 /// What became of a schema.
@@ -35,17 +41,17 @@ impl KnownChanges {
     /// Nothing met yet.
     pub fn new((config, is_stamped): (ChangesConfig, bool), columns: ColumnsConfig, keys: Schemas) -> Self {
         let (shapes, learnt) = Default::default();
-        Self { config, is_stamped, columns, keys, shapes, events: None, rows: None, learnt }
+        Self { config, is_stamped, columns, keys, shapes, reader: None, learnt }
     }
 
     /// Changes come as these events.
     pub fn of_events(self, events: ChangeEvents) -> Self {
-        Self { events: Some(events), ..self }
+        Self { reader: Some(Reader::Events(events)), ..self }
     }
 
     /// Changes come as rows in these formats.
     pub fn of_rows(self, rows: ChangeRows) -> Self {
-        Self { rows: Some(rows), ..self }
+        Self { reader: Some(Reader::Rows(rows)), ..self }
     }
 
     /// Has the sink prepare for the changes that the batch brings for the first time; those that nothing can be done with are refused.
@@ -58,11 +64,11 @@ impl KnownChanges {
         context: &mut WriteContext<'_>,
         subject: &str,
     ) -> Result<(), LoadError> {
-        if let Some(events) = &mut self.events {
-            events.open(batch, (&mut self.keys, rows), &mut self.shapes, context)?;
-        }
-        if let Some(reader) = &mut self.rows {
-            reader.open(batch, (&mut self.keys, rows), &mut self.shapes, context)?;
+        let schemas = (&mut self.keys, &mut *rows);
+        match &mut self.reader {
+            Some(Reader::Events(events)) => events.open(batch, schemas, &mut self.shapes, context)?,
+            Some(Reader::Rows(reader)) => reader.open(batch, schemas, &mut self.shapes, context)?,
+            None => {}
         }
         let numbers = batch.schema_ids();
         let new: Vec<u32> = numbers.into_iter().filter(|number| !self.learnt.contains(number)).collect();
@@ -115,7 +121,10 @@ impl KnownChanges {
             Some(Ok(row)) => row.cloned(),
         };
         let change = self.change(key.as_ref(), row.as_ref())?;
-        let kept = self.events.as_ref().map_or(&[][..], |events| events.kept(pair.kept));
+        let kept = match &self.reader {
+            Some(Reader::Events(events)) => events.kept(pair.kept),
+            _ => &[],
+        };
         Ok(Ok(match &row {
             Some(row) if !kept.is_empty() => change.keeping(kept, row, &self.columns),
             _ => change,
@@ -124,7 +133,7 @@ impl KnownChanges {
 
     /// The shape of a key that is one text or bytes.
     fn plain_key(&self) -> Option<Shape> {
-        let is_read = self.config.reads_keys() && self.events.is_none();
+        let is_read = self.config.reads_keys() && !matches!(self.reader, Some(Reader::Events(_)));
         plain_key(self.config.key_format).filter(|_| is_read)
     }
 
@@ -134,15 +143,14 @@ impl KnownChanges {
 
     /// The changes that are to come, as far as the registry tells: of a value of this shape.
     pub fn expected(&self, row: &Shape, topic: &str) -> Option<Result<ChangeShape, LoadError>> {
-        if self.events.is_some() {
+        let declared = match &self.reader {
             // Its key's schema is known by the first record.
-            return None;
-        }
+            Some(Reader::Events(_)) => return None,
+            Some(Reader::Rows(reader)) => reader.declared_key().cloned(),
+            None => None,
+        };
         let key = match self.plain_key() {
-            None if self.config.reads_keys() => {
-                let declared = self.rows.as_ref().and_then(ChangeRows::declared_key).cloned();
-                Some(declared.or_else(|| self.keys.latest(&format!("{topic}-key")))?)
-            }
+            None if self.config.reads_keys() => Some(declared.or_else(|| self.keys.latest(&format!("{topic}-key")))?),
             plain => plain,
         };
         Some(self.change(key.as_ref(), Some(row)))
@@ -150,8 +158,7 @@ impl KnownChanges {
 
     /// A table that is to be made has the columns of the newest values: a delete has none.
     fn make_table(&mut self, rows: &Schemas, sink: &mut dyn Sink, subject: &str, pair: Pair) -> Result<(), LoadError> {
-        let has_opened = self.events.is_some() || self.rows.is_some();
-        let met = self.shapes.rows.last_key_value().filter(|_| has_opened).map(|(_, shape)| shape.clone());
+        let met = self.shapes.rows.last_key_value().filter(|_| self.reader.is_some()).map(|(_, shape)| shape.clone());
         let Some(newest) = met.or_else(|| rows.latest(subject)) else {
             let message = format!(
                 "there is no table yet, and nothing but deletes to make it for: register the schema of the values as {subject}, or \

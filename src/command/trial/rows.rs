@@ -5,13 +5,13 @@ use serde_json::Value;
 
 use super::{SCHEMA_ID, fields_of};
 use crate::avro::Shape;
-use crate::avro::format::{Decoded, Decoder, wire_format};
+use crate::avro::format::{Decoded, Decoder};
 use crate::avro::schema::SchemaText;
 use crate::config::changes::ChangesConfig;
 use crate::config::format::Envelope;
 use crate::config::sink::{ColumnsConfig, LoadConfig};
 use crate::sink::changes::{Change, ChangeShape, Changes, Datum, plain_key};
-use crate::sink::{Columns, Conversion, DatabaseKind, Refusal, Why};
+use crate::sink::{Columns, Conversion, DatabaseKind, Refusal};
 
 /// What a sink makes of one record.
 #[derive(Clone, Debug)]
@@ -108,22 +108,20 @@ impl SinkRows {
         value: Option<&[u8]>,
         key: Option<&[u8]>,
     ) -> Result<RowOutcome, String> {
+        let mut changes = Changes::new(self.changes.clone(), false);
         let (mut of_key, mut of_row) = (Vec::new(), Vec::new());
         let key = match (&mut keys.decoder, key) {
             _ if !self.changes.reads_keys() => None,
-            (_, None) => return Ok(RowOutcome::Dead(Refusal::row(Why::NoKey))),
             (Some(decoder), Some(key)) => match datum(decoder, key, &mut of_key)? {
-                Ok((datum, shape)) => Some((datum, shape)),
+                Ok(key) => Some(key),
                 Err(refusal) => return Ok(RowOutcome::Dead(refusal)),
             },
-            (None, Some(bytes)) => match plain_key(self.changes.key_format) {
-                Some(shape) => Some((Datum { schema_id: None, bytes }, shape)),
-                None => {
-                    let Some((id, bytes)) = wire_format(bytes) else {
-                        return Ok(RowOutcome::Dead(Refusal::row(Why::KeyNotWireFormat)));
-                    };
-                    Some((Datum { schema_id: Some(id), bytes }, keys.shape.clone().ok_or(NO_KEY_SCHEMA)?))
+            (_, key) => match changes.key(key) {
+                Ok(key) => {
+                    let plain = plain_key(self.changes.key_format);
+                    Some((key, plain.or_else(|| keys.shape.clone()).ok_or(NO_KEY_SCHEMA)?))
                 }
+                Err(why) => return Ok(RowOutcome::Dead(Refusal::row(why))),
             },
         };
         let row = match value.map(|value| datum(decoder, value, &mut of_row)).transpose()? {
@@ -133,13 +131,12 @@ impl SinkRows {
         };
         let (key, key_shape) = key.unzip();
         let (row, row_shape) = row.unzip();
-        let change = match (row, key) {
-            (Some(row), key) => Change::Upsert { key, row },
-            (None, Some(key)) if self.changes.deletes => Change::Delete { key },
-            (None, _) => return Ok(RowOutcome::Dead(Refusal::row(Why::NullValue))),
+        let change = match Change::of(key, row, self.changes.deletes) {
+            Ok(change) => change,
+            Err(why) => return Ok(RowOutcome::Dead(Refusal::row(why))),
         };
         let mut written = Vec::new();
-        Changes::new(self.changes.clone(), false).write(&change, 0, &mut written);
+        changes.write(&change, 0, &mut written);
         let shapes = (key_shape.as_ref(), row_shape.as_ref());
         let made = ChangeShape::of((&self.changes, false), &self.columns, shapes.0, shapes.1)?;
         let columns = self.columns_of(&made.shape, &written)?;
