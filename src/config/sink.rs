@@ -465,14 +465,7 @@ impl LoadConfig {
 
     /// Where changes in an envelope are rows of their own, what becomes of a truncate; `None`: records are something else.
     fn log(&self) -> Option<Truncate> {
-        let upserts = self.modes().any(|mode| mode == WriteMode::Upsert);
-        (self.envelope() != Envelope::None && !upserts).then(|| self.truncate())
-    }
-
-    /// The modes of the sinks.
-    pub(super) fn modes(&self) -> impl Iterator<Item = WriteMode> {
-        let postgres = self.sink.postgres.as_ref().map(|sink| sink.mode);
-        postgres.into_iter().chain(self.sink.clickhouse.as_ref().map(|sink| sink.mode))
+        (self.envelope() != Envelope::None && !self.upserts()).then(|| self.truncate())
     }
 
     /// What stands around the rows.

@@ -63,6 +63,11 @@ impl LoadConfig {
         of_source.chain(of_sinks).collect()
     }
 
+    /// Whether a sink applies its records as changes.
+    pub(super) fn upserts(&self) -> bool {
+        self.sinks_changes().any(|(_, changes)| changes.is_upsert())
+    }
+
     /// Whether a record without a value deletes a row.
     pub fn deletes(&self) -> bool {
         self.sinks_changes().any(|(_, changes)| changes.is_upsert() && changes.deletes)

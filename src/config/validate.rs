@@ -132,15 +132,13 @@ pub fn load(config: &LoadConfig, secrets: Secrets) -> Vec<Finding> {
 
 /// `sink.records` goes by the names of Avro's records.
 fn record_types(config: &LoadConfig, complain: &mut Complain<'_>) {
-    let upserts = config.sink.postgres.as_ref().is_some_and(|sink| sink.changes().is_upsert())
-        || config.sink.clickhouse.as_ref().is_some_and(|sink| sink.changes().is_upsert());
     if config.sink.records.is_empty() {
         return;
     }
     if config.format().format != Format::Avro {
         let cure = "remove it, or load a topic in Avro";
         complain("sink.records", "has no effect: only Avro's records have names", cure);
-    } else if upserts || config.envelope() != Envelope::None {
+    } else if config.upserts() || config.envelope() != Envelope::None {
         let what = "not possible for changes: a delete does not say which type its row was of";
         complain("sink.records", what, "remove it, or set mode = \"insert\"");
     }

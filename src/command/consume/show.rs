@@ -30,6 +30,16 @@ pub fn write<M: Message>(
     colours: bool,
     out: &mut dyn Write,
 ) -> Result<(), ConsumeError> {
+    let (key, value) = decoded(record, decoder)?;
+    let headers = headers(record, style);
+    let line =
+        if json { object(record, &key, &value, &headers) } else { line(record, &key, &value, &headers, colours) };
+    writeln!(out, "{line}")?;
+    Ok(())
+}
+
+/// The record's key and value. Errors: a registry that does not answer.
+pub fn decoded<M: Message>(record: &M, decoder: &mut Decoder) -> Result<(Decoded, Decoded), ConsumeError> {
     let failed = |source: RegistryError| ConsumeError::Schema {
         topic: record.topic().into(),
         partition: record.partition(),
@@ -38,11 +48,7 @@ pub fn write<M: Message>(
     };
     let key = decoder.key(record.key()).map_err(failed)?;
     let value = decoder.value(record.payload()).map_err(failed)?;
-    let headers = headers(record, style);
-    let line =
-        if json { object(record, &key, &value, &headers) } else { line(record, &key, &value, &headers, colours) };
-    writeln!(out, "{line}")?;
-    Ok(())
+    Ok((key, value))
 }
 
 /// Names and JSON texts, in order; a name may stand there more than once.

@@ -4,6 +4,7 @@ use super::{Chosen, DlqError, refused};
 use crate::command::offsets::{Pipeline, PipelinePart};
 use crate::config::KafkaConfig;
 use crate::kafka::letters::Letter;
+use crate::sink::DatabaseKind;
 
 /// A relay or sink, and where its dead letters are.
 pub struct Part {
@@ -32,10 +33,8 @@ impl Part {
             }
             PipelinePart::Postgres | PipelinePart::Clickhouse => {
                 let load = pipeline.load.as_ref().ok_or_else(lacks)?;
-                let postgres = load.sink.postgres.as_ref().map(|sink| &sink.consumer);
-                let clickhouse = load.sink.clickhouse.as_ref().map(|sink| &sink.consumer);
-                let consumer = if part == PipelinePart::Postgres { postgres } else { clickhouse };
-                let consumer = consumer.ok_or_else(lacks)?;
+                let kind = DatabaseKind::of(load).into_iter().find(|kind| kind.part() == part);
+                let consumer = kind.and_then(|kind| kind.consumer(load)).ok_or_else(lacks)?;
                 let group = load.group(part.name(), consumer);
                 (load.kafka.clone(), group, load.topic().to_string(), load.dead_topic(consumer))
             }

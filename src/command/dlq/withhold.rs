@@ -8,6 +8,7 @@ use serde_json::json;
 use super::choose::time;
 use crate::command::consume::ConsumeError;
 use crate::command::consume::decode::{Decoded, Decoder};
+use crate::command::consume::show::decoded;
 use crate::command::consume::text::{self, Style, WITHHELD};
 use crate::config::PipelineConfig;
 use crate::place::ClientIp;
@@ -54,14 +55,7 @@ pub fn shown(
     decoder: &mut Decoder,
     addresses: &BTreeSet<String>,
 ) -> Result<Shown, ConsumeError> {
-    let failed = |source| ConsumeError::Schema {
-        topic: record.topic().into(),
-        partition: record.partition(),
-        offset: record.offset(),
-        source: Box::new(source),
-    };
-    let key = decoder.key(record.key()).map_err(failed)?;
-    let value = decoder.value(record.payload()).map_err(failed)?;
+    let (key, value) = decoded(record, decoder)?;
     let part = |decoded: &Decoded| without_addresses(&decoded.text, addresses);
     let headers = record.headers().into_iter().flat_map(Headers::iter).map(|header| {
         let mut shown = String::new();
