@@ -36,6 +36,8 @@ pub fn client_config(kafka: &KafkaConfig, role: Role) -> Result<ClientConfig, Se
         .set("socket.keepalive.enable", "true")
         // Client metrics for the broker (KIP-714) take a lock for each record polled, and ours tell more.
         .set("enable.metrics.push", "false")
+        // A broker that is back after a while is found in seconds, not after ten of them: visitors of the web app wait eight.
+        .set("reconnect.backoff.max.ms", "2000")
         // Fetch responses may exceed fetch.max.bytes by one batch; a large record must not kill the connection.
         .set("receive.message.max.bytes", "200000000");
     security(&mut config, kafka)?;

@@ -389,7 +389,8 @@ def a_broken_connection_loses_and_doubles_nothing(real):
             answer = visitors[0].ask("POST", "/")
             expect(NO_KAFKA in answer.body and 'role="alert"' in answer.body, f"the page says {answer.body[:200]}")
             link.restore()
-            await_that("presses again", lambda: visitors[0].press().status == 200)
+            # The broker is found while the visitor waits, however long it was away.
+            equal(visitors[0].press().status, 200, "the first press afterwards")
     finally:
         link.restore()
         app.kill()

@@ -126,7 +126,6 @@ fn consumer_config(options: &SourceOptions<'_>) -> Result<ClientConfig, SourceEr
         // The queue's limit in bytes counts values only: what each record costs beside them is held by their number.
         ("queued.min.messages", "10000".to_string()),
         ("statistics.interval.ms", "5000".to_string()),
-        ("reconnect.backoff.max.ms", "2000".to_string()),
     ];
     for (name, value) in defaults {
         if !kafka.consumer.0.contains_key(name) && !kafka.properties.0.contains_key(name) {

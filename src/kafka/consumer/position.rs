@@ -167,11 +167,13 @@ fn sink_starts(
         in_range(context, found.partition, offset, found.range.0, high)?;
         match &found.committed {
             None => drop(initial.insert(found.partition, offset)),
-            // The run's account is committed with its offsets, and synchronously.
-            Some(committed) if committed.next < offset && context.replay_range.is_none() => {
-                context.unacknowledged.found(found.partition, offset);
+            Some(committed) => {
+                // The run's account is committed with its offsets, and synchronously.
+                let shown_later = positions.are_only_shown_by_group() && context.replay_range.is_none();
+                if shown_later && committed.next < offset {
+                    context.unacknowledged.found(found.partition, offset);
+                }
             }
-            Some(_) => {}
         }
     }
     if !initial.is_empty() {

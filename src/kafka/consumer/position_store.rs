@@ -61,4 +61,9 @@ pub trait SinkPositions: Send + Sync {
 
     /// Whether [`Self::claim`] finds out by itself that a partition without an offset was loaded before.
     fn knows_first_start(&self) -> bool;
+
+    /// Whether the positions are kept beside the rows, and the group's offsets only show them. Where they are the group's
+    /// offsets, only the sink's own steps may commit them: an offset committed late by others would go back behind rows that
+    /// are written, and they would be written again.
+    fn are_only_shown_by_group(&self) -> bool;
 }

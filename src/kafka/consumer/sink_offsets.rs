@@ -141,6 +141,10 @@ mod tests {
         fn knows_first_start(&self) -> bool {
             true
         }
+
+        fn are_only_shown_by_group(&self) -> bool {
+            true
+        }
     }
 
     fn source(brokers: String, loaded: &Arc<Loaded>) -> Source {

@@ -358,7 +358,6 @@ fn defaults(client: &mut ClientConfig, own: &crate::config::PropertyMap, both: &
         ("linger.ms", ms(LINGER)),
         ("batch.num.messages", "10000".to_string()),
         ("queue.buffering.max.messages", "200000".to_string()),
-        ("reconnect.backoff.max.ms", "2000".to_string()),
         ("statistics.interval.ms", "1000".to_string()),
         // The first requests of a transaction are refused while the broker ends the one before it, a matter of milliseconds.
         ("retry.backoff.ms", "10".to_string()),

@@ -225,6 +225,10 @@ impl SinkPositions for Target {
     fn knows_first_start(&self) -> bool {
         self.config.is_told()
     }
+
+    fn are_only_shown_by_group(&self) -> bool {
+        false
+    }
 }
 
 fn source_error(error: &ChError) -> SourceError {

@@ -112,6 +112,10 @@ impl SinkPositions for Target {
     fn knows_first_start(&self) -> bool {
         true
     }
+
+    fn are_only_shown_by_group(&self) -> bool {
+        true
+    }
 }
 
 fn source_error(error: &PgError) -> SourceError {
