@@ -72,7 +72,7 @@ pub struct ChangesConfig {
 }
 
 /// A key of the configuration, what is wrong with it, and what to do.
-pub type Fault = (&'static str, &'static str, &'static str);
+pub type Contradiction = (&'static str, &'static str, &'static str);
 
 impl ChangesConfig {
     /// Whether records change rows.
@@ -86,11 +86,11 @@ impl ChangesConfig {
     }
 
     /// What contradicts itself.
-    pub fn faults(&self) -> Vec<Fault> {
+    pub fn faults(&self) -> Vec<Contradiction> {
         if self.is_upsert() { self.faults_of_upsert() } else { self.faults_of_insert() }
     }
 
-    fn faults_of_insert(&self) -> Vec<Fault> {
+    fn faults_of_insert(&self) -> Vec<Contradiction> {
         let cure = "set mode = \"upsert\", or remove it";
         let named = [
             ("deletes", self.deletes),
@@ -103,7 +103,7 @@ impl ChangesConfig {
         is_set.map(|(key, _)| (key, "has no effect: mode is insert", cure)).collect()
     }
 
-    fn faults_of_upsert(&self) -> Vec<Fault> {
+    fn faults_of_upsert(&self) -> Vec<Contradiction> {
         let mut faults = Vec::new();
         match self.pk_mode {
             PkMode::None => faults.push((

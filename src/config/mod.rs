@@ -35,7 +35,7 @@ use figment::value::magic::RelativePathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use changes::Fault;
+use changes::Contradiction;
 use format::{FieldConfig, Format, FormatConfig, KeyConfig};
 pub use layers::ConfigOrigin;
 pub use place::{GazetteerConfig, GeocoderConfig, GeocoderQuery, OnStale, PlaceConfig};
@@ -438,7 +438,7 @@ impl SourceConfig {
     }
 
     /// Keys of a relay's `[source]` that nobody would read.
-    pub fn without_effect(&self) -> Vec<Fault> {
+    pub fn without_effect(&self) -> Vec<Contradiction> {
         let mut faults = Vec::new();
         if self.key != KeyConfig::default() {
             let cure = "remove it; output.key names the field that the output is keyed by";

@@ -1,6 +1,6 @@
 //! What the sinks' tables of the configuration say about changes.
 
-use super::changes::{ChangesConfig, Fault, KeyFormat, PkMode, Toast, WriteMode};
+use super::changes::{ChangesConfig, Contradiction, KeyFormat, PkMode, Toast, WriteMode};
 use super::format::{Envelope, Format, KeyConfig, Truncate};
 use super::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig, PostgresConfig};
 
@@ -27,7 +27,7 @@ impl ClickHouseConfig {
     }
 
     /// What of its other keys contradicts an upsert.
-    pub fn faults_of_changes(&self) -> Vec<Fault> {
+    pub fn faults_of_changes(&self) -> Vec<Contradiction> {
         let mut faults = self.changes().faults();
         if self.mode == WriteMode::Upsert {
             if self.delivery == ClickHouseDelivery::Deduplicated {
@@ -79,7 +79,7 @@ impl LoadConfig {
         postgres.into_iter().chain(self.sink.clickhouse.as_ref().map(|sink| ("clickhouse", sink.changes())))
     }
 
-    fn faults_of_source(&self) -> Vec<Fault> {
+    fn faults_of_source(&self) -> Vec<Contradiction> {
         let mut faults = Vec::new();
         let keys = self.source.as_ref().map(|source| &source.key);
         if self.envelope() == Envelope::None {
@@ -125,7 +125,7 @@ impl LoadConfig {
     }
 
     /// Of `[source.key]`.
-    fn faults_of_key(&self) -> Option<Fault> {
+    fn faults_of_key(&self) -> Option<Contradiction> {
         let keys = &self.source.as_ref()?.key;
         let cure = match self.envelope() {
             Envelope::None => {
@@ -139,7 +139,7 @@ impl LoadConfig {
         (keys.format.is_none() && *keys != KeyConfig::default()).then_some(("key.format", what, cure))
     }
 
-    fn faults_of_rows(&self, changes: &ChangesConfig) -> Vec<Fault> {
+    fn faults_of_rows(&self, changes: &ChangesConfig) -> Vec<Contradiction> {
         let is_double = self.key_reader().is_some() && changes.key_format != KeyFormat::Avro;
         let cure = "remove it; source.key.format says how keys are written";
         let key_format = is_double.then_some(("key_format", "has no effect beside source.key.format", cure));
@@ -150,7 +150,7 @@ impl LoadConfig {
     }
 
     /// Of a sink of changes in an envelope.
-    fn faults_of_events(&self, changes: &ChangesConfig) -> Vec<Fault> {
+    fn faults_of_events(&self, changes: &ChangesConfig) -> Vec<Contradiction> {
         match (changes.is_upsert(), self.format().log) {
             (true, _) => faults_of_changes(changes),
             (false, Some(_)) => Vec::new(),
@@ -164,7 +164,7 @@ impl LoadConfig {
 }
 
 /// Of a sink that applies changes in an envelope.
-fn faults_of_changes(changes: &ChangesConfig) -> Vec<Fault> {
+fn faults_of_changes(changes: &ChangesConfig) -> Vec<Contradiction> {
     let mut faults = Vec::new();
     if changes.pk_mode == PkMode::RecordValue {
         let what = "\"record_value\", but a change says by its key which row it is about";

@@ -22,6 +22,7 @@ use crate::daemon::http::Pages;
 use crate::daemon::service_manager::Watched;
 use crate::kafka::{client, topic_patterns};
 use crate::pipeline::start::Library;
+use crate::runtime::fault::Fault;
 use crate::runtime::figures::About;
 use crate::runtime::status::Status;
 use crate::runtime::supervise::Ending;
@@ -311,18 +312,15 @@ fn begin_stop(deadline: &mut Option<tokio::time::Instant>, stop: &watch::Sender<
 }
 
 fn report(name: &str, ending: &Ending) -> u8 {
-    match ending {
+    let (fault, code) = match ending {
         Ending::Stopped => {
             tracing::info!(pipeline = name, "pipeline ended");
-            0
+            return 0;
         }
-        Ending::Refused(message) => {
-            tracing::error!(pipeline = name, "stopped: {message}");
-            1
-        }
-        Ending::Fenced(message) => {
-            tracing::error!(pipeline = name, "stopped: {message}");
-            FENCED
-        }
-    }
+        Ending::Refused(fault) => (fault, 1),
+        Ending::Fenced(fault) => (fault, FENCED),
+    };
+    let Fault { topic, partition, offset, code: theirs, .. } = fault;
+    tracing::error!(pipeline = name, topic, partition, offset, code = theirs, "stopped: {fault}");
+    code
 }

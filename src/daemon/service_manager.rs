@@ -186,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn a_worker_that_waits_for_a_database_is_alive_and_not_ready() {
         let waiting = pipeline("waiting");
-        let _stop = run(&waiting, 1, |_| Err(WorkerError::Transient("the database\nis away".into())));
+        let _stop = run(&waiting, 1, |_| Err(WorkerError::transient("the database\nis away")));
         tokio::time::sleep(STANDSTILL + Duration::from_millis(200)).await;
         let text = "waiting: worker 0: the database is away".to_string();
         assert_eq!(look(&[waiting]), Look { ready: false, stuck: None, text });

@@ -12,7 +12,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::client::{self, METADATA_TIMEOUT, Role};
 use super::consumer::uncommitted::Uncommitted;
-use super::consumer::{SourceError, topic};
+use super::consumer::{SourceError, kafka_code, topic};
 use super::offset_note::Partition;
 use super::reach::{Probe, complaint};
 use crate::config::KafkaConfig;
@@ -35,7 +35,7 @@ impl Records {
     /// nothing is committed to it. Errors: a secret that cannot be read.
     pub fn open(kafka: &KafkaConfig, topic: &str, group: &str) -> Result<Self, SourceError> {
         let mut config =
-            client::client_config(kafka, Role::Consumer).map_err(|e| SourceError::Refused(e.to_string()))?;
+            client::client_config(kafka, Role::Consumer).map_err(|e| SourceError::refused(e.to_string()))?;
         config
             .set("group.id", group)
             .set("enable.auto.commit", "false")
@@ -48,7 +48,7 @@ impl Records {
             .set("queued.max.messages.kbytes", "16384");
         let consumer = config
             .create_with_context(Probe::default())
-            .map_err(|error| SourceError::Refused(format!("cannot make a consumer: {error}")))?;
+            .map_err(|error| SourceError::refused(format!("cannot make a consumer: {error}")))?;
         Ok(Self { consumer, config, topic: topic.to_string(), partition: 0 })
     }
 
@@ -84,12 +84,13 @@ impl Records {
             }
         }
         let complaint = complaint(&self.consumer).map(|complaint| format!("; {complaint}")).unwrap_or_default();
-        Err(SourceError::Refused(format!(
+        Err(SourceError::refused(format!(
             "topic {}, partition {}: nothing came for {} s{complaint}",
             self.topic,
             self.partition,
             SILENCE.as_secs()
-        )))
+        ))
+        .about(|fault| fault.partition(&self.topic, self.partition)))
     }
 
     /// The topic.
@@ -103,7 +104,8 @@ impl Records {
             Some(RDKafkaErrorCode::GroupAuthorizationFailed) => "; grant this user Read on the group",
             _ => "",
         };
-        SourceError::Refused(format!("topic {}, partition {}: {error}{right}", self.topic, self.partition))
+        SourceError::refused(format!("topic {}, partition {}: {error}{right}", self.topic, self.partition))
+            .about(|fault| fault.partition(&self.topic, self.partition).code(kafka_code(error)))
     }
 
     /// Each partition's first offset and the one after its last; none where there is no such topic.
@@ -129,13 +131,13 @@ impl Records {
             let high = highs.get(&partition).copied().unwrap_or(range.1);
             while range.1 < high {
                 if begun.elapsed() > DECIDED_WITHIN {
-                    return Err(SourceError::Refused(format!(
+                    return Err(SourceError::refused(format!(
                         "topic {}, partition {partition}: a transaction has been open at offset {} for {} s, and what lies behind it \
                          cannot be read. Wait until its producer ends it, then run the command again",
                         self.topic,
                         range.1,
                         DECIDED_WITHIN.as_secs()
-                    )));
+                    )).at(&self.topic, partition, range.1));
                 }
                 std::thread::sleep(Duration::from_millis(100));
                 *range = topic::watermarks(&self.consumer, &self.topic, partition)?;
@@ -172,7 +174,7 @@ impl RecordsAt {
         let records = Records::open(kafka, topic, group)?;
         let ranges = records.ranges()?;
         if ranges.is_empty() {
-            return Err(SourceError::Refused(format!("topic {topic} does not exist: its records are gone with it")));
+            return Err(SourceError::refused(format!("topic {topic} does not exist: its records are gone with it")));
         }
         Ok(Self { records, ranges, next: Cell::new(None) })
     }

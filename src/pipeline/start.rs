@@ -134,7 +134,7 @@ pub async fn run(
         Ok(None) => return Ending::Stopped,
         Err(message) => {
             status.set("start", &message);
-            return Ending::Refused(message);
+            return Ending::refused(message);
         }
     };
     announce(&shared);

@@ -7,6 +7,8 @@ use std::time::Instant;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::runtime::fault::Fault;
+
 /// What a relay or sink is, as configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
@@ -81,6 +83,18 @@ pub struct RecordsReport {
 pub struct LastError {
     /// The last one, in words.
     pub what: String,
+    /// The topic, partition and offset that it is about, where it is about one.
+    #[serde(default)]
+    pub topic: Option<String>,
+    /// See `topic`.
+    #[serde(default)]
+    pub partition: Option<i32>,
+    /// See `topic`.
+    #[serde(default)]
+    pub offset: Option<i64>,
+    /// What the other side calls it: SQLSTATE, ClickHouse's number, Kafka's name.
+    #[serde(default)]
+    pub code: Option<String>,
     /// When the first of them was (RFC 3339).
     pub since: String,
     /// When the last one was (RFC 3339).
@@ -213,11 +227,15 @@ impl Figures {
     }
 
     /// A batch, or a step on the way to one, has failed.
-    pub fn failed(&mut self, what: &str, runbook: &str) {
+    pub fn failed(&mut self, fault: &Fault, runbook: &str) {
         let at = rfc3339(Timestamp::now());
         let before = self.last_error.take().filter(|error| !error.over);
         self.last_error = Some(LastError {
-            what: what.to_string(),
+            what: fault.message.clone(),
+            topic: fault.topic.as_deref().map(String::from),
+            partition: fault.partition,
+            offset: fault.offset,
+            code: fault.code.as_deref().map(String::from),
             since: before.as_ref().map_or_else(|| at.clone(), |error| error.since.clone()),
             at,
             times: before.map_or(0, |error| error.times) + 1,
@@ -378,8 +396,8 @@ mod tests {
     #[test]
     fn failures_in_a_row_are_one_error() {
         let mut figures = Figures::default();
-        figures.failed("no connection", "A");
-        figures.failed("the disk is full", "B");
+        figures.failed(&"no connection".into(), "A");
+        figures.failed(&"the disk is full".into(), "B");
         let error = report(&mut figures).last_error.unwrap();
         assert_eq!(
             (error.what.as_str(), error.times, error.over, error.runbook.as_str()),
@@ -388,7 +406,7 @@ mod tests {
         assert!(error.since <= error.at);
         figures.recovered();
         assert!(report(&mut figures).last_error.unwrap().over);
-        figures.failed("no connection", "A");
+        figures.failed(&"no connection".into(), "A");
         let error = report(&mut figures).last_error.unwrap();
         assert_eq!((error.times, error.over), (1, false));
         assert_eq!(error.since, error.at);

@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod descriptors;
+pub mod fault;
 pub mod figures;
 pub mod http_client;
 pub mod http_server;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::metrics;
+use crate::runtime::fault::Fault;
 use crate::runtime::figures::{About, Figures, Lag, PipelineReport, PlaceDatabase, WorkerReport};
 
 /// How long nothing may come before a worker that has failed counts as ready. A record that failed comes again at once; and within
@@ -120,13 +121,13 @@ impl Status {
     /// A worker's batch, or a step on the way to one, has failed; `runbook` is a heading in docs/runbooks.md. It is not ready before
     /// a batch has gone through ([`Self::worker_wrote`]) or there is none ([`Self::worker_idle`]), also if it is started again
     /// meanwhile.
-    pub fn worker_failed(&self, slot: usize, reason: &str, runbook: &str) {
-        self.publish(|figures| figures.failed(reason, runbook));
+    pub fn worker_failed(&self, slot: usize, fault: &Fault, runbook: &str) {
+        self.publish(|figures| figures.failed(fault, runbook));
         if let Ok(mut failed) = self.failed.lock() {
-            failed.insert(slot, Failure { reason: reason.to_string(), idle_since: None });
+            failed.insert(slot, Failure { reason: fault.message.clone(), idle_since: None });
         }
         self.worker_notes(slot, String::new());
-        self.worker_waits(slot, reason);
+        self.worker_waits(slot, &fault.message);
     }
 
     /// A worker's batch went through.
@@ -300,9 +301,9 @@ impl Status {
     }
 
     /// A person must decide: the pipeline stops.
-    pub fn stopped(&self, reason: &str, runbook: &str) {
-        self.publish(|figures| figures.failed(reason, runbook));
-        self.set("stopped", reason);
+    pub fn stopped(&self, fault: &Fault, runbook: &str) {
+        self.publish(|figures| figures.failed(fault, runbook));
+        self.set("stopped", &fault.message);
     }
 
     fn publish(&self, change: impl FnOnce(&mut Figures)) {
@@ -371,14 +372,14 @@ mod tests {
     fn who_has_failed_is_ready_only_when_something_went_through() {
         let status = started();
         assert!(status.waiting_for().is_empty());
-        status.worker_failed(0, "the registry answers 401", "PresslineNotReady");
+        status.worker_failed(0, &"the registry answers 401".into(), "PresslineNotReady");
         // A new worker claims its partitions, reaches its brokers, and fails again: never ready in between.
         for _ in 0..3 {
             status.worker_ready(0);
             status.worker_reaches_brokers(0, true);
             status.worker_idle(0);
             assert_eq!(status.waiting_for(), ["worker 0: nothing has gone through since: the registry answers 401"]);
-            status.worker_failed(0, "the registry answers 401", "PresslineNotReady");
+            status.worker_failed(0, &"the registry answers 401".into(), "PresslineNotReady");
             assert_eq!(status.waiting_for(), ["worker 0: the registry answers 401"]);
         }
         status.worker_wrote(0);
@@ -388,7 +389,7 @@ mod tests {
     #[test]
     fn who_has_nothing_to_do_is_ready_after_a_while() {
         let status = started();
-        status.worker_failed(0, "no producer", "PresslineNotReady");
+        status.worker_failed(0, &"no producer".into(), "PresslineNotReady");
         status.worker_ready(0);
         status.worker_idle(0);
         assert_eq!(status.waiting_for().len(), 1);
@@ -398,7 +399,7 @@ mod tests {
         status.worker_idle(0);
         assert!(status.waiting_for().is_empty());
         // A worker that works is not held up by what another lacks.
-        status.worker_failed(1, "no producer", "PresslineNotReady");
+        status.worker_failed(1, &"no producer".into(), "PresslineNotReady");
         status.worker_wrote(0);
         assert_eq!(status.waiting_for(), ["worker 1: no producer"]);
         assert!(!status.report().last_error.unwrap().over, "that of worker 1 is not");

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use crate::metrics;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::descriptors;
+use crate::runtime::fault::Fault;
 use crate::runtime::status::Status;
 
 /// Shortest and longest pause before a worker is started again.
@@ -27,13 +28,30 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 pub enum WorkerError {
     /// A person must decide; the team stops.
     #[error("{0}")]
-    Refused(String),
+    Refused(Fault),
     /// Another process uses our transactional id.
     #[error("{0}")]
-    Fenced(String),
+    Fenced(Fault),
     /// May pass by itself: the worker is started again after a pause.
     #[error("{0}")]
-    Transient(String),
+    Transient(Fault),
+}
+
+impl WorkerError {
+    /// See [`Self::Refused`].
+    pub fn refused(fault: impl Into<Fault>) -> Self {
+        Self::Refused(fault.into())
+    }
+
+    /// See [`Self::Fenced`].
+    pub fn fenced(fault: impl Into<Fault>) -> Self {
+        Self::Fenced(fault.into())
+    }
+
+    /// See [`Self::Transient`].
+    pub fn transient(fault: impl Into<Fault>) -> Self {
+        Self::Transient(fault.into())
+    }
 }
 
 /// How a team ended.
@@ -42,9 +60,16 @@ pub enum Ending {
     /// It was asked to stop.
     Stopped,
     /// It refuses to go on.
-    Refused(String),
+    Refused(Fault),
     /// Another process uses its transactional id.
-    Fenced(String),
+    Fenced(Fault),
+}
+
+impl Ending {
+    /// See [`Self::Refused`].
+    pub fn refused(fault: impl Into<Fault>) -> Self {
+        Self::Refused(fault.into())
+    }
 }
 
 /// The workers of one relay or sink.
@@ -107,10 +132,10 @@ where
     ending
 }
 
-fn reason(ending: &Ending) -> String {
+fn reason(ending: &Ending) -> Fault {
     match ending {
         Ending::Stopped => "stopped".into(),
-        Ending::Refused(message) | Ending::Fenced(message) => message.clone(),
+        Ending::Refused(fault) | Ending::Fenced(fault) => fault.clone(),
     }
 }
 
@@ -128,7 +153,7 @@ where
     match spawned {
         Ok(thread) => Some(thread),
         Err(error) => {
-            let _ = ended.send(Some(Ending::Refused(format!("cannot start worker {slot}: {error}"))));
+            let _ = ended.send(Some(Ending::refused(format!("cannot start worker {slot}: {error}"))));
             None
         }
     }
@@ -145,21 +170,22 @@ fn keep_running(team: &Team, run_once: &dyn Fn(usize) -> Result<(), WorkerError>
         }
         match result {
             Ok(()) => return None,
-            Err(WorkerError::Refused(message)) if !descriptors::are_lacking(&message) => {
-                return Some(Ending::Refused(message));
+            Err(WorkerError::Refused(fault)) if !descriptors::are_lacking(&fault.message) => {
+                return Some(Ending::Refused(fault));
             }
-            Err(WorkerError::Fenced(message)) => return Some(Ending::Fenced(message)),
-            Err(WorkerError::Refused(message) | WorkerError::Transient(message)) => {
+            Err(WorkerError::Fenced(fault)) => return Some(Ending::Fenced(fault)),
+            Err(WorkerError::Refused(fault) | WorkerError::Transient(fault)) => {
                 if began.elapsed() > Duration::from_secs(60) {
                     backoff.reset();
                 }
-                team.status.worker_failed(slot, &message, "PresslineWorkerRestarts");
+                team.status.worker_failed(slot, &fault, "PresslineWorkerRestarts");
                 // They are another worker's now, or nobody's.
                 team.status.worker_positions(slot, &BTreeMap::new());
                 metrics::restarted(&team.name);
                 let length = backoff.next_wait();
                 tracing::warn!(
-                    pipeline = %team.name, worker = slot, retry_in_ms = length.as_millis(), "{message}"
+                    pipeline = %team.name, worker = slot, topic = fault.topic, partition = fault.partition, offset = fault.offset,
+                    code = fault.code, retry_in_ms = length.as_millis(), "{fault}"
                 );
                 sleep_unless(length, &team.stop_workers);
             }
@@ -171,7 +197,7 @@ fn keep_running(team: &Team, run_once: &dyn Fn(usize) -> Result<(), WorkerError>
 /// as always and not by a destructor that may wait for a silent broker.
 pub fn without_panic<T>(run: impl FnOnce() -> Result<T, WorkerError>) -> Result<T, WorkerError> {
     std::panic::catch_unwind(AssertUnwindSafe(run))
-        .unwrap_or_else(|_| Err(WorkerError::Transient("a defect in pressline ended the worker (see above)".into())))
+        .unwrap_or_else(|_| Err(WorkerError::transient("a defect in pressline ended the worker (see above)")))
 }
 
 /// Sleeps, but not past the stop.
@@ -215,7 +241,7 @@ mod tests {
         };
         let (_stop, stopped) = watch::channel(false);
         let ending = supervise(team, stopped, move |_| match counted.fetch_add(1, Ordering::AcqRel) {
-            0 => Err(WorkerError::Refused(message.into())),
+            0 => Err(WorkerError::refused(message)),
             _ => Ok(()),
         })
         .await;

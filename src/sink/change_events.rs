@@ -169,11 +169,11 @@ impl ChangeEvents {
         match self.truncate {
             Truncate::Ignore => Ok(Truncated::Nothing),
             Truncate::Apply if partitions(context)? == 1 => Ok(Truncated::First),
-            Truncate::Apply => Err(LoadError::Refused(format!(
+            Truncate::Apply => Err(LoadError::refused(format!(
                 "{truncated}, and its topic has several partitions: nothing says which of their records came before. Empty the table \
                  by hand and set source.truncate = \"ignore\", or load a topic with one partition"
             ))),
-            Truncate::Stop => Err(LoadError::Refused(format!(
+            Truncate::Stop => Err(LoadError::refused(format!(
                 "{truncated}, and the sink stops before that: set source.truncate = \"apply\" to remove the rows, or \"ignore\" to \
                  go on with all rows kept"
             ))),
@@ -195,7 +195,7 @@ pub fn no_row_of_a_truncate(at: RecordOrigin) -> String {
 }
 
 fn partitions(context: &WriteContext<'_>) -> Result<usize, LoadError> {
-    let again = |error: SourceError| LoadError::Again { class: RetryClass::Transient, message: error.to_string() };
+    let again = |error: SourceError| LoadError::again(RetryClass::Transient, error.to_string());
     context.source.partitions().map_err(again)
 }
 
@@ -259,11 +259,10 @@ fn find_key<'k>(
 /// Errors: the table has none, so that nothing can keep a row of it equal.
 fn has_key(key: Option<&[u8]>) -> Result<&[u8], LoadError> {
     key.ok_or_else(|| {
-        LoadError::Refused(
+        LoadError::refused(
             "the records have no key, because the table at the source has no primary key: add one there, or name columns that are \
              unique in Debezium's message.key.columns; or set mode = \"insert\", which writes a log: each change a row of its own, with \
-             what was done in the column _op"
-                .into(),
+             what was done in the column _op",
         )
     })
 }

@@ -87,7 +87,7 @@ impl DeadLetters {
         self.outcomes.resize(before + rows.saturating_sub(refused.len()), false);
         self.outcomes.resize(before + rows.max(refused.len()), true);
         if let (Err(tripped), Some((origin, refusal))) = (self.breaker.check(&self.outcomes), refused.last()) {
-            return Err(LoadError::Refused(format!(
+            return Err(LoadError::refused(format!(
                 "circuit breaker: {} of the last {} rows of topic {} cannot be written to the table, more than \
                  sink.{sink}.consumer.max_dead_share = {}; the last one, at partition {} offset {}: {refusal}. Fix the table \
                  or the pipeline's settings, or raise sink.{sink}.consumer.max_dead_share, and start again: the batch was \
@@ -117,9 +117,11 @@ impl DeadLetters {
     }
 
     fn written(&mut self, refused: &[(RecordOrigin, Refusal)]) -> Result<(), LoadError> {
-        self.write(refused).map_err(|error| LoadError::Again {
-            class: RetryClass::Transient,
-            message: format!("dead letters cannot be written to topic {}: {error}", self.topic),
+        self.write(refused).map_err(|error| {
+            LoadError::again(
+                RetryClass::Transient,
+                format!("dead letters cannot be written to topic {}: {error}", self.topic),
+            )
         })
     }
 

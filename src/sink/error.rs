@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::error_policy;
+use crate::kafka::consumer::SourceError;
+use crate::runtime::fault::Fault;
 
 /// What kind of thing went wrong, which decides what is done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,34 +52,64 @@ impl RetryClass {
 pub enum LoadError {
     /// Going on would lose or duplicate rows, or the table does not fit: a person must decide.
     #[error("{0}")]
-    Refused(String),
+    Refused(Fault),
     /// The database refuses the batch for its table's sake: see [`Tries`].
     #[error("{0}")]
-    SchemaMismatch(String),
+    SchemaMismatch(Fault),
     /// The database has answered, with an error that may pass or is unknown: see [`Tries`].
-    #[error("{message}")]
+    #[error("{fault}")]
     Answered {
         /// The class of the answer.
         class: error_policy::ErrorClass,
-        /// For the log and `/readyz`.
-        message: String,
+        /// For the log, `/readyz` and `/status`.
+        fault: Fault,
     },
     /// The batch is aborted and read again from the position that the sink then has.
-    #[error("{message}")]
+    #[error("{fault}")]
     Again {
         /// What kind of thing went wrong.
         class: RetryClass,
-        /// For the log and `/readyz`.
-        message: String,
+        /// For the log, `/readyz` and `/status`.
+        fault: Fault,
     },
 }
 
+/// What a commit of a sink's offset comes to.
+impl From<SourceError> for LoadError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Refused(fault) => Self::Refused(fault),
+            SourceError::Transient(fault) | SourceError::Stale(fault) => Self::again(RetryClass::Moved, fault),
+        }
+    }
+}
+
 impl LoadError {
+    /// See [`Self::Refused`].
+    pub fn refused(fault: impl Into<Fault>) -> Self {
+        Self::Refused(fault.into())
+    }
+
+    /// See [`Self::SchemaMismatch`].
+    pub fn schema_mismatch(fault: impl Into<Fault>) -> Self {
+        Self::SchemaMismatch(fault.into())
+    }
+
+    /// See [`Self::Answered`].
+    pub fn answered(class: error_policy::ErrorClass, fault: impl Into<Fault>) -> Self {
+        Self::Answered { class, fault: fault.into() }
+    }
+
+    /// See [`Self::Again`].
+    pub fn again(class: RetryClass, fault: impl Into<Fault>) -> Self {
+        Self::Again { class, fault: fault.into() }
+    }
+
     /// The same, with words about rows that do not fit the table.
     pub fn with(self, words: &str) -> Self {
         match self {
-            Self::Refused(message) => Self::Refused(message + words),
-            Self::SchemaMismatch(message) => Self::SchemaMismatch(message + words),
+            Self::Refused(fault) => Self::Refused(fault.with(words)),
+            Self::SchemaMismatch(fault) => Self::SchemaMismatch(fault.with(words)),
             other => other,
         }
     }
@@ -116,8 +148,8 @@ impl Tries {
     /// What the error of a batch, which came at this time, comes to; never [`LoadError::SchemaMismatch`] or [`LoadError::Answered`].
     pub fn judge(&mut self, error: LoadError, now: Instant) -> LoadError {
         match error {
-            LoadError::SchemaMismatch(message) => self.schema_mismatch(message),
-            LoadError::Answered { class, message } => self.answered(class, message, now),
+            LoadError::SchemaMismatch(fault) => self.schema_mismatch(fault),
+            LoadError::Answered { class, fault } => self.answered(class, fault, now),
             // Between two answers a connection may fail, which says nothing about the batch.
             error @ LoadError::Again { class: RetryClass::Transient, .. } => error,
             error => {
@@ -127,20 +159,20 @@ impl Tries {
         }
     }
 
-    fn schema_mismatch(&mut self, message: String) -> LoadError {
+    fn schema_mismatch(&mut self, fault: Fault) -> LoadError {
         self.schema_mismatches += 1;
         match self.schema_mismatches {
-            1 => LoadError::Again { class: RetryClass::Moved, message },
-            BELIEVED.. => LoadError::Refused(message),
-            _ => LoadError::Again { class: RetryClass::Transient, message },
+            1 => LoadError::Again { class: RetryClass::Moved, fault },
+            BELIEVED.. => LoadError::Refused(fault),
+            _ => LoadError::Again { class: RetryClass::Transient, fault },
         }
     }
 
-    fn answered(&mut self, class: error_policy::ErrorClass, message: String, now: Instant) -> LoadError {
+    fn answered(&mut self, class: error_policy::ErrorClass, fault: Fault, now: Instant) -> LoadError {
         let was_searched = self.is_search_due(now);
         let waited = now.saturating_duration_since(*self.since.get_or_insert(now));
         if !class.is_unbounded() && waited >= self.retry {
-            return LoadError::Refused(message);
+            return LoadError::Refused(fault);
         }
         if was_searched {
             // It told nothing: the next search has time.
@@ -152,7 +184,7 @@ impl Tries {
             error_policy::ErrorClass::InDoubt => RetryClass::Unknown,
             _ => RetryClass::Transient,
         };
-        LoadError::Again { class, message }
+        LoadError::Again { class, fault }
     }
 
     /// A batch was written.
@@ -168,19 +200,19 @@ mod tests {
     const WORDS: &str = "table t was altered";
 
     fn again(class: RetryClass) -> LoadError {
-        LoadError::Again { class, message: WORDS.into() }
+        LoadError::again(class, WORDS)
     }
 
     fn answered(class: error_policy::ErrorClass) -> LoadError {
-        LoadError::Answered { class, message: WORDS.into() }
+        LoadError::answered(class, WORDS)
     }
 
     #[test]
     fn a_schema_mismatch_is_believed_when_it_stays() {
         let mut tries = Tries::new(Duration::from_secs(60));
         let now = Instant::now();
-        let schema_mismatch = |tries: &mut Tries| tries.judge(LoadError::SchemaMismatch(WORDS.into()), now);
-        let another = |tries: &mut Tries| drop(tries.judge(LoadError::Refused("another".into()), now));
+        let schema_mismatch = |tries: &mut Tries| tries.judge(LoadError::schema_mismatch(WORDS), now);
+        let another = |tries: &mut Tries| drop(tries.judge(LoadError::refused("another"), now));
         for between in [&Tries::none as &dyn Fn(&mut Tries), &another] {
             assert_eq!(schema_mismatch(&mut tries), again(RetryClass::Moved));
             assert_eq!(schema_mismatch(&mut tries), again(RetryClass::Transient));
@@ -190,9 +222,9 @@ mod tests {
             between(&mut tries);
         }
         for _ in 1..BELIEVED {
-            assert_ne!(schema_mismatch(&mut tries), LoadError::Refused(WORDS.into()));
+            assert_ne!(schema_mismatch(&mut tries), LoadError::refused(WORDS));
         }
-        assert_eq!(schema_mismatch(&mut tries), LoadError::Refused(WORDS.into()));
+        assert_eq!(schema_mismatch(&mut tries), LoadError::refused(WORDS));
     }
 
     #[test]
@@ -221,6 +253,6 @@ mod tests {
         let unknown = || answered(error_policy::ErrorClass::Unknown);
         assert_eq!(tries.judge(unknown(), begun), again(RetryClass::Transient));
         assert_eq!(tries.judge(unknown(), begun + Duration::from_secs(19)), again(RetryClass::Transient));
-        assert_eq!(tries.judge(unknown(), begun + Duration::from_secs(20)), LoadError::Refused(WORDS.into()));
+        assert_eq!(tries.judge(unknown(), begun + Duration::from_secs(20)), LoadError::refused(WORDS));
     }
 }

@@ -138,7 +138,7 @@ impl KnownChanges {
     }
 
     fn change(&self, key: Option<&Shape>, row: Option<&Shape>) -> Result<ChangeShape, LoadError> {
-        ChangeShape::of((&self.config, self.is_stamped), &self.columns, key, row).map_err(LoadError::Refused)
+        ChangeShape::of((&self.config, self.is_stamped), &self.columns, key, row).map_err(LoadError::refused)
     }
 
     /// The changes that are to come, as far as the registry tells: of a value of this shape.
@@ -164,7 +164,7 @@ impl KnownChanges {
                 "there is no table yet, and nothing but deletes to make it for: register the schema of the values as {subject}, or \
                  make the table"
             );
-            return Err(LoadError::Again { class: RetryClass::Transient, message });
+            return Err(LoadError::again(RetryClass::Transient, message));
         };
         let known = pair.key.id().and_then(|id| self.shapes.keys.get(&id)).cloned();
         let change = self.change(known.or_else(|| self.plain_key()).as_ref(), Some(&newest))?;

@@ -59,7 +59,7 @@ impl LetterSink {
         runtime: &Handle,
     ) -> Result<Self, WorkerError> {
         let section = format!("sink.{}", kind.name());
-        let lacks = || WorkerError::Refused(format!("{section}: not configured"));
+        let lacks = || WorkerError::refused(format!("{section}: not configured"));
         let rows: Box<dyn LetterRows> = match kind {
             DatabaseKind::Postgres => {
                 let target = postgres::Target::of(config, runtime).ok_or_else(lacks)?;
@@ -71,11 +71,11 @@ impl LetterSink {
             }
         };
         let consumer = kind.consumer(config).ok_or_else(lacks)?;
-        let registry = Registry::new(&config.registry).map_err(|error| WorkerError::Refused(error.to_string()))?;
+        let registry = Registry::new(&config.registry).map_err(|error| WorkerError::refused(error.to_string()))?;
         let wait = consumer.unknown_schema_wait_ms.map_or(SCHEMA_WAIT, Duration::from_millis);
         let patience = Patience { wait: Some(wait), key: format!("{section}.consumer.unknown_schema_wait_ms") };
         let format = config.format();
-        let decoder = Decoder::new(&format).map_err(|what| WorkerError::Refused(format!("source: {what}")))?;
+        let decoder = Decoder::new(&format).map_err(|what| WorkerError::refused(format!("source: {what}")))?;
         let schemas =
             Schemas::new(format, Arc::new(registry), runtime.clone(), patience).of_types(RecordTypes::of(config));
         Ok(Self { schemas, batch: RowBatch::of(decoder), rows })

@@ -221,7 +221,7 @@ impl Schemas {
 }
 
 fn transient(message: String) -> LoadError {
-    LoadError::Again { class: RetryClass::Transient, message }
+    LoadError::again(RetryClass::Transient, message)
 }
 
 #[cfg(test)]

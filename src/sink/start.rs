@@ -103,7 +103,7 @@ pub async fn run(
         Ok(shared) => Arc::new(shared),
         Err(message) => {
             status.set("start", &message);
-            return Ending::Refused(message);
+            return Ending::refused(message);
         }
     };
     let (name, consumer) = (status.name().to_string(), &shared.consumer);

@@ -33,6 +33,7 @@ use crate::kafka::lag::Progress;
 use crate::kafka::offset_note::{NextOffset, Partition};
 use crate::kafka::replay_range::ReplayRange;
 use crate::runtime::backoff::Backoff;
+use crate::runtime::fault::Fault;
 use crate::runtime::status::Status;
 use crate::runtime::supervise::WorkerError;
 use crate::sink::metrics::SinkMetrics;
@@ -127,11 +128,11 @@ impl SinkWorker {
         };
         let format = config.format();
         let (batch, changes) = records(&shared, &format, schemas(FormatConfig::default()))
-            .map_err(|what| WorkerError::Refused(format!("source: {what}")))?;
+            .map_err(|what| WorkerError::refused(format!("source: {what}")))?;
         let schemas = schemas(format).of_types(RecordTypes::of(config));
         prepare(&shared, &schemas, changes.as_ref(), sink.as_mut())?;
         let dead_letters = DeadLetters::new(config, shared.sink, consumer, Arc::clone(&shared.breaker))
-            .map_err(WorkerError::Refused)?;
+            .map_err(WorkerError::refused)?;
         let advice = Advice::new(&config.name, shared.part);
         let source = Source::open(SourceOptions {
             kafka: &config.kafka,
@@ -344,18 +345,18 @@ impl SinkWorker {
 
     fn give_up(&mut self, error: LoadError) -> Result<(), WorkerError> {
         let error = self.tries.judge(error, Instant::now());
-        let LoadError::Again { class, message } = error else { return Err(WorkerError::Refused(error.to_string())) };
+        let LoadError::Again { class, fault } = error else { return Err(worker_error(error)) };
         self.metrics.retried(class);
         self.failed += 1;
-        self.shared.status.worker_failed(self.slot, &message, class.runbook());
+        self.shared.status.worker_failed(self.slot, &fault, class.runbook());
         match class {
             // Nothing to wait for: the sink itself has the answer. Unless that did not help the last time.
             RetryClass::Moved | RetryClass::Unknown if self.failed == 1 => {
                 let (pipeline, sink) = (&self.shared.config.name, self.shared.sink);
-                tracing::warn!(%pipeline, sink, "batch aborted, re-reading offsets: {message}");
+                tracing::warn!(%pipeline, sink, "batch aborted, re-reading offsets: {fault}");
                 Ok(())
             }
-            _ => self.wait(&message),
+            _ => self.wait(&fault),
         }
     }
 
@@ -370,9 +371,9 @@ impl SinkWorker {
                     }
                 }
                 Err(error @ (SourceError::Refused(_) | SourceError::Stale(_))) => return Err(error.into()),
-                Err(SourceError::Transient(message)) => {
-                    self.shared.status.worker_failed(self.slot, &message, "PresslineNotReady");
-                    self.wait(&message)?;
+                Err(SourceError::Transient(fault)) => {
+                    self.shared.status.worker_failed(self.slot, &fault, "PresslineNotReady");
+                    self.wait(&fault)?;
                 }
             }
         }
@@ -380,10 +381,13 @@ impl SinkWorker {
     }
 
     /// Waits, in the group and without reading: memory stays flat and nobody else is held up.
-    fn wait(&mut self, message: &str) -> Result<(), WorkerError> {
+    fn wait(&mut self, fault: &Fault) -> Result<(), WorkerError> {
         let length = self.pause.next_wait();
         let (pipeline, sink) = (&self.shared.config.name, self.shared.sink);
-        tracing::warn!(%pipeline, sink, worker = self.slot, retry_in_ms = length.as_millis(), "{message}");
+        tracing::warn!(
+            %pipeline, sink, worker = self.slot, topic = fault.topic, partition = fault.partition, offset = fault.offset,
+            code = fault.code, retry_in_ms = length.as_millis(), "{fault}"
+        );
         let end = Instant::now() + length;
         while !self.shared.stop.load(Ordering::Acquire) && Instant::now() < end {
             self.source.wait_in_group(&mut self.coordinator, Duration::from_millis(200))?;
@@ -511,8 +515,8 @@ fn first_pause(consumer: &SinkConsumerConfig) -> Backoff {
 
 pub(super) fn worker_error(error: LoadError) -> WorkerError {
     match error {
-        LoadError::Refused(message) | LoadError::SchemaMismatch(message) => WorkerError::Refused(message),
-        LoadError::Again { message, .. } | LoadError::Answered { message, .. } => WorkerError::Transient(message),
+        LoadError::Refused(fault) | LoadError::SchemaMismatch(fault) => WorkerError::Refused(fault),
+        LoadError::Again { fault, .. } | LoadError::Answered { fault, .. } => WorkerError::Transient(fault),
     }
 }
 
@@ -542,7 +546,7 @@ fn learn(
         // Each may be asked for, and there may be as many as records.
         context.heartbeat();
         if shared.stop.load(Ordering::Acquire) {
-            return Err(LoadError::Again { class: RetryClass::Moved, message: "the sink stops".into() });
+            return Err(LoadError::again(RetryClass::Moved, "the sink stops"));
         }
     }
     if !new.is_empty() && sink.will_make_table() {
@@ -566,6 +570,6 @@ fn learn(
     batch.decode_rest();
     match batch.truncated_at() {
         None => Ok(()),
-        Some(at) => Err(LoadError::Refused(super::change_events::no_row_of_a_truncate(at))),
+        Some(at) => Err(LoadError::refused(super::change_events::no_row_of_a_truncate(at))),
     }
 }

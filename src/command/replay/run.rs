@@ -61,7 +61,7 @@ pub fn run(args: &ReplayArgs) -> Result<bool, ReplayError> {
             say("interrupted; run the same command to resume");
             Ok(false)
         }
-        Ending::Refused(message) | Ending::Fenced(message) => Err(ReplayError::Refused(message)),
+        Ending::Refused(fault) | Ending::Fenced(fault) => Err(ReplayError::Refused(fault.message)),
     }
 }
 

@@ -358,6 +358,7 @@ mod tests {
                 times: 14,
                 over: false,
                 runbook: "PresslineSinkRetries".into(),
+                ..LastError::default()
             }),
             place_databases: vec![PlaceDatabaseReport {
                 file: "city.mmdb".into(),

@@ -191,9 +191,9 @@ impl Fixtures {
 }
 
 /// A key, what is wrong with it, and what to do.
-type Fault = (&'static str, String, &'static str);
+type Wrong = (&'static str, String, &'static str);
 
-fn read_test(index: usize, test: TestConfig) -> Result<Test, Fault> {
+fn read_test(index: usize, test: TestConfig) -> Result<Test, Wrong> {
     let mut expect = test.expect;
     let rows = [
         ("expect.output", &mut expect.output),
@@ -237,7 +237,7 @@ fn read_test(index: usize, test: TestConfig) -> Result<Test, Fault> {
     })
 }
 
-fn input(value: Value, key: &'static str) -> Result<Input, Fault> {
+fn input(value: Value, key: &'static str) -> Result<Input, Wrong> {
     Ok(match without_dates(value) {
         Value::String(text) => Input::Text(text),
         fields @ (Value::Object(_) | Value::Number(_)) => Input::Fields(fields),

@@ -30,10 +30,10 @@ impl Asker {
             return Ok(asker);
         }
         let config =
-            client::client_config(kafka, Role::Consumer).map_err(|error| SourceError::Refused(error.to_string()))?;
+            client::client_config(kafka, Role::Consumer).map_err(|error| SourceError::refused(error.to_string()))?;
         let client = config
             .create_with_context(Probe::default())
-            .map_err(|error| SourceError::Refused(format!("cannot make a consumer: {error}")))?;
+            .map_err(|error| SourceError::refused(format!("cannot make a consumer: {error}")))?;
         let asker = Arc::new(Self(Some(client)));
         askers.retain(|_, other| other.strong_count() > 0);
         askers.insert(key, Arc::downgrade(&asker));

@@ -11,6 +11,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka_sys as sys;
 
 use super::context::SourceContext;
+use super::error::kafka_code;
 use super::error::{SourceError, transient};
 use super::position_store::PositionStore;
 use super::topic::{another_topic, watermarks};
@@ -96,7 +97,7 @@ pub(super) fn known_committed(
 fn went_back(context: &SourceContext, back: WentBack) -> SourceError {
     let WentBack { partition, found, known } = back;
     let found = found.map_or_else(|| "is gone".to_string(), |found| format!("is {found}"));
-    SourceError::Refused(format!(
+    SourceError::refused(format!(
         "topic {}, partition {partition}: the group's committed offset {found}, but this process has committed {known}, and \
          nobody has set it back: the broker that coordinates the group has lost offsets (an election of a replica that was \
          behind, a lost disk; or somebody deleted them). To begin there could write events twice. Look at __consumer_offsets \
@@ -104,7 +105,7 @@ fn went_back(context: &SourceContext, back: WentBack) -> SourceError {
         context.topic,
         context.advice.show(),
         context.advice.set(partition, known)
-    ))
+    )).at(&context.topic, partition, known)
 }
 
 /// The group's offsets of all partitions. Waits for offsets that belong to a transaction that is not ended yet.
@@ -132,10 +133,10 @@ pub(crate) fn committed<C: ConsumerContext>(
         };
         if Instant::now() >= deadline {
             // librdkafka does not say that the right is missing: it looks for the coordinator until the time is over.
-            return Err(SourceError::Transient(format!(
+            return Err(SourceError::transient(format!(
                 "topic {topic}: the group's committed offsets cannot be read: {error}; grant this user Read on the group, \
                  or see to the broker that coordinates it"
-            )));
+            )).about(|fault| fault.topic(topic).code(kafka_code(&error))));
         }
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -145,12 +146,12 @@ pub(crate) fn committed<C: ConsumerContext>(
 fn refuse_newer_notes(topic: &str, list: &TopicPartitionList) -> Result<(), SourceError> {
     for element in list.elements() {
         if let Some(version) = OffsetNote::newer_version(element.metadata()) {
-            return Err(SourceError::Refused(format!(
+            return Err(SourceError::refused(format!(
                 "topic {topic}, partition {}: the group's offset was committed by a newer pressline, with a note of version \
                  {version}; this one reads version {}. Start the newer one, which reads both",
                 element.partition(),
                 OffsetNote::VERSION
-            )));
+            )).about(|fault| fault.partition(topic, element.partition())));
         }
     }
     Ok(())

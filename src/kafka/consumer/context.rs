@@ -60,7 +60,7 @@ impl SourceContext {
     /// Waits before offsets are asked for again. Error: the worker is to stop.
     pub(super) fn pause(&self) -> Result<(), SourceError> {
         if self.stop.load(Ordering::Acquire) {
-            return Err(SourceError::Transient(format!("topic {}: stopped while offsets were waited for", self.topic)));
+            return Err(SourceError::transient(format!("topic {}: stopped while offsets were waited for", self.topic)));
         }
         std::thread::sleep(Duration::from_millis(200));
         Ok(())

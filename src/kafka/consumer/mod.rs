@@ -56,7 +56,7 @@ use committed::{commit, known_committed, offsets_with_notes};
 pub use committed_watermark::CommittedWatermark;
 use context::GroupEvent;
 pub use error::SourceError;
-pub(crate) use error::transient;
+pub(crate) use error::{kafka_code, transient};
 use held::Held;
 use membership::Membership;
 pub use open::{SESSION_TIMEOUT, SourceOptions};
@@ -252,7 +252,7 @@ impl Source {
     fn judge(&self, error: &KafkaError, coordinator: &Coordinator) -> Result<(), SourceError> {
         let topic = &self.topic;
         match error {
-            KafkaError::MessageConsumptionFatal(code) => Err(SourceError::Transient(format!(
+            KafkaError::MessageConsumptionFatal(code) => Err(SourceError::transient(format!(
                 "the consumer of {topic} cannot go on: {code}. If this repeats, another process has the same `instance`"
             ))),
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
@@ -264,16 +264,17 @@ impl Source {
                 | RDKafkaErrorCode::UnknownTopicId,
             ) => {
                 self.same_topic()?;
-                Err(SourceError::Transient(format!("topic {topic} does not exist: create it")))
+                Err(SourceError::transient(format!("topic {topic} does not exist: create it"))
+                    .about(|fault| fault.topic(topic)))
             }
             KafkaError::MessageConsumption(
                 RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed,
             ) => Err(transient(error, &format!("topic {topic} cannot be read as group {}", self.group))),
             KafkaError::MessageConsumption(RDKafkaErrorCode::InconsistentGroupProtocol) => {
-                Err(SourceError::Transient(self.refused_by_group()))
+                Err(SourceError::transient(self.refused_by_group()))
             }
             KafkaError::MessageConsumption(RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::InvalidMessage) => {
-                Err(SourceError::Refused(format!(
+                Err(SourceError::refused(format!(
                     "topic {topic}: a record batch is damaged (its checksum is wrong); positions are {:?}. Nothing was \
                      skipped; see the broker's log, restore the segment, or go on behind it: {}",
                     coordinator.positions(),
@@ -322,12 +323,12 @@ impl Source {
                 Err(error) => return error,
             }
         }
-        SourceError::Transient(format!("topic {}: a position was not there for a moment", self.topic))
+        SourceError::transient(format!("topic {}: a position was not there for a moment", self.topic))
     }
 
     /// Group metadata for a transaction; take it when the transaction begins.
     pub fn group_metadata(&self) -> Result<ConsumerGroupMetadata, SourceError> {
-        self.consumer.group_metadata().ok_or_else(|| SourceError::Transient("the consumer is in no group".to_string()))
+        self.consumer.group_metadata().ok_or_else(|| SourceError::transient("the consumer is in no group".to_string()))
     }
 
     /// Offsets as they go into a transaction, with our note; in a bounded run also with what becomes of the records before
@@ -419,7 +420,7 @@ impl Source {
         let is_steady = |group: &rdkafka::statistics::ConsumerGroup| group.join_state == "steady";
         self.state.joined.set(statistics.cgrp.as_ref().is_none_or(is_steady));
         if let Some(outside) = self.state.membership.borrow_mut().observe(&statistics, Instant::now()) {
-            self.consumer.context().send(GroupEvent::Failed(SourceError::Transient(format!(
+            self.consumer.context().send(GroupEvent::Failed(SourceError::transient(format!(
                 "topic {}: the consumer has not asked to join group {} for {} s, though a broker can be reached; a new one is made",
                 self.topic,
                 self.group,

@@ -81,10 +81,10 @@ impl Source {
             late: Mutex::default(),
         };
         let consumer = BaseConsumer::from_config_and_context(&client, context)
-            .map_err(|error| SourceError::Refused(format!("cannot make a consumer: {error}")))?;
+            .map_err(|error| SourceError::refused(format!("cannot make a consumer: {error}")))?;
         consumer
             .subscribe(&[&topic])
-            .map_err(|error| SourceError::Refused(format!("cannot subscribe to {topic}: {error}")))?;
+            .map_err(|error| SourceError::refused(format!("cannot subscribe to {topic}: {error}")))?;
         let is_static = options.member.is_some();
         Ok(Self {
             consumer: Held::new(consumer),
@@ -103,11 +103,12 @@ impl Source {
 fn current_topic_id(asker: &Asker, topic: &str) -> Result<Option<TopicId>, SourceError> {
     asker.topic_id(topic).map_err(|error| match error {
         TopicIdError::NoSuchTopic => {
-            SourceError::Transient(format!("topic {topic} does not exist: create it (pressline topics create)"))
+            SourceError::transient(format!("topic {topic} does not exist: create it (pressline topics create)"))
+                .about(|fault| fault.topic(topic))
         }
         TopicIdError::NoAnswer(_) | TopicIdError::NotAllowed => {
             asker.retire();
-            SourceError::Transient(format!("topic {topic}: {error}{}", asker.complaint()))
+            SourceError::transient(format!("topic {topic}: {error}{}", asker.complaint()))
         }
     })
 }
@@ -115,7 +116,7 @@ fn current_topic_id(asker: &Asker, topic: &str) -> Result<Option<TopicId>, Sourc
 fn consumer_config(options: &SourceOptions<'_>) -> Result<ClientConfig, SourceError> {
     let kafka = options.kafka;
     let mut client =
-        client::client_config(kafka, Role::Consumer).map_err(|error| SourceError::Refused(error.to_string()))?;
+        client::client_config(kafka, Role::Consumer).map_err(|error| SourceError::refused(error.to_string()))?;
     let defaults = [
         ("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string()),
         // A member hears of a rebalance with its next heartbeat: partitions stand still for as long as this.

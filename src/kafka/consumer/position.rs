@@ -193,7 +193,7 @@ pub(super) fn begin_run(
     let (Some(replay_range), Some(committed)) = (&context.replay_range, committed) else { return Ok(()) };
     replay_range.begin(partition, start, committed).map_err(|what| {
         let command = context.advice.set_all("beginning");
-        SourceError::Refused(format!("topic {}, {what}: another process has moved it; see {command}", context.topic))
+        SourceError::refused(format!("topic {}, {what}: another process has moved it; see {command}", context.topic))
     })
 }
 
@@ -226,7 +226,7 @@ pub(super) fn no_offsets(context: &SourceContext) -> SourceError {
         PositionStore::Group { output_topic, .. } => output_topic.as_str(),
         PositionStore::Sink(_) => "",
     };
-    SourceError::Refused(format!(
+    SourceError::refused(format!(
         "topic {}: the consumer group has no committed offsets, but output topic {} is not empty. They have expired or \
          were deleted (Kafka deletes them together with a topic, so it may also have been made again), or the output is \
          somebody else's; beginning now could write events twice. Decide where to go on: {} relays from then on, `--to \
@@ -235,7 +235,7 @@ pub(super) fn no_offsets(context: &SourceContext) -> SourceError {
         context.topic,
         output_topic,
         context.advice.set_all("2026-01-31T12:00:00Z")
-    ))
+    )).about(|fault| fault.topic(&context.topic))
 }
 
 pub(super) fn in_range(
@@ -247,21 +247,21 @@ pub(super) fn in_range(
 ) -> Result<NextOffset, SourceError> {
     let (topic, advice) = (&context.topic, &context.advice);
     if offset < low {
-        return Err(SourceError::Refused(format!(
+        return Err(SourceError::refused(format!(
             "topic {topic}, partition {partition}: offsets {offset} to {} were deleted by retention before they were {}. To \
              go on without them: {}",
             low - 1,
             advice.part.done(),
             advice.set(partition, low)
-        )));
+        )).at(topic, partition, offset));
     }
     if offset > high {
-        return Err(SourceError::Refused(format!(
+        return Err(SourceError::refused(format!(
             "topic {topic}, partition {partition}: the position {offset} lies past the topic's end {high}: the topic was \
              recreated or truncated. Find out what happened ({}), then set where to go on: {}",
             advice.show(),
             advice.set(partition, "OFFSET")
-        )));
+        )).at(topic, partition, offset));
     }
     Ok(offset)
 }

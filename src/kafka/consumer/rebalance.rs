@@ -63,7 +63,7 @@ impl ConsumerContext for SourceContext {
             match result {
                 Ok(()) => self.send(event),
                 Err(error) => {
-                    self.send(GroupEvent::Failed(SourceError::Transient(format!("cannot take partitions: {error}"))))
+                    self.send(GroupEvent::Failed(SourceError::transient(format!("cannot take partitions: {error}"))))
                 }
             }
         } else {

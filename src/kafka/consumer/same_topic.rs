@@ -81,12 +81,12 @@ impl Source {
                 Some(Ok(same)) => same,
                 None | Some(Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout)) => self.question().ask(),
             };
-            let Err(SourceError::Transient(message)) = same else { return same };
+            let Err(SourceError::Transient(fault)) = same else { return same };
             let stop = &self.consumer.context().stop;
             if begun.elapsed() >= ANSWER_WITHIN || stop.load(Ordering::Acquire) {
-                return Err(SourceError::Transient(message));
+                return Err(SourceError::Transient(fault));
             }
-            tracing::debug!(topic = %self.topic, message, "asked again");
+            tracing::debug!(topic = %self.topic, %fault, "asked again");
             sleep_unless(pause.next_wait(), stop);
         }
     }
@@ -118,9 +118,9 @@ impl Question {
         match asker.topic_id(topic) {
             Ok(Some(current)) if current != *known => Err(another_topic_of(topic, advice, 0, known.as_str(), &current)),
             Ok(_) => Ok(()),
-            Err(error) => Err(SourceError::Transient(format!(
+            Err(error) => Err(SourceError::transient(format!(
                 "topic {topic}: whether it is still the same cannot be told, so what was read of it is read again: {error}"
-            ))),
+            )).about(|fault| fault.topic(topic))),
         }
     }
 }

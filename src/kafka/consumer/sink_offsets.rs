@@ -42,7 +42,7 @@ impl Source {
         // librdkafka stamps its current generation on every commit, also on those of work begun under an earlier one.
         let moved = self.consumer.assignment_lost() || self.consumer.context().has_events.load(Ordering::Acquire);
         if moved && !crate::testing::mutant::is("old_epoch_accepted") {
-            return Err(SourceError::Transient("partitions moved before their offsets were committed".into()));
+            return Err(SourceError::transient("partitions moved before their offsets were committed"));
         }
         let resets = self.resets(partition);
         let note = match step {

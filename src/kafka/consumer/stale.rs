@@ -72,7 +72,7 @@ fn is_answered(kafka: &KafkaConfig, topic: &str) -> bool {
 
 /// A new consumer is wanted.
 pub(super) fn stale(topic: &str, silent: Duration) -> SourceError {
-    SourceError::Stale(format!(
+    SourceError::stale(format!(
         "topic {topic}: no broker has answered this consumer for {} s, though a new client is answered; a new one is made",
         silent.as_secs()
     ))

@@ -43,21 +43,22 @@ pub(super) fn another_topic_of(
         PipelinePart::Clickhouse => ", into another or an emptied table,",
         PipelinePart::Relay | PipelinePart::Postgres => "",
     };
-    SourceError::Refused(format!(
+    SourceError::refused(format!(
         "topic {topic} was deleted and made again: the position of partition {partition} belongs to topic id {noted}, the \
          topic there now has id {current}. Its records are others, so the old positions mean nothing. To take the new \
          topic from its beginning{table}: {}",
         advice.set_all("beginning")
-    ))
+    )).about(|fault| fault.partition(topic, partition))
 }
 
 pub(crate) fn layout<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<TopicLayout, SourceError> {
     match client::topic_layout(consumer.client(), topic, METADATA_TIMEOUT) {
         Ok(Some(layout)) => Ok(layout),
         Ok(None) => {
-            Err(SourceError::Transient(format!("topic {topic} does not exist: create it (pressline topics create)")))
+            Err(SourceError::transient(format!("topic {topic} does not exist: create it (pressline topics create)"))
+                .about(|fault| fault.topic(topic)))
         }
-        Err(error) => Err(transient(&error, &format!("topic {topic}: no metadata"))),
+        Err(error) => Err(transient(&error, &format!("topic {topic}: no metadata")).about(|fault| fault.topic(topic))),
     }
 }
 
@@ -66,9 +67,10 @@ pub(crate) fn watermarks<C: ConsumerContext>(
     topic: &str,
     partition: Partition,
 ) -> Result<(i64, i64), SourceError> {
-    consumer
-        .fetch_watermarks(topic, partition, METADATA_TIMEOUT)
-        .map_err(|error| transient(&error, &format!("topic {topic}, partition {partition}: no watermarks")))
+    consumer.fetch_watermarks(topic, partition, METADATA_TIMEOUT).map_err(|error| {
+        let what = format!("topic {topic}, partition {partition}: no watermarks");
+        transient(&error, &what).about(|fault| fault.partition(topic, partition))
+    })
 }
 
 /// Whether nothing was ever written to the topic. One that does not exist is empty.

@@ -4,16 +4,20 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::left_behind::Room;
 
+use crate::kafka::consumer::kafka_code;
+use crate::runtime::fault::Fault;
+use crate::runtime::supervise::WorkerError;
+
 /// Why a transaction or the producer failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransactionError {
     /// Whatever it was, a new producer and the committed offsets put it right.
-    #[error("{cause}: {message}")]
+    #[error("{cause}: {fault}")]
     Recover {
         /// Bounded name for the metric.
         cause: Cause,
         /// What Kafka said.
-        message: String,
+        fault: Fault,
     },
     /// Another live process uses the same transactional id.
     #[error(
@@ -24,12 +28,31 @@ pub enum TransactionError {
         /// The shared id.
         transactional_id: String,
     },
-    /// Only a person can help.
-    #[error("{message}")]
-    Fatal {
-        /// What Kafka said and what to do.
-        message: String,
-    },
+    /// Only a person can help: what Kafka said and what to do.
+    #[error("{0}")]
+    Fatal(Fault),
+}
+
+impl TransactionError {
+    /// See [`Self::Recover`].
+    pub(super) fn recover(cause: Cause, fault: impl Into<Fault>) -> Self {
+        Self::Recover { cause, fault: fault.into() }
+    }
+
+    /// See [`Self::Fatal`].
+    pub(super) fn fatal(fault: impl Into<Fault>) -> Self {
+        Self::Fatal(fault.into())
+    }
+}
+
+impl From<TransactionError> for WorkerError {
+    fn from(error: TransactionError) -> Self {
+        match error {
+            TransactionError::Recover { fault, .. } => Self::Transient(fault),
+            TransactionError::Fenced { .. } => Self::fenced(error.to_string()),
+            TransactionError::Fatal(fault) => Self::Refused(fault),
+        }
+    }
 }
 
 /// Why a transaction was aborted.
@@ -84,16 +107,17 @@ impl std::fmt::Display for Cause {
 }
 
 pub(super) fn init_error(error: &KafkaError, transactional_id: &str) -> TransactionError {
+    let fault = |message: String| Fault::from(message).code(kafka_code(error));
     match error.rdkafka_error_code() {
         Some(code @ (RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::InvalidTransactionTimeout)) => {
-            TransactionError::Fatal { message: init_advice(code, transactional_id) }
+            TransactionError::fatal(fault(init_advice(code, transactional_id)))
         }
         // As a consumer's: grants are changed while pressline runs.
         Some(
             code
             @ (RDKafkaErrorCode::TransactionalIdAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed),
-        ) => TransactionError::Recover { cause: Cause::Transport, message: init_advice(code, transactional_id) },
-        _ => TransactionError::Recover { cause: Cause::Transport, message: format!("InitProducerId: {error}") },
+        ) => TransactionError::recover(Cause::Transport, fault(init_advice(code, transactional_id))),
+        _ => TransactionError::recover(Cause::Transport, fault(format!("InitProducerId: {error}"))),
     }
 }
 
@@ -115,31 +139,29 @@ fn init_advice(code: RDKafkaErrorCode, transactional_id: &str) -> String {
 pub(super) fn too_many_calls(room: Room) -> Result<(), TransactionError> {
     match room {
         Room::Free => Ok(()),
-        Room::Full(calls) => Err(TransactionError::Recover {
-            cause: Cause::Transport,
-            message: format!(
+        Room::Full(calls) => Err(TransactionError::recover(
+            Cause::Transport,
+            format!(
                 "{calls} calls to the group's coordinator have not returned, so no further one is made: look at the broker \
                  that coordinates the group"
             ),
-        }),
-        Room::Hopeless(calls) => Err(TransactionError::Fatal {
-            message: format!(
-                "{calls} calls to the group's coordinator have not returned for minutes: start pressline again"
-            ),
-        }),
+        )),
+        Room::Hopeless(calls) => Err(TransactionError::fatal(format!(
+            "{calls} calls to the group's coordinator have not returned for minutes: start pressline again"
+        ))),
     }
 }
 
 pub(super) fn no_producer() -> TransactionError {
-    TransactionError::Recover { cause: Cause::Transport, message: "no producer".into() }
+    TransactionError::recover(Cause::Transport, "no producer")
 }
 
 pub(super) fn offsets_not_taken(what: &str) -> TransactionError {
-    TransactionError::Recover { cause: Cause::Transport, message: format!("the offsets were not taken: {what}") }
+    TransactionError::recover(Cause::Transport, format!("the offsets were not taken: {what}"))
 }
 
 /// Why messages were not delivered, with what to do where that is known.
-pub(super) fn undelivered(reason: Option<&KafkaError>) -> String {
+pub(super) fn undelivered(reason: Option<&KafkaError>) -> Fault {
     let Some(reason) = reason else { return "messages were not delivered".into() };
     let cure = match reason.rdkafka_error_code() {
         Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
@@ -171,7 +193,7 @@ pub(super) fn undelivered(reason: Option<&KafkaError>) -> String {
         }
         _ => "",
     };
-    format!("messages were not delivered ({reason}){cure}")
+    Fault::from(format!("messages were not delivered ({reason}){cure}")).code(kafka_code(reason))
 }
 
 pub(super) fn retriable(error: &KafkaError) -> bool {
@@ -208,6 +230,6 @@ pub(super) fn classify(error: &KafkaError, fenced: Option<Fenced>, transactional
         KafkaError::Transaction(e) if e.txn_requires_abort() => Cause::Abortable,
         _ => Cause::Transport,
     };
-    let message = if cause == Cause::Delivery { undelivered(Some(error)) } else { error.to_string() };
-    TransactionError::Recover { cause, message }
+    let said = || Fault::from(error.to_string()).code(kafka_code(error));
+    TransactionError::recover(cause, if cause == Cause::Delivery { undelivered(Some(error)) } else { said() })
 }

@@ -184,8 +184,8 @@ impl Writer {
         mut transactional_id: String,
         output: Arc<OutputLimits>,
     ) -> Result<Self, TransactionError> {
-        let mut client = client::client_config(kafka, Role::Producer)
-            .map_err(|e| TransactionError::Fatal { message: e.to_string() })?;
+        let mut client =
+            client::client_config(kafka, Role::Producer).map_err(|e| TransactionError::fatal(e.to_string()))?;
         defaults(&mut client, &kafka.producer.0, &kafka.properties.0);
         if crate::testing::mutant::is("random_transactional_id") {
             transactional_id = format!("{transactional_id}.{}", std::process::id());
@@ -239,12 +239,12 @@ impl Writer {
         self.limits = self.output.current();
         // They may have been replaced since the last producer was made.
         client::read_passwords(&mut self.config, &self.kafka)
-            .map_err(|error| TransactionError::Recover { cause: Cause::Transport, message: error.to_string() })?;
+            .map_err(|error| TransactionError::recover(Cause::Transport, error.to_string()))?;
         let batch_size = self.limits.batch_size(self.output.own_batch_size());
         self.config.set("batch.size", batch_size.to_string());
         let context = WriterContext { signs: Arc::clone(&self.signs) };
         let producer = BaseProducer::from_config_and_context(&self.config, context)
-            .map_err(|e| TransactionError::Fatal { message: format!("cannot make a producer: {e}") })?;
+            .map_err(|e| TransactionError::fatal(format!("cannot make a producer: {e}")))?;
         if self.delivery == Delivery::ExactlyOnce
             && let Err(error) = producer.init_transactions(timeout)
         {
@@ -386,10 +386,7 @@ impl Transaction<'_> {
                 Ok(()) => return Ok(()),
                 Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => {
                     if self.began.elapsed() > self.writer.timeout {
-                        return Err(TransactionError::Recover {
-                            cause: Cause::Delivery,
-                            message: "the producer's queue stayed full".into(),
-                        });
+                        return Err(TransactionError::recover(Cause::Delivery, "the producer's queue stayed full"));
                     }
                     raw.producer().poll(Duration::from_millis(1));
                 }
@@ -494,10 +491,7 @@ impl Transaction<'_> {
         let raw = self.raw()?;
         while !raw.flush(FLUSH) {
             if self.began.elapsed() > self.writer.timeout {
-                return Err(TransactionError::Recover {
-                    cause: Cause::Delivery,
-                    message: "messages were not delivered in time".into(),
-                });
+                return Err(TransactionError::recover(Cause::Delivery, "messages were not delivered in time"));
             }
             // Failed messages are there as long as their report waits.
             raw.serve();
@@ -508,8 +502,7 @@ impl Transaction<'_> {
             if let Some(code) = reason.as_ref().and_then(KafkaError::rdkafka_error_code) {
                 self.writer.output.refused(code);
             }
-            let undelivered =
-                TransactionError::Recover { cause: Cause::Delivery, message: undelivered(reason.as_ref()) };
+            let undelivered = TransactionError::recover(Cause::Delivery, undelivered(reason.as_ref()));
             let fenced = self.writer.is_fenced();
             return Err(if fenced { self.classify(&KafkaError::Flush(RDKafkaErrorCode::Fenced)) } else { undelivered });
         }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use apache_avro::Schema;
 
-use super::fault::Fault;
 use super::fields::{Fields, From, Plain, Unusable, is_recursive};
 use super::output::{At, Convert, Key, KeyField, Put, Source};
+use super::plan_error::PlanError;
 use super::predicate::Predicate;
 use super::program::{AddressSlot, Op, TransformPlan};
 use super::value::{Cast, Form, TYPE_NAMES, type_of_name};
@@ -75,7 +75,7 @@ pub fn compile(
     config: &PipelineConfig,
     input: &Shape,
     output: Option<&OutputSchema>,
-) -> Result<TransformPlan, Vec<Fault>> {
+) -> Result<TransformPlan, Vec<PlanError>> {
     let fields = Fields::of(input).map_err(|unusable| vec![unusable.at("source.topic")])?;
     let mut compiler = Compiler {
         config,
@@ -104,7 +104,7 @@ struct Compiler<'c> {
     ops: Vec<Op>,
     lookups: usize,
     topics: Vec<String>,
-    faults: Vec<Fault>,
+    faults: Vec<PlanError>,
 }
 
 fn slot_of(slots: &mut Vec<Vec<String>>, path: &[String]) -> usize {
@@ -156,7 +156,7 @@ impl Compiler<'_> {
             let at = |key: &str| format!("transforms.{index}.{key}");
             match transform.kind() {
                 Err((what, cure)) => {
-                    self.faults.push(Fault { key: format!("transforms.{index}"), what, cure: cure.into() })
+                    self.faults.push(PlanError { key: format!("transforms.{index}"), what, cure: cure.into() })
                 }
                 Ok(Transform::Filter(text)) => {
                     if let Some(predicate) = self.predicate(&at("filter"), text) {
@@ -209,7 +209,7 @@ impl Compiler<'_> {
                     let cast = self.fields.cast(field, &shape);
                     self.note(&key, cast);
                 }
-                None => self.faults.push(Fault {
+                None => self.faults.push(PlanError {
                     key,
                     what: format!("`{name}` is no type to cast to"),
                     cure: format!("use one of {TYPE_NAMES}"),
@@ -239,7 +239,7 @@ impl Compiler<'_> {
             wanted.clone()
         };
         if wanted.is_empty() && !self.fields.addresses().is_empty() && self.may_grow() {
-            self.faults.push(Fault {
+            self.faults.push(PlanError {
                 key: "output.fields".into(),
                 what: "not set while a field is an address, and the records' schema stands in the registry, where another may be added"
                     .into(),
@@ -250,7 +250,7 @@ impl Compiler<'_> {
         for name in names {
             let Some(plain) = self.usable(&name, "output.fields") else { continue };
             if !is_name(&name) && self.config.output.format == OutputFormat::Avro {
-                self.faults.push(Fault {
+                self.faults.push(PlanError {
                     key: "output.fields".into(),
                     what: format!("`{name}` is no name of an Avro field"),
                     cure: format!(
@@ -260,7 +260,7 @@ impl Compiler<'_> {
                 });
             }
             if plain.may_be_absent && matches!(plain.shape, Shape::Union(_)) {
-                self.faults.push(Fault {
+                self.faults.push(PlanError {
                     key: "output.fields".into(),
                     what: format!("field `{name}` is {}, a union in a record that may be null", plain.shape),
                     cure: "drop it, or write the record as a whole".into(),
@@ -275,7 +275,7 @@ impl Compiler<'_> {
             puts.push(Put::new(&name, shape, source));
         }
         if puts.is_empty() && self.faults.is_empty() {
-            self.faults.push(Fault {
+            self.faults.push(PlanError {
                 key: "output".into(),
                 what: "no field is left to write".into(),
                 cure: "drop fewer fields".into(),
@@ -295,7 +295,7 @@ impl Compiler<'_> {
         let plain = self.fields.plain(name);
         let plain = self.note(key, plain)?;
         if is_recursive(&plain.shape) {
-            self.faults.push(Fault {
+            self.faults.push(PlanError {
                 key: key.into(),
                 what: format!("field `{name}` is {}, and types within themselves are not relayed", plain.shape),
                 cure: "drop it, or take fields out of it by rename".into(),
@@ -315,7 +315,7 @@ impl Compiler<'_> {
             if !is_there.contains(name) {
                 match default {
                     Some(default) => puts.push(Put::new(name, shape.clone(), Source::Constant(default.clone()))),
-                    None => self.faults.push(Fault {
+                    None => self.faults.push(PlanError {
                         key: key.into(),
                         what: format!("the schema has a field `{name}` of type {shape}, which no record has, and no default for it"),
                         cure: "give it a default, rename a field to it, or take it out of the schema".into(),
@@ -338,7 +338,7 @@ impl Compiler<'_> {
                         format!("cast it, such as cast = {{ {name} = \"…\" }}, or change the schema")
                     };
                     let what = format!("field `{name}` is {found}, and the schema has {shape}");
-                    self.faults.push(Fault { key: key.into(), what, cure });
+                    self.faults.push(PlanError { key: key.into(), what, cure });
                 }
             }
         }
@@ -380,7 +380,7 @@ impl Compiler<'_> {
             None if self.fields.addresses().is_empty() => Key::Input,
             None => {
                 let address = self.fields.addresses().first().map(|path| path.join(".")).unwrap_or_default();
-                self.faults.push(Fault {
+                self.faults.push(PlanError {
                     key: "output.key".into(),
                     what: format!("not set while `{address}` is an address, which the input's key may hold too"),
                     cure: "set output.key to the field that the records are keyed by, or to \"\" for no key".into(),
@@ -391,7 +391,7 @@ impl Compiler<'_> {
             Some(name) => {
                 let Some(plain) = self.usable(name, "output.key") else { return Key::None };
                 let Some(form) = Form::of(plain.stored.unwrap_optional().0) else {
-                    self.faults.push(Fault {
+                    self.faults.push(PlanError {
                         key: "output.key".into(),
                         what: format!("field `{name}` is {}, expected text, a number or bytes", plain.shape),
                         cure: "name a field of such a type".into(),
@@ -409,9 +409,9 @@ impl Compiler<'_> {
         }
     }
 
-    fn finish(mut self, input: &Shape, puts: Vec<Put>, key: Key) -> Result<TransformPlan, Vec<Fault>> {
+    fn finish(mut self, input: &Shape, puts: Vec<Put>, key: Key) -> Result<TransformPlan, Vec<PlanError>> {
         if self.slots.len() > MAX_PARTS || self.lookups > MAX_PARTS || self.topics.len() > MAX_PARTS {
-            self.faults.push(Fault {
+            self.faults.push(PlanError {
                 key: "transforms".into(),
                 what: format!("more than {MAX_PARTS} fields, lookups or topics"),
                 cure: "split the pipeline".into(),

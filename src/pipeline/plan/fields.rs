@@ -4,8 +4,8 @@
 //! Privacy is a check of types here. [`Fields::plain`] is the only way to a value that may be written, compared or made a key,
 //! and it refuses addresses; [`Fields::address`] gives a slot that only the place lookup takes.
 
-use super::fault::Fault;
 use super::place_fields;
+use super::plan_error::PlanError;
 use super::value::Cast;
 use crate::avro::Shape;
 use crate::config::transforms::PLACE_FIELDS;
@@ -74,8 +74,8 @@ impl Unusable {
     }
 
     /// As a fault of a key.
-    pub fn at(self, key: &str) -> Fault {
-        Fault { key: key.into(), what: self.what, cure: self.cure }
+    pub fn at(self, key: &str) -> PlanError {
+        PlanError { key: key.into(), what: self.what, cure: self.cure }
     }
 }
 

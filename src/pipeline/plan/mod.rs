@@ -11,11 +11,11 @@
 mod compile;
 mod derive;
 mod explain;
-mod fault;
 pub mod fields;
 pub mod kernel;
 mod output;
 pub mod place_fields;
+mod plan_error;
 pub mod predicate;
 mod program;
 pub mod schemas;
@@ -26,6 +26,6 @@ pub mod walk;
 
 pub use compile::{OutputSchema, compile};
 pub use derive::derived_schema;
-pub use fault::Fault;
 pub use output::{Key, Put};
+pub use plan_error::PlanError;
 pub use program::{AddressSlot, Op, TransformPlan};

@@ -2,7 +2,7 @@
 
 use super::compile::{OutputSchema, compile};
 use super::derive::derived_schema;
-use super::fault::Fault;
+use super::plan_error::PlanError;
 use super::program::TransformPlan;
 use crate::avro::Shape;
 use crate::avro::format::{Decoder, registered_shape};
@@ -20,8 +20,8 @@ pub struct Design {
     pub text: Option<String>,
 }
 
-fn fault(key: &str, what: impl Into<String>, cure: &str) -> Fault {
-    Fault { key: key.into(), what: what.into(), cure: cure.into() }
+fn fault(key: &str, what: impl Into<String>, cure: &str) -> PlanError {
+    PlanError { key: key.into(), what: what.into(), cure: cure.into() }
 }
 
 /// The type of the input's values, where the pipeline file, or a file that it names, says it. Errors: they say it wrongly.

@@ -18,7 +18,7 @@ use proptest::prelude::*;
 
 use super::kernel::{Frame, Kernel, Verdict};
 use super::schemas::design;
-use super::{Fault, compile};
+use super::{PlanError, compile};
 use crate::avro::Shape;
 use crate::avro::schema::SchemaText;
 use crate::config::PipelineConfig;
@@ -42,7 +42,7 @@ fn config(rest: &str) -> PipelineConfig {
     Figment::from(Toml::string(BASE)).merge(Toml::string(rest)).extract().unwrap()
 }
 
-fn faults(schema: &str, rest: &str) -> Vec<Fault> {
+fn faults(schema: &str, rest: &str) -> Vec<PlanError> {
     compile(&config(rest), &Shape::parse(schema).unwrap(), None).err().unwrap_or_default()
 }
 
@@ -417,7 +417,7 @@ fn a_type_within_itself_is_read_and_not_written() {
         {"name":"node","type":{"type":"record","name":"node","fields":[{"name":"next","type":["null","node"]}]}}]}"#;
     let found = faults(schema, "");
     assert_eq!(found.len(), 1, "{found:?}");
-    let Fault { key, what, cure } = &found[0];
+    let PlanError { key, what, cure } = &found[0];
     assert_eq!((key.as_str(), cure.as_str()), ("output.fields", "drop it, or take fields out of it by rename"));
     assert!(what.contains("field `node`") && what.ends_with("types within themselves are not relayed"), "{what}");
     // It is passed over where it goes nowhere.

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rdkafka::message::{BorrowedMessage, OwnedHeaders};
 
 use super::stages::Stages;
-use super::transaction::refused;
 use super::{INIT_TIMEOUT, RelayShared, SCHEMA_PATIENCE, kernel, learn};
 use crate::config::Delivery;
 use crate::kafka::consumer::{BatchBuilder, PolledBatch};
@@ -60,8 +59,8 @@ impl LetterRelay {
         let stages = Stages::new(kernel(&shared)?);
         let config = &shared.config;
         let id = format!("pressline.{}.dlq", config.name);
-        let writer =
-            Writer::new(&config.kafka, Delivery::ExactlyOnce, id, Arc::clone(&shared.output)).map_err(refused)?;
+        let writer = Writer::new(&config.kafka, Delivery::ExactlyOnce, id, Arc::clone(&shared.output))
+            .map_err(WorkerError::from)?;
         let limits = shared.output.current();
         Ok(Self { shared, stages, writer, limits })
     }
@@ -78,13 +77,11 @@ impl LetterRelay {
                     tracing::info!(%pipeline, "no other process replays letters of the relay any more");
                     return Ok(());
                 }
-                Err(TransactionError::Recover { message, .. }) if begun.elapsed() < OPEN_WITHIN => {
-                    tracing::warn!(pipeline = %self.shared.config.name, "{message}");
+                Err(TransactionError::Recover { fault, .. }) if begun.elapsed() < OPEN_WITHIN => {
+                    tracing::warn!(pipeline = %self.shared.config.name, code = fault.code, "{fault}");
                     std::thread::sleep(Duration::from_millis(500));
                 }
-                Err(TransactionError::Recover { message, .. }) => return Err(WorkerError::Transient(message)),
-                Err(error @ TransactionError::Fenced { .. }) => return Err(WorkerError::Fenced(error.to_string())),
-                Err(error @ TransactionError::Fatal { .. }) => return Err(refused(error)),
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -111,7 +108,8 @@ impl LetterRelay {
             }
             Ok(())
         };
-        let reject = self.stages.relay(&batch.records, now_us(), config, &self.limits, keep).map_err(refused)?;
+        let reject =
+            self.stages.relay(&batch.records, now_us(), config, &self.limits, keep).map_err(WorkerError::from)?;
         Ok(match (reject, output) {
             (Some(reject), _) => Made::Dead(reject),
             (None, Some(output)) => Made::Output(output),
@@ -148,11 +146,7 @@ impl LetterRelay {
             }
             transaction.commit_alone()
         };
-        write(&mut self.writer).map_err(|error| match error {
-            TransactionError::Recover { message, .. } => WorkerError::Transient(message),
-            error @ TransactionError::Fenced { .. } => WorkerError::Fenced(error.to_string()),
-            error @ TransactionError::Fatal { .. } => refused(error),
-        })
+        write(&mut self.writer).map_err(WorkerError::from)
     }
 
     /// Ends what is open and lets the producer go, unless another process has taken over.

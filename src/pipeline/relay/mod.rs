@@ -18,7 +18,7 @@ use rdkafka::message::Message;
 
 pub use self::shared::{PlaceLookup, RelayShared, Work};
 use self::stages::{Kernel, PressKernel, Stages};
-use self::transaction::{Outcome, Relay, refused};
+use self::transaction::{Outcome, Relay};
 use crate::avro::registry::SchemaId;
 use crate::config::Delivery;
 use crate::kafka::advice::{Advice, PipelinePart};
@@ -37,6 +37,7 @@ use crate::pipeline::press::enrich::{Enricher, Fragments};
 use crate::pipeline::relay::metrics::WorkerMetrics;
 use crate::place::Coarsening;
 use crate::runtime::backoff::Backoff;
+use crate::runtime::fault::Fault;
 use crate::runtime::supervise::{WorkerError, sleep_unless};
 
 /// How long a poll waits for the first record before the worker looks after other things.
@@ -84,7 +85,7 @@ impl RelayWorker {
             breaker: Arc::clone(&shared.breaker),
         })?;
         let (id, output) = (config.transactional_id(slot), Arc::clone(&shared.output));
-        let writer = Writer::new(&config.kafka, config.delivery, id, output).map_err(refused)?;
+        let writer = Writer::new(&config.kafka, config.delivery, id, output).map_err(WorkerError::from)?;
         let stages = Stages::new(kernel(&shared)?);
         let open_transactions =
             OpenTransactions::new(advice, &config.source.topic, config.kafka.open_transaction_warn());
@@ -161,8 +162,8 @@ impl RelayWorker {
                 self.relay.shared.status.worker_positions(self.slot, self.relay.coordinator.positions());
                 self.relay.shared.status.worker_wrote(self.slot);
             }
-            Outcome::Failed(message) => {
-                self.relay.shared.status.worker_failed(self.slot, &message, "PresslineTransactionsAborted");
+            Outcome::Failed(fault) => {
+                self.relay.shared.status.worker_failed(self.slot, &fault, "PresslineTransactionsAborted");
                 match &mut self.failing {
                     // The first failure is met at once: most of them are over when the new producer is made.
                     None => self.failing = Some(Backoff::default()),
@@ -195,7 +196,7 @@ impl RelayWorker {
                     sleep_unless(pause.next_wait(), &self.relay.shared.stop);
                 }
                 Err(error @ (SourceError::Refused(_) | SourceError::Stale(_))) => return Err(error.into()),
-                Err(SourceError::Transient(message)) => self.wait(&mut pause, &message),
+                Err(SourceError::Transient(fault)) => self.wait(&mut pause, &fault),
             }
         }
         Ok(())
@@ -231,22 +232,21 @@ impl RelayWorker {
                     self.ready_if_joined();
                     return Ok(());
                 }
-                Err(TransactionError::Recover { message, .. }) => self.wait(&mut pause, &message),
-                Err(error @ TransactionError::Fenced { .. }) => return Err(WorkerError::Fenced(error.to_string())),
-                Err(error @ TransactionError::Fatal { .. }) => return Err(refused(error)),
+                Err(TransactionError::Recover { fault, .. }) => self.wait(&mut pause, &fault),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
     }
 
-    fn wait(&self, pause: &mut Backoff, message: &str) {
+    fn wait(&self, pause: &mut Backoff, fault: &Fault) {
         self.relay.writer.serve();
         let config = &self.relay.shared.config;
         let length = pause.next_wait();
-        self.relay.shared.status.worker_failed(self.slot, message, "PresslineNotReady");
+        self.relay.shared.status.worker_failed(self.slot, fault, "PresslineNotReady");
         tracing::warn!(
-            pipeline = %config.name, worker = self.slot, retry_in_ms = length.as_millis(),
-            "{message}; brokers: {}", config.kafka.bootstrap_servers
+            pipeline = %config.name, worker = self.slot, topic = fault.topic, partition = fault.partition, code = fault.code,
+            retry_in_ms = length.as_millis(), "{fault}; brokers: {}", config.kafka.bootstrap_servers
         );
         sleep_unless(length, &self.relay.shared.stop);
     }
@@ -320,7 +320,7 @@ fn learn(shared: &RelayShared, stages: &mut Stages, batch: &PolledBatch<'_>) -> 
         let message =
             format!("{error} (the id of a record at partition {} offset {})", record.partition(), record.offset());
         if !error.is_absent() {
-            return Err(WorkerError::Transient(message));
+            return Err(WorkerError::transient(message));
         }
         let mut unknown = shared.unknown_schemas.lock().unwrap_or_else(PoisonError::into_inner);
         if unknown.len() > MOST_UNKNOWN_SCHEMAS {
@@ -328,7 +328,7 @@ fn learn(shared: &RelayShared, stages: &mut Stages, batch: &PolledBatch<'_>) -> 
         }
         let since = *unknown.entry(id).or_insert_with(Instant::now);
         if since.elapsed() < SCHEMA_PATIENCE {
-            return Err(WorkerError::Transient(format!(
+            return Err(WorkerError::transient(format!(
                 "{message}; a registry that was just started may not know it yet, so it is waited for {} s, then such records \
                  are dead letters",
                 SCHEMA_PATIENCE.as_secs()
@@ -355,12 +355,12 @@ fn kernel(shared: &RelayShared) -> Result<Kernel, WorkerError> {
                 Limits { max_record_bytes: config.source.max_record_bytes, max_depth: config.source.max_depth };
             let decoder = Decoder::new(limits, Arc::clone(actions)).with_bad_ip(config.source.bad_ip);
             let Some(enricher) = enricher(encoder.clone()) else {
-                return Err(WorkerError::Refused("place.files: empty; name at least one mmdb file".into()));
+                return Err(WorkerError::refused("place.files: empty; name at least one mmdb file"));
             };
             Ok(Kernel::Press(Box::new(PressKernel::new(decoder, enricher, Arc::clone(encoder)))))
         }
         Work::Planned(frame) => planned::Kernel::new(Arc::clone(frame), enricher(Arc::new(PlaceFields)))
             .map(|kernel| Kernel::Planned(Box::new(kernel)))
-            .map_err(WorkerError::Refused),
+            .map_err(WorkerError::refused),
     }
 }

@@ -18,6 +18,7 @@ use crate::kafka::coordinator::{Coordinator, OpenTransaction};
 use crate::kafka::dead_letter::Reject;
 use crate::kafka::offset_note::Partition;
 use crate::kafka::producer::{Cause, Committed, OutputRecord, TransactionError, Writer};
+use crate::runtime::fault::Fault;
 use crate::runtime::supervise::WorkerError;
 
 /// What a worker relays batches with: all but its consumer, which lends the batch its records.
@@ -35,7 +36,7 @@ pub(super) struct Relay {
 pub(super) enum Outcome {
     Committed,
     /// Rolled back, for what may be so again.
-    Failed(String),
+    Failed(Fault),
     /// Rolled back, or not begun, for nothing that is wrong: partitions moved, or the pipeline stops.
     Unharmed,
 }
@@ -128,15 +129,13 @@ impl Relay {
                 metrics.aborted(Cause::Stop);
                 Ok(Outcome::Unharmed)
             }
-            Failure::Transaction(TransactionError::Recover { cause, message }) => {
+            Failure::Transaction(TransactionError::Recover { cause, fault }) => {
                 metrics.aborted(cause);
-                tracing::warn!(%pipeline, %cause, "transaction aborted, re-reading its records: {message}");
-                Ok(Outcome::Failed(message))
+                let code = &fault.code;
+                tracing::warn!(%pipeline, %cause, code, "transaction aborted, re-reading its records: {fault}");
+                Ok(Outcome::Failed(fault))
             }
-            Failure::Transaction(error @ TransactionError::Fenced { .. }) => {
-                Err(WorkerError::Fenced(error.to_string()))
-            }
-            Failure::Transaction(error @ TransactionError::Fatal { .. }) => Err(refused(error)),
+            Failure::Transaction(error) => Err(error.into()),
             Failure::Source(error) => {
                 metrics.aborted(Cause::Transport);
                 Err(error.into())
@@ -148,7 +147,7 @@ impl Relay {
             }
             Failure::Tripped(tripped, reject) => {
                 metrics.aborted(Cause::CircuitBreaker);
-                Err(WorkerError::Refused(format!(
+                Err(WorkerError::refused(format!(
                     "circuit breaker: {} of the last {} records of topic {} are dead letters, more than \
                      dead_letter.max_dead_share = {}; the last one: {reject}. Fix the sender or the pipeline's settings, or raise \
                      dead_letter.max_dead_share, and start again: the batch was rolled back, nothing is lost",
@@ -177,10 +176,6 @@ impl From<SourceError> for Failure {
     fn from(error: SourceError) -> Self {
         Self::Source(error)
     }
-}
-
-pub(super) fn refused(error: TransactionError) -> WorkerError {
-    WorkerError::Refused(error.to_string())
 }
 
 fn now_us() -> i64 {

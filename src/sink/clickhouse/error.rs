@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::config::finding::with_causes;
+use crate::runtime::fault::Fault;
 pub use crate::sink::error_policy::ErrorClass;
 use crate::sink::error_policy::{BODY_TOO_LARGE, MANY_PARTITIONS, of_clickhouse};
 use crate::sink::{self, LoadError};
@@ -155,17 +156,17 @@ fn number_after<N: std::str::FromStr>(text: &str, mark: &str) -> Option<N> {
 const TOO_MANY_PARTS: u32 = 252;
 
 pub(super) fn load_error(error: &ChError) -> LoadError {
-    let message = error.to_string();
+    let fault = Fault::from(error.to_string()).code(error.code.map(|code| code.to_string()));
     let class = match error.class {
-        ErrorClass::Schema => return LoadError::SchemaMismatch(message),
-        ErrorClass::Data | ErrorClass::Configuration => return LoadError::Refused(message),
-        class if error.is_answer => return LoadError::Answered { class, message },
+        ErrorClass::Schema => return LoadError::SchemaMismatch(fault),
+        ErrorClass::Data | ErrorClass::Configuration => return LoadError::Refused(fault),
+        class if error.is_answer => return LoadError::Answered { class, fault },
         ErrorClass::Transient | ErrorClass::Unknown => sink::RetryClass::Transient,
         ErrorClass::Authentication => sink::RetryClass::Authentication,
         ErrorClass::Resource => sink::RetryClass::Resource,
         ErrorClass::InDoubt => sink::RetryClass::Unknown,
     };
-    LoadError::Again { class, message }
+    LoadError::Again { class, fault }
 }
 
 #[cfg(test)]

@@ -28,13 +28,13 @@ impl ClickHouseLetters {
     /// rows have keys.
     pub fn connect(target: Target, topic_id: Option<&str>) -> Result<Self, WorkerError> {
         if target.is_upsert() {
-            return Err(WorkerError::Refused(format!(
+            return Err(WorkerError::refused(format!(
                 "{SECTION}.mode is upsert, which dlq replay does not write. Set the sink's offsets back to before the letter instead \
                  (pressline offsets set): the version of each row keeps older changes from showing over newer ones"
             )));
         }
         if !target.config.is_told() {
-            return Err(WorkerError::Refused(format!(
+            return Err(WorkerError::refused(format!(
                 "{SECTION}.delivery is deduplicated, so the table does not tell which records are in it, and a row could come twice. \
                  With delivery = \"exactly_once\" and its columns dlq replay can tell"
             )));
@@ -70,7 +70,7 @@ impl ClickHouseLetters {
                 return Ok(RowEnd::Written);
             }
         }
-        Err(LoadError::Refused(format!(
+        Err(LoadError::refused(format!(
             "the table does not show the row of partition {} offset {} after it was inserted: a TTL, or a replica that lags behind",
             row.partition, row.offset
         )))
@@ -84,7 +84,7 @@ impl ClickHouseLetters {
         layout: &Layout,
         token: &str,
     ) -> Result<Option<Refusal>, LoadError> {
-        let Some(table) = &self.sink.table else { return Err(LoadError::Refused("there is no table".into())) };
+        let Some(table) = &self.sink.table else { return Err(LoadError::refused("there is no table")) };
         let mut native = Vec::new();
         block.native(&mut native);
         let insert = self.sink.client.begin_insert(table, layout, token).await;

@@ -120,7 +120,7 @@ impl Target {
             return Ok(end);
         }
         let advice = Advice::new(&self.pipeline, PipelinePart::Clickhouse);
-        Err(SourceError::Refused(format!(
+        Err(SourceError::refused(format!(
             "topic {}, partition {partition}: the insert of offsets {start} to {} was begun, {} has {found} of these {count} \
              offsets, and those before {first} were deleted by retention, so that nobody can tell whether the others were \
              records. To go on behind the range: {}; to load again what the topic still has from {first} on, some of it \
@@ -130,7 +130,7 @@ impl Target {
             table.place(),
             advice.clear_pending(partition, "end"),
             advice.set(partition, first)
-        )))
+        )).at(&self.topic, partition, start))
     }
 
     /// Reads which offsets of a range that was begun are in the table.
@@ -160,14 +160,14 @@ impl Target {
     async fn refuse_rows(&self, client: &Client, table: &Table, partition: Partition) -> Result<(), SourceError> {
         let present = client.last_offset(table, &self.topic, partition).await.map_err(|error| source_error(&error))?;
         let Some(last) = present else { return Ok(()) };
-        Err(SourceError::Refused(format!(
+        Err(SourceError::refused(format!(
             "{}: the table has rows of topic {}, partition {partition}, up to offset {last}, but the consumer group has no offset \
              of it. If it expired or was deleted, beginning now could write rows twice; to go on behind them: {}. If the topic \
              was made again under its old name, load it into another table, because its offsets are those of the old rows",
             table.place(),
             self.topic,
             Advice::new(&self.pipeline, PipelinePart::Clickhouse).set(partition, last + 1)
-        )))
+        )).at(&self.topic, partition, last))
     }
 
     pub(crate) fn remember(&self, partition: Partition, recovery: Option<Recovery>) {
@@ -234,8 +234,8 @@ impl SinkPositions for Target {
 fn source_error(error: &ChError) -> SourceError {
     match error.class {
         clickhouse::ErrorClass::Schema | clickhouse::ErrorClass::Data | clickhouse::ErrorClass::Configuration => {
-            SourceError::Refused(error.to_string())
+            SourceError::refused(error.to_string())
         }
-        _ => SourceError::Transient(error.to_string()),
+        _ => SourceError::transient(error.to_string()),
     }
 }

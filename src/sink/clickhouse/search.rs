@@ -78,7 +78,7 @@ impl InsertChunk {
 fn not_told_apart(chunk: &InsertChunk) -> LoadError {
     let doubtful = chunk.held.iter().rev().find(|held| held.error.class != ErrorClass::Data);
     let Some(Held { error, .. }) = doubtful.or(chunk.held.last()) else {
-        return LoadError::Refused("a held row without an error, which is a defect of pressline: report it".into());
+        return LoadError::refused("a held row without an error, which is a defect of pressline: report it");
     };
     let what = format!("{}, and so it does for each of {} rows alone", error.what, chunk.held.len());
     load_error(&ChError { what, ..error.clone() })
@@ -136,9 +136,9 @@ impl ClickHouseSink {
         if std::mem::replace(&mut progress.has_looked, true) || !self.is_altered().await? {
             return Ok(());
         }
-        self.judge().map_err(LoadError::Refused)?;
+        self.judge().map_err(LoadError::refused)?;
         let message = format!("the table was altered; new plans are made: {error}");
-        Err(LoadError::Again { class: sink::RetryClass::Moved, message })
+        Err(LoadError::again(sink::RetryClass::Moved, message))
     }
 
     /// Before parts of a refused chunk are written: what of it is in the table.

@@ -71,7 +71,7 @@ impl ClickHouseSink {
             reopens: false,
             spare: Vec::new(),
         };
-        sink.judge().map_err(WorkerError::Refused)?;
+        sink.judge().map_err(WorkerError::refused)?;
         Ok(sink)
     }
 
@@ -132,7 +132,7 @@ impl ClickHouseSink {
     pub(super) async fn plan(&mut self, shape: &Shape, comes: Comes) -> Result<Option<BlockPlan>, LoadError> {
         if self.table.is_none() {
             self.table = Some(self.create(shape).await?);
-            self.judge().map_err(LoadError::Refused)?;
+            self.judge().map_err(LoadError::refused)?;
         }
         let mut compiled = self.compiled(shape)?;
         if let Err(findings) = &compiled
@@ -147,12 +147,12 @@ impl ClickHouseSink {
         compiled.map(Some).map_err(|mut findings| {
             let place = self.table.as_ref().map(Table::place).unwrap_or_default();
             findings.extend(self.columns().unknown_fields(shape, &place));
-            LoadError::Refused(format!("{comes} do not fit {place}:\n{}", sentences(&findings)))
+            LoadError::refused(format!("{comes} do not fit {place}:\n{}", sentences(&findings)))
         })
     }
 
     fn compiled(&self, shape: &Shape) -> Result<Result<BlockPlan, Vec<Finding>>, LoadError> {
-        let Some(table) = &self.table else { return Err(LoadError::Refused("there is no table".into())) };
+        let Some(table) = &self.table else { return Err(LoadError::refused("there is no table")) };
         Ok(BlockPlan::compile(shape, table, &self.columns(), &self.target.topic))
     }
 
@@ -165,7 +165,7 @@ impl ClickHouseSink {
     async fn evolve(&mut self, ddl: &str, comes: Comes) -> Result<(), LoadError> {
         let place = self.table.as_ref().map(Table::place).unwrap_or_default();
         self.client.define(ddl).await.map_err(|error| match error {
-            Undefined::Refused(words) => LoadError::Refused(format!("{place}: {words}\n{ddl};")),
+            Undefined::Refused(words) => LoadError::refused(format!("{place}: {words}\n{ddl};")),
             Undefined::Failed(error) => load_error(&error).with(&format!("\n{ddl};")),
         })?;
         tracing::info!(pipeline = %self.target.pipeline, sink = "clickhouse", "columns added for {comes}:\n{ddl}");
@@ -202,19 +202,19 @@ impl ClickHouseSink {
         let config = &self.target.config;
         let (database, name) = (&config.database, &config.table);
         let ddl = clickhouse::create_table(shape, config, &self.target.key)
-            .map_err(|findings| LoadError::Refused(sentences(&findings)))?;
+            .map_err(|findings| LoadError::refused(sentences(&findings)))?;
         let place = format!("ClickHouse {}", self.client.address());
         if !config.auto_create {
             let alike = self.client.alike(database, name).await.map_err(|error| load_error(&error))?;
             let hint = clickhouse::another_name(database, name, &alike);
-            return Err(LoadError::Refused(format!(
+            return Err(LoadError::refused(format!(
                 "{place}: there is no table {database}.{name}{hint}; {}",
                 make_table(SECTION, &ddl.sql)
             )));
         }
         let ddl = ddl.sql;
         self.client.define(&ddl).await.map_err(|error| match error {
-            Undefined::Refused(words) => LoadError::Refused(format!("{place}: {words}\n{ddl}")),
+            Undefined::Refused(words) => LoadError::refused(format!("{place}: {words}\n{ddl}")),
             Undefined::Failed(error) => load_error(&error),
         })?;
         tracing::info!(pipeline = %self.target.pipeline, sink = "clickhouse", "table made:\n{ddl}");
@@ -222,6 +222,6 @@ impl ClickHouseSink {
             self.make_view(&self.client).await?;
         }
         let made = self.target.read_table(&self.client).await.map_err(|error| load_error(&error))?;
-        made.ok_or_else(|| LoadError::Refused(format!("{place}: the table is not there after it was made")))
+        made.ok_or_else(|| LoadError::refused(format!("{place}: the table is not there after it was made")))
     }
 }

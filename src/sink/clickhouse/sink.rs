@@ -15,9 +15,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::avro::Shape;
 use crate::config::sink::ClickHouseDelivery;
-use crate::kafka::consumer::{SinkStep, Source, SourceError};
+use crate::kafka::consumer::{SinkStep, Source};
 use crate::kafka::offset_note::{NextOffset, Partition, Pending, Tally};
 use crate::kafka::replay_range::Overlap;
+use crate::runtime::fault::Fault;
 use crate::sink::changes::ChangeShape;
 use crate::sink::clickhouse::chunk::{Held, InsertChunk, Outcome};
 use crate::sink::clickhouse::error::load_error;
@@ -325,7 +326,7 @@ impl ClickHouseSink {
         begins: SinkStep,
         source: &Source,
     ) -> Result<Insert, LoadError> {
-        let Some(table) = &self.table else { return Err(LoadError::Refused("rows are ready for no table".into())) };
+        let Some(table) = &self.table else { return Err(LoadError::refused("rows are ready for no table")) };
         let mut token =
             self.target.token(source.topic_id(), partition, span, pending.attempt, source.resets(partition));
         if self.target.is_upsert() {
@@ -365,7 +366,7 @@ impl ClickHouseSink {
         self.prefetch(batch, prefetched).await;
         let (sent, mut native) = sending.await.map_err(|error| {
             let message = format!("an insert ended without an answer: {error}");
-            LoadError::Again { class: RetryClass::Unknown, message }
+            LoadError::again(RetryClass::Unknown, message)
         })?;
         native.clear();
         self.spare.push(native);
@@ -408,7 +409,7 @@ impl ClickHouseSink {
     }
 
     fn cannot_tell(&self, error: &ChError) -> LoadError {
-        LoadError::Refused(format!(
+        LoadError::refused(format!(
             "{error}. But materialized views read this table, and one that fails leaves the rows in it: with delivery = \"deduplicated\" \
              nobody can tell whether they are there, so bad rows are not searched for. Fix what the row, the constraint or the view \
              has wrong and start again: the same insert is tried once more; or use delivery = \"exactly_once\""
@@ -429,12 +430,7 @@ impl ClickHouseSink {
             SinkStep::Wrote { .. } if committed.is_ok() => self.target.note_pending(partition, None),
             SinkStep::Wrote { .. } => {}
         }
-        committed.map_err(|error| match error {
-            SourceError::Refused(message) => LoadError::Refused(message),
-            SourceError::Transient(message) | SourceError::Stale(message) => {
-                LoadError::Again { class: RetryClass::Moved, message }
-            }
-        })
+        committed.map_err(LoadError::from)
     }
 }
 
@@ -466,7 +462,7 @@ impl Sink for ClickHouseSink {
         // values that fit by now.
         let learnt = runtime.block_on(async {
             if self.is_altered().await? {
-                self.judge().map_err(LoadError::Refused)?;
+                self.judge().map_err(LoadError::refused)?;
             }
             self.compile(&[schema_id]).await
         });
@@ -511,9 +507,9 @@ impl Sink for ClickHouseSink {
         // An error of the schema may only say that the table was altered: then the batch is tried again with new plans.
         match runtime.block_on(self.is_altered()) {
             Ok(true) => {
-                self.judge().map_err(LoadError::Refused)?;
+                self.judge().map_err(LoadError::refused)?;
                 let message = format!("the table was altered; new plans are made: {error}");
-                Err(LoadError::Again { class: RetryClass::Moved, message })
+                Err(LoadError::again(RetryClass::Moved, message))
             }
             _ => Err(error),
         }
@@ -524,11 +520,12 @@ impl Sink for ClickHouseSink {
 /// the table does not tell which rows it has (`is_told`), and the rows before it would be lost.
 fn waits_for_the_next(before: usize, is_told: bool, origin: RecordOrigin) -> Result<bool, LoadError> {
     if before > 0 && !is_told {
-        return Err(LoadError::Refused(format!(
+        let fault = Fault::from(format!(
             "the row at partition {} offset {} fills other columns than the rows before it in the same insert, which is a defect of \
              pressline: report it. Nothing was written",
             origin.partition, origin.offset
-        )));
+        ));
+        return Err(LoadError::Refused(Fault { partition: Some(origin.partition), ..fault }.offset(origin.offset)));
     }
     Ok(before > 0)
 }
@@ -550,7 +547,7 @@ mod tests {
         assert!(matches!(waits_for_the_next(1, true, origin), Ok(true)));
         let refused = waits_for_the_next(1, false, origin);
         assert!(
-            matches!(&refused, Err(LoadError::Refused(what)) if what.contains("partition 3 offset 17")),
+            matches!(&refused, Err(LoadError::Refused(fault)) if (fault.partition, fault.offset) == (Some(3), Some(17))),
             "{refused:?}"
         );
     }

@@ -92,12 +92,12 @@ impl Target {
     ) -> Result<NextOffset, SourceError> {
         let (partition, first) = (assigned.partition, assignment.first_partitions);
         if partition >= first {
-            return Err(SourceError::Refused(format!(
+            return Err(SourceError::refused(format!(
                 "partition {partition} was added to topic {}, which had {first} when it was loaded first: keys have moved to it, and \
                  their offsets, which are the versions of their rows, begin low again. Copy the topic into one with as many \
                  partitions from its beginning, and load that into another table",
                 self.topic
-            )));
+            )).about(|fault| fault.partition(&self.topic, partition)));
         }
         self.remember(partition, None);
         self.note_pending(partition, None);
@@ -159,6 +159,6 @@ impl ClickHouseSink {
             return Ok(());
         }
         self.target.key = key.to_vec();
-        self.judge().map_err(LoadError::Refused)
+        self.judge().map_err(LoadError::refused)
     }
 }

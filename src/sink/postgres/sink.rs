@@ -15,6 +15,7 @@ use crate::config::sink::{LoadConfig, PostgresConfig, WriteMode};
 use crate::kafka::advice::{Advice, PipelinePart};
 use crate::kafka::consumer::{Assignment, SinkPositions, SourceError};
 use crate::kafka::offset_note::{NextOffset, Partition, Tally};
+use crate::runtime::fault::Fault;
 use crate::runtime::supervise::WorkerError;
 use crate::sink::changes::ChangeShape;
 use crate::sink::dead_letters::WINDOW;
@@ -75,7 +76,7 @@ impl Target {
     }
 
     async fn claim_rows(&self, assignment: &Assignment<'_>) -> Result<BTreeMap<Partition, NextOffset>, SourceError> {
-        let offsets = self.offsets(assignment.topic_id).map_err(SourceError::Refused)?;
+        let offsets = self.offsets(assignment.topic_id).map_err(SourceError::refused)?;
         let connection = self.connect().await.map_err(|error| source_error(&error))?;
         offsets.ensure_table(&connection).await.map_err(|error| source_error(&error))?;
         let known = offsets.positions(&connection).await.map_err(claim_error)?;
@@ -92,7 +93,7 @@ impl Target {
 
     fn row_is_gone(&self, partition: Partition, committed: NextOffset) -> SourceError {
         let Self { config, pipeline, topic, .. } = self;
-        SourceError::Refused(format!(
+        SourceError::refused(format!(
             "{}: table {} has no position of pipeline {pipeline}, topic {topic}, partition {partition}, although the consumer \
              group has loaded it up to {committed}: the row was deleted, or this is another database. Starting over could \
              write rows twice. Find out which rows are in table {}, then set where to go on: {}",
@@ -100,7 +101,7 @@ impl Target {
             config.offsets_table,
             config.table,
             Advice::new(pipeline, PipelinePart::Postgres).set(partition, committed)
-        ))
+        )).at(topic, partition, committed)
     }
 }
 
@@ -120,15 +121,15 @@ impl SinkPositions for Target {
 
 fn source_error(error: &PgError) -> SourceError {
     match error.class {
-        postgres::ErrorClass::Schema | postgres::ErrorClass::Data => SourceError::Refused(error.to_string()),
-        _ => SourceError::Transient(error.to_string()),
+        postgres::ErrorClass::Schema | postgres::ErrorClass::Data => SourceError::refused(error.to_string()),
+        _ => SourceError::transient(error.to_string()),
     }
 }
 
 fn claim_error(error: ClaimError) -> SourceError {
     match error {
         ClaimError::Database(error) => source_error(&error),
-        other => SourceError::Refused(other.to_string()),
+        other => SourceError::refused(other.to_string()),
     }
 }
 
@@ -158,7 +159,7 @@ struct PostgresSink {
 impl PostgresSink {
     fn connect(target: Target) -> Result<Self, WorkerError> {
         let table_name = TableName::parse(&target.config.table)
-            .map_err(|what| WorkerError::Refused(format!("{SECTION}.table: {what}")))?;
+            .map_err(|what| WorkerError::refused(format!("{SECTION}.table: {what}")))?;
         let runtime = target.runtime.clone();
         let (shapes, plans, outcomes) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (fitting, is_proven, dropped) = (Fitting::default(), false, DroppedRows::default());
@@ -268,7 +269,7 @@ impl PostgresSink {
         }
         compiled.map(Some).map_err(|mut findings| {
             findings.extend(self.columns().unknown_fields(shape, &table.title()));
-            LoadError::Refused(format!("{comes} do not fit table {}:\n{}", table.title(), sentences(&findings)))
+            LoadError::refused(format!("{comes} do not fit table {}:\n{}", table.title(), sentences(&findings)))
         })
     }
 
@@ -333,7 +334,7 @@ impl PostgresSink {
     async fn create(&self, shape: &Shape, key: &[String]) -> Result<Arc<Table>, LoadError> {
         let columns = Columns::new(&self.target.config.columns, SECTION);
         let mut ddl = postgres::create_table_sql(shape, &self.table_name, &columns)
-            .map_err(|findings| LoadError::Refused(sentences(&findings)))?;
+            .map_err(|findings| LoadError::refused(sentences(&findings)))?;
         if !key.is_empty() {
             ddl = postgres::with_primary_key(&ddl, key);
         }
@@ -343,7 +344,7 @@ impl PostgresSink {
         let other = other.map_err(|error| load_error(&error))?.unwrap_or_default();
         let no_table = format!("{place}: there is no table {}{other}", self.table_name);
         if !self.target.config.auto_create {
-            return Err(LoadError::Refused(format!("{no_table}; {}", make_table(SECTION, &ddl))));
+            return Err(LoadError::refused(format!("{no_table}; {}", make_table(SECTION, &ddl))));
         }
         if !other.is_empty() {
             tracing::warn!(pipeline = %self.target.pipeline, sink = "postgres", "{no_table}; it is made beside it");
@@ -351,7 +352,7 @@ impl PostgresSink {
         postgres::create_table(writer.connection(), &ddl).await.map_err(|error| load_error(&error))?;
         tracing::info!(pipeline = %self.target.pipeline, sink = "postgres", table = %self.table_name, "table made:\n{ddl}");
         let made = self.described(writer.connection()).await.map_err(|error| load_error(&error))?;
-        made.ok_or_else(|| LoadError::Refused(format!("{place}: the table is not there after it was made")))
+        made.ok_or_else(|| LoadError::refused(format!("{place}: the table is not there after it was made")))
     }
 
     async fn write_batch(
@@ -371,7 +372,7 @@ impl PostgresSink {
             batch.group_by(|id| self.plans.get(&id).map(CopyPlan::copy_statement));
         }
         let batch = &*batch;
-        let offsets = self.target.offsets(context.source.topic_id()).map_err(LoadError::Refused)?;
+        let offsets = self.target.offsets(context.source.topic_id()).map_err(LoadError::refused)?;
         let advances: Vec<Advance> = batch
             .spans()
             .iter()
@@ -418,7 +419,7 @@ impl PostgresSink {
             // Letters of these are not replayed.
             true => String::new(),
             false => {
-                let marks = self.target.letter_marks(context.source.topic_id()).map_err(LoadError::Refused)?;
+                let marks = self.target.letter_marks(context.source.topic_id()).map_err(LoadError::refused)?;
                 marks.passed_over(dead_letters.iter().map(|(origin, _)| (origin.partition, origin.offset)).collect())
             }
         };
@@ -457,7 +458,7 @@ impl PostgresSink {
                 match runtime.block_on(self.is_altered()) {
                     Ok(true) => {
                         let message = format!("table {} was altered; new plans are made: {error}", self.table_name);
-                        LoadError::Again { class: RetryClass::Moved, message }
+                        LoadError::again(RetryClass::Moved, message)
                     }
                     Ok(false) => error,
                     Err(other) => other,
@@ -571,33 +572,33 @@ impl EarlyStart for PostgresSink {
 }
 
 fn unfit(table: &Table, findings: &[Finding]) -> LoadError {
-    LoadError::Refused(format!("changes do not fit table {}:\n{}", table.title(), sentences(findings)))
+    LoadError::refused(format!("changes do not fit table {}:\n{}", table.title(), sentences(findings)))
 }
 
 fn no_connection() -> LoadError {
-    LoadError::Again { class: RetryClass::Transient, message: "PostgreSQL: no connection".into() }
+    LoadError::again(RetryClass::Transient, "PostgreSQL: no connection")
 }
 
 fn load_error(error: &PgError) -> LoadError {
-    let message = error.told();
+    let fault = Fault::from(error.told()).code(error.sqlstate.clone());
     let class = match error.class {
-        postgres::ErrorClass::Data | postgres::ErrorClass::Configuration => return LoadError::Refused(message),
-        postgres::ErrorClass::Schema => return LoadError::SchemaMismatch(message),
-        class if error.policy().is_some() => return LoadError::Answered { class, message },
+        postgres::ErrorClass::Data | postgres::ErrorClass::Configuration => return LoadError::Refused(fault),
+        postgres::ErrorClass::Schema => return LoadError::SchemaMismatch(fault),
+        class if error.policy().is_some() => return LoadError::Answered { class, fault },
         postgres::ErrorClass::Authentication => RetryClass::Authentication,
         postgres::ErrorClass::Resource => RetryClass::Resource,
         postgres::ErrorClass::InDoubt => RetryClass::Unknown,
         postgres::ErrorClass::Transient | postgres::ErrorClass::Unknown => RetryClass::Transient,
     };
-    LoadError::Again { class, message }
+    LoadError::Again { class, fault }
 }
 
 fn commit_error(error: &CommitError) -> LoadError {
     match error {
-        CommitError::Missed => LoadError::Again { class: RetryClass::Moved, message: error.to_string() },
+        CommitError::Missed => LoadError::again(RetryClass::Moved, error.to_string()),
         // The position that the recovery reads is the answer; it may be the old one while the old connection still
         // commits, and then the next batch waits for its lock and misses.
-        CommitError::Unknown(_) => LoadError::Again { class: RetryClass::Unknown, message: error.to_string() },
+        CommitError::Unknown(_) => LoadError::again(RetryClass::Unknown, error.to_string()),
         CommitError::Failed(error) => load_error(error),
     }
 }

@@ -62,7 +62,7 @@ impl World {
         let first = RecordOrigin { partition: 3, offset: 77, timestamp_ms: None };
         self.schemas.meet(&[id]);
         self.schemas.get(id, Some(first), None).map_err(|error| match error {
-            LoadError::Again { class: RetryClass::Transient, message } => message,
+            LoadError::Again { class: RetryClass::Transient, fault } => fault.message,
             other => panic!("{other}"),
         })
     }

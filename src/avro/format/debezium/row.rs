@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::super::cast::Casts;
 use super::super::reject::{Reason, Reject};
 use super::schema::Schemas;
-use super::value::{Fault, Value};
+use super::value::{Unfit, Value};
 use crate::avro::{Cursor, Field, Shape};
 
 /// The fields of a row, each with what is done with it.
@@ -77,7 +77,7 @@ impl Row {
         for (place, (name, value)) in self.fields.iter().enumerate() {
             let (before, at) = (cursor.clone(), out.len());
             let written = match (value.write(&mut cursor, may_lack, out), &mut lacking) {
-                (Err(Fault::Unavailable), Some(lacking)) => {
+                (Err(Unfit::Unavailable), Some(lacking)) => {
                     lacking.push(place);
                     cursor = before;
                     // A placeholder is read as any other value, to come to the one behind it.

@@ -52,7 +52,7 @@ pub(super) enum Value {
 
 /// Why a value is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum Unfit {
     Damaged(DatumError),
     Infinite,
     Unavailable,
@@ -61,13 +61,13 @@ pub(super) enum Fault {
     Unusable(&'static str),
 }
 
-impl From<DatumError> for Fault {
+impl From<DatumError> for Unfit {
     fn from(error: DatumError) -> Self {
         Self::Damaged(error)
     }
 }
 
-impl Fault {
+impl Unfit {
     /// For the field of this name.
     pub fn of(self, field: &std::sync::Arc<str>) -> Reject {
         let (reason, detail): (_, Cow<'static, str>) = match self {
@@ -174,7 +174,7 @@ impl Value {
     }
 
     /// Writes the value that comes next. `may_lack`: it may be a placeholder.
-    pub fn write(&self, cursor: &mut Cursor<'_>, may_lack: bool, out: &mut Vec<u8>) -> Result<(), Fault> {
+    pub fn write(&self, cursor: &mut Cursor<'_>, may_lack: bool, out: &mut Vec<u8>) -> Result<(), Unfit> {
         match self {
             Self::Copy(shape) => {
                 let before = cursor.rest();
@@ -185,29 +185,29 @@ impl Value {
             Self::Finite(_, infinite) => {
                 let number = cursor.long()?;
                 if infinite.contains(&number) {
-                    return Err(Fault::Infinite);
+                    return Err(Unfit::Infinite);
                 }
                 datum::long(number, out);
             }
             Self::Text(_) => {
                 let text = cursor.text()?;
                 if may_lack && (text == PLACEHOLDER || ENCODED.contains(&text)) {
-                    return Err(Fault::Unavailable);
+                    return Err(Unfit::Unavailable);
                 }
                 datum::bytes(text.as_bytes(), out);
             }
             Self::Bytes => {
                 let bytes = cursor.bytes()?;
                 if may_lack && bytes == PLACEHOLDER.as_bytes() {
-                    return Err(Fault::Unavailable);
+                    return Err(Unfit::Unavailable);
                 }
                 datum::bytes(bytes, out);
             }
             Self::Instant => {
                 let text = cursor.text()?;
                 match text {
-                    "infinity" | "-infinity" => return Err(Fault::Infinite),
-                    _ => datum::long(timestamp::parse(text).map_err(Fault::NoInstant)?, out),
+                    "infinity" | "-infinity" => return Err(Unfit::Infinite),
+                    _ => datum::long(timestamp::parse(text).map_err(Unfit::NoInstant)?, out),
                 }
             }
             Self::VariableScale => variable_scale(cursor, out)?,
@@ -228,24 +228,24 @@ impl Value {
                 let count = cursor.items(|cursor| {
                     let key = cursor.text()?;
                     if may_lack && key == PLACEHOLDER {
-                        return Err(Fault::Unavailable);
+                        return Err(Unfit::Unavailable);
                     }
                     datum::bytes(key.as_bytes(), out);
                     values.write(cursor, may_lack, out)
                 })?;
                 datum::end_items(begin, count, out);
             }
-            Self::Unusable(name) => return Err(Fault::Unusable(name)),
+            Self::Unusable(name) => return Err(Unfit::Unusable(name)),
         }
         Ok(())
     }
 }
 
-fn items_of(items: &Value, cursor: &mut Cursor<'_>, may_lack: bool, out: &mut Vec<u8>) -> Result<(), Fault> {
+fn items_of(items: &Value, cursor: &mut Cursor<'_>, may_lack: bool, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let (begin, before) = (datum::begin_items(out), cursor.clone());
     let count = cursor.items(|cursor| items.write(cursor, may_lack, out))?;
     if may_lack && count == PLACEHOLDER.len() && are_placeholder(items, before) {
-        return Err(Fault::Unavailable);
+        return Err(Unfit::Unavailable);
     }
     datum::end_items(begin, count, out);
     Ok(())
@@ -279,11 +279,11 @@ fn are_placeholder(items: &Value, mut cursor: Cursor<'_>) -> bool {
 }
 
 /// Scale and unscaled number, big endian, as the number's text.
-fn variable_scale(cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+fn variable_scale(cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let scale = cursor.int()?;
     let digits = cursor.decimal(None)?;
     if !(-MOST_PLACES..=MOST_PLACES).contains(&scale) {
-        return Err(Fault::TooManyPlaces);
+        return Err(Unfit::TooManyPlaces);
     }
     let mut text = crate::avro::decimal_text(digits, usize::try_from(scale).unwrap_or(0));
     if scale < 0 && text != "0" {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::kafka::consumer::{SinkStep, Source, SourceError};
+use crate::kafka::consumer::{SinkStep, Source};
 use crate::kafka::offset_note::{Partition, Pending, Tally};
-use crate::sink::{LoadError, RecordOrigin, Refusal, RetryClass, RowBatch, Span};
+use crate::sink::{LoadError, RecordOrigin, Refusal, RowBatch, Span};
 
 /// What becomes of the batch's records, by partition.
 pub fn outcomes(batch: &RowBatch, dead_letters: &[(RecordOrigin, Refusal)]) -> BTreeMap<Partition, Tally> {
@@ -40,12 +40,7 @@ pub fn show(
             true => (start, SinkStep::Begins { pending: Pending { end, attempt: 1 }, then: outcome, begun: None }),
             false => (end, SinkStep::Wrote { done: outcome, begun: None }),
         };
-        source.commit_for_sink(partition, next, step).map_err(|error| match error {
-            SourceError::Refused(message) => LoadError::Refused(message),
-            SourceError::Transient(message) | SourceError::Stale(message) => {
-                LoadError::Again { class: RetryClass::Moved, message }
-            }
-        })?;
+        source.commit_for_sink(partition, next, step)?;
     }
     Ok(())
 }

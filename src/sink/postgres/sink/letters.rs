@@ -24,14 +24,13 @@ impl PostgresLetters {
     /// Connects. `topic_id` is the present topic's. Errors: no connection; a sink whose rows have keys.
     pub fn connect(target: Target, topic_id: Option<&str>) -> Result<Self, WorkerError> {
         if target.config.mode == WriteMode::Upsert {
-            return Err(WorkerError::Refused(
+            return Err(WorkerError::refused(
                 "sink.postgres.mode is upsert, where a letter's record may be older than what its row has by now, and dlq replay \
                  cannot tell. Set the sink's offsets back to before the letter instead (pressline offsets set): it then applies \
-                 all changes again in their order"
-                    .into(),
+                 all changes again in their order",
             ));
         }
-        let marks = target.letter_marks(topic_id).map_err(WorkerError::Refused)?;
+        let marks = target.letter_marks(topic_id).map_err(WorkerError::refused)?;
         let (sink, runtime) = (PostgresSink::connect(target.clone())?, target.runtime);
         let known = match &sink.writer {
             Some(writer) => runtime.block_on(marks.read(writer.connection())),

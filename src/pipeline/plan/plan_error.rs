@@ -5,7 +5,7 @@ use crate::config::finding::Finding;
 
 /// One thing that is wrong, by the key that it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct PlanError {
     /// Key of the pipeline file, such as `transforms.0.filter`.
     pub key: String,
     /// What was found and what was expected.
@@ -14,7 +14,7 @@ pub struct Fault {
     pub cure: String,
 }
 
-impl Fault {
+impl PlanError {
     /// As a finding, with the line of the pipeline file.
     pub fn finding(&self, config: &PipelineConfig) -> Finding {
         Finding::error(config.origin.place(&self.key), &self.key, &self.what, &self.cure)
