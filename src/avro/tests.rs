@@ -4,6 +4,7 @@ use apache_avro::writer::datum::GenericDatumWriter;
 use apache_avro::{Decimal, Schema};
 use proptest::prelude::*;
 
+use super::format::datum;
 use super::{Cursor, DatumError, Shape, decimal_text, write_json};
 
 const EVERYTHING: &str = r#"{"type": "record", "name": "r", "namespace": "n", "fields": [
@@ -218,11 +219,16 @@ fn damage_is_told_apart() {
 
 proptest! {
     #[test]
-    fn longs_are_read_as_apache_avro_writes_them(number in any::<i64>()) {
+    fn longs_are_read_and_written_as_apache_avro_writes_them(number in any::<i64>(), bits in 0u32..64) {
+        // Of every length.
+        let number = number >> bits;
         let bytes = GenericDatumWriter::builder(&Schema::Long).build().unwrap().write_value_to_vec(Value::Long(number)).unwrap();
         let mut cursor = Cursor::new(&bytes);
         prop_assert_eq!(cursor.long(), Ok(number));
         prop_assert_eq!(cursor.finish(), Ok(()));
+        let mut out = Vec::new();
+        datum::long(number, &mut out);
+        prop_assert_eq!(out, bytes);
     }
 
     #[test]

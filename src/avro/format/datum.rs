@@ -11,12 +11,35 @@ pub fn wire_format(payload: &[u8]) -> Option<(u32, &[u8])> {
 /// Appends an int or a long: zigzag, then seven bits a byte, lowest first.
 #[inline]
 pub(crate) fn long(value: i64, out: &mut Vec<u8>) {
-    let mut bits = ((value << 1) ^ (value >> 63)) as u64;
-    while bits >= 0x80 {
-        out.push(bits as u8 | 0x80);
-        bits >>= 7;
+    let bits = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    // Most lengths and branches fit one byte.
+    if bits < 0x80 {
+        out.push(bits as u8);
+    } else {
+        long_varint(bits, out);
     }
-    out.push(bits as u8);
+}
+
+/// Two bytes or more. Up to 56 bits, such as a time in microseconds, are spread by three shifts: a third of the instructions of a
+/// loop over the bytes.
+fn long_varint(bits: u64, out: &mut Vec<u8>) {
+    if bits >> 56 != 0 {
+        let mut rest = bits;
+        while rest >= 0x80 {
+            out.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        out.push(rest as u8);
+        return;
+    }
+    let halves = bits & 0x0fff_ffff | (bits & 0x00ff_ffff_f000_0000) << 4;
+    let quarters = halves & 0x0000_3fff_0000_3fff | (halves & 0x0fff_c000_0fff_c000) << 2;
+    let sevens = quarters & 0x007f_007f_007f_007f | (quarters & 0x3f80_3f80_3f80_3f80) << 1;
+    // Of the highest byte in use on, none says that another follows.
+    let last = (63 - bits.leading_zeros()) / 7;
+    let others = (1u64 << (8 * last)) - 1;
+    let bytes = (sevens | 0x8080_8080_8080_8080 & others).to_le_bytes();
+    out.extend_from_slice(bytes.get(..=last as usize).unwrap_or_default());
 }
 
 /// Appends bytes or a string.

@@ -6,7 +6,8 @@ use apache_avro::{
 };
 use serde_json::Value;
 
-use super::{Branches, EncodeStep, Encoder, FieldOrigin, FragmentStep, HEADER_BYTES, put_long, put_text};
+use super::{Branches, EncodeStep, Encoder, FieldOrigin, FragmentStep, HEADER_BYTES};
+use crate::avro::format::datum;
 use crate::config::finding::Finding;
 use crate::pipeline::press::event::Actions;
 use crate::place::Place;
@@ -144,7 +145,7 @@ impl Compiler<'_> {
                 for name in allowed.names() {
                     match symbols.symbols.iter().position(|symbol| symbol == name) {
                         // An enum with more symbols than i64 has numbers cannot be read into memory.
-                        Some(index) => self.actions.push(bytes(|out| put_long(index as i64, out))),
+                        Some(index) => self.actions.push(bytes(|out| datum::long(index as i64, out))),
                         None => self.refuse(
                             &field.name,
                             format!("the enum has no symbol {name:?}, which the pipeline's `actions` allow"),
@@ -253,7 +254,7 @@ fn bytes(put: impl FnOnce(&mut Vec<u8>)) -> Box<[u8]> {
 }
 
 fn text_bytes(text: &str) -> Box<[u8]> {
-    bytes(|out| put_text(text.as_bytes(), out))
+    bytes(|out| datum::bytes(text.as_bytes(), out))
 }
 
 /// The branches of a union of exactly null and one more type, in either order, and that type.
@@ -274,7 +275,7 @@ pub fn constant(schema: &Schema, default: &Value) -> Option<Box<[u8]>> {
         Schema::Boolean => default.as_bool().map(|truth| bytes(|out| out.push(u8::from(truth)))),
         Schema::Int | Schema::Date | Schema::TimeMillis => {
             let number = i32::try_from(default.as_i64()?).ok()?;
-            Some(bytes(|out| put_long(i64::from(number), out)))
+            Some(bytes(|out| datum::long(i64::from(number), out)))
         }
         Schema::Long
         | Schema::TimeMicros
@@ -285,7 +286,7 @@ pub fn constant(schema: &Schema, default: &Value) -> Option<Box<[u8]>> {
         | Schema::LocalTimestampMicros
         | Schema::LocalTimestampNanos => {
             let number = default.as_i64()?;
-            Some(bytes(|out| put_long(number, out)))
+            Some(bytes(|out| datum::long(number, out)))
         }
         // Avro's float is the nearest one to the number that stands in the schema.
         Schema::Float => default.as_f64().map(|number| Box::from((number as f32).to_le_bytes())),
@@ -294,17 +295,17 @@ pub fn constant(schema: &Schema, default: &Value) -> Option<Box<[u8]>> {
         // A default of bytes is text whose characters are the bytes.
         Schema::Bytes => {
             let text: Option<Vec<u8>> = default.as_str()?.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
-            text.map(|text| bytes(|out| put_text(&text, out)))
+            text.map(|text| bytes(|out| datum::bytes(&text, out)))
         }
         Schema::Enum(symbols) => {
             let index = symbols.symbols.iter().position(|symbol| Some(symbol.as_str()) == default.as_str())?;
-            Some(bytes(|out| put_long(index as i64, out)))
+            Some(bytes(|out| datum::long(index as i64, out)))
         }
         // The first branch that the default fits (Avro 1.12; before, it had to be the first of all).
         Schema::Union(union) => union.variants().iter().enumerate().find_map(|(index, branch)| {
             let value = constant(branch, default)?;
             Some(bytes(|out| {
-                put_long(index as i64, out);
+                datum::long(index as i64, out);
                 out.extend_from_slice(&value);
             }))
         }),

@@ -10,6 +10,7 @@ mod compile;
 #[cfg(test)]
 mod tests;
 
+use crate::avro::format::datum;
 use crate::pipeline::press::event::PressBody;
 use crate::place::Place;
 
@@ -107,14 +108,14 @@ impl Encoder {
         out.extend_from_slice(&self.header);
         for step in &self.steps {
             match step {
-                EncodeStep::SessionId => put_text(press.session_id.as_bytes(), out),
-                EncodeStep::TimestampMicros => put_long(press.timestamp_us, out),
-                EncodeStep::TimestampMillis => put_long(press.timestamp_us.div_euclid(1000), out),
+                EncodeStep::SessionId => datum::bytes(press.session_id.as_bytes(), out),
+                EncodeStep::TimestampMicros => datum::long(press.timestamp_us, out),
+                EncodeStep::TimestampMillis => datum::long(press.timestamp_us.div_euclid(1000), out),
                 EncodeStep::Cohort(branches) => match press.cohort {
                     None => out.push(branches.null),
                     Some(cohort) => {
                         out.push(branches.value);
-                        put_long(i64::from(cohort), out);
+                        datum::long(i64::from(cohort), out);
                     }
                 },
                 EncodeStep::Action => out.extend_from_slice(&self.actions[usize::from(press.action.0)]),
@@ -135,16 +136,16 @@ impl FragmentStep {
 
     fn write(&self, place: &Place, out: &mut Vec<u8>) {
         match self {
-            FragmentStep::Text(text, None) => put_text(text(place).as_bytes(), out),
+            FragmentStep::Text(text, None) => datum::bytes(text(place).as_bytes(), out),
             FragmentStep::Text(text, Some(branches)) => {
                 let text = Some(text(place)).filter(|text| !text.is_empty());
-                branches.put(text, out, |text, out| put_text(text.as_bytes(), out));
+                branches.put(text, out, |text, out| datum::bytes(text.as_bytes(), out));
             }
             FragmentStep::Degrees(degrees, branches) => {
                 branches.put(degrees(place), out, |degrees, out| out.extend_from_slice(&degrees.to_le_bytes()));
             }
             FragmentStep::Kilometres(kilometres, branches) => {
-                branches.put(kilometres(place), out, |kilometres, out| put_long(i64::from(kilometres), out));
+                branches.put(kilometres(place), out, |kilometres, out| datum::long(i64::from(kilometres), out));
             }
             FragmentStep::Constant(bytes) => out.extend_from_slice(bytes),
         }
@@ -161,29 +162,4 @@ impl Branches {
             }
         }
     }
-}
-
-/// Avro's int and long alike: zigzag, then seven bits a byte, lowest first.
-fn put_long(number: i64, out: &mut Vec<u8>) {
-    let mut rest = ((number << 1) ^ (number >> 63)).cast_unsigned();
-    let mut bytes = [0; 10];
-    let mut length = 0;
-    for byte in &mut bytes {
-        // Seven bits are left of the number.
-        *byte = (rest & 0x7f) as u8;
-        rest >>= 7;
-        length += 1;
-        if rest == 0 {
-            break;
-        }
-        *byte |= 0x80;
-    }
-    out.extend_from_slice(&bytes[..length]);
-}
-
-/// Avro's string and bytes alike: the length, then the bytes.
-fn put_text(text: &[u8], out: &mut Vec<u8>) {
-    // No slice is longer than isize::MAX.
-    put_long(text.len() as i64, out);
-    out.extend_from_slice(text);
 }
