@@ -169,6 +169,7 @@ impl FragmentCache {
 }
 
 impl Half {
+    #[inline]
     fn get(&self, key: PlaceKey) -> Option<Arc<[u8]>> {
         self.map.get(&key).map(|entry| Arc::clone(&entry))
     }

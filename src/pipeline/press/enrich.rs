@@ -181,6 +181,7 @@ impl Enricher {
 
     /// The fragment of what was found for an address, if there was one; and when the database was built whose record it is,
     /// where one was found: seconds since the epoch.
+    #[inline]
     pub fn fragment_of(&self, found: Option<Lookup>) -> (Arc<[u8]>, LookupOutcome, Option<u64>) {
         let outcome = match found {
             Some(Lookup::Found(key)) => {
