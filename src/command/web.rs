@@ -12,6 +12,7 @@ use crate::config::load::{self, Sources};
 use crate::config::{HttpConfig, PipelineConfig, WebConfig};
 use crate::daemon;
 use crate::daemon::http::{self, Pages};
+use crate::daemon::shown::Shown;
 use crate::metrics;
 use crate::place::Places;
 use crate::runtime::log;
@@ -90,7 +91,7 @@ async fn serve(parts: Parts) -> Result<(), String> {
     let recorder = metrics::install().map_err(|error| error.to_string())?;
     let listener = web::bind(&parts.web).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let pages = Pages::new(recorder.clone(), vec![status(&parts.relay)]);
+    let pages = Pages::new(recorder.clone(), Shown::of(vec![status(&parts.relay)]));
     let health = health(&parts.web);
     let metrics_listener = http::bind(&health).await?;
     let metrics_address = metrics_listener.local_addr().map_err(|error| error.to_string())?;

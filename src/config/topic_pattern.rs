@@ -28,13 +28,19 @@ impl LoadConfig {
         self.judged(topic, Secrets::None)
     }
 
-    fn judged(&self, topic: &str, secrets: Secrets) -> Option<Result<Self, Vec<Finding>>> {
+    /// The name of a topic's pipeline; `None`: the pattern does not mean it.
+    pub fn name_of_topic(&self, topic: &str) -> Option<String> {
         let stands_for = matched(self.topics()?, topic)?;
+        Some(format!("{}.{}", self.name, stands_for.join(".")))
+    }
+
+    fn judged(&self, topic: &str, secrets: Secrets) -> Option<Result<Self, Vec<Finding>>> {
+        let name = self.name_of_topic(topic)?;
         let mut config = self.clone();
         let source = config.source.as_mut()?;
         source.topics.clear();
         source.topic = topic.into();
-        config.name = format!("{}.{}", self.name, stands_for.join("."));
+        config.name = name;
         config.name_tables();
         let findings = validate::load(&config, secrets);
         Some(if findings.is_empty() { Ok(config) } else { Err(findings) })

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::metrics::{counter, gauge};
@@ -18,9 +17,9 @@ use tokio::sync::watch;
 use crate::config::finding::with_causes;
 use crate::config::{HttpConfig, MemoryConfig};
 use crate::daemon::report::ProcessReport;
+use crate::daemon::shown::Shown;
 use crate::metrics;
 use crate::runtime::http_server::Limits;
-use crate::runtime::status::Status;
 use crate::runtime::{descriptors, http_server, stdio};
 
 /// What the pages show.
@@ -28,10 +27,8 @@ use crate::runtime::{descriptors, http_server, stdio};
 pub struct Pages {
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
-    /// One for each pipeline that was started.
-    pub pipelines: Vec<Arc<Status>>,
-    /// Pipelines that could not be started, with the reason.
-    pub broken: Vec<String>,
+    /// What runs, and what could not be started.
+    pub shown: Shown,
     /// What the workers of the process may hold.
     pub memory: MemoryConfig,
     /// When the process started.
@@ -40,8 +37,8 @@ pub struct Pages {
 
 impl Pages {
     /// From now on, with all pipelines started.
-    pub fn new(metrics: PrometheusHandle, pipelines: Vec<Arc<Status>>) -> Self {
-        Self { metrics, pipelines, broken: Vec::new(), memory: MemoryConfig::default(), started: Instant::now() }
+    pub fn new(metrics: PrometheusHandle, shown: Shown) -> Self {
+        Self { metrics, shown, memory: MemoryConfig::default(), started: Instant::now() }
     }
 }
 
@@ -81,7 +78,7 @@ async fn render(State(pages): State<Pages>) -> Response {
 }
 
 async fn status(State(pages): State<Pages>) -> Json<ProcessReport> {
-    Json(ProcessReport::of(pages.started, &pages.pipelines, &pages.broken, &pages.memory))
+    Json(ProcessReport::of(pages.started, &pages.shown.statuses(), &pages.shown.broken(), &pages.memory))
 }
 
 /// What of the process is read at each scrape.
@@ -96,9 +93,9 @@ fn surroundings() {
 }
 
 async fn ready(State(pages): State<Pages>) -> Response {
-    let mut waits = pages.broken.clone();
+    let mut waits = pages.shown.broken();
     let mut notes = String::new();
-    for pipeline in &pages.pipelines {
+    for pipeline in pages.shown.statuses() {
         waits.extend(pipeline.waiting_for().into_iter().map(|wait| format!("{}: {wait}", pipeline.name())));
         notes.extend(pipeline.notes().into_iter().map(|note| format!("{}: {note}\n", pipeline.name())));
     }
@@ -127,7 +124,8 @@ const LINKS: [(&str, &str); 4] = [
 
 /// Name and state of each pipeline, ended ones and those that were not started too.
 fn states(pages: &Pages) -> Vec<(String, String)> {
-    let started = pages.pipelines.iter().map(|pipeline| {
+    let (statuses, broken) = (pages.shown.statuses(), pages.shown.broken());
+    let started = statuses.iter().map(|pipeline| {
         let waits = pipeline.waiting_for();
         let state = match (pipeline.has_ended(), waits.is_empty()) {
             (true, true) => "ended".to_string(),
@@ -137,7 +135,7 @@ fn states(pages: &Pages) -> Vec<(String, String)> {
         };
         (pipeline.name().to_string(), state)
     });
-    let broken = pages.broken.iter().map(|line| match line.split_once(": ") {
+    let broken = broken.iter().map(|line| match line.split_once(": ") {
         Some((name, state)) => (name.to_string(), state.to_string()),
         None => (line.clone(), "not started".to_string()),
     });
@@ -145,7 +143,7 @@ fn states(pages: &Pages) -> Vec<(String, String)> {
 }
 
 fn credits(pages: &Pages) -> BTreeSet<String> {
-    pages.pipelines.iter().flat_map(|pipeline| pipeline.credits()).collect()
+    pages.shown.statuses().iter().flat_map(|pipeline| pipeline.credits()).collect()
 }
 
 fn index_text(pages: &Pages) -> String {
@@ -205,7 +203,10 @@ pub async fn is_ready(listen: SocketAddr) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::runtime::status::Status;
 
     #[test]
     fn the_first_page_tells_each_pipelines_state() {
@@ -213,9 +214,10 @@ mod tests {
         ready.set("start", "");
         let waiting = Arc::new(Status::new("clicks"));
         waiting.set("start", "broker <b> & co");
-        let broken = vec!["pipelines/x.toml: not started, 1 finding".to_string()];
+        let shown = Shown::of(vec![ready, waiting]);
+        shown.add_broken("pipelines/x.toml: not started, 1 finding".to_string());
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-        let pages = Pages { broken, ..Pages::new(recorder.handle(), vec![ready, waiting]) };
+        let pages = Pages::new(recorder.handle(), shown);
         let text = index_text(&pages);
         for line in
             ["presses: ready", "clicks: not ready: start: broker <b> & co", "pipelines/x.toml: not started, 1 finding"]

@@ -3,33 +3,31 @@
 pub mod http;
 pub mod process;
 pub mod report;
+pub mod running;
 pub mod service_manager;
+pub mod shown;
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 
 use crate::config::finding::{Finding, Severity};
 use crate::config::load::{Loaded, Sources};
 use crate::config::sink::LoadConfig;
 use crate::config::{LogFormat, PipelineConfig, ProcessConfig};
 use crate::daemon::http::Pages;
-use crate::daemon::service_manager::Watched;
-use crate::kafka::{client, topic_patterns};
-use crate::pipeline::start::Library;
+use crate::daemon::running::Running;
+use crate::daemon::shown::Shown;
+use crate::kafka::client;
+use crate::kafka::topic_patterns::{self, Pattern, TopicChange};
+use crate::metrics;
 use crate::runtime::fault::Fault;
-use crate::runtime::figures::About;
-use crate::runtime::status::Status;
 use crate::runtime::supervise::Ending;
 use crate::runtime::terminal::counted;
 use crate::runtime::{descriptors, log, stdio};
-use crate::sink::DatabaseKind;
-use crate::{metrics, pipeline, sink};
 
 /// From the signal to the exit, whatever hangs: what is open then is ended by the next start or the broker's time-out.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
@@ -101,9 +99,6 @@ async fn run_loaded(loaded: Loaded, contradictions: Contradictions) -> u8 {
             return 1;
         }
     };
-    for pattern in patterns {
-        std::thread::spawn(move || pattern.watch());
-    }
     let Loaded { process, pipelines, loads, notices } = loaded;
     let format = process.log.format;
     tell(&notices, format);
@@ -123,7 +118,7 @@ async fn run_loaded(loaded: Loaded, contradictions: Contradictions) -> u8 {
     if relays.is_empty() && sinks.is_empty() {
         return 1;
     }
-    match serve(&process, relays, sinks, broken).await {
+    match serve(&process, relays, sinks, broken, patterns).await {
         Ok(code) => code,
         Err(message) => {
             tracing::error!("{message}");
@@ -155,86 +150,49 @@ async fn serve(
     relays: Vec<PipelineConfig>,
     loads: Vec<LoadConfig>,
     broken: Vec<Broken>,
+    patterns: Vec<Pattern>,
 ) -> Result<u8, String> {
     let terminal = Terminal::of_the_start();
     let recorder = metrics::install().map_err(|error| error.to_string())?;
-    for pipeline in &broken {
+    let shown = Shown::default();
+    for pipeline in broken {
         metrics::ready(&pipeline.name, false);
+        shown.add_broken(pipeline.line);
     }
-    let broken: Vec<String> = broken.into_iter().map(|pipeline| pipeline.line).collect();
-    let any_broken = !broken.is_empty();
-    let sinks: Vec<(LoadConfig, DatabaseKind)> =
-        loads.iter().flat_map(|load| DatabaseKind::of(load).into_iter().map(|kind| (load.clone(), kind))).collect();
-    let of_relays = relays.iter().map(|relay| Status::new(&relay.name).of(relay_about(relay)));
-    let of_sinks = sinks
-        .iter()
-        .map(|(load, kind)| Status::new(&format!("{}.{}", load.name, kind.name())).of(sink_about(load, *kind)));
-    let statuses: Vec<Arc<Status>> = of_relays.chain(of_sinks).map(Arc::new).collect();
-    let (pipelines, memory) = (statuses.clone(), process.memory.clone());
-    let pages = Pages { broken, memory, ..Pages::new(recorder.clone(), pipelines) };
+    let pages = Pages { memory: process.memory.clone(), ..Pages::new(recorder.clone(), shown.clone()) };
     // Whoever asks for the GeoIP databases to be read again must not end a process that has none, or not yet.
     let _hangups = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
     let listener = http::bind(&process.http).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "pressline: metrics on http://{address}/metrics");
+    let mut running = Running::start(relays, loads, shown.clone(), &process.memory);
     let http_config = process.http.clone();
     tokio::spawn(async move { http::serve(listener, &http_config, http::router(pages)).await });
     tokio::spawn(metrics::upkeep(recorder));
     tokio::spawn(client::keep_telling_repeated());
     tokio::spawn(watch_descriptors());
-    let (stop, stopped) = watch::channel(false);
-    let workers = relays.iter().map(|relay| relay.workers).chain(sinks.iter().map(|(load, kind)| kind.workers(load)));
-    let memory = process.memory.share(workers.sum());
-    let watched = relays.iter().map(|relay| &relay.kafka).chain(sinks.iter().map(|(load, _)| &load.kafka));
-    let watched = watched.zip(&statuses).map(|(kafka, status)| Watched::new(kafka, Arc::clone(status)));
-    service_manager::start(watched.collect());
-    let library = Arc::new(Library::default());
-    let mut running = JoinSet::new();
-    let mut statuses = statuses.into_iter();
-    for (config, status) in relays.into_iter().zip(statuses.by_ref()) {
-        let (library, stopped) = (Arc::clone(&library), stopped.clone());
-        running.spawn(async move {
-            let name = config.name.clone();
-            let ending = pipeline::start::run(config, None, library, memory, None, Arc::clone(&status), stopped).await;
-            status.end();
-            (name, ending)
-        });
-    }
-    for ((config, kind), status) in sinks.into_iter().zip(statuses) {
-        let stopped = stopped.clone();
-        running.spawn(async move {
-            let name = status.name().to_string();
-            let ending = sink::run(config, kind, memory, None, Arc::clone(&status), stopped).await;
-            status.end();
-            (name, ending)
-        });
-    }
-    let code = wait(&mut running, &stop, terminal).await?;
-    Ok(if code == 0 && any_broken { 1 } else { code })
+    let watched = shown.clone();
+    service_manager::start(move || watched.watched());
+    let code = wait(&mut running, watch_topics(patterns), process.log.format, terminal).await?;
+    Ok(if code == 0 && !shown.broken().is_empty() { 1 } else { code })
 }
 
-fn relay_about(relay: &PipelineConfig) -> About {
-    About {
-        kind: "relay".to_string(),
-        from: relay.source.topic.clone(),
-        to: relay.output.topic.clone(),
-        group: relay.group(),
+/// Looks for topics that come and go, each pattern on a thread of its own: the brokers are asked by calls that block.
+fn watch_topics(patterns: Vec<Pattern>) -> mpsc::UnboundedReceiver<TopicChange> {
+    let (tell, changes) = mpsc::unbounded_channel();
+    for pattern in patterns {
+        let tell = tell.clone();
+        std::thread::spawn(move || pattern.watch(|change| tell.send(change).is_ok()));
     }
+    changes
 }
 
-fn sink_about(load: &LoadConfig, kind: DatabaseKind) -> About {
-    About {
-        kind: kind.name().to_string(),
-        from: load.topic().to_string(),
-        to: kind.table(load).unwrap_or_default().to_string(),
-        group: kind.consumer(load).map(|consumer| load.group(kind.name(), consumer)).unwrap_or_default(),
-    }
-}
-
-/// Waits for the pipelines' ends; at a signal, tells them to stop and waits a little longer.
+/// Waits for the pipelines' ends, and starts and stops those of topics that come and go; at a signal, tells all to stop and waits a little
+/// longer.
 async fn wait(
-    running: &mut JoinSet<(String, Ending)>,
-    stop: &watch::Sender<bool>,
+    running: &mut Running,
+    mut topics: mpsc::UnboundedReceiver<TopicChange>,
+    format: LogFormat,
     terminal: Terminal,
 ) -> Result<u8, String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
@@ -242,7 +200,7 @@ async fn wait(
     let mut hangup = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
     let mut code = 0;
     let mut deadline = None;
-    loop {
+    while !running.is_done() {
         let late = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -250,19 +208,44 @@ async fn wait(
             }
         };
         tokio::select! {
-            ended = running.join_next() => match ended {
-                Some(Ok((name, ending))) => code = code.max(report(&name, &ending)),
-                Some(Err(error)) => return Err(error.to_string()),
-                None => return Ok(code),
-            },
-            _ = terminate.recv() => begin_stop(&mut deadline, stop),
-            _ = interrupt.recv() => begin_stop(&mut deadline, stop),
+            Some(ended) = running.next_end() => {
+                let (name, ending) = ended?;
+                code = code.max(report(&name, &ending));
+            }
+            Some(change) = topics.recv(), if deadline.is_none() => changed(change, running, format),
+            _ = terminate.recv() => begin_stop(&mut deadline, running),
+            _ = interrupt.recv() => begin_stop(&mut deadline, running),
             // Else it only has the place databases read again.
-            _ = hangup.recv() => if terminal.is_gone() { begin_stop(&mut deadline, stop) },
+            _ = hangup.recv() => if terminal.is_gone() { begin_stop(&mut deadline, running) },
             () = late => {
                 tracing::warn!("not everything ended in time; open transactions are ended by the next start");
                 return Ok(code);
             }
+        }
+    }
+    Ok(code)
+}
+
+/// A topic of a pattern has come or gone.
+fn changed(change: TopicChange, running: &mut Running, format: LogFormat) {
+    match change {
+        TopicChange::Came { file, topic, pipeline } => match *pipeline {
+            Ok(load) => {
+                tracing::info!(pipeline = %load.name, topic, "a new topic is of the form of source.topics: it is loaded from now on");
+                running.take_up(load);
+            }
+            Err(findings) => {
+                let Broken { line, .. } = not_started(&file, &findings, format);
+                running.add_broken(format!("{line} (topic {topic})"));
+            }
+        },
+        TopicChange::Gone { topic, pipeline } => {
+            tracing::warn!(
+                pipeline,
+                topic,
+                "the topic was deleted, or may no longer be described: its pipeline ends, and begins again when the topic is back"
+            );
+            running.leave(&pipeline);
         }
     }
 }
@@ -301,13 +284,12 @@ async fn watch_descriptors() {
     }
 }
 
-fn begin_stop(deadline: &mut Option<tokio::time::Instant>, stop: &watch::Sender<bool>) {
+fn begin_stop(deadline: &mut Option<tokio::time::Instant>, running: &mut Running) {
     if deadline.is_none() {
         tracing::info!("shutting down, finishing open batches");
         service_manager::stopping();
         *deadline = Some(tokio::time::Instant::now() + STOP_WITHIN);
-        // Nobody listens any more only if all have ended.
-        let _ = stop.send(true);
+        running.stop();
     }
 }
 

@@ -21,6 +21,7 @@ const LOOKS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 const EXTENSION_US: u32 = 60_000_000;
 
 /// A pipeline, and how long its workers may stand still.
+#[derive(Clone)]
 pub struct Watched {
     status: Arc<Status>,
     /// `max.poll.interval.ms`: a worker that polls later than that has lost its partitions, and is not watched.
@@ -34,10 +35,21 @@ impl Watched {
         let standstill = set.and_then(|ms| ms.parse().ok()).map_or(MAX_POLL_INTERVAL, Duration::from_millis);
         Self { status, standstill }
     }
+
+    /// A pipeline whose workers may stand still for as long as librdkafka has it.
+    pub fn by_default(status: Arc<Status>) -> Self {
+        Self { status, standstill: MAX_POLL_INTERVAL }
+    }
+
+    /// The pipeline's state.
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
+    }
 }
 
-/// Looks after the pipelines and tells the service manager, for as long as the process lives. To be called within a runtime.
-pub fn start(watched: Vec<Watched>) {
+/// Looks after the pipelines, which may come and go, and tells the service manager, for as long as the process lives. To be called within a
+/// runtime.
+pub fn start(watched: impl Fn() -> Vec<Watched> + Send + 'static) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
@@ -47,7 +59,7 @@ pub fn start(watched: Vec<Watched>) {
         let seldom = watchdog.map_or(LOOKS.1, |time| (time / 3).min(LOOKS.1));
         let (mut was_ready, mut was_alive) = (false, true);
         loop {
-            let look = look(&watched);
+            let look = look(&watched());
             if was_alive && let Some(stuck) = &look.stuck {
                 tracing::error!("the watchdog is fed no more: {stuck}");
             }

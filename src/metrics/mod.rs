@@ -66,6 +66,11 @@ pub fn ready(pipeline: &str, ready: bool) {
     gauge!(READY, "pipeline" => pipeline.to_string()).set(f64::from(u8::from(ready)));
 }
 
+/// The pipeline is no longer one of the process: whether it has what it needs is not asked.
+pub fn gone(pipeline: &str) {
+    gauge!(READY, "pipeline" => pipeline.to_string()).set(ENDED);
+}
+
 /// A worker is started again.
 pub fn restarted(pipeline: &str) {
     counter!(RESTARTS, "pipeline" => pipeline.to_string()).increment(1);

@@ -54,14 +54,51 @@ fn each_topic_of_a_pattern_is_loaded_into_its_table() {
         !ok && said.contains(&format!("a pipeline for each of 2 topics; name one, such as --pipeline {name}.orders")),
         "{said}"
     );
-    // A topic that comes later is told of, and loaded by the next start.
+    let shown = |run: &mut crate::relay::Relay| -> Vec<String> {
+        let status: serde_json::Value = serde_json::from_str(&run.get("/status").1).unwrap();
+        let name = |one: &serde_json::Value| one["name"].as_str().unwrap().to_string();
+        status["pipelines"].as_array().unwrap().iter().map(name).collect()
+    };
+    let (orders, later, visits) =
+        (format!("{name}.orders.postgres"), format!("{name}.later.postgres"), format!("{name}.visits.postgres"));
+    assert_eq!(shown(&mut run), [orders.clone(), visits.clone()]);
+    // A topic that comes later is loaded without a restart.
     load.cluster.create_topics(&[(&topic("later"), 1), (&format!("{}.dead", topic("later")), 1)]);
     send("later", &[4]);
-    await_that("the new topic is seen", || run.log().contains("a new topic is of the form of source.topics"));
+    await_that("the new topic is taken up", || {
+        run.still_runs();
+        run.log().contains("it is loaded from now on")
+    });
     assert!(run.log().contains(&topic("later")) && !run.log().contains(".other.x"), "{}", run.log());
+    loaded(&mut run, "later");
+    assert_eq!((rows("orders"), rows("later")), ("1 2".into(), "4".into()));
+    assert_eq!(shown(&mut run), [orders.clone(), visits.clone(), later.clone()]);
+    let ready = |pipeline: &str| format!("pressline_pipeline_ready{{pipeline=\"{pipeline}\"}} 1");
+    await_that("it is ready", || run.get("/metrics").1.contains(&ready(&later)) && run.get("/readyz").0 == 200);
+    assert!(run.get("/metrics").1.contains(&format!("pressline_sink_rows_total{{pipeline=\"{name}.later\"")));
+    // It stops with the others, and is one of them from the start.
     assert_eq!(run.stop(), 0);
+    send("later", &[5]);
     let mut run = load.run();
     loaded(&mut run, "later");
-    assert_eq!(run.stop(), 0);
-    assert_eq!((rows("orders"), rows("later")), ("1 2".into(), "4".into()));
+    assert_eq!(rows("later"), "4 5");
+    // One that is deleted is told of, and the others go on; made again, it is another, which is refused.
+    load.cluster.delete_topic(&topic("later"));
+    await_that("its pipeline ends", || {
+        run.still_runs();
+        !shown(&mut run).contains(&later)
+    });
+    assert!(run.log().contains("the topic was deleted, or may no longer be described"), "{}", run.log());
+    assert!(!run.get("/metrics").1.contains(&ready(&later).replace("} 1", "}")), "{}", run.get("/metrics").1);
+    await_that("the others are ready", || run.get("/readyz").0 == 200);
+    send("orders", &[6]);
+    loaded(&mut run, "orders");
+    assert_eq!(rows("orders"), "1 2 6");
+    load.cluster.create_topics(&[(&topic("later"), 1)]);
+    await_that("the topic is known to be another", || {
+        run.still_runs();
+        run.log().contains("but the topic's id is now")
+    });
+    assert!(shown(&mut run).contains(&later));
+    assert_eq!(run.stop(), 1);
 }

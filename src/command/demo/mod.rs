@@ -36,6 +36,7 @@ use crate::config::web::StoreChoice;
 use crate::config::{HttpConfig, LogConfig, LogFormat, MemoryConfig, PipelineConfig, WebConfig};
 use crate::daemon::http;
 use crate::daemon::http::Pages;
+use crate::daemon::shown::Shown;
 use crate::pipeline::start::Materials;
 use crate::place::{self, DatabaseSet, Places};
 use crate::runtime::status::Status;
@@ -228,7 +229,7 @@ fn presses(args: &DemoArgs) -> Result<Presses, DemoError> {
 /// Registry, metrics and health on one listener; gives its address.
 async fn serve(listen: SocketAddr, status: &Arc<Status>) -> Result<SocketAddr, DemoError> {
     let recorder = metrics::install().map_err(failed)?;
-    let pages = Pages::new(recorder.clone(), vec![Arc::clone(status)]);
+    let pages = Pages::new(recorder.clone(), Shown::of(vec![Arc::clone(status)]));
     let config = HttpConfig { listen, ..HttpConfig::default() };
     let listener = TcpListener::bind(listen).await.map_err(|error| {
         failed(format!(
