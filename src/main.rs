@@ -23,6 +23,7 @@ use pressline::command::offsets::OffsetsArgs;
 use pressline::command::places::PlacesArgs;
 use pressline::command::produce::ProduceArgs;
 use pressline::command::reconcile::{ReconcileArgs, Verdict};
+use pressline::command::reload::{ReloadArgs, Reloaded};
 use pressline::command::replay::ReplayArgs;
 use pressline::command::schema::SchemaArgs;
 use pressline::command::status::{Health, StatusArgs};
@@ -30,8 +31,8 @@ use pressline::command::test_pipelines::TestArgs;
 use pressline::command::try_events::TryArgs;
 use pressline::command::web::WebArgs;
 use pressline::command::{
-    check, completions, consume, demo, dlq, generate, init, locate, man, offsets, places, produce, reconcile, replay,
-    schema, status, test_pipelines, topics, try_events, web,
+    check, completions, consume, demo, dlq, generate, init, locate, man, offsets, places, produce, reconcile, reload,
+    replay, schema, status, test_pipelines, topics, try_events, web,
 };
 use pressline::config::load::Sources;
 use pressline::daemon::process;
@@ -122,6 +123,9 @@ enum Command {
     /// Show what running daemons do: lag, rates, errors; exit code 0 if all are ready, 1 if not, 2 if one does not answer
     #[command(after_help = "Examples:\n  pressline status\n  pressline status --watch")]
     Status(StatusArgs),
+    /// Have running daemons read their configuration again; exit code 0 if done, 1 if it is wrong, 2 if one does not answer
+    #[command(after_help = "Example:\n  pressline reload --url http://127.0.0.1:9187")]
+    Reload(ReloadArgs),
     /// Ask a running pressline whether it is ready; exit code 0 if so
     #[command(after_help = "Example:\n  pressline healthcheck")]
     Healthcheck(ConfigArgs),
@@ -287,6 +291,11 @@ fn run(command: Command) -> ExitCode {
         Command::Status(args) => match status::run(&args) {
             Ok(Health::NotReady) => ExitCode::FAILURE,
             Ok(Health::Unreachable) => ExitCode::from(NOT_ANSWERED),
+            result => exit(result.map(drop)),
+        },
+        Command::Reload(args) => match reload::run(&args) {
+            Ok(Reloaded::Refused) => ExitCode::FAILURE,
+            Ok(Reloaded::Unreachable) => ExitCode::from(NOT_ANSWERED),
             result => exit(result.map(drop)),
         },
         Command::Healthcheck(args) => healthcheck(&args.sources()),

@@ -13,6 +13,7 @@ pub mod offsets;
 pub mod places;
 pub mod produce;
 pub mod reconcile;
+pub mod reload;
 pub mod replay;
 pub mod schema;
 pub mod status;

@@ -8,19 +8,23 @@ use ::metrics::{counter, gauge};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::finding::with_causes;
 use crate::config::{HttpConfig, MemoryConfig};
+use crate::daemon::reload::{ReloadReport, ReloadRequest};
 use crate::daemon::report::ProcessReport;
 use crate::daemon::shown::Shown;
 use crate::metrics;
 use crate::runtime::http_server::Limits;
 use crate::runtime::{descriptors, http_server, stdio};
+
+/// Header that a request for `/reload` needs; its value does not matter.
+pub const RELOAD_HEADER: &str = "pressline-reload";
 
 /// What the pages show.
 #[derive(Clone)]
@@ -33,12 +37,14 @@ pub struct Pages {
     pub memory: MemoryConfig,
     /// When the process started.
     pub started: Instant,
+    /// Who reads the configuration again, where it can be.
+    pub reload: Option<mpsc::UnboundedSender<ReloadRequest>>,
 }
 
 impl Pages {
     /// From now on, with all pipelines started.
     pub fn new(metrics: PrometheusHandle, shown: Shown) -> Self {
-        Self { metrics, shown, memory: MemoryConfig::default(), started: Instant::now() }
+        Self { metrics, shown, memory: MemoryConfig::default(), started: Instant::now(), reload: None }
     }
 }
 
@@ -60,6 +66,7 @@ pub fn router(pages: Pages) -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/status", get(status))
+        .route("/reload", post(reload))
         .with_state(pages)
 }
 
@@ -79,6 +86,23 @@ async fn render(State(pages): State<Pages>) -> Response {
 
 async fn status(State(pages): State<Pages>) -> Json<ProcessReport> {
     Json(ProcessReport::of(pages.started, &pages.shown.statuses(), &pages.shown.broken(), &pages.memory))
+}
+
+/// Has the configuration read again. Only by POST and with a header that no form of a web page can send, so that no page that somebody
+/// visits on this machine can ask for it.
+async fn reload(
+    State(pages): State<Pages>,
+    headers: HeaderMap,
+) -> Result<Json<ReloadReport>, (StatusCode, &'static str)> {
+    if !headers.contains_key(RELOAD_HEADER) {
+        return Err((StatusCode::FORBIDDEN, "the header pressline-reload is missing; `pressline reload` sends it\n"));
+    }
+    let nobody =
+        (StatusCode::SERVICE_UNAVAILABLE, "this process reads no configuration again: it stops, or is a demo\n");
+    let ask = pages.reload.ok_or(nobody)?;
+    let (tell, told) = oneshot::channel();
+    ask.send(tell).map_err(|_| nobody)?;
+    told.await.map(Json).map_err(|_| nobody)
 }
 
 /// What of the process is read at each scrape.

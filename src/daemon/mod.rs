@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod process;
+pub mod reload;
 pub mod report;
 pub mod running;
 pub mod service_manager;
@@ -14,15 +15,15 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::config::LogFormat;
 use crate::config::finding::{Finding, Severity};
 use crate::config::load::{Loaded, Sources};
-use crate::config::sink::LoadConfig;
-use crate::config::{LogFormat, PipelineConfig, ProcessConfig};
 use crate::daemon::http::Pages;
+use crate::daemon::reload::{Configuration, Configured, Contradictions, ReloadReport, Reloading};
 use crate::daemon::running::Running;
 use crate::daemon::shown::Shown;
 use crate::kafka::client;
-use crate::kafka::topic_patterns::{self, Pattern, TopicChange};
+use crate::kafka::topic_patterns::{Pattern, TopicChange};
 use crate::metrics;
 use crate::runtime::fault::Fault;
 use crate::runtime::supervise::Ending;
@@ -35,9 +36,6 @@ const STOP_WITHIN: Duration = Duration::from_secs(8);
 const BROKERS_START_WITHIN: Duration = Duration::from_secs(60);
 /// Exit code when another process uses the same transactional id.
 const FENCED: u8 = 3;
-
-/// What `pressline check` finds in one pipeline without any file or server, and what must not run.
-pub type Contradictions = fn(&Path, &PipelineConfig) -> Vec<Finding>;
 
 /// Runs every pipeline that can be run, until all have ended or a signal comes.
 ///
@@ -57,7 +55,10 @@ pub fn run(sources: &Sources, contradictions: Contradictions) -> ExitCode {
             1
         }
         (Ok(()), Ok(loaded)) => match runtime() {
-            Ok(runtime) => runtime.block_on(run_loaded(loaded, contradictions)),
+            Ok(runtime) => {
+                let sources = sources.clone();
+                runtime.block_on(run_loaded(loaded, Configuration { sources, contradictions }))
+            }
             Err(message) => {
                 stdio::tell(format_args!("error: {message}"));
                 1
@@ -90,35 +91,17 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, String> {
         .map_err(|error| format!("cannot start: {error}"))
 }
 
-async fn run_loaded(loaded: Loaded, contradictions: Contradictions) -> u8 {
-    let expanded = tokio::task::spawn_blocking(|| topic_patterns::expand(loaded, BROKERS_START_WITHIN)).await;
-    let (loaded, patterns) = match expanded {
-        Ok(expanded) => expanded,
+async fn run_loaded(loaded: Loaded, configuration: Configuration) -> u8 {
+    let contradictions = configuration.contradictions;
+    let read = tokio::task::spawn_blocking(move || Configured::of(loaded, contradictions, BROKERS_START_WITHIN)).await;
+    let configured = match read {
+        Ok(configured) => configured,
         Err(error) => {
             tracing::error!("{error}");
             return 1;
         }
     };
-    let Loaded { process, pipelines, loads, notices } = loaded;
-    let format = process.log.format;
-    tell(&notices, format);
-    let mut broken = Vec::new();
-    let mut relays = Vec::new();
-    for (file, pipeline) in pipelines {
-        let pipeline = pipeline.and_then(|config| match contradictions(&file, &config) {
-            none if none.is_empty() => Ok(config),
-            findings => Err(findings),
-        });
-        relays.extend(pipeline.map_err(|findings| broken.push(not_started(&file, &findings, format))));
-    }
-    let mut sinks = Vec::new();
-    for (file, load) in loads {
-        sinks.extend(load.map_err(|findings| broken.push(not_started(&file, &findings, format))));
-    }
-    if relays.is_empty() && sinks.is_empty() {
-        return 1;
-    }
-    match serve(&process, relays, sinks, broken, patterns).await {
+    match serve(configured, configuration).await {
         Ok(code) => code,
         Err(message) => {
             tracing::error!("{message}");
@@ -145,13 +128,14 @@ fn not_started(file: &Path, findings: &[Finding], format: LogFormat) -> Broken {
     Broken { name, line }
 }
 
-async fn serve(
-    process: &ProcessConfig,
-    relays: Vec<PipelineConfig>,
-    loads: Vec<LoadConfig>,
-    broken: Vec<Broken>,
-    patterns: Vec<Pattern>,
-) -> Result<u8, String> {
+async fn serve(configured: Configured, configuration: Configuration) -> Result<u8, String> {
+    let Configured { process, relays, loads, broken, patterns, notices } = configured;
+    let format = process.log.format;
+    tell(&notices, format);
+    let broken: Vec<Broken> = broken.iter().map(|(file, findings)| not_started(file, findings, format)).collect();
+    if relays.is_empty() && loads.is_empty() {
+        return Ok(1);
+    }
     let terminal = Terminal::of_the_start();
     let recorder = metrics::install().map_err(|error| error.to_string())?;
     let shown = Shown::default();
@@ -159,13 +143,15 @@ async fn serve(
         metrics::ready(&pipeline.name, false);
         shown.add_broken(pipeline.line);
     }
-    let pages = Pages { memory: process.memory.clone(), ..Pages::new(recorder.clone(), shown.clone()) };
+    let (ask, asked) = mpsc::unbounded_channel();
+    let pages =
+        Pages { memory: process.memory.clone(), reload: Some(ask), ..Pages::new(recorder.clone(), shown.clone()) };
     // Whoever asks for the GeoIP databases to be read again must not end a process that has none, or not yet.
     let _hangups = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
     let listener = http::bind(&process.http).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "pressline: metrics on http://{address}/metrics");
-    let mut running = Running::start(relays, loads, shown.clone(), &process.memory);
+    let running = Running::start(relays, loads, shown.clone(), &process.memory);
     let http_config = process.http.clone();
     tokio::spawn(async move { http::serve(listener, &http_config, http::router(pages)).await });
     tokio::spawn(metrics::upkeep(recorder));
@@ -173,7 +159,8 @@ async fn serve(
     tokio::spawn(watch_descriptors());
     let watched = shown.clone();
     service_manager::start(move || watched.watched());
-    let code = wait(&mut running, watch_topics(patterns), process.log.format, terminal).await?;
+    let reloading = Reloading::new(configuration, &process, asked);
+    let code = Daemon { running, topics: watch_topics(patterns), reloading, format }.wait(terminal).await?;
     Ok(if code == 0 && !shown.broken().is_empty() { 1 } else { code })
 }
 
@@ -182,48 +169,82 @@ fn watch_topics(patterns: Vec<Pattern>) -> mpsc::UnboundedReceiver<TopicChange> 
     let (tell, changes) = mpsc::unbounded_channel();
     for pattern in patterns {
         let tell = tell.clone();
-        std::thread::spawn(move || pattern.watch(|change| tell.send(change).is_ok()));
+        std::thread::spawn(move || pattern.watch(&tell));
     }
     changes
 }
 
-/// Waits for the pipelines' ends, and starts and stops those of topics that come and go; at a signal, tells all to stop and waits a little
-/// longer.
-async fn wait(
-    running: &mut Running,
-    mut topics: mpsc::UnboundedReceiver<TopicChange>,
+/// What goes on while pipelines run.
+struct Daemon {
+    running: Running,
+    topics: mpsc::UnboundedReceiver<TopicChange>,
+    reloading: Reloading,
     format: LogFormat,
-    terminal: Terminal,
-) -> Result<u8, String> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
-    let mut code = 0;
-    let mut deadline = None;
-    while !running.is_done() {
-        let late = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            Some(ended) = running.next_end() => {
-                let (name, ending) = ended?;
-                code = code.max(report(&name, &ending));
-            }
-            Some(change) = topics.recv(), if deadline.is_none() => changed(change, running, format),
-            _ = terminate.recv() => begin_stop(&mut deadline, running),
-            _ = interrupt.recv() => begin_stop(&mut deadline, running),
-            // Else it only has the place databases read again.
-            _ = hangup.recv() => if terminal.is_gone() { begin_stop(&mut deadline, running) },
-            () = late => {
-                tracing::warn!("not everything ended in time; open transactions are ended by the next start");
-                return Ok(code);
+}
+
+impl Daemon {
+    /// Waits for the pipelines' ends, starts and stops those of topics that come and go, and reads the configuration again when told to; at
+    /// a signal, tells all to stop and waits a little longer.
+    async fn wait(mut self, terminal: Terminal) -> Result<u8, String> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
+        let mut code = 0;
+        let mut deadline = None;
+        while !self.running.is_done() {
+            let late = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(ended) = self.running.next_end() => {
+                    let (name, ending) = ended?;
+                    code = code.max(report(&name, &ending));
+                }
+                Some(change) = self.topics.recv(), if deadline.is_none() => changed(change, &mut self.running, self.format),
+                read = self.reloading.next(), if deadline.is_none() => self.reload(read),
+                _ = terminate.recv() => begin_stop(&mut deadline, &mut self.running),
+                _ = interrupt.recv() => begin_stop(&mut deadline, &mut self.running),
+                // The place databases are read again by those who have them.
+                _ = hangup.recv() => match terminal.is_gone() {
+                    true => begin_stop(&mut deadline, &mut self.running),
+                    false => self.reloading.begin(),
+                },
+                () = late => {
+                    tracing::warn!("not everything ended in time; open transactions are ended by the next start");
+                    return Ok(code);
+                }
             }
         }
+        Ok(code)
     }
-    Ok(code)
+
+    /// The configuration was read again.
+    fn reload(&mut self, read: Result<Configured, Vec<Finding>>) {
+        let report = match read {
+            Err(findings) => {
+                tell(&findings, self.format);
+                ReloadReport { findings: findings.iter().map(Finding::to_string).collect(), ..ReloadReport::default() }
+            }
+            Ok(configured) => {
+                tell(&configured.notices, self.format);
+                let mut notes = Vec::new();
+                if self.reloading.changes_process(&configured) {
+                    notes.push(
+                        "[http], [log], [memory] or [web] has changed, which takes a restart of the process"
+                            .to_string(),
+                    );
+                }
+                // The watches of before end with their channel.
+                self.topics = watch_topics(configured.patterns);
+                ReloadReport { notes, ..self.running.replace(configured.relays, configured.loads) }
+            }
+        };
+        report.tell();
+        self.reloading.answer(&report);
+    }
 }
 
 /// A topic of a pattern has come or gone.

@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -9,6 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::config::sink::LoadConfig;
 use crate::config::{MemoryConfig, MemoryShare, PipelineConfig};
+use crate::daemon::reload::ReloadReport;
 use crate::daemon::service_manager::Watched;
 use crate::daemon::shown::Shown;
 use crate::pipeline::start::Library;
@@ -18,11 +22,19 @@ use crate::runtime::supervise::Ending;
 use crate::sink::DatabaseKind;
 use crate::{metrics, pipeline, sink};
 
+/// A relay or sink as it is configured.
+enum PartConfig {
+    Relay(Box<PipelineConfig>),
+    Sink(Box<LoadConfig>, DatabaseKind),
+}
+
 /// A relay or sink that runs.
 struct Part {
     /// The pipeline's name; of a sink the part's has the database's behind it.
     pipeline: String,
     workers: usize,
+    /// See [`PartConfig::fingerprint`].
+    fingerprint: u64,
     stop: watch::Sender<bool>,
 }
 
@@ -31,13 +43,15 @@ pub struct Running {
     tasks: JoinSet<(String, Ending)>,
     /// By its name in logs, metrics and `/status`.
     parts: BTreeMap<String, Part>,
-    /// Parts that end because their topic is gone.
+    /// Parts that end because their topic is gone or their configuration is another.
     leaving: BTreeSet<String>,
+    /// What begins when the part of the same name has ended.
+    next: BTreeMap<String, PartConfig>,
     /// Pipelines whose topic is gone: for its return the process goes on, even with nothing to run.
     left: BTreeSet<String>,
-    /// Of topics that were back before their pipelines had ended.
-    back: Vec<LoadConfig>,
     shown: Shown,
+    /// Place databases that several relays use.
+    library: Arc<Library>,
     memory: MemoryConfig,
     stopping: bool,
 }
@@ -45,17 +59,21 @@ pub struct Running {
 impl Running {
     /// Starts all; each worker gets its share of the memory. To be called within a runtime.
     pub fn start(relays: Vec<PipelineConfig>, loads: Vec<LoadConfig>, shown: Shown, memory: &MemoryConfig) -> Self {
-        let (tasks, parts, memory) = (JoinSet::new(), BTreeMap::new(), memory.clone());
-        let (leaving, left, back) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
-        let mut running = Self { tasks, parts, leaving, left, back, shown, memory, stopping: false };
-        let workers = relays.iter().map(|relay| relay.workers).chain(loads.iter().map(workers_of)).sum();
-        let share = running.memory.share(workers);
-        let library = Arc::new(Library::default());
-        for relay in relays {
-            running.relay(relay, &library, share);
-        }
-        for load in loads {
-            running.sinks(&load, share);
+        let mut running = Self {
+            tasks: JoinSet::new(),
+            parts: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            next: BTreeMap::new(),
+            left: BTreeSet::new(),
+            shown,
+            library: Arc::default(),
+            memory: memory.clone(),
+            stopping: false,
+        };
+        let wanted = parts_of(relays, loads);
+        let share = running.memory.share(wanted.iter().map(PartConfig::workers).sum());
+        for config in wanted {
+            running.begin(config, share);
         }
         running
     }
@@ -67,22 +85,17 @@ impl Running {
         if self.stopping {
             return;
         }
-        if self.leaving.iter().filter_map(|name| self.parts.get(name)).any(|part| part.pipeline == load.name) {
-            self.back.push(load);
-            return;
+        for config in parts_of(Vec::new(), vec![load]) {
+            self.begin_when_ended(config);
         }
-        let workers = self.parts.values().map(|part| part.workers).sum::<usize>() + workers_of(&load);
-        let share = self.memory.share(workers);
-        self.sinks(&load, share);
     }
 
     /// Ends the pipeline of a topic that is gone.
     pub fn leave(&mut self, pipeline: &str) {
         self.left.insert(pipeline.to_string());
-        for (name, part) in self.parts.iter().filter(|(_, part)| part.pipeline == pipeline) {
-            self.leaving.insert(name.clone());
-            // Nobody listens any more only if it has ended.
-            let _ = part.stop.send(true);
+        let names = self.parts.iter().filter(|(_, part)| part.pipeline == pipeline).map(|(name, _)| name.clone());
+        for name in names.collect::<Vec<_>>() {
+            self.end(&name);
         }
         // Those that had ended before.
         for kind in [DatabaseKind::Postgres, DatabaseKind::ClickHouse] {
@@ -93,6 +106,38 @@ impl Running {
         }
     }
 
+    /// Runs from now on what the configuration says: what is configured as before goes on untouched, what is configured otherwise begins
+    /// again, what is new or had ended begins, what is there no more ends. Says which is which.
+    pub fn replace(&mut self, relays: Vec<PipelineConfig>, loads: Vec<LoadConfig>) -> ReloadReport {
+        let mut report = ReloadReport::default();
+        self.left.clear();
+        self.next.clear();
+        self.shown.forget_broken();
+        let wanted: BTreeMap<String, PartConfig> =
+            parts_of(relays, loads).into_iter().map(|config| (config.name(), config)).collect();
+        let gone = |name: &&String| !wanted.contains_key(*name);
+        let shown: Vec<String> = self.shown.statuses().iter().map(|status| status.name().to_string()).collect();
+        report.stopped.extend(self.parts.keys().filter(gone).cloned());
+        for name in shown.iter().filter(gone) {
+            if self.parts.contains_key(name) { self.end(name) } else { self.forget(name) }
+        }
+        for (name, config) in wanted {
+            match self.parts.get(&name) {
+                Some(part) if part.fingerprint == config.fingerprint() && !self.leaving.contains(&name) => {
+                    report.unchanged.push(name);
+                    continue;
+                }
+                Some(_) => report.restarted.push(name.clone()),
+                None => report.started.push(name.clone()),
+            }
+            if self.parts.contains_key(&name) {
+                self.end(&name);
+            }
+            self.begin_when_ended(config);
+        }
+        report
+    }
+
     /// A pipeline that cannot be started, in one line.
     pub fn add_broken(&self, line: String) {
         self.shown.add_broken(line);
@@ -101,6 +146,7 @@ impl Running {
     /// Tells all to stop.
     pub fn stop(&mut self) {
         self.stopping = true;
+        self.next.clear();
         for part in self.parts.values() {
             let _ = part.stop.send(true);
         }
@@ -120,9 +166,8 @@ impl Running {
         self.parts.remove(&ended.0);
         if self.leaving.remove(&ended.0) && !self.stopping {
             self.forget(&ended.0);
-            // Those that have still not ended wait once more.
-            for load in std::mem::take(&mut self.back) {
-                self.take_up(load);
+            if let Some(config) = self.next.remove(&ended.0) {
+                self.begin_when_ended(config);
             }
         }
         Some(Ok(ended))
@@ -133,40 +178,56 @@ impl Running {
         metrics::gone(name);
     }
 
-    fn relay(&mut self, config: PipelineConfig, library: &Arc<Library>, memory: MemoryShare) {
-        let status = Arc::new(Status::new(&config.name).of(relay_about(&config)));
-        let (stop, stopped) = watch::channel(false);
-        let part = Part { pipeline: config.name.clone(), workers: config.workers, stop };
-        let watched = Watched::new(&config.kafka, Arc::clone(&status));
-        let (library, of_run) = (Arc::clone(library), Arc::clone(&status));
-        let run = pipeline::start::run(config, None, library, memory, None, of_run, stopped);
-        self.spawn(part, watched, run);
-    }
-
-    fn sinks(&mut self, load: &LoadConfig, memory: MemoryShare) {
-        for kind in DatabaseKind::of(load) {
-            let name = format!("{}.{}", load.name, kind.name());
-            if self.parts.contains_key(&name) {
-                let line =
-                    format!("{name}: not started, another pipeline has the same name; give each file its own `name`");
-                tracing::error!(topic = load.topic(), "{line}");
-                self.shown.add_broken(line);
-                continue;
-            }
-            let status = Arc::new(Status::new(&name).of(sink_about(load, kind)));
-            let (stop, stopped) = watch::channel(false);
-            let part = Part { pipeline: load.name.clone(), workers: kind.workers(load), stop };
-            let watched = Watched::new(&load.kafka, Arc::clone(&status));
-            let run = sink::run(load.clone(), kind, memory, None, status, stopped);
-            self.spawn(part, watched, run);
+    fn end(&mut self, name: &str) {
+        if let Some(part) = self.parts.get(name) {
+            self.leaving.insert(name.to_string());
+            // Nobody listens any more only if it has ended.
+            let _ = part.stop.send(true);
         }
     }
 
-    fn spawn(&mut self, part: Part, watched: Watched, run: impl Future<Output = Ending> + Send + 'static) {
-        let status = Arc::clone(watched.status());
-        let name = status.name().to_string();
-        self.shown.add(watched);
-        self.parts.insert(name.clone(), part);
+    /// Begins a part, at once or when the one of the same name that is to end has ended.
+    fn begin_when_ended(&mut self, config: PartConfig) {
+        let name = config.name();
+        if self.leaving.contains(&name) {
+            self.next.insert(name, config);
+            return;
+        }
+        if !self.parts.contains_key(&name) {
+            // It may have ended by itself before.
+            self.forget(&name);
+        }
+        let workers = self.parts.values().map(|part| part.workers).sum::<usize>() + config.workers();
+        let share = self.memory.share(workers);
+        self.begin(config, share);
+    }
+
+    fn begin(&mut self, config: PartConfig, memory: MemoryShare) {
+        let name = config.name();
+        if self.parts.contains_key(&name) {
+            let line =
+                format!("{name}: not started, another pipeline has the same name; give each file its own `name`");
+            tracing::error!("{line}");
+            self.shown.add_broken(line);
+            return;
+        }
+        let (stop, stopped) = watch::channel(false);
+        let (workers, fingerprint) = (config.workers(), config.fingerprint());
+        let pipeline = config.pipeline().to_string();
+        let status = Arc::new(Status::new(&name).of(config.about()));
+        let of_run = Arc::clone(&status);
+        let (kafka, run): (_, Pin<Box<dyn Future<Output = Ending> + Send>>) = match config {
+            PartConfig::Relay(relay) => {
+                let library = Arc::clone(&self.library);
+                let kafka = relay.kafka.clone();
+                (kafka, Box::pin(pipeline::start::run(*relay, None, library, memory, None, of_run, stopped)))
+            }
+            PartConfig::Sink(load, kind) => {
+                (load.kafka.clone(), Box::pin(sink::run(*load, kind, memory, None, of_run, stopped)))
+            }
+        };
+        self.shown.add(Watched::new(&kafka, Arc::clone(&status)));
+        self.parts.insert(name.clone(), Part { pipeline, workers, fingerprint, stop });
         self.tasks.spawn(async move {
             let ending = run.await;
             status.end();
@@ -175,8 +236,63 @@ impl Running {
     }
 }
 
-fn workers_of(load: &LoadConfig) -> usize {
-    DatabaseKind::of(load).into_iter().map(|kind| kind.workers(load)).sum()
+fn parts_of(relays: Vec<PipelineConfig>, loads: Vec<LoadConfig>) -> Vec<PartConfig> {
+    let mut parts: Vec<_> = relays.into_iter().map(|relay| PartConfig::Relay(Box::new(relay))).collect();
+    for load in loads {
+        let kinds = DatabaseKind::of(&load);
+        parts.extend(kinds.into_iter().map(|kind| PartConfig::Sink(Box::new(load.clone()), kind)));
+    }
+    parts
+}
+
+impl PartConfig {
+    /// In logs, metrics and `/status`.
+    fn name(&self) -> String {
+        match self {
+            Self::Relay(relay) => relay.name.clone(),
+            Self::Sink(load, kind) => format!("{}.{}", load.name, kind.name()),
+        }
+    }
+
+    fn pipeline(&self) -> &str {
+        match self {
+            Self::Relay(relay) => &relay.name,
+            Self::Sink(load, _) => &load.name,
+        }
+    }
+
+    fn workers(&self) -> usize {
+        match self {
+            Self::Relay(relay) => relay.workers,
+            Self::Sink(load, kind) => kind.workers(load),
+        }
+    }
+
+    fn about(&self) -> About {
+        match self {
+            Self::Relay(relay) => relay_about(relay),
+            Self::Sink(load, kind) => sink_about(load, *kind),
+        }
+    }
+
+    /// Differs where the part would run otherwise: its settings, and what is in the schema files that they name. Files of passwords,
+    /// certificates and places are read again while it runs.
+    fn fingerprint(&self) -> u64 {
+        let (settings, schemas) = match self {
+            Self::Relay(relay) => (serde_json::to_string(relay), vec![&relay.output.schema, &relay.source.schema]),
+            Self::Sink(load, kind) => {
+                let alone = kind.alone(load);
+                (serde_json::to_string(&alone), load.output.iter().map(|output| &output.schema).collect())
+            }
+        };
+        let files: Vec<PathBuf> = schemas.into_iter().flatten().map(|file| file.relative()).collect();
+        let mut hasher = DefaultHasher::new();
+        settings.unwrap_or_default().hash(&mut hasher);
+        for file in files {
+            std::fs::read(file).unwrap_or_default().hash(&mut hasher);
+        }
+        hasher.finish()
+    }
 }
 
 fn relay_about(relay: &PipelineConfig) -> About {

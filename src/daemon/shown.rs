@@ -41,6 +41,13 @@ impl Shown {
         }
     }
 
+    /// What could not be started is no longer spoken of: the configuration was read again.
+    pub fn forget_broken(&self) {
+        if let Ok(mut broken) = self.broken.lock() {
+            broken.clear();
+        }
+    }
+
     /// What the service manager looks at.
     pub fn watched(&self) -> Vec<Watched> {
         self.pipelines.lock().map(|pipelines| pipelines.clone()).unwrap_or_default()

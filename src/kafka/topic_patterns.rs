@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::BaseConsumer;
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::client::{self, Role};
 use super::reach::{Probe, reach};
@@ -115,14 +116,17 @@ fn names(config: &LoadConfig) -> Result<BTreeMap<String, bool>, String> {
 }
 
 impl Pattern {
-    /// Tells of topics that come and go, for as long as `tell` says that somebody listens.
-    pub fn watch(mut self, tell: impl Fn(TopicChange) -> bool) {
+    /// Tells of topics that come and go, for as long as somebody listens. Blocks.
+    pub fn watch(mut self, tell: &UnboundedSender<TopicChange>) {
         loop {
             std::thread::sleep(LOOK_EVERY);
+            if tell.is_closed() {
+                return;
+            }
             // That brokers do not answer, the workers say.
             let Ok(found) = names(&self.config) else { continue };
             for change in self.changes(&found) {
-                if !tell(change) {
+                if tell.send(change).is_err() {
                     return;
                 }
             }

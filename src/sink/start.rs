@@ -55,6 +55,16 @@ impl DatabaseKind {
         postgres.into_iter().chain(clickhouse).collect()
     }
 
+    /// The same pipeline with this sink alone.
+    pub fn alone(self, config: &LoadConfig) -> LoadConfig {
+        let mut alone = config.clone();
+        match self {
+            Self::Postgres => alone.sink.clickhouse = None,
+            Self::ClickHouse => alone.sink.postgres = None,
+        }
+        alone
+    }
+
     /// Its workers.
     pub fn workers(self, config: &LoadConfig) -> usize {
         self.consumer(config).map_or(0, |consumer| consumer.workers)

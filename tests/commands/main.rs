@@ -11,6 +11,7 @@ mod relay;
 
 mod demo;
 mod fixtures;
+mod reload;
 mod status;
 mod tools;
 mod topics;

@@ -12,13 +12,13 @@ fn status(world: &World, arguments: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), out, err)
 }
 
-fn url(daemon: &mut Relay) -> String {
+pub fn url(daemon: &mut Relay) -> String {
     daemon.await_log("metrics on http://");
     let log = daemon.log();
     format!("http://{}", log.split("metrics on http://").nth(1).unwrap().split('/').next().unwrap())
 }
 
-fn report(world: &World, url: &str) -> Value {
+pub fn report(world: &World, url: &str) -> Value {
     let (_, out, err) = status(world, &["--url", url, "--json"]);
     let json: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
     json["daemons"][0]["status"].clone()

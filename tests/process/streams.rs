@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{House, both, has};
 
 /// Every command, as far as it goes without services.
-const COMMANDS: [&str; 31] = [
+const COMMANDS: [&str; 32] = [
     "--help",
     "--version",
     "help run",
@@ -43,6 +43,7 @@ const COMMANDS: [&str; 31] = [
     "init --from-connect nowhere.json",
     "web --pipeline nowhere",
     "status --url http://127.0.0.1:1",
+    "reload --url http://127.0.0.1:1",
     "healthcheck --set http.listen=127.0.0.1:1",
 ];
 

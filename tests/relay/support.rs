@@ -280,9 +280,14 @@ impl Relay {
 
     /// Status and body of a page.
     pub fn get(&mut self, path: &str) -> (u16, String) {
+        self.request("GET", path)
+    }
+
+    /// The same with another method.
+    pub fn request(&mut self, method: &str, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.http()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();

@@ -2,24 +2,29 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::{StatusArgs, StatusError};
+use super::{DaemonArgs, StatusError};
 use crate::config::finding::with_causes;
 use crate::config::load::{self, Sources};
+use crate::daemon::http::RELOAD_HEADER;
+use crate::daemon::reload::ReloadReport;
 use crate::daemon::report::{FORM, ProcessReport};
 use crate::runtime::http_client::{self, ClientOptions};
 
 /// How long a daemon may take; all of its answer is in its memory.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take to read its configuration, with brokers that are asked for the topics of a pattern.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A daemon that can be asked.
 #[derive(Clone)]
 pub struct Daemon {
     /// Its address, for people.
     pub url: String,
-    page: Url,
+    base: Url,
     client: Client,
 }
 
@@ -36,7 +41,7 @@ pub struct Answer {
 }
 
 /// The daemons that the arguments name, else the one of the configuration.
-pub fn daemons(args: &StatusArgs) -> Result<Vec<Daemon>, StatusError> {
+pub fn daemons(args: &DaemonArgs) -> Result<Vec<Daemon>, StatusError> {
     if !args.url.is_empty() {
         return args.url.iter().map(|url| Daemon::at(url)).collect();
     }
@@ -70,8 +75,7 @@ impl Daemon {
             user_agent: format!("pressline-status/{}", env!("CARGO_PKG_VERSION")),
         };
         let client = http_client::client(&base, options).map_err(|(_, what)| bad(what))?;
-        let page = base.join("/status").map_err(|error| bad(error.to_string()))?;
-        Ok(Self { url: base.as_str().trim_end_matches('/').to_string(), page, client })
+        Ok(Self { url: base.as_str().trim_end_matches('/').to_string(), base, client })
     }
 
     /// Asks it. What goes wrong is in the answer.
@@ -87,22 +91,37 @@ impl Daemon {
         Answer { url: self.url.clone(), status: None, error: Some(error) }
     }
 
-    async fn report(&self) -> Result<ProcessReport, String> {
+    /// Has it read its configuration again, and says what came of it. Errors: it cannot be asked, or does not do it.
+    pub async fn reload(&self) -> Result<ReloadReport, String> {
+        let request = self.client.request(Method::POST, self.page("/reload")?).header(RELOAD_HEADER, "1");
+        self.answer("/reload", request.timeout(RELOAD_TIMEOUT)).await
+    }
+
+    fn page(&self, path: &str) -> Result<Url, String> {
+        self.base.join(path).map_err(|error| error.to_string())
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, path: &str, request: RequestBuilder) -> Result<T, String> {
         let failed = |error: reqwest::Error| {
             let cure =
                 if error.is_timeout() { "see what holds it up" } else { "is it running, and is that its http.listen?" };
             format!("no pressline answers: {}; {cure}", with_causes(&error.without_url()))
         };
-        let answer = self.client.get(self.page.clone()).send().await.map_err(failed)?;
+        let answer = request.send().await.map_err(failed)?;
         match answer.status() {
             StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Err("it has no /status: another server, or an older pressline".into()),
+            StatusCode::NOT_FOUND => return Err(format!("it has no {path}: another server, or an older pressline")),
+            StatusCode::SERVICE_UNAVAILABLE => return Err("it stops, or is a process that reads no pipelines".into()),
             other => return Err(format!("it answers {other}")),
         }
-        let report: ProcessReport = answer
+        answer
             .json()
             .await
-            .map_err(|error| format!("its answer is not pressline's: {}", with_causes(&error.without_url())))?;
+            .map_err(|error| format!("its answer is not pressline's: {}", with_causes(&error.without_url())))
+    }
+
+    async fn report(&self) -> Result<ProcessReport, String> {
+        let report: ProcessReport = self.answer("/status", self.client.get(self.page("/status")?)).await?;
         if report.form != FORM {
             return Err(format!(
                 "its /status has form {}, this pressline knows form {FORM}; use the pressline of the daemon's version, {}",

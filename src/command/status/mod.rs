@@ -1,6 +1,6 @@
 //! `pressline status`: asks running daemons over HTTP what they do, how far they are behind and what went wrong last.
 
-mod ask;
+pub mod ask;
 mod page;
 mod run;
 
@@ -17,9 +17,8 @@ pub use run::{Health, run};
     after_help = "Example:\n  pressline status --watch\n  pressline status --url http://127.0.0.1:9187 --url http://127.0.0.1:9188 --json"
 )]
 pub struct StatusArgs {
-    /// Address of a daemon, as its log names it; can be given several times [default: http.listen of the configuration]
-    #[arg(long, value_name = "URL", conflicts_with_all = ["config", "sets"])]
-    url: Vec<String>,
+    #[command(flatten)]
+    daemons: DaemonArgs,
     /// Only pipelines of which the name has this text
     #[arg(short, long, value_name = "TEXT")]
     pipeline: Option<String>,
@@ -35,6 +34,14 @@ pub struct StatusArgs {
     /// Seconds between two looks of --watch
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = seconds)]
     every: f64,
+}
+
+/// Which daemons are asked.
+#[derive(Clone, Debug, Args)]
+pub struct DaemonArgs {
+    /// Address of a daemon, as its log names it; can be given several times [default: http.listen of the configuration]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["config", "sets"])]
+    url: Vec<String>,
     /// Settings shared by all pipelines [default: pressline.toml if there is one]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,

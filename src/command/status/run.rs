@@ -21,7 +21,7 @@ pub enum Health {
 
 /// Runs the command. Blocks; must not be called from within an async runtime.
 pub fn run(args: &StatusArgs) -> Result<Health, StatusError> {
-    let daemons = ask::daemons(args)?;
+    let daemons = ask::daemons(&args.daemons)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
