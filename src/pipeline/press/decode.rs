@@ -97,21 +97,18 @@ impl Decoder {
 
     fn parse(&self, text: &str, fields: &mut Fields<'_>) -> Result<(), Reject> {
         match self.parse_strictly(text, fields) {
-            Err(reject) if reject.reason == Reason::NotJson => self.parse_leniently(text, fields, reject),
+            // What the parser refuses may be JSON all the same, such as half an emoji in a text that was cut.
+            Err(reject) if reject.reason == Reason::NotJson => match lenient::readable(text) {
+                Some(text) => {
+                    *fields = Fields::absent(fields.actions, fields.now_us);
+                    self.parse_strictly(&text, fields)
+                }
+                None => Err(reject),
+            },
             parsed => parsed,
         }
     }
 
-    /// What the parser refuses may be JSON all the same, such as half an emoji in a text that was cut.
-    #[cold]
-    fn parse_leniently(&self, text: &str, fields: &mut Fields<'_>, refused: Reject) -> Result<(), Reject> {
-        let Some(text) = lenient::readable(text) else { return Err(refused) };
-        *fields = Fields::absent(fields.actions, fields.now_us);
-        self.parse_strictly(&text, fields)
-    }
-
-    // Called in two places, of which one is rare: without the hint it is a call for each record.
-    #[inline(always)]
     fn parse_strictly(&self, text: &str, fields: &mut Fields<'_>) -> Result<(), Reject> {
         let too_deep = Cell::new(false);
         let mut json = serde_json::Deserializer::from_str(text);
@@ -231,7 +228,7 @@ fn required_text<'t>(raw: &Raw<'t>, field: &'static str) -> Result<&'t str, Reje
 
 fn session_id_of(raw: &Raw<'_>) -> Result<SessionId, Reject> {
     let text = required_text(raw, SESSION_ID)?;
-    SessionId::parse(text).ok_or_else(|| Reject::field(Reason::BadUuid, SESSION_ID, ""))
+    SessionId::parse(text).ok_or(Reject::field(Reason::BadUuid, SESSION_ID, ""))
 }
 
 fn timestamp_of(raw: &Raw<'_>, now_us: i64) -> Result<i64, Reject> {
@@ -248,7 +245,7 @@ fn timestamp_of(raw: &Raw<'_>, now_us: i64) -> Result<i64, Reject> {
 
 fn action_of(raw: &Raw<'_>, actions: &Actions) -> Result<Action, Reject> {
     let name = required_text(raw, ACTION)?;
-    actions.index_of(name).ok_or_else(|| Reject::field(Reason::UnknownAction, ACTION, ""))
+    actions.index_of(name).ok_or(Reject::field(Reason::UnknownAction, ACTION, ""))
 }
 
 fn cohort_of(raw: &Raw<'_>) -> Result<Option<i16>, Reject> {
@@ -266,7 +263,7 @@ fn cohort_of(raw: &Raw<'_>) -> Result<Option<i16>, Reject> {
 fn ip_of(raw: &Raw<'_>) -> Result<Option<ClientIp>, Reject> {
     match raw {
         Raw::Null => Ok(None),
-        Raw::Text(text) => ClientIp::parse(text).map(Some).ok_or_else(|| Reject::field(Reason::BadIp, IP, "")),
+        Raw::Text(text) => ClientIp::parse(text).map(Some).ok_or(Reject::field(Reason::BadIp, IP, "")),
         other => Err(Reject::field(Reason::WrongType, IP, found_instead_of!("text or null", other))),
     }
 }
