@@ -22,12 +22,20 @@ pub const TLS_KEY_PASSWORD: &str = "PRESSLINE__KAFKA__TLS__KEY_PASSWORD";
 pub const REGISTRY_PASSWORD: &str = "PRESSLINE__REGISTRY__PASSWORD";
 /// Password of `[sink.postgres]`.
 pub const POSTGRES_PASSWORD: &str = "PRESSLINE__SINK__POSTGRES__PASSWORD";
+/// Password of `[source.database]`.
+pub const SOURCE_DATABASE_PASSWORD: &str = "PRESSLINE__SOURCE__DATABASE__PASSWORD";
 /// Password of `[sink.clickhouse]`.
 pub const CLICKHOUSE_PASSWORD: &str = "PRESSLINE__SINK__CLICKHOUSE__PASSWORD";
 
 /// Environment variables that hold secrets: the configuration's parser does not see them.
-pub const ENVIRONMENT: [&str; 5] =
-    [SASL_PASSWORD, TLS_KEY_PASSWORD, REGISTRY_PASSWORD, POSTGRES_PASSWORD, CLICKHOUSE_PASSWORD];
+pub const ENVIRONMENT: [&str; 6] = [
+    SASL_PASSWORD,
+    TLS_KEY_PASSWORD,
+    REGISTRY_PASSWORD,
+    POSTGRES_PASSWORD,
+    SOURCE_DATABASE_PASSWORD,
+    CLICKHOUSE_PASSWORD,
+];
 
 /// Why a secret could not be read.
 #[derive(Debug, thiserror::Error)]

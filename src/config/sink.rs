@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub use super::changes::WriteMode;
 use super::changes::{KeyFormat, PkMode, Toast};
 use super::format::{Envelope, FieldConfig, Format, FormatConfig, KeyConfig, Truncate};
+use super::postgres_server;
+pub use super::postgres_server::SslMode;
+use super::source_database::SourceDatabaseConfig;
 use super::subject::{SubjectKeys, SubjectNameStrategy};
 use super::{ConfigOrigin, CreateConfig, KafkaConfig, OutputConfig, RegistryConfig};
 
@@ -78,6 +81,8 @@ pub struct SinkSourceConfig {
     pub subject_name_strategy: SubjectNameStrategy,
     /// Full name of the records, for a subject that is named by it.
     pub record: String,
+    /// The database whose changes are in the topic; only `check --online` looks at it.
+    pub database: Option<SourceDatabaseConfig>,
 }
 
 impl SinkSourceConfig {
@@ -175,10 +180,10 @@ impl Default for SinkBatchConfig {
 #[serde(deny_unknown_fields)]
 pub struct PostgresConfig {
     /// Host name or address.
-    #[serde(default = "localhost")]
+    #[serde(default = "postgres_server::localhost")]
     pub host: String,
     /// Port.
-    #[serde(default = "postgres_port")]
+    #[serde(default = "postgres_server::port")]
     pub port: u16,
     /// Database.
     pub database: String,
@@ -250,16 +255,8 @@ pub struct PostgresConfig {
     #[serde(default = "statement_timeout_ms")]
     pub statement_timeout_ms: u64,
     /// Milliseconds to wait for a connection.
-    #[serde(default = "connect_timeout_ms")]
+    #[serde(default = "postgres_server::connect_timeout_ms")]
     pub connect_timeout_ms: u64,
-}
-
-fn localhost() -> String {
-    "127.0.0.1".into()
-}
-
-fn postgres_port() -> u16 {
-    5432
 }
 
 fn offsets_table() -> String {
@@ -268,27 +265,6 @@ fn offsets_table() -> String {
 
 fn statement_timeout_ms() -> u64 {
     60_000
-}
-
-fn connect_timeout_ms() -> u64 {
-    10_000
-}
-
-/// libpq's `sslmode`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum SslMode {
-    /// No TLS.
-    Disable,
-    /// TLS where the server has it, without looking at its certificate.
-    #[default]
-    Prefer,
-    /// TLS; the certificate is checked only where `ca` is set (as libpq does).
-    Require,
-    /// TLS with a certificate of a trusted authority.
-    VerifyCa,
-    /// The same, for this host name.
-    VerifyFull,
 }
 
 /// How a sink reads the topic (`[sink.postgres.consumer]`, …).
@@ -404,7 +380,7 @@ pub struct ClickHouseConfig {
     #[serde(default = "statement_timeout_ms")]
     pub timeout_ms: u64,
     /// Milliseconds to wait for a connection.
-    #[serde(default = "connect_timeout_ms")]
+    #[serde(default = "postgres_server::connect_timeout_ms")]
     pub connect_timeout_ms: u64,
 }
 

@@ -2,9 +2,28 @@
 
 use super::changes::{ChangesConfig, Contradiction, KeyFormat, PkMode, Toast, WriteMode};
 use super::format::{Envelope, Format, KeyConfig, Truncate};
+use super::postgres_server::{PostgresServer, ServerRole};
 use super::sink::{ClickHouseConfig, ClickHouseDelivery, LoadConfig, PostgresConfig};
 
 impl PostgresConfig {
+    /// How the server is reached.
+    pub fn server(&self) -> PostgresServer {
+        PostgresServer {
+            role: ServerRole::Sink,
+            host: self.host.clone(),
+            port: self.port,
+            database: self.database.clone(),
+            user: self.user.clone(),
+            password_file: self.password_file.clone(),
+            sslmode: self.sslmode,
+            ca: self.ca.clone(),
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            statement_timeout_ms: self.statement_timeout_ms,
+            connect_timeout_ms: self.connect_timeout_ms,
+        }
+    }
+
     /// What it says about changes.
     pub fn changes(&self) -> ChangesConfig {
         let Self { mode, deletes, pk_mode, pk_fields, key_format, toast, .. } = self;
@@ -60,12 +79,21 @@ impl LoadConfig {
         });
         let of_source =
             self.faults_of_source().into_iter().map(|(key, what, cure)| (format!("source.{key}"), what, cure));
-        of_source.chain(of_sinks).collect()
+        let of_database = self.source.iter().filter_map(|source| source.database.as_ref()).flat_map(|database| {
+            let faults = database.faults(self.topics().is_some()).into_iter();
+            faults.map(|(key, what, cure)| (format!("source.database.{key}"), what, cure))
+        });
+        of_source.chain(of_database).chain(of_sinks).collect()
     }
 
     /// Whether a sink applies its records as changes.
     pub(super) fn upserts(&self) -> bool {
         self.sinks_changes().any(|(_, changes)| changes.is_upsert())
+    }
+
+    /// Whether a truncate at the source does something here.
+    pub fn heeds_truncates(&self) -> bool {
+        self.truncate() != Truncate::Ignore
     }
 
     /// Whether a record without a value deletes a row.
@@ -81,6 +109,10 @@ impl LoadConfig {
 
     fn faults_of_source(&self) -> Vec<Contradiction> {
         let mut faults = Vec::new();
+        if self.envelope() == Envelope::None && self.source.as_ref().is_some_and(|source| source.database.is_some()) {
+            let cure = "set source.envelope = \"debezium\", or remove it";
+            faults.push(("database", "has no effect: only of changes in an envelope the source is looked at", cure));
+        }
         let keys = self.source.as_ref().map(|source| &source.key);
         if self.envelope() == Envelope::None {
             if self.truncate() != Truncate::default() {

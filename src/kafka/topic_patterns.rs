@@ -167,7 +167,7 @@ mod tests {
 
     fn pattern() -> Pattern {
         let text = "[kafka]\nbootstrap_servers = \"127.0.0.1:1\"\n[registry]\nurl = \"http://127.0.0.1:1\"\n[source]\ntopics = \"shop.*\"\n\
-                    format = \"json\"\nfields = { n = \"long\" }\n[sink.postgres]\nurl = \"postgres://u@127.0.0.1:1/d\"\ntable = \"${topic.1}\"\n";
+                    format = \"json\"\nfields = { n = \"long\" }\n[sink.postgres]\ndatabase = \"d\"\nuser = \"u\"\ntable = \"${topic.1}\"\n";
         let figment = figment::Figment::from(<figment::providers::Toml as figment::providers::Format>::string(text));
         let mut config: LoadConfig = figment.extract().unwrap();
         config.name = "file".into();

@@ -32,6 +32,7 @@ mod refusals;
 mod rights;
 mod rows;
 mod security;
+mod source_database;
 mod support;
 mod toast;
 mod topics;

@@ -27,6 +27,8 @@ mod siblings;
 mod sink_fields;
 mod sink_topics;
 mod sinks;
+mod source_database;
+mod source_facts;
 mod table_plan;
 mod time_outs;
 

@@ -4,7 +4,7 @@ use super::table_plan::{TablePlan, TopicSchema, statement_to_add};
 use super::{Report, Subject};
 use crate::avro::Shape;
 use crate::config::finding::Finding;
-use crate::config::secret::POSTGRES_PASSWORD;
+use crate::config::postgres_server::ServerRole;
 use crate::config::sink::{LoadConfig, PostgresConfig};
 use crate::sink::postgres::sink::SECTION;
 use crate::sink::postgres::{
@@ -32,13 +32,13 @@ pub async fn check(
 ) {
     let connection = match Connection::open(config, subject.name).await {
         Ok(connection) => connection,
-        Err(error) => return report.findings.push(trouble(subject, &error)),
+        Err(error) => return report.findings.push(trouble(subject, ServerRole::Sink, &error)),
     };
     report.ok(subject.line(format_args!("{}: connected as {}", connection.place(), config.user)));
     let inquiry = Inquiry { subject, config, schemas, key, connection };
     for answer in [inquiry.writable(report).await, inquiry.table(report).await, inquiry.positions(report).await] {
         if let Err(error) = answer {
-            report.findings.push(trouble(subject, &error));
+            report.findings.push(trouble(subject, ServerRole::Sink, &error));
         }
     }
 }
@@ -170,36 +170,40 @@ pub(super) async fn lacks(
     (shape, key): (&Shape, &[String]),
 ) -> Result<Option<String>, Vec<Finding>> {
     let read = async { Table::read(&Connection::open(config, subject.name).await?, name).await };
-    let Some(table) = read.await.map_err(|error| vec![trouble(subject, &error)])? else { return Ok(None) };
+    let Some(table) = read.await.map_err(|error| vec![trouble(subject, ServerRole::Sink, &error)])? else {
+        return Ok(None);
+    };
     let columns = Columns::new(&config.columns, SECTION);
     let (_, findings) = CopyPlan::examine(shape, &table, &columns);
     statement_to_add(table.add_columns_sql(shape, &columns, key, &findings), findings).map(Some)
 }
 
 /// An error of the database or the way to it, at the key that it is about.
-fn trouble(subject: &Subject<'_, LoadConfig>, error: &PgError) -> Finding {
-    let password = || {
-        format!("set the right password in sink.postgres.password_file or the environment variable {POSTGRES_PASSWORD}")
-    };
+pub(super) fn trouble(subject: &Subject<'_, LoadConfig>, role: ServerRole, error: &PgError) -> Finding {
+    let (section, variable) = (role.section(), role.password_variable());
+    let password =
+        || format!("set the right password in {section}.password_file or the environment variable {variable}");
     let (key, cure) = match (error.sqlstate.as_deref(), error.class) {
         (Some("28P01"), _) => ("password_file", password()),
         (Some("28000"), _) => ("user", "let the user in (pg_hba.conf), with TLS or without (sslmode)".into()),
         (Some("42501"), _) => ("user", "let an owner GRANT it: USAGE on the schema, INSERT on the table".into()),
-        (Some("3D000"), _) => ("database", "CREATE DATABASE, or fix sink.postgres.database".into()),
+        (Some("3D000"), _) => ("database", format!("CREATE DATABASE, or fix {section}.database")),
         (Some("3F000"), _) => ("table", "CREATE SCHEMA, or fix the schema's name".into()),
         (Some("08P01"), ErrorClass::Authentication) => ("user", "see the pooler's configuration".into()),
         (Some("08P01"), ErrorClass::Schema) => ("host", "see the pooler's configuration".into()),
-        (None, ErrorClass::Authentication) if error.what.starts_with("sink.postgres.password_file") => (
+        (None, ErrorClass::Authentication) if error.what.starts_with(&format!("{section}.password_file")) => (
             "password_file",
             "name a file with the password in one line, which the user who runs pressline may read".into(),
         ),
         (None, ErrorClass::Authentication) if error.what.starts_with("authentication") => ("password_file", password()),
-        (None, ErrorClass::Authentication) => ("sslmode", "see sink.postgres.sslmode, ca, certificate and key".into()),
+        (None, ErrorClass::Authentication) => ("sslmode", format!("see {section}.sslmode, ca, certificate and key")),
         (None, ErrorClass::Transient) => {
-            ("host", "start the server, fix sink.postgres.host and port, or open the port".into())
+            ("host", format!("start the server, fix {section}.host and port, or open the port"))
         }
-        (_, ErrorClass::Schema) => ("offsets_table", "name another table, or make it as expected".into()),
+        (_, ErrorClass::Schema) if role == ServerRole::Sink => {
+            ("offsets_table", "name another table, or make it as expected".into())
+        }
         _ => ("host", "see to the server".into()),
     };
-    subject.error(&format!("sink.postgres.{key}"), error.to_string(), cure)
+    subject.error(&format!("{section}.{key}"), error.to_string(), cure)
 }

@@ -6,7 +6,7 @@ use super::changes::Asked;
 use super::offline::{self, registry_finding};
 use super::output::Output;
 use super::table_plan::{TablePlan, TopicSchema};
-use super::{Report, Subject, clickhouse, data_flow, newest, postgres, sink_fields, sink_topics};
+use super::{Report, Subject, clickhouse, data_flow, newest, postgres, sink_fields, sink_topics, source_database};
 use crate::avro::Shape;
 use crate::avro::format::debezium::Events;
 use crate::avro::format::{Decoder, registered_shape};
@@ -95,6 +95,9 @@ pub async fn check(
     }
     let relay_fills_it = config.output.as_ref().is_some_and(|output| output.topic == config.topic());
     sink_topics::check(subject, !alone && relay_fills_it, report).await;
+    if let Some(database) = config.source.as_ref().and_then(|source| source.database.as_ref()) {
+        source_database::check(subject, database, report).await;
+    }
     let schemas = schemas(subject, local, report).await;
     if let Some(sink) = &config.sink.postgres {
         let asked = Asked { sink: "postgres", config: sink.changes(), is_stamped: false, columns: &sink.columns };

@@ -16,7 +16,8 @@ use tokio_postgres::{
 use super::error::{ErrorClass, PgError, source};
 use super::password;
 use super::tls::{self, Tls};
-use crate::config::sink::{PostgresConfig, SslMode};
+use crate::config::postgres_server::{PostgresServer, SslMode};
+use crate::config::sink::PostgresConfig;
 
 /// What the server may be late beyond its own statement time-out before the connection is closed: it is stopped or
 /// unreachable, not slow.
@@ -45,20 +46,29 @@ impl Drop for Connection {
 
 /// `PostgreSQL host:port/database`, as errors and findings name it.
 pub fn place(config: &PostgresConfig) -> String {
-    format!("PostgreSQL {}:{}/{}", config.host, config.port, config.database)
+    place_of(&config.server())
+}
+
+fn place_of(server: &PostgresServer) -> String {
+    format!("PostgreSQL {}:{}/{}", server.host, server.port, server.database)
 }
 
 impl Connection {
     /// Connects; the server knows us as `pressline/<pipeline>`. Errors: not reachable ([`ErrorClass::Transient`]), refused
     /// password, user or certificate ([`ErrorClass::Authentication`]), no such database ([`ErrorClass::Schema`]).
     pub async fn open(config: &PostgresConfig, pipeline: &str) -> Result<Self, PgError> {
-        let place = place(config);
-        let limit = Duration::from_millis(config.connect_timeout_ms);
-        let connecting = negotiate(config, pipeline, &place);
+        Self::open_at(&config.server(), pipeline).await
+    }
+
+    /// The same for any server.
+    pub async fn open_at(server: &PostgresServer, pipeline: &str) -> Result<Self, PgError> {
+        let place = place_of(server);
+        let limit = Duration::from_millis(server.connect_timeout_ms);
+        let connecting = negotiate(server, pipeline, &place);
         let (client, task) = tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| {
             Err(PgError::new(ErrorClass::Transient, &place, format!("no connection within {} ms", limit.as_millis())))
         })?;
-        let statement = Duration::from_millis(config.statement_timeout_ms);
+        let statement = Duration::from_millis(server.statement_timeout_ms);
         let connection = Self {
             client,
             task,
@@ -195,33 +205,34 @@ type Connected = (Client, JoinHandle<()>);
 
 /// libpq's `sslmode`: `prefer` goes on without TLS where the server has none, the handshake fails, or the server refuses
 /// this user over TLS (pg_hba.conf's `hostnossl`).
-async fn negotiate(config: &PostgresConfig, pipeline: &str, place: &str) -> Result<Connected, PgError> {
-    let mut settings = settings(config, pipeline, place)?;
-    if config.sslmode == SslMode::Disable || Path::new(&config.host).is_absolute() {
+async fn negotiate(server: &PostgresServer, pipeline: &str, place: &str) -> Result<Connected, PgError> {
+    let mut settings = settings(server, pipeline, place)?;
+    if server.sslmode == SslMode::Disable || Path::new(&server.host).is_absolute() {
         settings.ssl_mode(Negotiation::Disable);
-        return connect(&settings, NoTls).await.map_err(|error| refused(place, &error));
+        return connect(&settings, NoTls).await.map_err(|error| refused(server, place, &error));
     }
-    let tls: Tls = tls::settings(config)
-        .map_err(|what| PgError::new(ErrorClass::Authentication, place, format!("TLS of sink.postgres: {what}")))?;
-    let prefer = config.sslmode == SslMode::Prefer;
+    let tls: Tls = tls::settings(server).map_err(|what| {
+        PgError::new(ErrorClass::Authentication, place, format!("TLS of {}: {what}", server.role.section()))
+    })?;
+    let prefer = server.sslmode == SslMode::Prefer;
     settings.ssl_mode(if prefer { Negotiation::Prefer } else { Negotiation::Require });
     match connect(&settings, tls).await {
         Err(error) if prefer && may_do_without_tls(&error) => {
             settings.ssl_mode(Negotiation::Disable);
-            connect(&settings, NoTls).await.map_err(|error| refused(place, &error))
+            connect(&settings, NoTls).await.map_err(|error| refused(server, place, &error))
         }
-        other => other.map_err(|error| refused(place, &error)),
+        other => other.map_err(|error| refused(server, place, &error)),
     }
 }
 
-fn settings(config: &PostgresConfig, pipeline: &str, place: &str) -> Result<Config, PgError> {
-    let limit = Duration::from_millis(config.connect_timeout_ms);
+fn settings(server: &PostgresServer, pipeline: &str, place: &str) -> Result<Config, PgError> {
+    let limit = Duration::from_millis(server.connect_timeout_ms);
     let mut settings = Config::new();
     settings
-        .host(&config.host)
-        .port(config.port)
-        .dbname(&config.database)
-        .user(&config.user)
+        .host(&server.host)
+        .port(server.port)
+        .dbname(&server.database)
+        .user(&server.user)
         .application_name(format!("pressline/{pipeline}"))
         .connect_timeout(limit)
         // A server that is gone is noticed while data is under way as fast as when connecting.
@@ -230,7 +241,7 @@ fn settings(config: &PostgresConfig, pipeline: &str, place: &str) -> Result<Conf
         .keepalives_idle(Duration::from_secs(10))
         .keepalives_interval(Duration::from_secs(5))
         .keepalives_retries(3);
-    if let Some(password) = password::find(config, place)? {
+    if let Some(password) = password::find(server, place)? {
         settings.password(password.expose());
     }
     Ok(settings)
@@ -257,7 +268,8 @@ fn may_do_without_tls(error: &tokio_postgres::Error) -> bool {
 }
 
 /// Why there is no connection.
-fn refused(place: &str, error: &tokio_postgres::Error) -> PgError {
+fn refused(server: &PostgresServer, place: &str, error: &tokio_postgres::Error) -> PgError {
+    let section = server.role.section();
     if let Some(refused) = error.as_db_error() {
         return PgError::of_server(place, refused);
     }
@@ -265,7 +277,7 @@ fn refused(place: &str, error: &tokio_postgres::Error) -> PgError {
     let of_tls = cause.and_then(|io| io.get_ref()).and_then(|inner| inner.downcast_ref::<rustls::Error>());
     if let Some(tls) = of_tls {
         // By TLS 1.3 the server judges our certificate after the handshake.
-        return PgError::new(ErrorClass::Authentication, place, format!("TLS: {tls}{}", cure_of(tls)));
+        return PgError::new(ErrorClass::Authentication, place, format!("TLS: {tls}{}", cure_of(tls, section)));
     }
     if is_tls(error) {
         return match cause {
@@ -278,8 +290,10 @@ fn refused(place: &str, error: &tokio_postgres::Error) -> PgError {
         };
     }
     if error.to_string().starts_with("authentication error") {
-        let what = "authentication failed: no password (sink.postgres.password_file), the server did not prove that it \
-                    knows it, or it asks for a method that is not supported (password, md5 and SCRAM are)";
+        let what = format!(
+            "authentication failed: no password ({section}.password_file), the server did not prove that it knows it, or it asks for a \
+             method that is not supported (password, md5 and SCRAM are)"
+        );
         return PgError::new(ErrorClass::Authentication, place, what);
     }
     match cause {
@@ -288,21 +302,22 @@ fn refused(place: &str, error: &tokio_postgres::Error) -> PgError {
     }
 }
 
-fn cure_of(error: &rustls::Error) -> &'static str {
+fn cure_of(error: &rustls::Error, section: &str) -> String {
     use rustls::CertificateError as Bad;
     match error {
         rustls::Error::InvalidCertificate(Bad::UnknownIssuer) => {
-            "; set sink.postgres.ca to the authority that signed the server's certificate"
+            format!("; set {section}.ca to the authority that signed the server's certificate")
         }
         rustls::Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
-            "; connect by a name in the certificate's subjectAltName, or use sslmode = \"verify-ca\""
+            "; connect by a name in the certificate's subjectAltName, or use sslmode = \"verify-ca\"".into()
         }
         rustls::Error::InvalidCertificate(Bad::Other(_)) => {
             "; a certificate that is its own authority (CA:TRUE) is not taken: sign the server's with another one"
+                .into()
         }
         rustls::Error::AlertReceived(_) => {
-            "; the server refuses sink.postgres.certificate and key, or the lack of them"
+            format!("; the server refuses {section}.certificate and key, or the lack of them")
         }
-        _ => "",
+        _ => String::new(),
     }
 }

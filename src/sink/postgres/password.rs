@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use super::error::{ErrorClass, PgError};
-use crate::config::secret::{self, POSTGRES_PASSWORD};
-use crate::config::sink::{PostgresConfig, path};
+use crate::config::postgres_server::PostgresServer;
+use crate::config::secret;
+use crate::config::sink::path;
 
 /// Text that is sent to the server and nowhere else. No Debug, no Display.
 pub(super) struct Password(String);
@@ -17,14 +18,15 @@ impl Password {
 }
 
 /// The password, if there is one. Errors: a file that the configuration names cannot be read.
-pub(super) fn find(config: &PostgresConfig, place: &str) -> Result<Option<Password>, PgError> {
-    let named = secret::read(POSTGRES_PASSWORD, path(&config.password_file).as_deref()).map_err(|error| {
-        PgError::new(ErrorClass::Authentication, place, format!("sink.postgres.password_file: {error}"))
-    })?;
+pub(super) fn find(server: &PostgresServer, place: &str) -> Result<Option<Password>, PgError> {
+    let named =
+        secret::read(server.role.password_variable(), path(&server.password_file).as_deref()).map_err(|error| {
+            PgError::new(ErrorClass::Authentication, place, format!("{}.password_file: {error}", server.role.section()))
+        })?;
     if let Some(secret) = named {
         return Ok(Some(Password(secret.expose().to_string())));
     }
-    Ok(password_file().and_then(|file| from_file(&file, config)))
+    Ok(password_file().and_then(|file| from_file(&file, server)))
 }
 
 /// `PGPASSFILE`, else `~/.pgpass`.
@@ -36,7 +38,7 @@ fn password_file() -> Option<PathBuf> {
 }
 
 /// The first line that fits. As libpq does, a file that others may read is passed over with a warning.
-fn from_file(file: &Path, config: &PostgresConfig) -> Option<Password> {
+fn from_file(file: &Path, server: &PostgresServer) -> Option<Password> {
     let about = std::fs::metadata(file).ok()?;
     if !about.is_file() {
         tracing::warn!(file = %file.display(), "the password file is not a plain file: ignored");
@@ -50,7 +52,7 @@ fn from_file(file: &Path, config: &PostgresConfig) -> Option<Password> {
         return None;
     }
     let text = std::fs::read_to_string(file).ok()?;
-    let wanted = [&config.host, &config.port.to_string(), &config.database, &config.user].map(String::from);
+    let wanted = [&server.host, &server.port.to_string(), &server.database, &server.user].map(String::from);
     text.lines().find_map(|line| password_of(line, &wanted)).map(Password)
 }
 
@@ -128,7 +130,7 @@ mod tests {
         let config = super::super::tests::config("localhost", 5432, "presses", "loader");
         for (mode, expected) in [(0o600, Some("open sesame")), (0o640, None), (0o604, None)] {
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
-            let found = from_file(&file, &config);
+            let found = from_file(&file, &config.server());
             assert_eq!(found.as_ref().map(Password::expose), expected, "{mode:o}");
         }
     }

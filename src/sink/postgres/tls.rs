@@ -20,7 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::Socket;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect};
 
-use crate::config::sink::{PostgresConfig, SslMode, path};
+use crate::config::postgres_server::{PostgresServer, SslMode};
+use crate::config::sink::path;
 use crate::runtime::pem::certificates;
 
 /// How the server's certificate is looked at.
@@ -31,12 +32,12 @@ enum Check {
 }
 
 /// TLS settings for the configuration. Errors, in words: a file cannot be read, or holds no certificate or key.
-pub(super) fn settings(config: &PostgresConfig) -> Result<Tls, String> {
-    let check = match config.sslmode {
+pub(super) fn settings(server: &PostgresServer) -> Result<Tls, String> {
+    let check = match server.sslmode {
         SslMode::VerifyFull => Check::AuthorityAndName,
         SslMode::VerifyCa => Check::Authority,
         // libpq: with a root certificate at hand, `require` is `verify-ca`.
-        SslMode::Require if config.ca.is_some() => Check::Authority,
+        SslMode::Require if server.ca.is_some() => Check::Authority,
         SslMode::Require | SslMode::Prefer | SslMode::Disable => Check::Nothing,
     };
     let provider = Arc::new(ring::default_provider());
@@ -49,17 +50,17 @@ pub(super) fn settings(config: &PostgresConfig) -> Result<Tls, String> {
             builder.with_custom_certificate_verifier(Arc::new(Lenient { roots: None, provider: Arc::clone(&provider) }))
         }
         Check::Authority => {
-            let roots = Some(authorities(config)?);
+            let roots = Some(authorities(server)?);
             builder.with_custom_certificate_verifier(Arc::new(Lenient { roots, provider: Arc::clone(&provider) }))
         }
         Check::AuthorityAndName => {
-            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities(config)?), provider)
+            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities(server)?), provider)
                 .build()
                 .map_err(|error| error.to_string())?;
             builder.with_custom_certificate_verifier(verifier)
         }
     };
-    let settings = match (path(&config.certificate), path(&config.key)) {
+    let settings = match (path(&server.certificate), path(&server.key)) {
         (Some(certificate), Some(key)) => {
             let chain = certificates(&certificate)?;
             let key = PrivateKeyDer::from_pem_file(&key)
@@ -74,9 +75,9 @@ pub(super) fn settings(config: &PostgresConfig) -> Result<Tls, String> {
     Ok(Tls(Arc::new(settings)))
 }
 
-fn authorities(config: &PostgresConfig) -> Result<RootCertStore, String> {
+fn authorities(server: &PostgresServer) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    let trusted = match path(&config.ca) {
+    let trusted = match path(&server.ca) {
         Some(file) => certificates(&file)?,
         None => rustls_native_certs::load_native_certs().certs,
     };
