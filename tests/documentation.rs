@@ -63,6 +63,7 @@ name = "NAME"
 kafka.bootstrap_servers = "-"
 registry.url = "-"
 sink.topic = "TOPIC"
+source.database = { database = "-", user = "-" }
 sink.postgres = { database = "-", user = "-", table = "-" }
 sink.clickhouse = { url = "-", table = "-" }
 "#;
@@ -147,17 +148,23 @@ fn least_sinks() -> LoadConfig {
 fn code_keys() -> BTreeMap<String, Value> {
     let mut keys = BTreeMap::new();
     flatten("", &serde_json::to_value(least_sinks()).unwrap(), &mut keys);
-    keys.retain(|key, _| key.starts_with("sink."));
+    keys.retain(|key, _| is_of_sinks(key));
     // What both have is as the relay has it.
     flatten("source", &serde_json::to_value(SinkSourceConfig::default()).unwrap(), &mut keys);
     flatten("", &serde_json::to_value(ProcessConfig::default()).unwrap(), &mut keys);
     flatten("", &serde_json::to_value(least()).unwrap(), &mut keys);
+    keys.remove("source.database");
     keys
+}
+
+/// Whether only what loads topics has the key.
+fn is_of_sinks(key: &str) -> bool {
+    key.starts_with("sink.") || key.starts_with("source.database.")
 }
 
 /// Whether the configuration can do without the key.
 fn is_required(key: &str) -> bool {
-    if key.starts_with("sink.") && key != "sink.topic" {
+    if is_of_sinks(key) && key != "sink.topic" {
         return cannot_be_without::<LoadConfig>(LEAST_SINKS, key);
     }
     cannot_be_without::<PipelineConfig>(LEAST, key)
@@ -191,7 +198,9 @@ fn default_text(key: &str, value: &Value) -> String {
         "output.subject" => format!("`{}`", config.subject()),
         "dead_letter.topic" => format!("`{}`", config.dead_topic()),
         "sink.topic" => "`output.topic`".into(),
-        "sink.postgres.ca" => "the system's store".into(),
+        "sink.postgres.ca" | "source.database.ca" => "the system's store".into(),
+        "source.database.role" => "`user`".into(),
+        "source.database.table" => "the topic's last two parts".into(),
         "sink.postgres.batch.max_wait_ms" => "`200`".into(),
         "sink.clickhouse.batch.max_wait_ms" => "`1000`".into(),
         "sink.postgres.consumer.group" => "`pressline.NAME.postgres`".into(),
