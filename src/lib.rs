@@ -1,4 +1,4 @@
-//! pressline: raw button presses in, enriched Avro out, and that into databases, each event exactly once.
+//! pressline reads raw button presses, writes enriched Avro, and loads it into databases, each event exactly once.
 //!
 //! ```text
 //!              pipeline/ (the relay: Kafka to Kafka)                         sink/ (Kafka to a database)
@@ -7,12 +7,12 @@
 //!               └─────────┴─► dead letter queue ◄─────────────────────┘
 //! ```
 //!
-//! Each room under `src/` uses only rooms of lower layers, which `tests/layers.rs` holds. High to low:
+//! Each folder under `src/` (a room) uses only rooms of lower layers; `tests/layers.rs` fails otherwise. High to low:
 //!
 //! ```text
 //! main                    arguments, command, exit code
-//! command                 what people type: check, consume, demo, dlq, generate, init, locate, offsets, places, reconcile, replay, schema, status,
-//!                         test, topics, try, web
+//! command                 what people type: check, consume, demo, dlq, generate, init, locate, offsets, places, reconcile, reload, replay, schema,
+//!                         status, test, topics, try, web
 //! daemon                  `pressline run`: start, HTTP, service manager
 //! web                     the button, the map, statistics
 //! pipeline     sink       the two loops: relay, load
@@ -26,7 +26,7 @@
 //! The files to read first: [`pipeline::relay`] and [`sink::worker`], the loops; [`kafka::coordinator`], which decides about
 //! positions without any I/O; [`kafka::consumer`], which is the member of the group.
 
-// They panic where the stream cannot be written: runtime::stdio does not.
+// `print!` and `eprint!` panic when the stream cannot be written; runtime::stdio does not.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod avro;
