@@ -170,7 +170,7 @@ mod tests {
                     format = \"json\"\nfields = { n = \"long\" }\n[sink.postgres]\ndatabase = \"d\"\nuser = \"u\"\ntable = \"${topic.1}\"\n";
         let figment = figment::Figment::from(<figment::providers::Toml as figment::providers::Format>::string(text));
         let mut config: LoadConfig = figment.extract().unwrap();
-        config.name = "file".into();
+        (config.name, config.instance) = ("file".into(), "one".into());
         Pattern { file: "file.toml".into(), config, known: BTreeMap::from([("shop.a".into(), 0)]) }
     }
 

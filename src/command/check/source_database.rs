@@ -179,9 +179,8 @@ fn of_table(table: &Table, role: &str, used: Use, lacks: &mut Vec<Lack>) {
     }
     if !table.is_readable {
         let what = format!("role {} may not read table {name}, as a snapshot does", quote_name(role));
-        let schema = table.name.split_once("\".").map_or(name.clone(), |(schema, _)| format!("{schema}\""));
         let quoted = quote_name(role);
-        let cure = format!("GRANT USAGE ON SCHEMA {schema} TO {quoted}; GRANT SELECT ON {name} TO {quoted}");
+        let cure = format!("GRANT USAGE ON SCHEMA {} TO {quoted}; GRANT SELECT ON {name} TO {quoted}", table.schema);
         lacks.push((Severity::Error, "role", what, cure));
     }
 }

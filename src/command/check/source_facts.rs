@@ -22,6 +22,8 @@ pub(super) struct Facts {
 pub(super) struct Table {
     /// As SQL.
     pub name: String,
+    /// Its schema, as SQL.
+    pub schema: String,
     /// `d`, `n`, `f` or `i`, as pg_class has it.
     pub identity: String,
     /// The log says which row was changed or deleted.
@@ -144,7 +146,7 @@ impl Asked<'_> {
                  (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_catalog.pg_attribute AS a \
                  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attstorage IN ('x', 'e') AND NOT EXISTS (SELECT FROM \
                  pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND i.indisprimary AND a.attnum = ANY (i.indkey))), \
-                 c.relpersistence = 'u', {readable} \
+                 c.relpersistence = 'u', {readable}, pg_catalog.quote_ident(n.nspname) \
                  FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
                  WHERE c.relkind = 'r' AND (c.oid = pg_catalog.to_regclass({0}) OR c.oid IN (SELECT relid FROM \
                  pg_catalog.pg_partition_tree(pg_catalog.to_regclass({0})))) ORDER BY 1",
@@ -167,7 +169,8 @@ impl Asked<'_> {
                 _ => false,
             };
             let (large, is_unlogged, is_readable) = (text(row, 4), is(row, 5), is(row, 6));
-            Table { name: text(row, 0), identity, has_identity, has_key, large, is_unlogged, is_readable }
+            let (name, schema) = (text(row, 0), text(row, 7));
+            Table { name, schema, identity, has_identity, has_key, large, is_unlogged, is_readable }
         };
         Ok(Some(rows.iter().map(table).collect()))
     }
